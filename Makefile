@@ -1,0 +1,65 @@
+# The one entry: each target does all it needs on a machine that has Python 3.11+ and a C++ compiler.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PARTS := wire ops training exporter serving cli examples
+SOURCES := $(PARTS) tools tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt proto build serve bench docs fuzz clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+demo: .venv/.ready  ## train on the Titanic list, export, serve, ask over REST and gRPC
+	@$(BIN)/estimator-serving demo --directory build/demo
+
+test: .venv/.ready  ## all tests
+	@$(BIN)/python -m pytest -q
+
+check: .venv/.ready  ## lint, types, one-way imports, committed protos
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@PYTHONPATH=.links $(BIN)/lint-imports --no-timing
+	@$(BIN)/python tools/compile_protos.py --check
+
+fmt: .venv/.ready  ## format the sources and mend what the linter can
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+proto: .venv/.ready  ## compile proto/ into wire/pb
+	@$(BIN)/python tools/compile_protos.py
+
+build: .venv/.ready  ## compile the op library again
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+
+serve: .venv/.ready  ## serve the Titanic model that `make demo` left in build/demo
+	@$(BIN)/estimator-serving serve --model_name titanic --model_base_path $(CURDIR)/build/demo/servable
+
+bench: .venv/.ready  ## the measurements of docs/benchmarks.md (a TensorFlow python adds its side: TF=path/to/python)
+	@for script in benchmarks/*.py; do $(BIN)/python $$script $(if $(TF),--tensorflow-python $(TF)) || exit 1; done
+
+docs: .venv/.ready  ## check that the documents' commands, paths and snippets are true
+	@$(BIN)/python -m pytest -q tests/test_docs.py
+
+fuzz:  ## fuzz the Example decoder with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660
+	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null
+	@cmake --build build/fuzz --target fuzz_decode_example
+	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
+	@build/fuzz/fuzz/fuzz_decode_example -max_total_time=$(or $(SECONDS_MAX),660) -max_len=600 build/fuzz/corpus
+
+clean:  ## remove what these targets made
+	rm -rf .venv .links build
+
+.venv/.ready: pyproject.toml constraints.txt ops/CMakeLists.txt $(wildcard ops/*.cc ops/*.h)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, $(PYTHON) is older; install one and say PYTHON=python3.x."; exit 1; }
+	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
+	  echo "A C++17 compiler is needed to build the op library; install one, for example: apt-get install g++"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (the first time takes some minutes) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,dev]'
+	@mkdir -p .links/estimator_serving
+	@for part in $(PARTS); do ln -sfn ../../$$part .links/estimator_serving/$$part; done
+	@touch $@

@@ -1,0 +1,80 @@
+"""The subcommands, their flags, and how their errors reach a terminal.
+
+Owns the command line. What a subcommand does is in the part it belongs to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+# What a user can mend: shown as one sentence, without a stack.
+USER_ERRORS = (ValueError, FileNotFoundError, ModuleNotFoundError, PermissionError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns the process's exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _build_parser(words[:1])
+    chosen = parser.parse_args(words)
+    if not hasattr(chosen, "run"):
+        parser.print_help()
+        return 2
+    try:
+        code: int = chosen.run(chosen)
+    except USER_ERRORS as error:
+        print(f"estimator-serving {chosen.command}: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _build_parser(command: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="estimator-serving",
+        description="Serve exported estimators with TensorFlow Serving's API, and see the whole line at work.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="serve a model over REST and gRPC",
+        description="Serves the newest version of a model. The flags are tensorflow_model_server's; "
+        "each can be given as an environment variable of the same name in capitals.",
+    )
+    serve.set_defaults(run=_serve)
+    if command == ["serve"]:
+        _add_server_flags(serve)
+    demo = commands.add_parser(
+        "demo",
+        help="train on the Titanic's passenger list, export, serve, ask",
+        description="Runs the whole line once: trains, evaluates, exports, serves, asks over REST and gRPC, compares.",
+    )
+    demo.add_argument("--directory", default="estimator-serving-demo", help="where model and servable go (%(default)s)")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_server_flags(parser: argparse.ArgumentParser) -> None:
+    """The server's own flags; imported here so that other subcommands do not wait for it."""
+    from estimator_serving.serving.config import add_flags
+
+    add_flags(parser)
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    from estimator_serving.serving import server
+    from estimator_serving.serving.config import from_settings
+
+    return server.main(from_settings(vars(chosen), os.environ))
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    try:
+        from estimator_serving.cli.demo import run_demo
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"The demo trains a model and needs {error.name}; "
+            "install it with: pip install 'estimator-serving[training]'."
+        ) from error
+    return run_demo(chosen.directory)

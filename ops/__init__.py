@@ -1,0 +1,47 @@
+"""The ONNX Runtime op library: where it is, and a session that has it.
+
+Owns the path of the shared library and its registration. What the ops do is documented in the C++ beside this file;
+what graphs are built around them is not known here, so `onnx` is never imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime as ort
+
+DOMAIN = "estimator.ops"
+VERSION = 1
+
+_LIBRARY = Path(__file__).with_name("libestimator_ops.so")
+
+
+def library_path() -> str:
+    """Path of the shared library, for `SessionOptions.register_custom_ops_library` and its kin in other languages.
+
+    Raises FileNotFoundError where the library was not built.
+    """
+    if not _LIBRARY.is_file():
+        raise FileNotFoundError(
+            f"The op library {_LIBRARY} is not there; in a checkout run "
+            "`cmake -S ops -B build/ops && cmake --build build/ops`, elsewhere reinstall estimator-serving."
+        )
+    return str(_LIBRARY)
+
+
+def session(
+    model: bytes | str | Path,
+    *,
+    options: ort.SessionOptions | None = None,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+) -> ort.InferenceSession:
+    """An ONNX Runtime session of a model (its bytes, or its path) that may use the ops of domain `estimator.ops`.
+
+    `options` gets the library registered, which ONNX Runtime allows once: make new ones for every session. Raises
+    FileNotFoundError where the library was not built, and what ONNX Runtime raises for a model it cannot load:
+    RuntimeException with a sentence where a node's attributes are wrong.
+    """
+    options = options or ort.SessionOptions()
+    options.register_custom_ops_library(library_path())
+    return ort.InferenceSession(model, options, providers=list(providers))

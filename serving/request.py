@@ -1,0 +1,56 @@
+"""What travels between the codecs and the servable: names, versions and arrays. Knows no wire format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Outputs = Mapping[str, Array]
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class ModelSpec(NamedTuple):
+    """Which signature of which version of which model. Without version and label: the newest available version."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    signature_name: str = DEFAULT_SIGNATURE
+
+
+class Document(NamedTuple):
+    """A payload whose syntax is read and whose meaning is not: that takes the model's signature.
+
+    content: what the codec's parser made of it; payload: the bytes themselves.
+    """
+
+    spec: ModelSpec
+    content: Any
+    payload: bytes
+
+
+class Request(NamedTuple):
+    """One call of one signature.
+
+    inputs: by the signature's input names; strings as object arrays of bytes, each array of its input's dtype or
+        refused when the servable runs it.
+    outputs: the signature's output names that are wanted, none meaning all.
+    form: what the codec has to remember from decode to encode.
+    """
+
+    signature_name: str
+    inputs: Mapping[str, Array]
+    outputs: tuple[str, ...] = ()
+    form: Any = None
+
+
+def as_strings(values: list[bytes]) -> Array:
+    """A [n] object array of bytes objects (numpy's own bytes dtype would cut trailing NULs)."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array

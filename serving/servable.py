@@ -1,0 +1,274 @@
+"""One version of one model: an open ONNX session and the signatures by which requests reach it.
+
+Owns the step from a signature's names to the graph's values, and the one translation of ONNX Runtime's errors. Knows
+no wire format and nothing of other versions.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from estimator_serving import ops
+from estimator_serving.serving import errors
+from estimator_serving.serving.request import Array, Outputs, Request
+from estimator_serving.wire import dtypes, signatures
+from estimator_serving.wire.dtypes import DType
+from estimator_serving.wire.examples import FeatureSpec, join_examples
+from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
+
+_log = logging.getLogger(__name__)
+
+MODEL_FILE = "model.onnx"
+# Under this a run costs less than handing the request to a thread and back twice over.
+QUICK_RUN_S = 0.0005
+NOT_RUN_S = float("inf")
+# How much one run moves the average: about the last ten count.
+_RUN_WEIGHT = 0.2
+
+
+# Output names and feeds to the outputs' arrays: what is used of a session.
+Run = Callable[[list[str], dict[str, Array]], list[Array]]
+
+
+class Input(NamedTuple):
+    """How one input of a signature enters the graph."""
+
+    alias: str
+    value_name: str
+    dtype: DType
+    ragged: bool
+
+
+class Binding(NamedTuple):
+    """A signature with the graph's names worked out."""
+
+    signature: Signature
+    inputs: tuple[Input, ...]
+    outputs: Mapping[str, str]
+    aliases: tuple[str, ...]
+    value_names: list[str]
+
+
+class Servable:
+    """A loaded version. `run` may be called from many threads at once."""
+
+    def __init__(self, name: str, version: int, metadata: Metadata, run: Run, graph_inputs: Iterable[str]) -> None:
+        self.name = name
+        self.version = version
+        self.signatures = metadata.signatures
+        self.feature_spec: FeatureSpec | None = metadata.feature_spec
+        names = frozenset(graph_inputs)
+        self._graph = run
+        self._bindings = {key: _bind(signature, names) for key, signature in metadata.signatures.items()}
+        self._run_s = NOT_RUN_S
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a run takes microseconds, going by the last runs; a version that has not run yet is not quick."""
+        return self._run_s < QUICK_RUN_S
+
+    def takes_examples(self, signature_name: str, alias: str) -> bool:
+        """Whether this input is fed serialized tf.Examples."""
+        return any(entry.alias == alias and entry.ragged for entry in self._bindings[signature_name].inputs)
+
+    def run(self, request: Request) -> Outputs:
+        """Run one request and return the outputs it asked for, by the signature's names; strings as arrays of str.
+
+        Raises:
+            InvalidArgumentError: a wrong dtype or shape, text that is not UTF-8, Examples the graph refuses.
+            ResourceExhaustedError: no memory for this request.
+        """
+        binding = self._bindings[request.signature_name]
+        feeds = _feeds(binding, request.inputs)
+        aliases = request.outputs or binding.aliases
+        names = [binding.outputs[alias] for alias in request.outputs] or binding.value_names
+        started_s = time.perf_counter()
+        try:
+            values = self._graph(names, feeds)
+        except Exception as error:
+            raise _translate(error) from error
+        self._note_run(time.perf_counter() - started_s)
+        return dict(zip(aliases, values, strict=True))
+
+    def _note_run(self, run_s: float) -> None:
+        if self._run_s == NOT_RUN_S:
+            # The first run pays for ONNX Runtime's set-up and says nothing about the next.
+            self._run_s = QUICK_RUN_S
+            return
+        # Capped, because now and then the thread is put aside in the middle of a quick run: it takes several slow ones
+        # in a row to make a model slow.
+        self._run_s += _RUN_WEIGHT * (min(run_s, 2 * QUICK_RUN_S) - self._run_s)
+
+
+def load(name: str, version: int, directory: Path, *, intra_op_threads: int) -> Servable:
+    """Open `directory/model.onnx` as a Servable.
+
+    Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
+
+    Raises:
+        NotFoundError: the directory holds no model.onnx.
+        InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph.
+    """
+    path = directory / MODEL_FILE
+    if not path.is_file():
+        raise errors.NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
+    session = _open(path, intra_op_threads)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    try:
+        metadata = _metadata(session.get_modelmeta().custom_metadata_map, inputs, outputs)
+        servable = Servable(name, version, metadata, _bare_run(session), [node.name for node in inputs])
+    except (ValueError, TypeError) as error:
+        raise errors.InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
+    _check_bindings(servable, path, frozenset(n.name for n in inputs), frozenset(n.name for n in outputs))
+    return servable
+
+
+def _open(path: Path, intra_op_threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # Given a number, ONNX Runtime does not pin its threads to cores, which fails under a restricted set of CPUs.
+    options.intra_op_num_threads = intra_op_threads
+    # A spinning idle thread would take the core from the threads that read requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Bad requests are answered, not logged: at lower levels each would write a line that a client can choose.
+    options.log_severity_level = 4
+    try:
+        return ops.session(path, options=options)
+    except Exception as error:
+        raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(str(error))}") from error
+
+
+def _bare_run(session: onnxruntime.InferenceSession) -> Run:
+    """session.run without its checks in Python, which take half as long again as a small model does.
+
+    They look for missing inputs, of which a signature has none, and at modes of WebGPU.
+    """
+    run = session._sess.run
+    return lambda names, feeds: run(names, feeds, None)
+
+
+def _metadata(properties: Mapping[str, str], inputs: list[Any], outputs: list[Any]) -> Metadata:
+    plain = Signature(_tensor_infos(inputs), _tensor_infos(outputs), signatures.PREDICT_METHOD)
+    return signatures.from_properties(properties) or Metadata({signatures.DEFAULT_SIGNATURE_KEY: plain})
+
+
+def _tensor_infos(nodes: list[Any]) -> dict[str, TensorInfo]:
+    return {node.name: TensorInfo(f"{node.name}:0", dtypes.from_onnx(node.type), _shape(node.shape)) for node in nodes}
+
+
+def _shape(shape: list[Any]) -> tuple[int, ...] | None:
+    # ONNX Runtime gives [] for a scalar and for an unknown rank alike; the latter promises less.
+    return tuple(dim if isinstance(dim, int) else -1 for dim in shape) or None
+
+
+def _bind(signature: Signature, graph_inputs: frozenset[str]) -> Binding:
+    inputs = tuple(
+        Input(alias, info.value_name, info.dtype, _is_ragged(info, graph_inputs))
+        for alias, info in sorted(signature.inputs.items())
+    )
+    outputs = {alias: info.value_name for alias, info in signature.outputs.items()}
+    return Binding(signature, inputs, outputs, tuple(outputs), list(outputs.values()))
+
+
+def _is_ragged(info: TensorInfo, graph_inputs: frozenset[str]) -> bool:
+    """Whether the graph takes this input's strings as bytes and row_splits: how serialized Examples enter."""
+    return info.dtype.is_string and graph_inputs.issuperset(info.ragged_names)
+
+
+def _check_bindings(
+    servable: Servable, path: Path, graph_inputs: frozenset[str], graph_outputs: frozenset[str]
+) -> None:
+    """A signature that names what the graph does not have would fail at every request: refuse it at load."""
+    for key, signature in servable.signatures.items():
+        wanted = {info.value_name for info in signature.inputs.values() if not _is_ragged(info, graph_inputs)}
+        absent = (wanted - graph_inputs) | ({info.value_name for info in signature.outputs.values()} - graph_outputs)
+        if absent:
+            raise errors.InvalidArgumentError(
+                f"Signature {key} of {path} names {', '.join(sorted(absent))}, which its graph does not have; "
+                "export the model again."
+            )
+
+
+def _feeds(binding: Binding, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    feeds: dict[str, Array] = {}
+    for index, entry in enumerate(binding.inputs):
+        array = inputs[entry.alias]
+        if array.dtype != entry.dtype.numpy:
+            came = dtypes.from_numpy(array.dtype).name
+            raise errors.InvalidArgumentError(
+                f"Expects arg[{index}] to be {entry.dtype.name} but {came} is provided. Input: {entry.alias}; "
+                f"send it as {entry.dtype.name}."
+            )
+        if entry.ragged:
+            values, row_splits = join_examples(_rows(array, entry.alias))
+            values_name, row_splits_name = binding.signature.inputs[entry.alias].ragged_names
+            feeds |= {values_name: values, row_splits_name: row_splits}
+        else:
+            feeds[entry.value_name] = _as_text(array, entry.alias) if entry.dtype.is_string else array
+    return feeds
+
+
+def _rows(array: Array, alias: str) -> list[bytes]:
+    if array.ndim != 1:
+        raise errors.InvalidArgumentError(
+            f"Input {alias} has shape {list(array.shape)}; expected a vector [batch] of serialized tf.Examples."
+        )
+    rows: list[bytes] = array.tolist()
+    return rows
+
+
+def _as_text(array: Array, alias: str) -> Array:
+    """Bytes to str, because ONNX Runtime's binding would take a bytes object for the text "b'..'"."""
+    flat = array.ravel()
+    text = flat.copy()
+    try:
+        text[:] = [value.decode() for value in flat]
+    except UnicodeDecodeError as error:
+        raise errors.InvalidArgumentError(
+            f"Input {alias} holds a string that is not UTF-8 ({error.reason} at byte {error.start}); "
+            "string tensors carry text."
+        ) from None
+    return text.reshape(array.shape)
+
+
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ", re.DOTALL)
+_LINE_END = re.compile(r"\s*\n\s*")
+_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
+_DEVICE = re.compile(r"CUDA|CUDNN|CUBLAS", re.IGNORECASE)
+
+
+def _own_text(text: str) -> str:
+    """The text an op or ONNX Runtime itself wrote, without the prefixes that name codes and nodes."""
+    return _LINE_END.sub(" ", _NODE.sub("", _PREFIX.sub("", text))).strip()
+
+
+def _translate(error: Exception) -> Exception:
+    """ONNX Runtime's error as ours; what is neither the request's nor memory's fault stays as it is."""
+    text = str(error)
+    if isinstance(error, ort_errors.InvalidArgument):
+        return errors.InvalidArgumentError(_own_text(text))
+    if isinstance(error, UnicodeDecodeError):
+        return errors.InvalidArgumentError(
+            "An output holds a string that is not UTF-8, which cannot be answered as text."
+        )
+    node = _NODE.search(text)
+    if _MEMORY.search(text):
+        return errors.ResourceExhaustedError(
+            "There is no memory to run a request of this size; send fewer rows at once."
+        )
+    if node is None or _DEVICE.search(text):
+        return error
+    # The graph ran before; that a node refuses these values is most often their shape. Kernel texts name files of
+    # ONNX Runtime's source, so they go to the log alone.
+    _log.warning("A request was refused by the graph: %s", text)
+    return errors.InvalidArgumentError(
+        f"The model's {node.group(1)} node cannot run on these inputs; compare their shapes with the signature's."
+    )

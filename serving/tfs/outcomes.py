@@ -1,0 +1,131 @@
+"""What classify and regress make of a signature and its outputs, for JSON and protobuf alike.
+
+Owns the checks and texts of TensorFlow Serving's classifier and regressor. Knows arrays only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from estimator_serving.serving.errors import InvalidArgumentError
+from estimator_serving.serving.request import Array, Outputs, Request
+from estimator_serving.serving.servable import Servable
+from estimator_serving.wire.signatures import (
+    CLASSIFY_CLASSES,
+    CLASSIFY_INPUTS,
+    CLASSIFY_SCORES,
+    REGRESS_INPUTS,
+    REGRESS_OUTPUTS,
+    Signature,
+)
+
+
+class Classes(NamedTuple):
+    """Labels (str) and scores (float32), each [batch, classes]."""
+
+    labels: Array
+    scores: Array
+
+
+def find_signature(servable: Servable, name: str) -> Signature:
+    """The signature of a classify or regress request. Raises InvalidArgumentError where there is none of that name."""
+    signature = servable.signatures.get(name)
+    if signature is None:
+        raise InvalidArgumentError(
+            f"No signature was found with the name: {name}. There are: {', '.join(sorted(servable.signatures))}."
+        )
+    return signature
+
+
+def classify_request(servable: Servable, signature_name: str, examples: Array) -> Request:
+    """The run a classify request asks for.
+
+    Raises InvalidArgumentError where the signature does not classify Examples.
+    """
+    signature = find_signature(servable, signature_name)
+    _check_input(servable, signature_name, CLASSIFY_INPUTS, "classification")
+    outputs = tuple(alias for alias in (CLASSIFY_CLASSES, CLASSIFY_SCORES) if alias in signature.outputs)
+    if len(signature.outputs) not in (1, 2):
+        raise InvalidArgumentError(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    if not outputs:
+        raise InvalidArgumentError(
+            'Expected classification signature outputs to contain at least one of "classes" or "scores". '
+            f"Signature {signature_name} has {', '.join(sorted(signature.outputs))}."
+        )
+    return Request(signature_name, {CLASSIFY_INPUTS: examples}, outputs)
+
+
+def regress_request(servable: Servable, signature_name: str, examples: Array) -> Request:
+    """The run a regress request asks for.
+
+    Raises InvalidArgumentError where the signature does not regress on Examples.
+    """
+    signature = find_signature(servable, signature_name)
+    _check_input(servable, signature_name, REGRESS_INPUTS, "regression")
+    if REGRESS_OUTPUTS not in signature.outputs:
+        raise InvalidArgumentError(f"No regression outputs found in SignatureDef: {signature_name}")
+    return Request(signature_name, {REGRESS_INPUTS: examples}, (REGRESS_OUTPUTS,))
+
+
+def read_classes(outputs: Outputs, request: Request) -> Classes:
+    """The classes of each Example. Labels are empty where the model gives scores alone, scores 0 where labels alone."""
+    batch = len(request.inputs[CLASSIFY_INPUTS])
+    labels, scores = outputs.get(CLASSIFY_CLASSES), outputs.get(CLASSIFY_SCORES)
+    shape = _classes_shape(labels, scores, batch)
+    if labels is None:
+        labels = np.full(shape, "", object)
+    if scores is None:
+        scores = np.zeros(shape, np.float32)
+    return Classes(labels, scores)
+
+
+def read_regressions(outputs: Outputs, request: Request) -> Array:
+    """One float32 an Example, [batch]."""
+    values = outputs[REGRESS_OUTPUTS]
+    batch = len(request.inputs[REGRESS_INPUTS])
+    if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 1):
+        raise InvalidArgumentError(
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(values.shape)}"
+        )
+    if len(values) != batch:
+        raise InvalidArgumentError(f"Input batch size did not match output batch size: {batch} vs. {len(values)}")
+    if values.dtype != np.float32:
+        raise InvalidArgumentError(f"Expected output Tensor of DT_FLOAT.  Got: {values.dtype.name}")
+    return values.reshape(batch)
+
+
+def _check_input(servable: Servable, signature_name: str, alias: str, kind: str) -> None:
+    inputs = servable.signatures[signature_name].inputs
+    if len(inputs) != 1:
+        raise InvalidArgumentError("Expected one input Tensor.")
+    if alias not in inputs or not servable.takes_examples(signature_name, alias):
+        raise InvalidArgumentError(
+            f"No {kind} inputs found in SignatureDef: {signature_name} takes no serialized tf.Examples; use predict."
+        )
+
+
+def _classes_shape(labels: Array | None, scores: Array | None, batch: int) -> tuple[int, int]:
+    if labels is not None:
+        _check_matrix(labels, batch, "classes")
+        if labels.dtype != np.dtype(object):
+            raise InvalidArgumentError(f"Expected classes Tensor of DT_STRING. Got: {labels.dtype.name}")
+    if scores is not None:
+        _check_matrix(scores, batch, "scores")
+        if scores.dtype != np.float32:
+            raise InvalidArgumentError(f"Expected scores Tensor of DT_FLOAT. Got: {scores.dtype.name}")
+    if labels is not None and scores is not None and labels.shape != scores.shape:
+        raise InvalidArgumentError(
+            f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
+        )
+    present = labels if labels is not None else scores
+    assert present is not None, "classify_request asks for one of the two"
+    return (batch, present.shape[1])
+
+
+def _check_matrix(array: Array, batch: int, name: str) -> None:
+    if array.ndim != 2:
+        raise InvalidArgumentError(f"Expected Tensor shape: [batch_size num_classes] but got {list(array.shape)}")
+    if len(array) != batch:
+        raise InvalidArgumentError(f"Expected {name} output batch size of {batch}. Got: {len(array)}")

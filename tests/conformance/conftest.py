@@ -1,0 +1,166 @@
+"""Servers on loopback with models written as ONNX text, and the clients a case needs: httpx and a bare grpc channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+import onnx.parser
+import pytest
+
+from estimator_serving.serving.config import Config
+from estimator_serving.serving.server import Server
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
+from estimator_serving.wire.services import SERVICES
+from estimator_serving.wire.signatures import (
+    CLASSIFY_METHOD,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    Metadata,
+    Signature,
+    TensorInfo,
+    to_properties,
+)
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17, "estimator.ops" : 1]>\n'
+VERSION = 123
+
+HALF_PLUS_TWO = """g (float[] x) => (float[] y) <float half = {0.5}, float two = {2.0}>
+{ z = Mul(x, half)  y = Add(z, two) }"""
+
+TWO_INPUTS = """g (float[N] a, int64[N] b) => (float[N] total, int64[N] twice)
+{ c = Cast<to=1>(b)  total = Add(a, c)  twice = Add(b, b) }"""
+
+MATRIX = """g (float[N,3] x) => (float[N,2] y) <float[3,2] w = {1, 2, 3, 4, 5, 6}> { y = MatMul(x, w) }"""
+
+TEXT = """g (string[] s) => (string[] same, string[] raw_bytes, float[] score) <float[2] odd = {1.5, 2.5}>
+{ same = Identity(s)  raw_bytes = Identity(s)  score = Identity(odd) }"""
+
+SCALAR = """g (float[N] x) => (float y) { y = ReduceSum<keepdims=0>(x) }"""
+
+NOT_FINITE = """g (float[N] x) => (float[N] y) { y = Log(x) }"""
+
+EXAMPLES = """g (uint8[n] "input_example_tensor/values", int64[m] "input_example_tensor/row_splits")
+=> (float[N,2] scores, string[N,2] classes, float[N,1] total, int64[N] lengths)
+<int64[1,2] both = {0, 1}, string[2] vocabulary = {"no", "yes"}>
+{
+  x, y, tags, lengths = estimator.ops.ParseExample <
+    kinds = [0, 0, 1], dtypes = [1, 1, 7], ranks = [1, 1, 0], dims = [1, 1],
+    key_0 = "x", key_1 = "y", key_2 = "tags", default_1 = float[1] {0.5}
+  > ("input_example_tensor/values", "input_example_tensor/row_splits")
+  scores = Concat<axis = 1>(x, y)
+  total = Add(x, y)
+  shape = Shape(scores)
+  ids = Expand(both, shape)
+  classes = Gather(vocabulary, ids)
+}"""
+
+_EXAMPLES_INFO = TensorInfo("input_example_tensor:0", dtypes.string, (-1,))
+_SCORES = TensorInfo("scores:0", dtypes.float32, (-1, 2))
+_CLASSES = TensorInfo("classes:0", dtypes.string, (-1, 2))
+_TOTAL = TensorInfo("total:0", dtypes.float32, (-1, 1))
+_LENGTHS = TensorInfo("lengths:0", dtypes.int64, (-1,))
+
+_CLASSIFICATION = Signature({"inputs": _EXAMPLES_INFO}, {"classes": _CLASSES, "scores": _SCORES}, CLASSIFY_METHOD)
+EXAMPLES_METADATA = Metadata(
+    {
+        "serving_default": _CLASSIFICATION,
+        "scores_only": Signature({"inputs": _EXAMPLES_INFO}, {"scores": _SCORES}, CLASSIFY_METHOD),
+        "classes_only": Signature({"inputs": _EXAMPLES_INFO}, {"classes": _CLASSES}, CLASSIFY_METHOD),
+        "regression": Signature({"inputs": _EXAMPLES_INFO}, {"outputs": _TOTAL}, REGRESS_METHOD),
+        "wide_regression": Signature({"inputs": _EXAMPLES_INFO}, {"outputs": _SCORES}, REGRESS_METHOD),
+        "flat_scores": Signature({"inputs": _EXAMPLES_INFO}, {"scores": _LENGTHS}, CLASSIFY_METHOD),
+        "predict": Signature({"examples": _EXAMPLES_INFO}, {"total": _TOTAL, "lengths": _LENGTHS}, PREDICT_METHOD),
+    },
+    {
+        "x": FixedLenFeature((1,), dtypes.float32),
+        "y": FixedLenFeature((1,), dtypes.float32, [0.5]),
+        "tags": VarLenFeature(dtypes.string),
+    },
+)
+
+MODELS = {
+    "half": (HALF_PLUS_TWO, None),
+    "two": (TWO_INPUTS, None),
+    "matrix": (MATRIX, None),
+    "text": (TEXT, None),
+    "scalar": (SCALAR, None),
+    "log": (NOT_FINITE, None),
+    "examples": (EXAMPLES, EXAMPLES_METADATA),
+    "examples_unknown": (EXAMPLES, Metadata(EXAMPLES_METADATA.signatures)),
+}
+
+
+def write_model(base_path: Path, version: int, text: str, metadata: Metadata | None = None) -> None:
+    model = onnx.parser.parse_model(HEAD + text)
+    for key, value in (to_properties(metadata) if metadata else {}).items():
+        model.metadata_props.add(key=key, value=value)
+    directory = base_path / str(version)
+    directory.mkdir(parents=True)
+    (directory / "model.onnx").write_bytes(model.SerializeToString())
+
+
+@dataclass(frozen=True)
+class Front:
+    """Both fronts of one running server."""
+
+    server: Server
+    name: str
+    http: httpx.Client
+    channel: grpc.Channel
+
+    def post(self, verb: str, body: bytes | str, at: str = "") -> httpx.Response:
+        return self.http.post(f"/v1/models/{self.name}{at}:{verb}", content=body)
+
+    def call(self, method: str, request: object, service: str = "tensorflow.serving.PredictionService") -> object:
+        rpc = SERVICES[service][method]
+        invoke = self.channel.unary_unary(
+            f"/{service}/{method}",
+            request_serializer=rpc.request.SerializeToString,
+            response_deserializer=rpc.response.FromString,
+        )
+        return invoke(request, timeout=30)
+
+
+class Fronts:
+    """Starts a server for a model the first time a case asks for it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._running: dict[str, Front] = {}
+
+    def __getitem__(self, name: str) -> Front:
+        if name not in self._running:
+            self._running[name] = self._start(name)
+        return self._running[name]
+
+    def stop(self) -> None:
+        for front in self._running.values():
+            front.http.close()
+            front.channel.close()
+            front.server.stop()
+
+    def _start(self, name: str) -> Front:
+        write_model(self._directory / name, VERSION, *MODELS[name])
+        config = Config(
+            port=0,
+            rest_api_port=0,
+            bind_address="127.0.0.1",
+            model_name=name,
+            model_base_path=str(self._directory / name),
+        )
+        server = Server(config)
+        server.start()
+        http = httpx.Client(base_url=f"http://127.0.0.1:{server.rest_port}", timeout=30)
+        return Front(server, name, http, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
+
+
+@pytest.fixture(scope="session")
+def fronts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronts]:
+    fronts = Fronts(tmp_path_factory.mktemp("models"))
+    yield fronts
+    fronts.stop()

@@ -1,0 +1,222 @@
+"""Whole exports: every kind of estimator, run by plain onnxruntime, against estimator.predict; and what is refused."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+from small_estimators import KINDS, ROWS, make_columns, make_estimator
+
+from estimator_serving import ops
+from estimator_serving.exporter import ExportMismatch, build_parsing_serving_input_receiver_fn, export
+from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_column, numpy_input_fn
+from estimator_serving.wire.examples import encode_example, join_examples
+from estimator_serving.wire.signatures import from_properties
+
+SPEC = feature_column.make_parse_example_spec(make_columns())
+RECEIVER_FN = build_parsing_serving_input_receiver_fn(SPEC)
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory):
+    """A function from kind to the path of its model.onnx."""
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            made[kind] = trained(kind).export_saved_model(tmp_path_factory.mktemp("servable"), RECEIVER_FN)
+        return f"{made[kind]}/model.onnx"
+
+    return get
+
+
+def examples(rows):
+    return [
+        encode_example(
+            {key: ROWS[key][row % 6].item() if key in ("age", "fare") else ROWS[key][row % 6] for key in ROWS}
+        )
+        for row in range(rows)
+    ]
+
+
+def feeds(serialized):
+    values, row_splits = join_examples(serialized)
+    return {"input_example_tensor/values": values, "input_example_tensor/row_splits": row_splits}
+
+
+def plain_session(path):
+    """onnxruntime with the op library registered, and nothing else of this project."""
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(ops.library_path())
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("rows", [0, 1, 6, 1000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_graph_gives_what_predict_gives(trained, exported, kind, rows):
+    # In dense input '' is dropped; in an Example it is a value that no vocabulary knows. Both add nothing here.
+    inputs = numpy_input_fn({key: np.resize(value, rows) for key, value in ROWS.items()}, shuffle=False)
+    expected = list(trained(kind).predict(inputs)) if rows else []
+    session = plain_session(exported(kind))
+    signature = from_properties(session.get_modelmeta().custom_metadata_map).signatures
+    outputs = signature.get("predict", signature["serving_default"]).outputs
+    for alias, info in outputs.items():
+        (actual,) = session.run([info.value_name], feeds(examples(rows)))
+        assert actual.shape[0] == rows
+        if info.dtype.is_string:
+            assert [[word.encode() for word in row] for row in actual] == [row[alias].tolist() for row in expected]
+        elif rows:
+            np.testing.assert_allclose(actual, np.stack([row[alias] for row in expected]), rtol=1e-5, atol=1e-5)
+
+
+BINARY = {
+    "serving_default": ("classify", "inputs", {"classes", "scores"}),
+    "classification": ("classify", "inputs", {"classes", "scores"}),
+    "regression": ("regress", "inputs", {"outputs"}),
+    "predict": (
+        "predict",
+        "examples",
+        {"logits", "logistic", "probabilities", "class_ids", "classes", "all_class_ids", "all_classes"},
+    ),
+}
+MULTICLASS = {key: BINARY[key] for key in ("serving_default", "classification")} | {
+    "predict": ("predict", "examples", BINARY["predict"][2] - {"logistic"})
+}
+CUSTOM = {"serving_default": ("predict", "examples", {"probabilities", "best"})}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("dnn binary", BINARY), ("linear binary", BINARY), ("dnn multiclass", MULTICLASS), ("custom", CUSTOM)],
+)
+def test_signatures_are_tensorflows(exported, kind, expected):
+    """TF 2.15 estimator §3.6."""
+    signatures = from_properties(plain_session(exported(kind)).get_modelmeta().custom_metadata_map).signatures
+    table = {}
+    for key, signature in signatures.items():
+        ((alias, info),) = signature.inputs.items()
+        assert (info.name, info.dtype.name, info.shape) == ("input_example_tensor:0", "string", (-1,))
+        table[key] = (signature.method_name.removeprefix("tensorflow/serving/"), alias, set(signature.outputs))
+    assert table == expected
+
+
+@pytest.mark.parametrize(
+    ("alias", "dtype", "shape"),
+    [
+        ("logits", "float", (-1, 1)),
+        ("logistic", "float", (-1, 1)),
+        ("probabilities", "float", (-1, 2)),
+        ("class_ids", "int64", (-1, 1)),
+        ("classes", "string", (-1, 1)),
+        ("all_class_ids", "int32", (-1, 2)),
+        ("all_classes", "string", (-1, 2)),
+    ],
+)
+def test_predict_outputs_of_a_binary_head(exported, alias, dtype, shape):
+    """TF 2.15 estimator §3.3."""
+    metadata = from_properties(plain_session(exported("dnn binary")).get_modelmeta().custom_metadata_map)
+    info = metadata.signatures["predict"].outputs[alias]
+    assert (info.dtype.name, info.shape) == (dtype, shape)
+    assert metadata.feature_spec == SPEC
+
+
+def test_classify_gives_every_class_in_order(exported):
+    session = plain_session(exported("dnn multiclass"))
+    signature = from_properties(session.get_modelmeta().custom_metadata_map).signatures["serving_default"]
+    (classes,) = session.run([signature.outputs["classes"].value_name], feeds(examples(2)))
+    assert classes.tolist() == [["no", "yes", "é"]] * 2
+
+
+def test_the_same_estimator_gives_the_same_bytes(trained, exported, tmp_path):
+    again = trained("dnn binary").export_saved_model(tmp_path, RECEIVER_FN)
+    with open(exported("dnn binary"), "rb") as first, open(f"{again}/model.onnx", "rb") as second:
+        assert first.read() == second.read()
+
+
+def test_the_file_names_no_source(exported):
+    with open(exported("dnn binary"), "rb") as file:
+        content = file.read()
+    assert b".py" not in content
+    assert b"/home" not in content
+    assert __file__.rsplit("/", 3)[0].encode() not in content
+
+
+def test_a_dense_string_feature_reads_like_a_varlen_one(trained, tmp_path):
+    spec = {**SPEC, "class": FixedLenFeature([2], str, ["", ""]), "port": FixedLenFeature([], str)}
+    path = trained("dnn binary").export_saved_model(tmp_path, build_parsing_serving_input_receiver_fn(spec))
+    session = plain_session(f"{path}/model.onnx")
+    one = {"age": 22.0, "fare": 7.25, "port": "S"}
+    rows = [encode_example(one | {"class": words}) for words in (["3rd", ""], ["", "3rd"], ["", ""])]
+    (logits,) = session.run(["logits"], feeds(rows))
+    assert logits[0] == logits[1] != logits[2]
+
+
+def test_versions_within_one_second_get_numbers_of_their_own(tmp_path):
+    paths = {export.write_version(tmp_path, b"x", {}) for _ in range(3)}
+    assert len(paths) == 3
+    assert all(path.name.isdigit() and (path / "model.onnx").read_bytes() == b"x" for path in paths)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_extra_assets_are_copied(tmp_path):
+    (tmp_path / "note").write_text("hello")
+    version = export.write_version(tmp_path / "base", b"x", {"doc/note.txt": str(tmp_path / "note")})
+    assert (version / "assets.extra/doc/note.txt").read_text() == "hello"
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        export.write_version(tmp_path / "base", b"x", {"a": str(tmp_path / "missing")})
+    assert list((tmp_path / "base").iterdir()) == []
+
+
+def test_an_untrained_estimator_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Couldn't find trained model at .*Call train first"):
+        make_estimator("dnn binary", tmp_path / "model").export_saved_model(tmp_path / "base", RECEIVER_FN)
+    assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({k: v for k, v in SPEC.items() if k != "age"}, "Feature age is not in features dictionary"),
+        ({**SPEC, "age": VarLenFeature(float)}, "numeric column 'age' needs a FixedLenFeature"),
+        ({**SPEC, "age": FixedLenFeature([1], str)}, "numeric column 'age' needs numbers"),
+        ({**SPEC, "class": VarLenFeature(int)}, "key: class, column dtype: string, receiver dtype: int64"),
+    ],
+)
+def test_a_receiver_that_does_not_fit_is_refused(trained, tmp_path, spec, text):
+    with pytest.raises(ValueError, match=text):
+        trained("dnn binary").export_saved_model(tmp_path / "base", build_parsing_serving_input_receiver_fn(spec))
+    assert not (tmp_path / "base").exists()
+
+
+def test_no_receiver_is_refused(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"An input_receiver_fn must be defined\."):
+        trained("dnn binary").export_saved_model(tmp_path / "base", None)
+
+
+def test_a_mismatch_writes_nothing(trained, tmp_path, monkeypatch):
+    """A network that remembers gives other numbers when it is traced than when it was asked."""
+    calls = []
+    from estimator_serving.exporter import network
+
+    honest = network.Network.forward
+
+    def forward(self, *inputs):
+        calls.append(1)
+        first, *rest = honest(self, *inputs)
+        return (first + 1.0, *rest)
+
+    monkeypatch.setattr(network.Network, "forward", forward)
+    with pytest.raises(ExportMismatch, match="output 'logits', at .*Nothing was written"):
+        trained("dnn binary").export_saved_model(tmp_path / "base", RECEIVER_FN)
+    assert calls
+    assert not (tmp_path / "base").exists()
+
+
+def test_the_parser_configuration_is_tensorflows_json(exported):
+    properties = plain_session(exported("dnn binary")).get_modelmeta().custom_metadata_map
+    features = json.loads(properties["example_parser_configuration"])["feature_map"]
+    assert features["class"] == {"var_len_feature": {"dtype": "DT_STRING"}}
+    assert features["fare"]["fixed_len_feature"]["default_value"]["float_val"] == [7.0]

@@ -1,0 +1,71 @@
+import contextlib
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from estimator_serving.serving.errors import InvalidArgumentError
+from estimator_serving.serving.json_text import DEPTH_MAX, check_depth, parse
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_reads_what_json_writes(value):
+    """Infinity is not strict JSON, so this goes both ways: the quick parser's and the tolerant one's."""
+    assert parse(json.dumps(value).encode()) == value
+
+
+@given(VALUES, st.text(alphabet=' \t\r\n]}x"', max_size=5))
+def test_ignores_what_follows(value, rest):
+    text = json.dumps([value]) + rest
+    assert parse(text.encode()) == [value]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("Infinity", math.inf), ("-Infinity", -math.inf), ("Inf", math.inf), ("-Inf", -math.inf), ("1e400", math.inf)],
+)
+def test_tokens_beyond_json(text, value):
+    assert parse(f'["Inf \\" -Inf", {text}]'.encode()) == ['Inf " -Inf', value]
+
+
+def test_nan():
+    assert math.isnan(parse(b"[NaN]")[0])
+
+
+@given(st.binary(max_size=50))
+def test_any_bytes_end_in_a_value_or_a_refusal(text):
+    with contextlib.suppress(InvalidArgumentError):
+        parse(text)
+
+
+def nested(depth: int, text: str = "1") -> bytes:
+    return ("[" * depth + text + "]" * depth).encode()
+
+
+def test_depth():
+    assert parse(nested(DEPTH_MAX))
+    for text in (nested(DEPTH_MAX + 1), b"[" * 100_000, b'{"a":' * 100_000, b'["]]]]]", ' * 80 + b"1" + b"]" * 80):
+        with pytest.raises(InvalidArgumentError, match="nesting too deep"):
+            parse(text)
+
+
+@pytest.mark.parametrize("text", ["[" * 200, '\\"' + "[" * 200, "\\\\"], ids=["brackets", "escaped quote", "backslash"])
+def test_brackets_in_strings_are_no_depth(text):
+    assert parse(f'["{text}", "{text}"]'.encode())
+
+
+def test_many_siblings_are_no_depth():
+    check_depth(b"[" + b"[1]," * 10_000 + b"[1]]")
+
+
+def test_long_integer():
+    with pytest.raises(InvalidArgumentError, match="JSON Parse error"):
+        parse(b"[NaN, " + b"1" * 5000 + b"]")

@@ -1,0 +1,74 @@
+from types import SimpleNamespace
+
+import pytest
+
+from estimator_serving.serving import errors
+from estimator_serving.serving.manager import Manager
+from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.predictor import QUICK_PAYLOAD_BYTES, Codec, Predictor
+from estimator_serving.serving.request import Document, ModelSpec
+
+
+class FakeServable(SimpleNamespace):
+    def run(self, request):
+        return request
+
+
+def codec(**steps):
+    given = {
+        "parse": lambda payload, target: Document(target, payload, payload),
+        "decode": lambda document, _servable: document.content,
+        "encode": lambda outputs, _request, _servable: outputs.upper(),
+    }
+    return Codec("Predict", "TEST", **given | steps)
+
+
+@pytest.fixture
+def metrics():
+    return RequestMetrics()
+
+
+@pytest.fixture
+def predictor(metrics, tmp_path):
+    manager = Manager(lambda name, version, _path: FakeServable(name=name, version=version, is_quick=True))
+    manager.aspire("m", {1: tmp_path})
+    assert manager.wait_until_settled(10)
+    yield Predictor(manager, metrics)
+    manager.stop()
+
+
+def test_path(predictor, metrics):
+    assert predictor.predict(codec(), b"text", ModelSpec("m")) == b"TEXT"
+    assert (
+        'requests_total{code="OK",entrypoint="TEST",method="Predict",model="m"} 1.0'
+        in Exposition(metrics).render().decode()
+    )
+
+
+def fail(*_):
+    raise KeyError("a secret")
+
+
+@pytest.mark.parametrize("step", ["parse", "decode", "encode"])
+def test_errors_that_are_not_ours(predictor, metrics, step, caplog):
+    with pytest.raises(errors.InternalError, match=errors.INTERNAL_TEXT):
+        predictor.predict(codec(**{step: fail}), b"text", ModelSpec("m"))
+    assert "a secret" in caplog.text
+    assert 'code="INTERNAL",entrypoint="TEST",method="Predict",model="m"} 1.0' in Exposition(metrics).render().decode()
+
+
+def test_made_up_names_make_no_series(predictor, metrics):
+    with pytest.raises(errors.NotFoundError):
+        predictor.predict(codec(), b"text", ModelSpec("made-up"))
+    text = Exposition(metrics).render().decode()
+    assert 'code="NOT_FOUND",entrypoint="TEST",method="Predict",model="unknown"} 1.0' in text
+    assert "made-up" not in text
+
+
+@pytest.mark.parametrize(
+    ("spec", "payload_bytes", "quick"),
+    [(ModelSpec("m"), 10, True), (ModelSpec("m", 1), 10, True), (ModelSpec("m"), QUICK_PAYLOAD_BYTES + 1, False),
+     (ModelSpec("nope"), 10, True), (ModelSpec("m", 9), 10, True)],
+)  # fmt: skip
+def test_is_quick(predictor, spec, payload_bytes, quick):
+    assert predictor.is_quick(spec, payload_bytes) is quick

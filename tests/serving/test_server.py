@@ -1,0 +1,196 @@
+"""The process: start, readiness, new versions while it runs, signals, and what keeps it from starting."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+
+from estimator_serving.serving.config import Config
+from estimator_serving.serving.server import Server, StartError
+
+HOST = "127.0.0.1"
+
+
+def config(base_path, **settings) -> Config:
+    given = {"port": 0, "rest_api_port": 0, "bind_address": HOST, "model_name": "m", "model_base_path": str(base_path)}
+    return Config(**given | {"file_system_poll_wait_seconds": 0.02} | settings)
+
+
+@contextlib.contextmanager
+def running(base_path, **settings):
+    server = Server(config(base_path, **settings))
+    server.start()
+    with httpx.Client(base_url=f"http://{HOST}:{server.rest_port}", timeout=30) as http:
+        try:
+            yield http
+        finally:
+            server.stop()
+
+
+def ask(http) -> float:
+    return http.post("/v1/models/m:predict", content='{"instances": [0]}').raise_for_status().json()["predictions"][0]
+
+
+def wait_until(condition) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.02)
+    assert condition()
+
+
+def test_starts_without_a_model_and_finds_it_later(base_path, write_model):
+    with running(base_path) as http:
+        answer = http.get("/readyz")
+        assert (answer.status_code, answer.json()["error"]) == (
+            503,
+            "Model m has no version yet; export one into its base path.",
+        )
+        assert http.get("/healthz").status_code == 200
+        assert http.post("/v1/models/m:predict", content='{"instances": [0]}').status_code == 404
+        write_model(1)
+        wait_until(lambda: http.get("/readyz").status_code == 200)
+        assert ask(http) == 1
+
+
+def test_starts_without_a_base_path(tmp_path):
+    with running(tmp_path / "nope") as http:
+        assert http.get("/readyz").status_code == 503
+
+
+def test_newest_version_takes_over(base_path, write_model):
+    write_model(1)
+    with running(base_path) as http:
+        assert ask(http) == 1
+        write_model(2)
+        wait_until(lambda: ask(http) == 2)
+
+
+def test_bad_version_stops_no_good_one(base_path, write_model):
+    write_model(1)
+    with running(base_path) as http:
+        (base_path / "2").mkdir()
+        wait_until(lambda: len(http.get("/v1/models/m").json()["model_version_status"]) == 2)
+        wait_until(lambda: http.get("/v1/models/m/versions/2").json()["model_version_status"][0]["state"] == "END")
+        status = http.get("/v1/models/m/versions/2").json()["model_version_status"][0]["status"]
+        assert status["error_code"] == "NOT_FOUND"
+        assert "holds no model.onnx" in status["error_message"]
+        assert ask(http) == 1
+
+
+def test_versions_change_under_load(base_path, write_model):
+    """Answers never fail, and versions only ever go up."""
+    write_model(1)
+    with running(base_path) as http:
+        stop, answers, failures = threading.Event(), [], []
+
+        def load():
+            while not stop.is_set():
+                try:
+                    answers.append(ask(http))
+                except Exception as error:
+                    failures.append(error)
+
+        thread = threading.Thread(target=load, daemon=True)
+        thread.start()
+        for version in range(2, 8):
+            write_model(version)
+            wait_until(lambda version=version: answers[-1:] == [version])
+        stop.set()
+        thread.join()
+    assert failures == []
+    assert answers == sorted(answers)
+
+
+@pytest.mark.parametrize("flag", ["port", "rest_api_port"])
+def test_port_taken(base_path, flag):
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=rf"cannot listen on {HOST}:{port} .* choose another --{flag}\."):
+            Server(config(base_path, **{flag: port}))
+
+
+def start_process(base_path, *flags):
+    return subprocess.Popen(
+        [sys.executable, "-m", "estimator_serving.serving.server", "--port=0", "--rest_api_port=0", "--model_name=m",
+         f"--bind_address={HOST}", f"--model_base_path={base_path}", *flags],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def read_port(process) -> int:
+    for line in process.stderr:
+        if found := re.search(r"REST at http://[^:]+:(\d+)\.", line):
+            return int(found[1])
+    raise AssertionError("the server ended without saying its port")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_with_0(base_path, write_model, number):
+    write_model(1)
+    with start_process(base_path) as process:
+        port = read_port(process)
+        assert httpx.get(f"http://{HOST}:{port}/readyz").status_code == 200
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert "Stopping" in process.stderr.read()
+
+
+def test_requests_in_flight_are_answered(base_path, write_model):
+    write_model(1)
+    answers, failures, going = [], [], threading.Event()
+    with start_process(base_path) as process:
+        port = read_port(process)
+
+        def load():
+            with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30) as http:
+                while True:
+                    try:
+                        answers.append(ask(http))
+                        going.set()
+                    except httpx.ConnectError:
+                        return  # the port is closed: that is how it ends
+                    except Exception as error:
+                        failures.append(error)
+                        return
+
+        thread = threading.Thread(target=load, daemon=True)
+        thread.start()
+        assert going.wait(20)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        thread.join()
+        process.stderr.close()
+    assert answers
+    # A keep-alive connection may be closed between two requests, as HTTP/1.1 allows; no request may be cut short.
+    assert all(isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) for error in failures), failures
+
+
+def test_port_taken_ends_the_process_with_a_sentence(base_path):
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with start_process(base_path, f"--rest_api_port={port}") as process:
+            assert process.wait(20) == 1
+            assert f"REST cannot listen on {HOST}:{port}" in process.stderr.read()
+
+
+def test_bad_flag_ends_the_process_with_a_sentence():
+    command = [sys.executable, "-m", "estimator_serving.serving.server", "--port=99999", "--model_base_path=/m"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "--port=99999 cannot be used; give a port between 0 and 65535.\n")
+
+
+def test_loads_nothing_of_training():
+    """Serving must start without torch, onnx and spox, whether they are installed or not."""
+    code = "import sys, estimator_serving.serving.server; print(sorted({'torch', 'onnx', 'spox'} & sys.modules.keys()))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "[]\n"

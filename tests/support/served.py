@@ -1,0 +1,74 @@
+"""The real server in a process of its own, on loopback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+START_TIMEOUT_S = 60
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Served:
+    """A running server: its addresses, and what it answers over REST."""
+
+    def __init__(self, process, rest_port, grpc_port):
+        self.process = process
+        self.rest = f"http://127.0.0.1:{rest_port}"
+        self.grpc = f"127.0.0.1:{grpc_port}"
+
+    def ask(self, path, body=None):
+        """(status, JSON) of a GET, or of a POST with a body."""
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            with urlopen(Request(f"{self.rest}{path}", data), timeout=20) as response:
+                return response.status, json.load(response)
+        except HTTPError as error:
+            return error.code, json.load(error)
+
+    def stop(self):
+        """SIGTERM; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextmanager
+def serve(base_path, name="m", **flags):
+    """`estimator-serving serve`, ready to answer."""
+    rest_port, grpc_port = free_ports(2)
+    words = {"model_name": name, "model_base_path": base_path, "rest_api_port": rest_port, "port": grpc_port}
+    words |= {"bind_address": "127.0.0.1"} | flags
+    command = [sys.executable, "-m", "estimator_serving.cli", "serve", *(f"--{k}={v}" for k, v in words.items())]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONWARNINGS": "error"}) as process:
+        served = Served(process, rest_port, grpc_port)
+        try:
+            _wait_until_ready(served)
+            yield served
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _wait_until_ready(served):
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert served.process.poll() is None, served.process.stderr.read().decode()
+        try:
+            if served.ask("/readyz")[0] == 200:
+                return
+        except (URLError, OSError, ValueError):
+            time.sleep(0.05)
+    raise AssertionError(f"not ready after {START_TIMEOUT_S} s")

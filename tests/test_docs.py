@@ -1,0 +1,68 @@
+"""What the documents say is there: links, make targets, the README's program."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_make_targets_exist(document):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"`make ([a-z]+)|^ {4}make ([a-z]+)", document.read_text(), re.MULTILINE)
+    assert {one or other for one, other in named} <= targets
+
+
+def test_the_readmes_program_runs(tmp_path):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    program = program.replace("steps=1000", "steps=5").replace("build/readme", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (Path(done.stdout.strip()) / "model.onnx").exists()
+
+
+def test_the_migration_guides_model_fn_trains(tmp_path):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/migrating.md").read_text(), re.DOTALL)
+    names: dict = {}
+    exec(
+        "import torch\n"
+        "from estimator_serving.training import *\n"
+        "from estimator_serving.training import feature_column, layers, losses, metrics, optimizers\n" + program,
+        names,
+    )
+    import numpy as np
+
+    from estimator_serving.training import Estimator, RunConfig, feature_column, numpy_input_fn
+
+    columns = [feature_column.numeric_column("x")]
+    estimator = Estimator(
+        names["model_fn"], params={"columns": columns}, config=RunConfig(model_dir=str(tmp_path), tf_random_seed=1)
+    )
+    rows, labels = {"x": np.float32([-1, -2, 1, 2])}, np.int64([0, 0, 1, 1])
+    estimator.train(numpy_input_fn(rows, labels, num_epochs=None, shuffle=True, batch_size=4), steps=200)
+    assert estimator.evaluate(numpy_input_fn(rows, labels, shuffle=False))["accuracy"] == 1.0
+
+
+def test_no_word_of_this_machine():
+    """Nothing that is committed names the directory it was written in."""
+    here = str(ROOT.parent) + "/"
+    if len(here) < 4:
+        pytest.skip("the checkout lies at the root of the file system")
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    texts = [name for name in files if (ROOT / name).is_file()]
+    assert [name for name in texts if here.encode() in (ROOT / name).read_bytes()] == []

@@ -1,0 +1,121 @@
+"""The Estimator API on PyTorch: TensorFlow's names, arguments, defaults and error texts.
+
+A program written for tf.estimator imports these names instead and exchanges its tensor calls for torch's.
+"""
+
+from estimator_serving.training import (
+    feature_column,
+    hooks,
+    initializers,
+    inputs,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    summaries,
+)
+from estimator_serving.training.canned import DNNClassifier, LinearClassifier
+from estimator_serving.training.dataset import Dataset
+from estimator_serving.training.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    CorruptCheckpointError,
+    NanLossDuringTrainingError,
+)
+from estimator_serving.training.estimator import Estimator, TrainedModel
+from estimator_serving.training.features import Features
+from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
+from estimator_serving.training.hooks import (
+    CheckpointSaverHook,
+    CheckpointSaverListener,
+    LoggingTensorHook,
+    NanTensorHook,
+    SecondOrStepTimer,
+    SessionRunArgs,
+    SessionRunContext,
+    SessionRunHook,
+    SessionRunValues,
+    StepCounterHook,
+    StopAtStepHook,
+    SummarySaverHook,
+)
+from estimator_serving.training.inputs import numpy_input_fn
+from estimator_serving.training.model_fn import (
+    ClassificationOutput,
+    EstimatorSpec,
+    ExportOutput,
+    ModeKeys,
+    PredictOutput,
+    RegressionOutput,
+    StringPrediction,
+)
+from estimator_serving.training.run_config import RunConfig
+from estimator_serving.training.variables import get_global_step, get_variable, module, variable_scope
+from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
+from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
+
+__all__ = [
+    # estimators and what describes a model
+    "DNNClassifier",
+    "Estimator",
+    "EstimatorSpec",
+    "LinearClassifier",
+    "ModeKeys",
+    "RunConfig",
+    "TrainedModel",
+    # heads and export outputs
+    "BinaryClassHead",
+    "ClassificationOutput",
+    "ExportOutput",
+    "Head",
+    "MultiClassHead",
+    "PredictOutput",
+    "RegressionOutput",
+    "StringPrediction",
+    # input
+    "Dataset",
+    "Features",
+    "FixedLenFeature",
+    "VarLenFeature",
+    "feature_column",
+    "inputs",
+    "numpy_input_fn",
+    # inside a model_fn
+    "get_global_step",
+    "get_variable",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "module",
+    "optimizers",
+    "summaries",
+    "variable_scope",
+    # hooks
+    "CheckpointSaverHook",
+    "CheckpointSaverListener",
+    "LoggingTensorHook",
+    "NanTensorHook",
+    "SecondOrStepTimer",
+    "SessionRunArgs",
+    "SessionRunContext",
+    "SessionRunHook",
+    "SessionRunValues",
+    "StepCounterHook",
+    "StopAtStepHook",
+    "SummarySaverHook",
+    "hooks",
+    # errors
+    "CheckpointError",
+    "CheckpointMismatchError",
+    "CorruptCheckpointError",
+    "NanLossDuringTrainingError",
+    # types of features
+    "bool_",
+    "float32",
+    "float64",
+    "int32",
+    "int64",
+    "string",
+    "uint8",
+]

@@ -1,0 +1,72 @@
+"""Values people hand over -> numpy arrays: numbers keep their dtype, text becomes object arrays of `str`.
+
+ONNX Runtime's Python binding takes `str` alone (it turns `bytes` into the text "b'..'"), so text is decoded here, once.
+Knows nothing of columns, batches or files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def as_array(value: Any, name: str) -> Array:
+    """One feature as an array.
+
+    Lists of Python floats become float32 (TensorFlow's default); arrays keep their dtype. Text of any kind
+    (str, bytes, numpy's U and S) becomes an object array of str.
+
+    Args:
+        value: an array, a torch tensor, a pandas Series, a list or a scalar.
+        name: how messages call it.
+
+    Raises:
+        ValueError: lists of different lengths, bytes that are not UTF-8, or an entry that is neither text nor a number.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().numpy()
+    is_typed = hasattr(value, "dtype")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"Feature {name} has rows of different lengths; pad them to one length, text with '' and ids with -1."
+        ) from None
+    if array.dtype.kind in "OSUT":
+        return as_text(array, name)
+    return array if is_typed or array.dtype != np.float64 else array.astype(np.float32)
+
+
+def as_text(array: Array, name: str) -> Array:
+    """An object array of str, the same shape. The array itself where it is one already.
+
+    Raises:
+        ValueError: an entry that is not text (None, NaN), or bytes that are not UTF-8.
+    """
+    flat = array.ravel().tolist()
+    if array.dtype == object and set(map(type, flat)) <= {str}:
+        return array
+    text = np.empty(len(flat), dtype=object)
+    text[:] = [_decode(entry, row, name) for row, entry in enumerate(flat)]
+    return text.reshape(array.shape)
+
+
+def _decode(entry: Any, row: int, name: str) -> str:
+    if isinstance(entry, str):
+        return str(entry)
+    if not isinstance(entry, bytes):
+        raise ValueError(
+            f"Feature {name} holds {entry!r} (a {type(entry).__name__}) at entry {row} where text was expected; "
+            "write '' for what is missing and str(...) for the rest."
+        )
+    try:
+        return entry.decode()
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"Feature {name} holds the bytes {entry[:32]!r} at entry {row}, which are not UTF-8; "
+            "decode them yourself, or hash them to a number first."
+        ) from None

@@ -1,0 +1,218 @@
+"""Checkpoints: one safetensors file a step, written aside and renamed, and the `checkpoint` file that lists them.
+
+Owns file names, formats and which checkpoints are kept. Does not know models: a checkpoint is named tensors, a
+transform's bytes and a step. Files carry a checksum of their contents, so one that was cut or altered is refused.
+
+    <model_dir>/checkpoint                          model_checkpoint_path: "model.ckpt-10" … (TF's text form)
+    <model_dir>/model.ckpt-10.safetensors           variables, slots, global_step, `transform` (uint8)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from estimator_serving.training.errors import CheckpointError, CorruptCheckpointError
+
+BASENAME = "model.ckpt"
+SUFFIX = ".safetensors"
+STATE_FILE = "checkpoint"
+TRANSFORM = "transform"
+
+_RETRAIN = "Restore the file from a copy, name an older one with checkpoint_path, or train again in a new model_dir."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What one file holds. `path` is the prefix `<model_dir>/model.ckpt-<step>`."""
+
+    path: str
+    values: Mapping[str, Tensor]
+    transform: bytes | None
+    trainable: tuple[str, ...]
+
+
+class Checkpoints:
+    """The checkpoints of one directory: writes new ones and removes the oldest beyond `keep_max` (None or 0: all).
+
+    One every `keep_every_n_hours` is kept for good.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        basename: str = BASENAME,
+        keep_max: int | None = 5,
+        keep_every_n_hours: float = 10000,
+    ) -> None:
+        self.directory = Path(directory)
+        self.basename = basename
+        self.keep_max = keep_max
+        self._keep_period_s = keep_every_n_hours * 3600
+        self._next_kept_at_s = time.time() + self._keep_period_s
+        # Those of an earlier run in the directory count towards keep_max, so a resumed run tidies up after it.
+        self._recent = [p for p in _listed(self.directory) if _file(p).exists()]
+
+    def save(self, values: Mapping[str, Tensor], step: int, transform: bytes | None, trainable: Iterable[str]) -> str:
+        """Write the checkpoint of `step` and return its prefix. A crash at any point leaves the one before usable."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        prefix = str(self.directory / f"{self.basename}-{step}")
+        write_checkpoint(prefix, values, transform, trainable)
+        self._recent = [*(p for p in self._recent if p != prefix), prefix]
+        dropped = self._take_superfluous()
+        _write_state(self.directory, self._recent)
+        # The list no longer names them, so a crash here leaves a spare file and never a missing one.
+        for path in dropped:
+            self._remove(path)
+        return prefix
+
+    def _take_superfluous(self) -> list[str]:
+        if not self.keep_max:
+            return []
+        dropped, self._recent = self._recent[: -self.keep_max], self._recent[-self.keep_max :]
+        return dropped
+
+    def _remove(self, prefix: str) -> None:
+        file = _file(prefix)
+        if not file.exists():
+            return
+        if file.stat().st_mtime >= self._next_kept_at_s:
+            self._next_kept_at_s += self._keep_period_s
+            return
+        file.unlink()
+
+
+def write_checkpoint(
+    prefix: str, values: Mapping[str, Tensor], transform: bytes | None, trainable: Iterable[str]
+) -> None:
+    """Write `<prefix>.safetensors` aside and rename it into place."""
+    tensors = {name: _whole(tensor.detach()) for name, tensor in values.items()}
+    if transform is not None:
+        tensors[TRANSFORM] = torch.from_numpy(np.frombuffer(transform, np.uint8).copy())
+    names = json.dumps(list(trainable))
+    metadata = {"checksum": _checksum(tensors, names), "trainable": names}
+    file = _file(prefix)
+    aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, aside, metadata=metadata)
+        _flush_to_disk(aside)
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read `<prefix>` or `<prefix>.safetensors`.
+
+    Raises CheckpointError (a ValueError) if there is no such file, CorruptCheckpointError if its contents are not what
+    was written.
+    """
+    prefix = os.fspath(path).removesuffix(SUFFIX)
+    file = _file(prefix)
+    if not file.is_file():
+        raise CheckpointError(
+            f"The passed save_path is not a valid checkpoint: {prefix}. There is no file {file}: pass what "
+            "latest_checkpoint() returned, or leave checkpoint_path out to use the newest."
+        )
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CorruptCheckpointError(f"Checkpoint {file} is cut or damaged ({error}). {_RETRAIN}") from error
+    names = metadata.get("trainable", "")
+    if metadata.get("checksum") != _checksum(tensors, names):
+        raise CorruptCheckpointError(f"Checkpoint {file} does not hold what was written to it. {_RETRAIN}")
+    transform = tensors.pop(TRANSFORM, None)
+    trainable = tuple(json.loads(names))
+    return Checkpoint(prefix, tensors, None if transform is None else transform.numpy().tobytes(), trainable)
+
+
+def latest_checkpoint(directory: str | os.PathLike[str]) -> str | None:
+    """The prefix `<directory>/model.ckpt-<step>` of the newest checkpoint, None if there is none.
+
+    Raises CorruptCheckpointError if the list cannot be read or names a file that is gone.
+    """
+    listed = _listed(Path(directory))
+    if not listed:
+        return None
+    newest = listed[-1]
+    if not _file(newest).exists():
+        state = Path(directory) / STATE_FILE
+        raise CorruptCheckpointError(
+            f"{state} names {newest}, and {_file(newest)} does not exist. Put the file back, or remove {state} to "
+            "start from nothing."
+        )
+    return newest
+
+
+def step_of(prefix: str) -> int:
+    """The step in a checkpoint's name."""
+    return int(prefix.rpartition("-")[2])
+
+
+def _listed(directory: Path) -> list[str]:
+    """Prefixes in the state file, oldest first; the one it calls the newest is last."""
+    state = directory / STATE_FILE
+    if not state.is_file():
+        return []
+    text = state.read_text(errors="replace")
+    newest = re.findall(r'^model_checkpoint_path:\s*"(.+)"\s*$', text, re.MULTILINE)
+    if len(newest) != 1:
+        raise CorruptCheckpointError(
+            f"{state} is not a list of checkpoints (no single model_checkpoint_path line). Write the line "
+            'model_checkpoint_path: "model.ckpt-<step>" for the checkpoint to go on from, or remove the file to start '
+            "from nothing."
+        )
+    others = re.findall(r'^all_model_checkpoint_paths:\s*"(.+)"\s*$', text, re.MULTILINE)
+    return [str(directory / name) for name in (*(o for o in others if o != newest[0]), newest[0])]
+
+
+def _write_state(directory: Path, prefixes: list[str]) -> None:
+    names = [Path(prefix).name for prefix in prefixes]
+    lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+    aside = directory / f".{STATE_FILE}.{os.getpid()}.tmp"
+    aside.write_text("\n".join(lines) + "\n")
+    _flush_to_disk(aside)
+    aside.replace(directory / STATE_FILE)
+
+
+def _file(prefix: str) -> Path:
+    return Path(prefix + SUFFIX)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Safetensors takes no part of a larger tensor, which small parameters and slots are."""
+    alone = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if alone and tensor.is_contiguous() else tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Without this a power cut after the rename may leave an empty file under the new name."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checksum(tensors: Mapping[str, Tensor], trainable: str) -> str:
+    total = zlib.crc32(trainable.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total = zlib.crc32(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode(), total)
+        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), total)
+    return f"crc32:{total:08x}"

@@ -1,0 +1,194 @@
+"""What a column computes, as JSON: the identity that a checkpoint keeps and that a later run is compared with.
+
+Owns the definitions, the inputs they imply, and the words for a difference. It holds only what moves the transform's
+numbers: a parse default or an embedding's dimension is not in it. Knows nothing of ONNX or of sessions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from estimator_serving.training import normalizer
+from estimator_serving.training.columns import (
+    BucketizedColumn,
+    CategoricalColumn,
+    FeatureColumn,
+    HashedCategoricalColumn,
+    IndicatorColumn,
+    NumericColumn,
+    VocabularyListCategoricalColumn,
+    describe,
+)
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.dtypes import DType
+
+Definition = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The ids of a categorical column, int64 [batch, k] with -1 for nothing, as an output of the transform."""
+
+    column: CategoricalColumn
+
+    @property
+    def output_name(self) -> str:
+        return f"{self.column.name}/ids"
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The dense values of a column, float32 [batch, n], as an output of the transform."""
+
+    column: NumericColumn | BucketizedColumn | IndicatorColumn
+
+    @property
+    def output_name(self) -> str:
+        # Not the bare name: a numeric column's input has it, and a graph has one value a name.
+        return f"{self.column.name}/dense"
+
+
+Output = Ids | Dense
+
+
+@dataclass(frozen=True)
+class NumericInput:
+    """`key`: float32 [batch, *shape]."""
+
+    key: str
+    shape: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.key,)
+
+
+@dataclass(frozen=True)
+class CategoricalInput:
+    """`key/values` [batch, k], padded, and `key/lengths` int64 [batch]."""
+
+    key: str
+    dtype: DType
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (f"{self.key}/values", f"{self.key}/lengths")
+
+
+Input = NumericInput | CategoricalInput
+
+
+def define_output(output: Output) -> Definition:
+    """The definition of an output: its use and its column's definition."""
+    return {"use": "ids" if isinstance(output, Ids) else "dense", "column": define(output.column)}
+
+
+@functools.singledispatch
+def define(column: FeatureColumn) -> Definition:
+    """The column's definition: JSON-able, equal for columns that compute the same.
+
+    Raises:
+        ValueError: a normalizer_fn that cannot be traced.
+    """
+    raise TypeError(f"The column {column} cannot be computed by a transform.")
+
+
+@define.register
+def _(column: NumericColumn) -> Definition:
+    traced = None if column.normalizer_fn is None else normalizer.trace(column).definition
+    return {"kind": "numeric", "key": column.key, "shape": list(column.shape), "normalizer": traced}
+
+
+@define.register
+def _(column: BucketizedColumn) -> Definition:
+    return {"kind": "bucketized", "source": define(column.source_column), "boundaries": list(column.boundaries)}
+
+
+@define.register
+def _(column: HashedCategoricalColumn) -> Definition:
+    return {"kind": "hash_bucket", **_keyed(column), "hash_bucket_size": column.hash_bucket_size}
+
+
+@define.register
+def _(column: VocabularyListCategoricalColumn) -> Definition:
+    return {
+        "kind": "vocabulary_list",
+        **_keyed(column),
+        "vocabulary_list": list(column.vocabulary_list),
+        "default_value": column.default_value,
+        "num_oov_buckets": column.num_oov_buckets,
+    }
+
+
+@define.register
+def _(column: IndicatorColumn) -> Definition:
+    return {"kind": "indicator", "categorical": define(column.categorical_column)}
+
+
+def _keyed(column: HashedCategoricalColumn | VocabularyListCategoricalColumn) -> Definition:
+    return {"key": column.key, "dtype": column.dtype.name}
+
+
+def inputs(definitions: Iterable[Definition]) -> tuple[Input, ...]:
+    """The transform's inputs, sorted by key, numeric before categorical.
+
+    Raises:
+        ValueError: one key asked for in two shapes or two dtypes.
+    """
+    by_names: dict[tuple[str, ...], Input] = {}
+    for wanted in (wanted for definition in definitions for wanted in _inputs_of(definition)):
+        known = by_names.setdefault(wanted.names, wanted)
+        if known != wanted:
+            raise ValueError(
+                f"Two columns read the feature {wanted.key} differently: {_words(known)} and {_words(wanted)}. "
+                "Let them agree, or feed the feature a second time under another key."
+            )
+    return tuple(by_names[names] for names in sorted(by_names))
+
+
+def _inputs_of(definition: Any) -> Iterator[Input]:
+    """Every definition with a key is a leaf; what wraps it holds it as a value or in a list."""
+    if isinstance(definition, Mapping) and "key" in definition:
+        yield _input(definition)
+    elif isinstance(definition, Mapping | list):
+        for value in definition.values() if isinstance(definition, Mapping) else definition:
+            yield from _inputs_of(value)
+
+
+def _input(leaf: Mapping[str, Any]) -> Input:
+    if leaf["kind"] == "numeric":
+        return NumericInput(leaf["key"], tuple(leaf["shape"]))
+    return CategoricalInput(leaf["key"], dtypes.as_dtype(leaf["dtype"]))
+
+
+def _words(wanted: Input) -> str:
+    return f"shape {wanted.shape}" if isinstance(wanted, NumericInput) else f"dtype {describe(wanted.dtype)}"
+
+
+def difference(old: Definition, new: Definition) -> str:
+    """What differs, in words: "boundaries was [0.0, 10.0] and is now [0.0, 20.0]"."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    paths = [path for path in {**before, **after} if before.get(path, _ABSENT) != after.get(path, _ABSENT)]
+    return "; ".join(f"{path} was {_short(before, path)} and is now {_short(after, path)}" for path in paths[:3])
+
+
+_ABSENT = object()
+_TEXT_MAX = 80
+
+
+def _flat(definition: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in definition.items():
+        # "column" and "use" name our own wrapping, which a reader never wrote.
+        path = prefix if name == "column" else f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, path and f"{path}." if name != "column" else path)
+        else:
+            yield path, value
+
+
+def _short(flat: Mapping[str, Any], path: str) -> str:
+    text = repr(flat[path]) if path in flat else "absent"
+    return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}…"

@@ -1,0 +1,664 @@
+"""The Estimator: trains, evaluates and predicts with a model_fn, and keeps its checkpoints in model_dir.
+
+Owns the three loops and what they share: restoring, calling model_fn, choosing a checkpoint. Does not know columns,
+heads or file formats. Behaviour and error texts: TF 2.15 estimator §1.1-1.3 and §1.5-1.7.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from estimator_serving.training.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    latest_checkpoint,
+    read_checkpoint,
+    step_of,
+)
+from estimator_serving.training.errors import NanLossDuringTrainingError
+from estimator_serving.training.features import Features, TransformRecorder
+from estimator_serving.training.hooks import (
+    CheckpointSaverHook,
+    CheckpointSaverListener,
+    LoggingTensorHook,
+    Run,
+    SessionRunArgs,
+    SessionRunContext,
+    SessionRunHook,
+    SessionRunValues,
+    StepCounterHook,
+    StopAtStepHook,
+    SummarySaverHook,
+)
+from estimator_serving.training.inputs import call_input_fn, prepared_batches
+from estimator_serving.training.metrics import Metric
+from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn, Prediction, check_model_fn
+from estimator_serving.training.run_config import RunConfig
+from estimator_serving.training.summaries import EventWriter
+from estimator_serving.training.transform import Transform
+from estimator_serving.training.variables import GLOBAL_STEP, SLOTS, VariableStore
+
+logger = logging.getLogger("estimator_serving.training")
+
+InputFn = Callable[..., Any]
+Batch = tuple[Any, Any]
+
+
+class Estimator:
+    """Trains and runs the model that `model_fn` describes.
+
+    `model_fn(features, labels, mode, params, config)` may leave out any argument but `features`; it is called once a
+    batch and returns an EstimatorSpec. `params` are handed through. `model_dir` holds checkpoints and events: the
+    argument, else the config's, else a new temporary directory. Raises ValueError as TF 2.15 §1.1 lists.
+    """
+
+    def __init__(
+        self,
+        model_fn: ModelFn,
+        model_dir: str | os.PathLike[str] | None = None,
+        config: RunConfig | None = None,
+        params: Mapping[str, Any] | None = None,
+        warm_start_from: object = None,
+    ) -> None:
+        _check_not_overridden(type(self))
+        self._config = _with_model_dir(config, model_dir)
+        self._argument_names = check_model_fn(model_fn, params)
+        self._model_fn = model_fn
+        self._params = copy.deepcopy(dict(params or {}))
+        self._cached: tuple[tuple[str, int], TrainedModel] | None = None
+        _check_warm_start(warm_start_from)
+
+    @property
+    def model_dir(self) -> str:
+        directory = self._config.model_dir
+        assert directory is not None
+        return os.fspath(directory)
+
+    @property
+    def config(self) -> RunConfig:
+        """A copy of the configuration."""
+        return copy.deepcopy(self._config)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """A copy of the parameters."""
+        return copy.deepcopy(self._params)
+
+    @property
+    def model_fn(self) -> Callable[..., EstimatorSpec]:
+        """The model_fn with `params` filled in: a function of features, labels, mode and config."""
+
+        def bound(features: Any, labels: Any, mode: str, config: RunConfig) -> EstimatorSpec:
+            return self._model_fn(**self._arguments(features, labels, mode, config))
+
+        return bound
+
+    # -- train --------------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        input_fn: InputFn,
+        hooks: Sequence[SessionRunHook] | None = None,
+        steps: int | None = None,
+        max_steps: int | None = None,
+        saving_listeners: Sequence[CheckpointSaverListener] | None = None,
+    ) -> Estimator:
+        """Train on the batches of `input_fn`, going on from the newest checkpoint in model_dir.
+
+        `steps` more steps, or until global_step is `max_steps`, or with neither until the input ends. Errors in
+        model_fn, hooks or input leave the last periodic checkpoint as it is, write no final one and skip the hooks'
+        `end`.
+
+        Raises:
+            ValueError: steps and max_steps together or not above 0, an unusable input_fn, a checkpoint that is damaged
+                or does not fit the model (CheckpointError); nothing has been written then.
+            NanLossDuringTrainingError: the loss is NaN; the step was not taken.
+        """
+        stop = _stop_hooks(steps, max_steps)
+        hooks = _checked(hooks, SessionRunHook, "Hooks must be a SessionRunHook, given: {}")
+        listeners = _checked(
+            saving_listeners,
+            CheckpointSaverListener,
+            "saving_listeners must be a list of CheckpointSaverListener, given: {}",
+        )
+        newest = self.latest_checkpoint()
+        if max_steps is not None and newest is not None and step_of(newest) >= max_steps:
+            logger.info("Skipping training since max_steps has already saved.")
+            return self
+        store, recorder = self._restored(newest)
+        with (
+            closing(self._batches(input_fn, ModeKeys.TRAIN, recorder)) as batches,
+            closing(EventWriter(self.model_dir)) as writer,
+        ):
+            self._train(store, recorder, batches, writer, [*hooks, *stop], listeners)
+        return self
+
+    def _train(
+        self,
+        store: VariableStore,
+        recorder: TransformRecorder,
+        batches: Iterator[Batch],
+        writer: EventWriter,
+        hooks: Sequence[SessionRunHook],
+        listeners: Sequence[CheckpointSaverListener],
+    ) -> None:
+        batch = next(batches, None)
+        if batch is None:
+            logger.warning("Training with estimator made no steps. Perhaps input is empty or misspecified.")
+            return
+        # Makes or restores every variable: a model that does not fit its checkpoint stops before anything is written.
+        # The first step calls again: a hook may set variables between the two.
+        built = self._call_model_fn(store, *batch, ModeKeys.TRAIN)
+        run = Run(store, recorder, self._config)
+        run.first_spec = built
+        context = SessionRunContext(run)
+        hooks = self._training_hooks(hooks, built, writer, listeners)
+        _begin(hooks, run)
+        batches = itertools.chain([batch], batches)
+
+        while not run.stop_requested:
+            requests = [hook.before_run(context) for hook in hooks]
+            batch = next(batches, None)
+            if batch is None:
+                break
+            spec = run.spec = self._call_model_fn(store, *batch, ModeKeys.TRAIN)
+            assert spec.loss is not None
+            assert spec.train_op is not None
+            loss = run.loss = spec.loss.item()
+            if loss != loss:
+                logger.error("Model diverged with loss = NaN.")
+                raise NanLossDuringTrainingError
+            if store.summaries is not None:
+                store.summaries["loss"] = loss
+            spec.train_op.run()
+            store.run_pending_updates()
+            for hook, request in zip(hooks, requests, strict=True):
+                hook.after_run(context, _NOTHING if request is None else _values(run, request))
+
+        for hook in hooks:
+            hook.end(run)
+        logger.info("Loss for final step: %s.", run.loss)
+
+    def _training_hooks(
+        self,
+        hooks: Sequence[SessionRunHook],
+        spec: EstimatorSpec,
+        writer: EventWriter,
+        listeners: Sequence[CheckpointSaverListener],
+    ) -> list[SessionRunHook]:
+        """The caller's, the spec's and the loop's own, in TF's order (§1.3)."""
+        config = self._config
+        every = config.log_step_count_steps
+        logging_hooks = [LoggingTensorHook({"loss": "loss", "step": GLOBAL_STEP}, every_n_iter=every)] if every else []
+        given = [*hooks, *logging_hooks, *(spec.training_hooks or ())]
+        chief = list(spec.training_chief_hooks or ())
+        savers = self._saver_hooks([*given, *chief], listeners)
+        counters = [StepCounterHook(every, summary_writer=writer)] if every else []
+        summary_steps = config.save_summary_steps
+        summarisers = [SummarySaverHook(summary_steps, summary_writer=writer)] if summary_steps else []
+        return [*given, *savers, *chief, *counters, *summarisers]
+
+    def _saver_hooks(
+        self, given: Sequence[SessionRunHook], listeners: Sequence[CheckpointSaverListener]
+    ) -> list[SessionRunHook]:
+        """The default checkpoint hook, unless there is one already or the config wants none."""
+        for hook in given:
+            if isinstance(hook, CheckpointSaverHook):
+                hook.add_listeners(listeners)
+                return []
+        config = self._config
+        if not config.save_checkpoints_steps and not config.save_checkpoints_secs:
+            if listeners:
+                raise ValueError(
+                    "There should be a CheckpointSaverHook to use saving_listeners. Please set one of the "
+                    "RunConfig.save_checkpoints_steps or RunConfig.save_checkpoints_secs."
+                )
+            return []
+        saver = Checkpoints(
+            self.model_dir,
+            keep_max=config.keep_checkpoint_max,
+            keep_every_n_hours=config.keep_checkpoint_every_n_hours,
+        )
+        return [
+            CheckpointSaverHook(
+                None,
+                save_secs=config.save_checkpoints_secs,
+                save_steps=config.save_checkpoints_steps,
+                saver=saver,
+                listeners=listeners,
+            )
+        ]
+
+    # -- evaluate -----------------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        input_fn: InputFn,
+        steps: int | None = None,
+        hooks: Sequence[SessionRunHook] | None = None,
+        checkpoint_path: str | None = None,
+        name: str | None = None,
+    ) -> dict[str, Any]:
+        """The metrics of `steps` batches (all with None) as np.float32, with `loss` and `global_step` (np.int64).
+
+        `loss` is the mean of the batches' losses. `checkpoint_path` defaults to the newest one; without any the
+        model is evaluated as initialised, with a log line. The result also goes to eval_dir(name), for TensorBoard.
+        Raises ValueError for steps not above 0, for a bad checkpoint_path, for metrics named loss or global_step.
+        """
+        if steps is not None and steps <= 0:
+            raise ValueError(f"Must specify steps > 0, given: {steps}")
+        hooks = _checked(hooks, SessionRunHook, "Hooks must be a SessionRunHook, given: {}")
+        stop = [] if steps is None else [_StopAfterBatches(steps)]
+        model = self._model(checkpoint_path, "evaluate")
+        recorder = model.recorder()
+        with closing(self._batches(input_fn, ModeKeys.EVAL, recorder)) as batches:
+            results = self._evaluate(Run(model.store, recorder, self._config), model, batches, [*hooks, *stop])
+        self._write_evaluation(results, model, name)
+        return results
+
+    def _evaluate(
+        self, run: Run, model: TrainedModel, batches: Iterator[Batch], hooks: Sequence[SessionRunHook]
+    ) -> dict[str, Any]:
+        totals: dict[str, Metric] = {}
+        losses: list[float] = []
+        for spec in _run_batches(run, model, batches, ModeKeys.EVAL, hooks):
+            assert spec.loss is not None
+            losses.append(spec.loss.item())
+            for key, metric in (spec.eval_metric_ops or {}).items():
+                totals[key] = totals[key] + metric if key in totals else metric
+        if not losses:
+            logger.warning("Evaluation saw no batch, so it reports no metric. Perhaps input is empty or misspecified.")
+        for reserved in ("loss", GLOBAL_STEP):
+            if reserved in totals:
+                raise ValueError(_RESERVED_METRIC.format(reserved))
+        results: dict[str, Any] = {key: totals[key].result() for key in sorted(totals)}
+        results["loss"] = np.float32(np.mean(losses) if losses else 0.0)
+        results[GLOBAL_STEP] = np.int64(model.global_step)
+        logger.info("Saving dict for global step %d: %s", model.global_step, results)
+        return results
+
+    def _write_evaluation(self, results: Mapping[str, Any], model: TrainedModel, name: str | None) -> None:
+        values: dict[str, Any] = {}
+        for key, value in results.items():
+            if key == GLOBAL_STEP:
+                continue
+            if np.ndim(value):
+                logger.warning("Skipping summary for %s, must be a float, not an array.", key)
+                continue
+            values[key] = float(value)
+        if model.checkpoint_path is not None:
+            values["checkpoint_path"] = model.checkpoint_path
+        with closing(EventWriter(self.eval_dir(name))) as writer:
+            writer.add(values, model.global_step)
+
+    # -- predict ------------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        input_fn: InputFn,
+        predict_keys: str | Sequence[str] | None = None,
+        hooks: Sequence[SessionRunHook] | None = None,
+        checkpoint_path: str | None = None,
+        yield_single_examples: bool = True,
+    ) -> Iterator[Any]:
+        """Predictions, one example at a time: a dict of arrays without the batch axis (an array if model_fn gives one).
+
+        Strings are bytes. `predict_keys` keeps some keys. With yield_single_examples=False whole batches are yielded.
+        Nothing happens before the first `next`; the model of a checkpoint is kept, so a second call rebuilds nothing.
+        Raises ValueError for predict_keys that name no prediction and for predictions of different lengths.
+        """
+        hooks = _checked(hooks, SessionRunHook, "Hooks must be a SessionRunHook, given: {}")
+        model = self._model(checkpoint_path, "predict")
+        wanted = [predict_keys] if isinstance(predict_keys, str) else predict_keys
+        recorder = model.recorder()
+        run = Run(model.store, recorder, self._config)
+        with closing(self._batches(input_fn, ModeKeys.PREDICT, recorder)) as batches:
+            for spec in _run_batches(run, model, batches, ModeKeys.PREDICT, hooks):
+                predictions = _arrays(_selected(spec.predictions, wanted))
+                if yield_single_examples:
+                    yield from _examples(predictions)
+                else:
+                    yield predictions
+
+    # -- what has been trained ----------------------------------------------------------------------------------------
+
+    def latest_checkpoint(self) -> str | None:
+        """`<model_dir>/model.ckpt-<step>` of the newest checkpoint, None before training."""
+        return latest_checkpoint(self.model_dir)
+
+    def get_variable_names(self) -> list[str]:
+        """Names of all variables in the newest checkpoint. ValueError before training."""
+        return sorted(self._newest_checkpoint().values)
+
+    def get_variable_value(self, name: str) -> np.ndarray:
+        """The value of a variable in the newest checkpoint. ValueError before training or for an unknown name."""
+        values = self._newest_checkpoint().values
+        if name not in values:
+            raise ValueError(f"Key {name} not found in checkpoint. It holds {sorted(values)}.")
+        return values[name].numpy()
+
+    def eval_dir(self, name: str | None = None) -> str:
+        """Where evaluate(name=name) writes its events."""
+        return str(Path(self.model_dir) / (f"eval_{name}" if name else "eval"))
+
+    def load(self, checkpoint_path: str | None = None) -> TrainedModel:
+        """The model of a checkpoint, the newest by default, with its variables and transform; frozen and kept.
+
+        Raises ValueError if nothing has been trained, CheckpointError if the checkpoint cannot be used.
+        """
+        path = checkpoint_path or self.latest_checkpoint()
+        if path is None:
+            raise ValueError(
+                f"Couldn't find trained model at {self.model_dir}. Call train first, or pass checkpoint_path."
+            )
+        return self._loaded(path)
+
+    def export_saved_model(
+        self,
+        export_dir_base: str | os.PathLike[str],
+        serving_input_receiver_fn: Callable[[], Any],
+        assets_extra: Mapping[str, str] | None = None,
+        checkpoint_path: str | None = None,
+    ) -> str:
+        """Write a servable to `<export_dir_base>/<unix seconds>` and return that path. See exporter.export."""
+        # The one arrow upwards: users of the API look for export here, and training works without the exporter.
+        from estimator_serving.exporter import export
+
+        return export.export_saved_model(
+            self, export_dir_base, serving_input_receiver_fn, assets_extra=assets_extra, checkpoint_path=checkpoint_path
+        )
+
+    def _newest_checkpoint(self) -> Checkpoint:
+        path = self.latest_checkpoint()
+        if path is None:
+            raise ValueError(f"Could not find trained model in model_dir: {self.model_dir}. Call train first.")
+        return read_checkpoint(path)
+
+    def _model(self, checkpoint_path: str | None, purpose: str) -> TrainedModel:
+        """The trained model, or one with initial values if there is none (as TF)."""
+        path = checkpoint_path or self.latest_checkpoint()
+        if path is not None:
+            return self._loaded(path)
+        logger.info(
+            "Could not find trained model in model_dir: %s, running initialization to %s.", self.model_dir, purpose
+        )
+        store = VariableStore(seed=self._seed(), frozen=True)
+        return TrainedModel(self, store, None, None)
+
+    def _loaded(self, path: str) -> TrainedModel:
+        checkpoint_file = Path(path.removesuffix(".safetensors") + ".safetensors")
+        # A checkpoint of the same step may be written again, by a program that starts over in the directory.
+        key = (path, checkpoint_file.stat().st_mtime_ns if checkpoint_file.exists() else 0)
+        if self._cached is None or self._cached[0] != key:
+            checkpoint = read_checkpoint(path)
+            values = {k: v for k, v in checkpoint.values.items() if not k.startswith(SLOTS)}
+            store = VariableStore(seed=self._seed(), values=values, source=checkpoint.path, frozen=True)
+            transform = None if checkpoint.transform is None else Transform.from_bytes(checkpoint.transform)
+            self._cached = (key, TrainedModel(self, store, transform, checkpoint.path))
+        return self._cached[1]
+
+    # -- what the loops share -----------------------------------------------------------------------------------------
+
+    def _restored(self, path: str | None) -> tuple[VariableStore, TransformRecorder]:
+        if path is None:
+            return VariableStore(seed=self._seed()), TransformRecorder(None)
+        checkpoint = read_checkpoint(path)
+        logger.info("Restoring parameters from %s", path)
+        transform = None if checkpoint.transform is None else Transform.from_bytes(checkpoint.transform)
+        store = VariableStore(seed=self._seed(), values=checkpoint.values, source=checkpoint.path)
+        return store, TransformRecorder(transform)
+
+    def _seed(self) -> int:
+        seed = self._config.tf_random_seed
+        return secrets.randbits(31) if seed is None else seed
+
+    def _batches(self, input_fn: InputFn, mode: str, recorder: TransformRecorder) -> Generator[Batch]:
+        made = call_input_fn(input_fn, mode=mode, params=self.params, config=self.config)
+        for features, labels in prepared_batches(made, mode, recorder):
+            yield features if isinstance(features, Features) else _tensors(features), _tensors(labels)
+
+    def _call_model_fn(self, store: VariableStore, features: Any, labels: Any, mode: str) -> EstimatorSpec:
+        with store.activate(training=mode == ModeKeys.TRAIN):
+            spec = self._model_fn(**self._arguments(features, labels, mode, self._config))
+        if not isinstance(spec, EstimatorSpec):
+            raise ValueError(f"model_fn should return an EstimatorSpec. It returned {type(spec).__name__}.")
+        return spec
+
+    def _arguments(self, features: Any, labels: Any, mode: str, config: RunConfig) -> dict[str, Any]:
+        names = self._argument_names
+        if labels is not None and "labels" not in names:
+            raise ValueError("model_fn does not take labels, but input_fn returns labels.")
+        available = {"features": features, "labels": labels, "mode": mode, "params": self._params, "config": config}
+        return {name: available[name] for name in names}
+
+
+class TrainedModel:
+    """A checkpoint as a function: variables and transform of one step, never changed.
+
+    `store` holds the variables (an nn.Module), `transform` the checkpoint's transform or None, `checkpoint_path` and
+    `global_step` say which checkpoint it is (None and 0 for initial values).
+    """
+
+    def __init__(
+        self, estimator: Estimator, store: VariableStore, transform: Transform | None, checkpoint_path: str | None
+    ) -> None:
+        self._estimator = estimator
+        self.store = store
+        self.transform = transform
+        self.checkpoint_path = checkpoint_path
+
+    @property
+    def global_step(self) -> int:
+        return self.store.global_step
+
+    def recorder(self) -> TransformRecorder:
+        """A fresh recorder that knows the checkpoint's transform and refuses columns it does not have."""
+        return TransformRecorder(self.transform)
+
+    def call(self, features: Any, mode: str = ModeKeys.PREDICT, labels: Any = None) -> EstimatorSpec:
+        """What model_fn returns for a batch, without gradients.
+
+        Can be traced by torch.export once it has been called eagerly, for that makes the variables: put `store` into
+        the traced module and pass Features.traced.
+        """
+        return self._estimator._call_model_fn(self.store, features, labels, mode)
+
+
+# -- loops over a trained model ---------------------------------------------------------------------------------------
+
+
+def _run_batches(
+    run: Run, model: TrainedModel, batches: Iterator[Batch], mode: str, hooks: Sequence[SessionRunHook]
+) -> Iterator[EstimatorSpec]:
+    """The spec of each batch, with the hooks' life cycle around it."""
+    context = SessionRunContext(run)
+    all_hooks: Sequence[SessionRunHook] = hooks
+    for features, labels in batches:
+        spec = run.spec = model.call(features, mode, labels)
+        run.loss = float("nan") if spec.loss is None else spec.loss.item()
+        if run.first_spec is None:
+            run.first_spec = spec
+            own = spec.evaluation_hooks if mode == ModeKeys.EVAL else spec.prediction_hooks
+            all_hooks = [*hooks, *(own or ())]
+            _begin(all_hooks, run)
+        requests = [hook.before_run(context) for hook in all_hooks]
+        yield spec
+        for hook, request in zip(all_hooks, requests, strict=True):
+            hook.after_run(context, _NOTHING if request is None else _values(run, request))
+        if run.stop_requested:
+            break
+    if run.spec is not None:
+        for hook in all_hooks:
+            hook.end(run)
+
+
+def _begin(hooks: Iterable[SessionRunHook], run: Run) -> None:
+    hooks = tuple(hooks)
+    for hook in hooks:
+        hook.begin()
+    for hook in hooks:
+        hook.after_create_session(run, None)
+
+
+_NOTHING = SessionRunValues()
+
+
+def _values(run: Run, request: SessionRunArgs) -> SessionRunValues:
+    return SessionRunValues(run.fetch(request.fetches))
+
+
+class _StopAfterBatches(SessionRunHook):
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            run_context.request_stop()
+
+
+# -- arrays and tensors -----------------------------------------------------------------------------------------------
+
+
+def _tensors(arrays: Any) -> Any:
+    """Numbers as bool, int64 or float32 tensors, text as an object array, dicts and sequences of them alike."""
+    if arrays is None or isinstance(arrays, Tensor):
+        return arrays
+    if isinstance(arrays, Mapping):
+        return {key: _tensors(value) for key, value in arrays.items()}
+    array = np.asarray(arrays)
+    kind = array.dtype.kind
+    if kind in "OSU":
+        return array.astype(object)
+    wanted = np.bool_ if kind == "b" else np.int64 if kind in "iu" else np.float32
+    # A copy, so that a model_fn working in place does not write into the data set.
+    return torch.from_numpy(np.array(array, wanted))
+
+
+def _selected(predictions: Any, wanted: Sequence[str] | None) -> Any:
+    if not wanted:
+        return predictions
+    if not isinstance(predictions, Mapping):
+        raise ValueError("predict_keys argument is not valid in case of non-dict predictions.")
+    kept = {key: value for key, value in predictions.items() if key in wanted}
+    if not kept:
+        raise ValueError(
+            f"Expected to run at least one output from {predictions.keys()}, provided {list(wanted)}. "
+            "Name some of them in predict_keys."
+        )
+    return kept
+
+
+def _arrays(predictions: Any) -> Any:
+    if isinstance(predictions, Mapping):
+        return {key: _array(value) for key, value in predictions.items()}
+    return _array(predictions)
+
+
+def _array(prediction: Prediction) -> np.ndarray:
+    return prediction.detach().numpy() if isinstance(prediction, Tensor) else prediction.numpy()
+
+
+def _examples(predictions: Any) -> Iterator[Any]:
+    if not isinstance(predictions, Mapping):
+        yield from predictions
+        return
+    lengths = {key: value.shape[0] if value.ndim else None for key, value in predictions.items()}
+    first = next(iter(lengths.values()))
+    for key, length in lengths.items():
+        if length is None or length != first:
+            raise ValueError(
+                f"Batch length of predictions should be same. {key} has different batch length than others. "
+                "Pass yield_single_examples=False to get whole batches."
+            )
+    for row in zip(*predictions.values(), strict=True):
+        yield dict(zip(predictions, row, strict=True))
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+_RESERVED_METRIC = (
+    'Metric with name "{}" is not allowed, because Estimator already defines a default metric with the same name. '
+    "Give it another key in eval_metric_ops."
+)
+
+
+def _stop_hooks(steps: int | None, max_steps: int | None) -> list[SessionRunHook]:
+    if steps is not None and max_steps is not None:
+        raise ValueError("Can not provide both steps and max_steps.")
+    if steps is not None and steps <= 0:
+        raise ValueError(f"Must specify steps > 0, given: {steps}")
+    if max_steps is not None and max_steps <= 0:
+        raise ValueError(f"Must specify max_steps > 0, given: {max_steps}")
+    return [] if steps is None and max_steps is None else [StopAtStepHook(steps, max_steps)]
+
+
+def _checked(items: Any, kind: type, text: str) -> list[Any]:
+    if items is None:
+        return []
+    if not isinstance(items, Iterable):
+        raise TypeError(text.format(items))
+    found = list(items)
+    for item in found:
+        if not isinstance(item, kind):
+            raise TypeError(text.format(item))
+    return found
+
+
+def _with_model_dir(config: RunConfig | None, model_dir: str | os.PathLike[str] | None) -> RunConfig:
+    if config is not None and not isinstance(config, RunConfig):
+        raise ValueError(f"config must be an instance of `RunConfig`, but provided {config}.")
+    config = copy.deepcopy(config) if config is not None else RunConfig()
+    given = os.fspath(model_dir) if model_dir else None
+    if given and config.model_dir and given != config.model_dir:
+        raise ValueError(
+            "`model_dir` are set both in constructor and `RunConfig`, but with different values. In constructor: "
+            f"'{given}', in `RunConfig`: '{config.model_dir}'. Set one of the two."
+        )
+    directory = given or config.model_dir
+    if directory is None:
+        directory = tempfile.mkdtemp()
+        logger.warning("Using temporary folder as model directory: %s", directory)
+    schedule = {
+        "save_checkpoints_steps": config.save_checkpoints_steps,
+        "save_checkpoints_secs": config.save_checkpoints_secs,
+    }
+    return config.replace(model_dir=directory, **schedule)
+
+
+def _check_warm_start(warm_start_from: object) -> None:
+    if warm_start_from is None:
+        return
+    if not isinstance(warm_start_from, str | os.PathLike):
+        raise ValueError(
+            f"warm_start_from must be a string or a WarmStartSettings, instead got {type(warm_start_from)}"
+        )
+    raise ValueError(
+        f"warm_start_from={warm_start_from!r} is not supported. To go on from trained weights, copy the directory and "
+        "pass it as model_dir."
+    )
+
+
+def _check_not_overridden(kind: type) -> None:
+    """A subclass adds a constructor; one that changes train or predict would be bypassed by what calls them here."""
+    own = {name for name in vars(Estimator) if not name.startswith("__")}
+    below = [parent for parent in kind.__mro__ if issubclass(parent, Estimator) and parent is not Estimator]
+    overridden = sorted(own & {name for parent in below for name in vars(parent)})
+    if overridden:
+        raise ValueError(
+            f"Subclasses of Estimator cannot override members of Estimator. {kind} does override {overridden}. "
+            "Put the change into model_fn or a hook."
+        )

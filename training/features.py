@@ -1,0 +1,226 @@
+"""What a model_fn receives as `features`, and the record of what it asks of them.
+
+Owns reading raw features as tensors, finding (or making) the transform's results for a batch, and the frozen comparison
+with a checkpoint's transform. Knows nothing of layers or variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from estimator_serving.training.arrays import Array, as_array
+from estimator_serving.training.columns import FeatureColumn
+from estimator_serving.training.definitions import Definition, Output, define_output, difference
+from estimator_serving.training.feed import RawFeatures
+from estimator_serving.training.transform import Transform, build_outputs, output_of
+
+
+class TransformRecorder:
+    """The transform of one model, growing with what its model_fn asks for; frozen when it comes from a checkpoint.
+
+    Attributes:
+        transform: the transform so far, None before the first column.
+        read_keys: numeric features that the model_fn read directly; under export they are inputs of the network.
+    """
+
+    def __init__(self, transform: Transform | None = None) -> None:
+        self.transform = transform
+        self.read_keys: set[str] = set()
+        self._frozen = transform is not None
+        self._outputs: dict[str, Output] = {}
+        # By identity: a column never changes, and hashing a long vocabulary would cost more than the step does.
+        self._names: dict[tuple[int, type[Output]], tuple[FeatureColumn, str]] = {}
+
+    def require(self, columns: Iterable[FeatureColumn | Output]) -> Transform:
+        """A transform that has these columns; rebuilt for the union when one is new.
+
+        Raises:
+            ValueError: a column that the checkpoint's transform lacks or defines differently, by name.
+        """
+        for column in columns:
+            self.output_name(output_of(column))
+        if self.transform is None or len(self.transform.definitions) < len(self._outputs):
+            self.transform = build_outputs(self._outputs)
+        return self.transform
+
+    def output_name(self, output: Output) -> str:
+        """The graph's name of an output: its own, with #2, #3, … behind it where another column of that name came first
+        (one text hashed into two numbers of buckets, for example)."""
+        key = (id(output.column), type(output))
+        if key not in self._names:
+            # The column is kept beside the name: an id is only its own as long as the object lives.
+            self._names[key] = (output.column, self._register(output))
+        return self._names[key][1]
+
+    def _register(self, output: Output) -> str:
+        definition = define_output(output)
+        name, known = _place(output.output_name, definition, self._definitions())
+        if known is None and self._frozen:
+            raise ValueError(_changed_text(output, definition, self._definitions().get(output.output_name)))
+        self._outputs[name] = output
+        return name
+
+    def _definitions(self) -> Mapping[str, Definition]:
+        if self._frozen and self.transform is not None:
+            return self.transform.definitions
+        return {name: define_output(output) for name, output in self._outputs.items()}
+
+
+def _place(name: str, definition: Definition, known: Mapping[str, Definition]) -> tuple[str, Definition | None]:
+    """The first of name, name#2, name#3, … that holds this definition or nothing."""
+    candidate, number = name, 1
+    while candidate in known and known[candidate] != definition:
+        number += 1
+        candidate = f"{name}#{number}"
+    return candidate, known.get(candidate)
+
+
+def _changed_text(output: Output, new: Definition, old: Definition | None) -> str:
+    name = output.column.name
+    what = (
+        "is not among the columns this model was trained with"
+        if old is None
+        else f"differs from the one this model was trained with: {difference(old, new)}"
+    )
+    return f"The column {name!r} {what}. Train the changed columns in a new model_dir, or give the old columns back."
+
+
+class Features(Mapping[str, Any]):
+    """The features of one batch.
+
+    `features["age"]` is a torch tensor (bool, int64 or float32) for a number and a numpy object array of str for text.
+    Columns are read with `input_layer` and `linear_model`, not here.
+
+    Args:
+        raw: the batch as numpy arrays, [batch, …].
+        recorder: notes what is asked for.
+        ready: the transform's results for this batch (arrays or tensors), where the input pipeline made them ahead.
+    """
+
+    def __init__(self, raw: RawFeatures, recorder: TransformRecorder, ready: Mapping[str, Any] | None = None) -> None:
+        self._raw = raw
+        self._recorder = recorder
+        self._ready: Mapping[str, Any] = ready or {}
+        self._direct: dict[str, Any] = {}
+
+    @staticmethod
+    def traced(
+        transform_outputs: Mapping[str, Tensor],
+        direct: Mapping[str, Tensor],
+        recorder: TransformRecorder | None = None,
+    ) -> Features:
+        """Features under export: tensors alone, none of them computed here.
+
+        Args:
+            transform_outputs: by the transform's output names.
+            direct: numeric features the model_fn reads itself, by key.
+            recorder: of the trained model; with it a column that differs from the trained one is refused by name.
+        """
+        return _TracedFeatures(transform_outputs, direct, recorder or TransformRecorder())
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._direct:
+            self._direct[key] = self._read(key)
+        return self._direct[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._raw
+
+    def __repr__(self) -> str:
+        return f"Features({', '.join(sorted(map(str, self)))})"
+
+    @property
+    def batch_size(self) -> Any:
+        """Rows of the batch: an int, or torch's symbolic one under export."""
+        for value in self._raw.values():
+            return len(value)
+        raise ValueError("These features hold no array, so they have no batch size; let input_fn return some.")
+
+    def require(self, columns: Iterable[FeatureColumn | Output]) -> None:
+        """Announce the columns of a layer at once, so that the transform is built once for all of them."""
+        self._recorder.require(columns)
+
+    def output(self, output: Output) -> Tensor:
+        """One output of the transform for this batch."""
+        name = self._recorder.output_name(output)
+        if name not in self._ready:
+            self._ready = self._recorder.require([output])(self._raw)
+        value = self._ready[name]
+        return value if isinstance(value, Tensor) else torch.from_numpy(value)
+
+    def transformed(self, columns: Iterable[FeatureColumn | Output]) -> dict[str, Tensor]:
+        """Output name -> tensor: `column/dense` float32 [batch, n] for dense columns, `column/ids` int64 [batch, k].
+
+        Raises:
+            ValueError: features that do not fit the columns, or columns that do not fit the checkpoint.
+        """
+        outputs = [output_of(column) for column in columns]
+        self.require(outputs)
+        return {output.output_name: self.output(output) for output in outputs}
+
+    def _read(self, key: str) -> Any:
+        array = as_array(self._raw[key], key)
+        if array.dtype == object:
+            return array
+        self._recorder.read_keys.add(key)
+        # A copy: a model_fn that works in place would otherwise write into the data set.
+        return torch.from_numpy(np.array(array, _tensor_dtype(array)))
+
+
+class _TracedFeatures(Features):
+    def __init__(
+        self, outputs: Mapping[str, Tensor], direct: Mapping[str, Tensor], recorder: TransformRecorder
+    ) -> None:
+        super().__init__(direct, recorder, None)
+        self._ready = dict(outputs)
+
+    @property
+    def batch_size(self) -> Any:
+        for tensor in (*self._raw.values(), *self._ready.values()):
+            return tensor.shape[0]
+        raise ValueError("The model reads no feature, so its batch size is unknown; let it read at least one.")
+
+    def require(self, columns: Iterable[FeatureColumn | Output]) -> None:
+        """Nothing is built under export."""
+
+    def output(self, output: Output) -> Tensor:
+        name = self._recorder.output_name(output)
+        if name not in self._ready:
+            raise ValueError(
+                f"The column {output.column.name!r} is asked for in export but was not in training; "
+                "let the model_fn use the same columns in every mode."
+            )
+        tensor: Tensor = self._ready[name]
+        return tensor
+
+    def _read(self, key: str) -> Tensor:
+        if key in self._raw:
+            self._recorder.read_keys.add(key)
+            tensor: Tensor = self._raw[key]
+            return tensor
+        raise ValueError(
+            f"The model_fn reads features[{key!r}] in export. A text feature never enters the network: use a "
+            "categorical column. A numeric one must be read in training as well, to become an input of the graph."
+        )
+
+
+def prepare(raw: RawFeatures, recorder: TransformRecorder) -> Features:
+    """A batch's features with the transform already run: the step of the input pipeline."""
+    return Features(raw, recorder, recorder.transform(raw) if recorder.transform else None)
+
+
+def _tensor_dtype(array: Array) -> Any:
+    if array.dtype.kind == "b":
+        return np.bool_
+    return np.int64 if array.dtype.kind in "iu" else np.float32

@@ -1,0 +1,344 @@
+"""What all heads share: the EstimatorSpec of each mode, and the checks of logits, labels and weights (TF 2.15 §3).
+
+A head is pure: tensors in, tensors out. It makes no variable and reads features only for the weight column.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from estimator_serving.training import summaries
+from estimator_serving.training.columns import NumericColumn
+from estimator_serving.training.losses import Reduction, compute_weighted_loss
+from estimator_serving.training.metrics import Metric, mean
+from estimator_serving.training.model_fn import (
+    ClassificationOutput,
+    EstimatorSpec,
+    ExportOutput,
+    ModeKeys,
+    Prediction,
+    StringPrediction,
+    argument_names,
+)
+from estimator_serving.training.optimizers import Optimizer, TrainOp
+
+LossFn = Callable[..., Tensor]
+WeightColumn = str | NumericColumn | None
+
+NO_LABELS = (
+    "You must provide a labels Tensor. Given: None. Suggested troubleshooting steps: Check that your data contains "
+    "your label feature. Check that your input_fn properly parses and returns labels."
+)
+
+
+class Head(ABC):
+    """Turns logits f32 [B, logits_dimension] into a loss, predictions, metrics and export outputs.
+
+    `weight_column` names the feature (or is the numeric_column) of example weights, [B] or [B, 1], needed in TRAIN and
+    EVAL alone. `loss_reduction` is 'sum_over_batch_size' (weighted sum over the number of losses), 'auto' (the same) or
+    'sum'. `loss_fn(labels, logits[, features, loss_reduction])` gives unreduced losses [B, 1] instead of the head's
+    own. `name` is appended to every metric's key as `/name`.
+    """
+
+    def __init__(
+        self,
+        weight_column: WeightColumn,
+        label_vocabulary: Sequence[str] | None,
+        loss_reduction: str,
+        loss_fn: LossFn | None,
+        name: str | None,
+    ) -> None:
+        _check_reduction(loss_reduction)
+        self._weight_column = weight_column
+        self._label_ids = _label_ids(label_vocabulary)
+        self._loss_fn = loss_fn
+        self._loss_fn_names = frozenset[str]() if loss_fn is None else _checked_loss_fn(loss_fn)
+        self.loss_reduction = loss_reduction
+        self.name = name
+
+    # -- what a head says about its own kind of target ----------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def logits_dimension(self) -> int:
+        """Logits an example needs."""
+
+    @abstractmethod
+    def predictions(self, logits: Tensor, keys: Sequence[str] | None = None) -> dict[str, Prediction]:
+        """The predictions of `keys`, all if None. Raises ValueError for an unknown key or wrong logits."""
+
+    @abstractmethod
+    def _class_labels(self, labels: Any, logits: Tensor) -> Tensor:
+        """Checked labels [B, 1] as the losses and metrics take them."""
+
+    @abstractmethod
+    def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
+        """The loss of each example, [B, 1], or their mean with reduction 'mean'."""
+
+    @abstractmethod
+    def _metrics(self, labels: Tensor, logits: Tensor, weights: Tensor | None) -> dict[str, Metric]:
+        """This head's metrics of one batch, `average_loss` left out."""
+
+    @abstractmethod
+    def export_outputs(self, predictions: Mapping[str, Prediction]) -> dict[str, ExportOutput]:
+        """Signatures by name (TF 2.15 §3.6)."""
+
+    # -- what follows for every head ----------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        labels: Any,
+        logits: Tensor,
+        features: Mapping[str, Any] | None = None,
+        mode: str | None = None,
+        regularization_losses: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """The training loss, f32 scalar: reduced losses plus the regularization losses.
+
+        Raises ValueError or TypeError for labels and weights that do not fit (TF 2.15 §3.4).
+        """
+        _check_logits(logits, self.logits_dimension)
+        loss = self._reduced(self._class_labels(labels, logits), logits, features)
+        return loss if not regularization_losses else loss + torch.stack(list(regularization_losses)).sum()
+
+    def metrics(
+        self,
+        labels: Any,
+        logits: Tensor,
+        features: Mapping[str, Any] | None = None,
+        regularization_losses: Sequence[Tensor] | None = None,
+    ) -> dict[str, Metric]:
+        """The metrics of one batch by key (TF 2.15 §3.5); add them up over batches. Errors as in `loss`."""
+        _check_logits(logits, self.logits_dimension)
+        labels = self._class_labels(labels, logits)
+        losses, weights = self._unreduced(labels, logits, features)
+        found = {"average_loss": mean(losses, weights), **self._metrics(labels, logits, weights)}
+        if regularization_losses:
+            found["regularization_loss"] = mean(torch.stack(list(regularization_losses)).sum())
+        return {self._key(key): value for key, value in found.items()}
+
+    def create_estimator_spec(
+        self,
+        features: Mapping[str, Any],
+        mode: str,
+        logits: Tensor,
+        labels: Any = None,
+        optimizer: Optimizer | None = None,
+        trainable_variables: Sequence[Tensor] | None = None,
+        train_op_fn: Callable[[Tensor], TrainOp] | None = None,
+        regularization_losses: Sequence[Tensor] | None = None,
+    ) -> EstimatorSpec:
+        """The EstimatorSpec of `mode`.
+
+        In TRAIN one of `optimizer` (over `trainable_variables`, all of them if None) and `train_op_fn(loss)` makes the
+        train op; predictions are left out there, since nothing reads them and every batch would pay for them.
+        """
+        if mode == ModeKeys.PREDICT:
+            predictions = self.predictions(logits)
+            return EstimatorSpec(mode, predictions, export_outputs=self.export_outputs(predictions))
+        loss = self.loss(labels, logits, features, mode, regularization_losses)
+        if mode == ModeKeys.EVAL:
+            metrics = self.metrics(labels, logits, features, regularization_losses)
+            return EstimatorSpec(mode, self.predictions(logits), loss=loss, eval_metric_ops=metrics)
+        if regularization_losses:
+            summaries.scalar(self._key("regularization_loss"), torch.stack(list(regularization_losses)).sum())
+        return EstimatorSpec(mode, loss=loss, train_op=_train_op(loss, optimizer, trainable_variables, train_op_fn))
+
+    def _key(self, key: str) -> str:
+        return f"{key}/{self.name}" if self.name else key
+
+    def _reduced(self, labels: Tensor, logits: Tensor, features: Mapping[str, Any] | None) -> Tensor:
+        if self._weight_column is None and self._loss_fn is None and self.loss_reduction != Reduction.SUM:
+            return self._losses(labels, logits, "mean")
+        losses, weights = self._unreduced(labels, logits, features)
+        return compute_weighted_loss(losses, weights, self.loss_reduction)
+
+    def _unreduced(
+        self, labels: Tensor, logits: Tensor, features: Mapping[str, Any] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        losses = self._losses(labels, logits) if self._loss_fn is None else self._own_losses(labels, logits, features)
+        return losses, read_weights(features, self._weight_column, logits)
+
+    def _own_losses(self, labels: Tensor, logits: Tensor, features: Mapping[str, Any] | None) -> Tensor:
+        assert self._loss_fn is not None
+        extra = {"features": features, "loss_reduction": self.loss_reduction}
+        losses = self._loss_fn(
+            labels=labels, logits=logits, **{k: v for k, v in extra.items() if k in self._loss_fn_names}
+        )
+        if losses.shape != (logits.shape[0], 1):
+            raise ValueError(
+                f"loss_fn must return Tensor of shape [D0, D1, ... DN, 1]. logits_shape: {tuple(logits.shape)}, "
+                f"loss_shape: {tuple(losses.shape)}. Leave the reduction to the head."
+            )
+        return losses
+
+    def _lookup(self, labels: Any) -> Any:
+        """Words to class ids by the vocabulary, -1 for a word it lacks; labels as they are without one."""
+        if self._label_ids is None:
+            if isinstance(labels, np.ndarray):
+                raise ValueError(
+                    "Labels are strings and the head has no label_vocabulary: pass label_vocabulary, or encode the "
+                    "labels as integers from 0."
+                )
+            return labels
+        if isinstance(labels, Tensor):
+            raise ValueError(
+                f"Labels must be strings when label_vocabulary is given. Instead got {labels.dtype}: pass the words, "
+                "or leave label_vocabulary out."
+            )
+        ids = [self._label_ids.get(_text(word), -1) for word in labels.ravel()]
+        return torch.tensor(ids, dtype=torch.int64).reshape(labels.shape)
+
+
+def _train_op(
+    loss: Tensor,
+    optimizer: Optimizer | None,
+    trainable_variables: Sequence[Tensor] | None,
+    train_op_fn: Callable[[Tensor], TrainOp] | None,
+) -> TrainOp:
+    if optimizer is not None and train_op_fn is not None:
+        raise ValueError("train_op_fn and optimizer cannot both be set.")
+    if optimizer is not None:
+        return optimizer.minimize(loss, var_list=trainable_variables)
+    if train_op_fn is None:
+        raise ValueError("train_op_fn and optimizer cannot both be None.")
+    return train_op_fn(loss)
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in (Reduction.AUTO, Reduction.SUM, Reduction.SUM_OVER_BATCH_SIZE):
+        raise ValueError(
+            f"Invalid loss_reduction: {reduction}. See `tf.losses.Reduction` for valid options: 'sum_over_batch_size', "
+            "'sum' or 'auto'."
+        )
+
+
+def _checked_loss_fn(loss_fn: LossFn) -> frozenset[str]:
+    names = argument_names(loss_fn)
+    for required in ("labels", "logits"):
+        if required not in names:
+            raise ValueError(f"loss_fn must contain argument: {required}. Given arguments: {tuple(sorted(names))}")
+    unexpected = sorted(names - {"labels", "logits", "features", "loss_reduction"})
+    if unexpected:
+        raise ValueError(f"loss_fn has unexpected args: {unexpected}")
+    return names
+
+
+def _label_ids(vocabulary: Sequence[str] | None) -> dict[str, int] | None:
+    if vocabulary is None:
+        return None
+    if not isinstance(vocabulary, list | tuple):
+        raise ValueError(f"label_vocabulary should be a list or a tuple. Given type: {type(vocabulary)}")
+    return {_text(word): i for i, word in enumerate(vocabulary)}
+
+
+def _text(word: Any) -> str:
+    return word.decode() if isinstance(word, bytes) else str(word)
+
+
+def _check_logits(logits: Tensor, dimension: int) -> None:
+    if logits.ndim < 2 or logits.shape[-1] != dimension:
+        raise ValueError(
+            f"logits shape must be [D0, D1, ... DN, logits_dimension], got {tuple(logits.shape)}. "
+            f"This head takes {dimension} as the last one."
+        )
+
+
+def column_labels(labels: Any, logits: Tensor) -> Any:
+    """Labels as [B, 1]. Raises ValueError for None, for another last dimension and for another batch size."""
+    if labels is None:
+        raise ValueError(NO_LABELS)
+    if isinstance(labels, Mapping):
+        raise ValueError(
+            f"Labels must be one array, given a dict of {sorted(map(str, labels))}. Return one from input_fn."
+        )
+    if labels.ndim == logits.ndim - 1:
+        labels = labels[..., None]
+    if labels.shape[-1:] != (1,):
+        raise ValueError(
+            f"Mismatched label shape. Expected labels dimension=1.  Received {labels.shape[-1] if labels.ndim else 0}. "
+            "Suggested Fix: If your classifier expects one-hot encoding label, check your n_classes argument to the "
+            "estimator and/or the shape of your label. Otherwise, check the shape of your label."
+        )
+    if labels.shape[:-1] != logits.shape[:-1]:
+        raise ValueError(
+            f"labels shape must be [D0, D1, ... DN, 1], expected_labels_shape: {(*logits.shape[:-1], 1)}. "
+            f"labels_shape: {tuple(labels.shape)}."
+        )
+    return labels
+
+
+def check_label_range(labels: Tensor, n_classes: int) -> None:
+    """Raises ValueError unless all labels are in [0, n_classes − 1]."""
+    if not labels.numel():
+        return
+    low, high = (bound.item() for bound in torch.aminmax(labels))
+    if not high <= n_classes - 1:
+        raise ValueError(f"Labels must be <= n_classes - 1, that is <= {n_classes - 1}; the batch holds {high}.")
+    if not low >= 0:
+        raise ValueError(
+            f"Labels must be >= 0; the batch holds {low}. With label_vocabulary -1 is a word that it lacks."
+        )
+
+
+def read_weights(features: Mapping[str, Any] | None, column: WeightColumn, logits: Tensor) -> Tensor | None:
+    """Example weights as f32 [B, 1], None without a weight column. Errors: TF 2.15 §3.4."""
+    if column is None:
+        return None
+    if not isinstance(column, str | NumericColumn):
+        raise TypeError(f"Weight column must be either a string or NumericColumn. Given type: {type(column)}.")
+    key = column if isinstance(column, str) else column.key
+    if features is None or key not in features:
+        raise ValueError(f"Feature {key} is not in features dictionary. The weight column needs it in every batch.")
+    weights = features[key]
+    if not isinstance(weights, Tensor):
+        raise ValueError(f"Weight column should be castable to float. Given dtype: string, in feature {key}.")
+    if isinstance(column, NumericColumn) and column.normalizer_fn is not None:
+        weights = column.normalizer_fn(weights)
+    weights = weights.float()
+    if weights.ndim == logits.ndim - 1:
+        weights = weights.unsqueeze(-1)
+    if weights.shape != (*logits.shape[:-1], 1):
+        raise ValueError(
+            "weights shape must be [D0, D1, ... DN] or [D0, D1, ... DN, 1], logits_shape: "
+            f"{tuple(logits.shape)}. weights_shape: {tuple(weights.shape)}."
+        )
+    return weights
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+
+def class_names(n_classes: int, vocabulary: Sequence[str] | None) -> tuple[str, ...]:
+    """The words of the vocabulary, or '0', '1', …"""
+    return tuple(map(str, range(n_classes))) if vocabulary is None else tuple(map(_text, vocabulary))
+
+
+def all_class_ids(logits: Tensor, n_classes: int, dtype: torch.dtype = torch.int32) -> Tensor:
+    """0, 1, … n−1 in every row: [B, n]."""
+    return torch.arange(n_classes, dtype=dtype).unsqueeze(0).expand(logits.shape[0], n_classes)
+
+
+def classification_output(scores: Prediction, names: tuple[str, ...]) -> ClassificationOutput:
+    """`scores` f32 [B, n] beside all class names in every row, as TF Serving's classify wants them."""
+    assert isinstance(scores, Tensor)
+    return ClassificationOutput(scores, StringPrediction(all_class_ids(scores, len(names), torch.int64), names))
+
+
+def wanted_keys(keys: Sequence[str] | None, valid: Sequence[str]) -> Sequence[str]:
+    """`keys`, or all. Raises ValueError for one that is not valid."""
+    for key in keys or ():
+        if key not in valid:
+            raise ValueError(
+                f"Prediction key must be in PredictionKeys, given: {key}. Valid prediction keys include {list(valid)}."
+            )
+    return keys or valid

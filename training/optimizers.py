@@ -1,0 +1,513 @@
+"""Gradient descent with TensorFlow's constants and update formulas (Keras legacy, TF 2.15 §2.3).
+
+Owns the formulas and which rows a sparse gradient touches. Does not know the training loop or files: `minimize` returns
+a TrainOp, and the estimator runs it once the loss has been found to be a number. Slots live in the variable store as
+`training/<Optimizer>/<variable>/<slot>`.
+
+Adagrad, Ftrl and SGD change only the rows of a table that a batch looked up; Adam and RMSProp move every row (as TF).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from estimator_serving.training.variables import VariableStore, current_store
+
+LearningRate = float | Callable[[int], float]
+Tensors = list[Tensor]
+
+
+_SMALL_ELEMENTS = 65536
+"""Parameters up to this size are updated together; to gather larger gradients would cost more than it saves."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One optimizer's parameters and slots, looked up once and kept in the store for every later step."""
+
+    parameters: tuple[Tensor, ...]
+    slots: tuple[Tensors, ...]
+    """Per slot name a list parallel to `parameters`."""
+    slot_names: tuple[list[str], ...]
+    joined: _Joined | None = None
+    """Made at the first step, when it is known which gradients are sparse."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Small parameters side by side in one tensor (the parameters are views of it), and their slots alike.
+
+    A step on ten small tensors is ten times the work of a step on one: nearly all of it is calling.
+    """
+
+    members: tuple[int, ...]
+    others: tuple[int, ...]
+    weights: Tensors
+    slots: tuple[Tensors, ...]
+
+    def gradient(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
+        """The members' gradients side by side, None if one is missing in this step."""
+        found = [gradients[i] for i in self.members]
+        if any(g is None for g in found):
+            return None
+        return torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in found if g is not None])
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOp:
+    """A step that has not been taken: the gradients of `loss`, applied by each optimizer to its own variables."""
+
+    store: VariableStore
+    loss: Tensor
+    parts: tuple[tuple[Optimizer, _Plan], ...]
+
+    def run(self) -> None:
+        """Compute the gradients, change the variables, and raise global_step by 1."""
+        gradients = self._gradients()
+        step = self.store.global_step
+        with torch.no_grad():
+            taken = 0
+            for optimizer, plan in self.parts:
+                count = len(plan.parameters)
+                optimizer.apply(plan, gradients[taken : taken + count], step, self.store)
+                taken += count
+        self.store.global_step = step + 1
+
+    def _gradients(self) -> tuple[Tensor | None, ...]:
+        if len(self.parts) == 1:
+            return torch.autograd.grad(self.loss, self.parts[0][1].parameters, allow_unused=True)
+        parameters = [p for _, plan in self.parts for p in plan.parameters]
+        return torch.autograd.grad(self.loss, parameters, allow_unused=True)
+
+
+def group(*train_ops: TrainOp) -> TrainOp:
+    """Several train ops of one loss as one step: one backward pass, global_step + 1."""
+    first = train_ops[0]
+    if any(op.loss is not first.loss for op in train_ops):
+        raise ValueError("group takes train ops of one loss: add the losses up and minimize the sum.")
+    return TrainOp(first.store, first.loss, tuple(part for op in train_ops for part in op.parts))
+
+
+class Optimizer:
+    """An update formula. Subclasses name their slots and write `update`."""
+
+    name: ClassVar[str]
+    slot_names: tuple[str, ...] = ()
+    touches_rows_alone: bool = True
+    """Whether a sparse gradient changes only its own rows."""
+    rests_without_gradient: bool = False
+    """Whether a gradient of 0 changes nothing, so that small tables may be updated whole with the same result."""
+
+    def __init__(self, learning_rate: LearningRate, decay: float = 0.0) -> None:
+        self.learning_rate = learning_rate
+        self.decay = decay
+
+    def minimize(
+        self,
+        loss: Tensor,
+        global_step: object = None,
+        var_list: Iterable[Tensor] | None = None,
+    ) -> TrainOp:
+        """The step that lowers `loss`, over all trainable variables or those of `var_list`.
+
+        `loss` f32 scalar. Slots are made or restored here, so a checkpoint that does not fit is found before the step.
+        Raises ValueError outside a model_fn or when there is nothing to train.
+        """
+        store = current_store()
+        if not store.training_mode:  # a model_fn may make its train_op in every mode; only TRAIN runs it
+            return TrainOp(store, loss, ())
+        return TrainOp(store, loss, ((self, self._plan(store, var_list)),))
+
+    def apply(self, plan: _Plan, gradients: Sequence[Tensor | None], step: int, store: VariableStore) -> None:
+        """Change the plan's parameters and slots in place. `step` is the global_step before this one."""
+        rate = self.rate(step)
+        if plan.joined is None:
+            plan.joined = self._join(plan, gradients, store)
+        joined = plan.joined
+        gradient = joined.gradient(gradients) if joined.members else None
+        if gradient is None:
+            self._apply_each(plan, range(len(gradients)), gradients, rate, step)
+            return
+        self.update(joined.weights, [gradient], joined.slots, rate, step)
+        if joined.others:
+            self._apply_each(plan, joined.others, gradients, rate, step)
+
+    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
+        """The formula, in place, on parallel lists of tensors."""
+        raise NotImplementedError
+
+    def rate(self, step: int) -> float:
+        """The learning rate of the step that starts at global_step `step`."""
+        rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+        return float(rate) / (1.0 + self.decay * step) if self.decay else float(rate)
+
+    def initial(self, slot: str) -> float:
+        """What a new slot is full of."""
+        return 0.0
+
+    def hyperparameters(self) -> dict[str, float]:
+        """Constants saved beside the slots, under TF's names."""
+        return {"decay": self.decay}
+
+    # -- the list of variables ----------------------------------------------------------------------------------------
+
+    def _plan(self, store: VariableStore, var_list: Iterable[Tensor] | None) -> _Plan:
+        path = store.unique_name(f"training/{self.name}")
+        wanted = tuple(store.trainable_variables.values()) if var_list is None else tuple(var_list)
+        plan: _Plan | None = store.plans.get(path)
+        if plan is None or not _same_tensors(plan.parameters, wanted):
+            plan = store.plans[path] = self._new_plan(store, path, wanted)
+        return plan
+
+    def _new_plan(self, store: VariableStore, path: str, wanted: tuple[Tensor, ...]) -> _Plan:
+        names = {id(p): name for name, p in store.trainable_variables.items()}
+        if not wanted:
+            raise ValueError("No variables to optimize: model_fn must make its layers before it calls minimize.")
+        if any(id(p) not in names for p in wanted):
+            raise ValueError("var_list holds a tensor that is not a trainable variable of this estimator's model_fn.")
+        slot_names = tuple([f"{path}/{names[id(p)]}/{slot}" for p in wanted] for slot in self.slot_names)
+        slots = tuple(
+            [store.slot(name, p.shape, self.initial(slot)) for name, p in zip(full_names, wanted, strict=True)]
+            for slot, full_names in zip(self.slot_names, slot_names, strict=True)
+        )
+        for name, value in self.hyperparameters().items():
+            store.hyperparameter(f"{path}/{name}", value)
+        if not callable(self.learning_rate):
+            store.hyperparameter(f"{path}/learning_rate", float(self.learning_rate))
+        return _Plan(wanted, slots, slot_names)
+
+    # -- small tensors together, the others one by one ----------------------------------------------------------------
+
+    def _join(self, plan: _Plan, gradients: Sequence[Tensor | None], store: VariableStore) -> _Joined:
+        members = tuple(i for i, g in enumerate(gradients) if g is not None and self._can_join(plan.parameters[i], g))
+        others = tuple(i for i in range(len(gradients)) if i not in members)
+        if len(members) < 2:
+            return _Joined((), tuple(range(len(gradients))), [], ())
+        weights, views = _side_by_side([plan.parameters[i] for i in members])
+        for i, view in zip(members, views, strict=True):
+            parameter: Any = plan.parameters[i]
+            parameter.data = view
+            parameter.takes_whole_gradient = True  # see variables.gather_rows
+        slots: list[Tensors] = []
+        for tensors, names in zip(plan.slots, plan.slot_names, strict=True):
+            whole, views = _side_by_side([tensors[i] for i in members])
+            for i, view in zip(members, views, strict=True):
+                tensors[i] = view
+                store.replace_slot(names[i], view)
+            slots.append([whole])
+        return _Joined(members, others, [weights], tuple(slots))
+
+    def _can_join(self, parameter: Tensor, gradient: Tensor) -> bool:
+        if parameter.numel() > _SMALL_ELEMENTS or parameter.dtype != torch.float32:
+            return False
+        return not gradient.is_sparse or self.rests_without_gradient or not self.touches_rows_alone
+
+    def _apply_each(
+        self, plan: _Plan, indices: Iterable[int], gradients: Sequence[Tensor | None], rate: float, step: int
+    ) -> None:
+        """Gather the touched rows, run the one formula on dense tensors and rows together, put the rows back."""
+        weights: Tensors = []
+        grads: Tensors = []
+        slots: tuple[Tensors, ...] = tuple([] for _ in plan.slots)
+        rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        for i in indices:
+            gradient = gradients[i]
+            if gradient is None:
+                continue
+            tensors = [plan.parameters[i], *(slot[i] for slot in plan.slots)]
+            if gradient.is_sparse and self.touches_rows_alone:
+                gradient = gradient.coalesce()
+                ids = gradient.indices()[0]
+                taken = [t.index_select(0, ids) for t in tensors]
+                rows.extend((whole, ids, part) for whole, part in zip(tensors, taken, strict=True))
+                tensors, gradient = taken, gradient.values()
+            elif gradient.is_sparse:
+                gradient = gradient.to_dense()
+            weights.append(tensors[0])
+            grads.append(gradient)
+            for target, tensor in zip(slots, tensors[1:], strict=True):
+                target.append(tensor)
+        if weights:
+            self.update(weights, grads, slots, rate, step)
+        for whole, ids, part in rows:
+            whole.index_copy_(0, ids, part)
+
+
+def _side_by_side(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensors]:
+    """A flat copy of all, and views of it in the shape of each."""
+    flat = torch.cat([t.detach().reshape(-1) for t in tensors])
+    pieces = flat.split([t.numel() for t in tensors])
+    return flat, [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
+
+
+def _same_tensors(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
+    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
+
+
+class SGD(Optimizer):
+    """w −= lr·g; with momentum a = m·a − lr·g, w += a (Nesterov: w += m·a − lr·g). Default lr 0.01."""
+
+    name = "SGD"
+
+    def __init__(
+        self, learning_rate: LearningRate = 0.01, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0
+    ) -> None:
+        super().__init__(learning_rate, decay)
+        if not 0.0 <= momentum <= 1.0:
+            raise ValueError(f"`momentum` must be between [0, 1], given: {momentum}.")
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.slot_names = ("momentum",) if momentum else ()
+        self.rests_without_gradient = not momentum
+
+    def hyperparameters(self) -> dict[str, float]:
+        return {**super().hyperparameters(), "momentum": self.momentum}
+
+    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
+        if not self.momentum:
+            torch._foreach_add_(weights, gradients, alpha=-rate)
+            return
+        (velocity,) = slots
+        torch._foreach_mul_(velocity, self.momentum)
+        torch._foreach_add_(velocity, gradients, alpha=-rate)
+        if self.nesterov:
+            torch._foreach_add_(weights, velocity, alpha=self.momentum)
+            torch._foreach_add_(weights, gradients, alpha=-rate)
+        else:
+            torch._foreach_add_(weights, velocity)
+
+
+class Adagrad(Optimizer):
+    """n += g²; w −= lr·g/(√n + ε). Defaults lr 0.001, n₀ 0.1, ε 1e-7."""
+
+    name = "Adagrad"
+    slot_names = ("accumulator",)
+    rests_without_gradient = True
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, decay)
+        if initial_accumulator_value < 0.0:
+            raise ValueError(f"initial_accumulator_value must be non-negative: {initial_accumulator_value}")
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+
+    def initial(self, slot: str) -> float:
+        return self.initial_accumulator_value
+
+    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
+        (accumulator,) = slots
+        torch._foreach_addcmul_(accumulator, gradients, gradients)
+        denominator = torch._foreach_sqrt(accumulator)
+        torch._foreach_add_(denominator, self.epsilon)
+        torch._foreach_addcdiv_(weights, gradients, denominator, value=-rate)
+
+
+class Adam(Optimizer):
+    """Adam with ε outside the corrected root, as TF has it: w −= lr·√(1−β₂ᵗ)/(1−β₁ᵗ) · m/(√v + ε).
+
+    Defaults lr 0.001, β 0.9 and 0.999, ε 1e-7. t is global_step + 1. Every row of a table moves, looked up or not.
+    """
+
+    name = "Adam"
+    slot_names = ("m", "v")
+    touches_rows_alone = False
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, decay)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def hyperparameters(self) -> dict[str, float]:
+        return {**super().hyperparameters(), "beta_1": self.beta_1, "beta_2": self.beta_2}
+
+    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
+        m, v = slots
+        corrected = rate * (1.0 - self.beta_2 ** (step + 1)) ** 0.5 / (1.0 - self.beta_1 ** (step + 1))
+        torch._foreach_lerp_(m, gradients, 1.0 - self.beta_1)
+        torch._foreach_mul_(v, self.beta_2)
+        torch._foreach_addcmul_(v, gradients, gradients, value=1.0 - self.beta_2)
+        denominator = torch._foreach_sqrt(v)
+        torch._foreach_add_(denominator, self.epsilon)
+        torch._foreach_addcdiv_(weights, m, denominator, value=-corrected)
+
+
+class RMSProp(Optimizer):
+    """s = ρ·s + (1−ρ)·g²; w −= lr·g/(√s + ε); with momentum a = m·a + lr·g/√(s + ε), w −= a.
+
+    `centered` takes the square of the moving mean of g from s. Defaults lr 0.001, ρ 0.9, momentum 0, ε 1e-7.
+    """
+
+    name = "RMSprop"
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, decay)
+        if not 0.0 <= momentum <= 1.0:
+            raise ValueError(f"`momentum` must be between [0, 1], given: {momentum}.")
+        self.rho = rho
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.centered = centered
+        self.slot_names = ("rms", *(["momentum"] if momentum else []), *(["mg"] if centered else []))
+        # TF decays s everywhere without momentum, and only in the touched rows with it.
+        self.touches_rows_alone = bool(momentum)
+
+    def hyperparameters(self) -> dict[str, float]:
+        return {**super().hyperparameters(), "rho": self.rho, "momentum": self.momentum}
+
+    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
+        named = dict(zip(self.slot_names, slots, strict=True))
+        squares = named["rms"]
+        torch._foreach_mul_(squares, self.rho)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - self.rho)
+        variance = squares
+        if self.centered:
+            torch._foreach_lerp_(named["mg"], gradients, 1.0 - self.rho)
+            variance = torch._foreach_addcmul(squares, named["mg"], named["mg"], value=-1.0)
+        if self.momentum:
+            root = torch._foreach_sqrt(torch._foreach_add(variance, self.epsilon))
+            torch._foreach_mul_(named["momentum"], self.momentum)
+            torch._foreach_addcdiv_(named["momentum"], gradients, root, value=rate)
+            torch._foreach_sub_(weights, named["momentum"])
+        else:
+            root = torch._foreach_add(torch._foreach_sqrt(variance), self.epsilon)
+            torch._foreach_addcdiv_(weights, gradients, root, value=-rate)
+
+
+class Ftrl(Optimizer):
+    """Follow the regularised leader. Defaults lr 0.001, lr_power −0.5, n₀ 0.1, l1 = l2 = shrinkage = β = 0.
+
+        n' = n + g²;  σ = (n'^−p − n^−p)/lr;  z += g + 2·shrinkage·w − σ·w
+        w  = (clip(z, ±l1) − z) / (n'^−p/lr + 2·(l2 + β/(2·lr)))
+
+    z starts at 0, so a weight that starts elsewhere is pulled towards 0 and one without gradient becomes 0 (TF's too).
+    """
+
+    name = "Ftrl"
+    slot_names = ("accumulator", "linear")
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        learning_rate_power: float = -0.5,
+        initial_accumulator_value: float = 0.1,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
+        decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, decay)
+        _check_ftrl(
+            learning_rate_power,
+            initial_accumulator_value=initial_accumulator_value,
+            l1_regularization_strength=l1_regularization_strength,
+            l2_regularization_strength=l2_regularization_strength,
+            l2_shrinkage_regularization_strength=l2_shrinkage_regularization_strength,
+        )
+        self.learning_rate_power = learning_rate_power
+        self.initial_accumulator_value = initial_accumulator_value
+        self.l1 = l1_regularization_strength
+        self.l2 = l2_regularization_strength
+        self.l2_shrinkage = l2_shrinkage_regularization_strength
+        self.beta = beta
+
+    def initial(self, slot: str) -> float:
+        return self.initial_accumulator_value if slot == "accumulator" else 0.0
+
+    def hyperparameters(self) -> dict[str, float]:
+        return {
+            **super().hyperparameters(),
+            "beta": self.beta,
+            "l1_regularization_strength": self.l1,
+            "l2_regularization_strength": self.l2,
+            "learning_rate_power": self.learning_rate_power,
+        }
+
+    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
+        accumulator, linear = slots
+        before = self._power(accumulator)
+        torch._foreach_addcmul_(accumulator, gradients, gradients)
+        after = self._power(accumulator)
+        torch._foreach_add_(linear, gradients)
+        if self.l2_shrinkage:
+            torch._foreach_add_(linear, weights, alpha=2.0 * self.l2_shrinkage)
+        torch._foreach_sub_(before, after)
+        torch._foreach_addcmul_(linear, before, weights, value=1.0 / rate)
+        torch._foreach_div_(after, rate)
+        torch._foreach_add_(after, 2.0 * self.l2 + self.beta / rate)
+        pulled = torch._foreach_neg(linear)
+        if self.l1:
+            clipped = torch._foreach_clamp_min(torch._foreach_clamp_max(linear, self.l1), -self.l1)
+            torch._foreach_add_(pulled, clipped)
+        torch._foreach_div_(pulled, after)
+        torch._foreach_copy_(weights, pulled)
+
+    def _power(self, accumulator: Tensors) -> Tensors:
+        if self.learning_rate_power == -0.5:
+            return list(torch._foreach_sqrt(accumulator))
+        return list(torch._foreach_pow(accumulator, -self.learning_rate_power))
+
+
+def _check_ftrl(learning_rate_power: float, **not_negative: float) -> None:
+    for name, value in not_negative.items():
+        if value < 0.0:
+            raise ValueError(f"{name} needs to be positive or zero, given: {value}.")
+    if learning_rate_power > 0.0:
+        raise ValueError(f"learning_rate_power {learning_rate_power} needs to be negative or zero.")
+
+
+OptimizerLike = str | Optimizer | Callable[[], Optimizer]
+
+BY_NAME: dict[str, type[Optimizer]] = {
+    "Adagrad": Adagrad,
+    "Adam": Adam,
+    "Ftrl": Ftrl,
+    "RMSProp": RMSProp,
+    "SGD": SGD,
+}
+
+
+def get_optimizer(optimizer: OptimizerLike, learning_rate: float | None = None) -> Optimizer:
+    """An optimizer from its name, itself, or a callable without arguments that makes one.
+
+    `learning_rate` is for names alone; None means the class's own default. Raises ValueError for anything else.
+    """
+    if isinstance(optimizer, str):
+        if optimizer not in BY_NAME:
+            raise ValueError(f"Unsupported optimizer name: {optimizer}. Supported names are: {tuple(BY_NAME)}")
+        make: Callable[..., Optimizer] = BY_NAME[optimizer]
+        return make() if learning_rate is None else make(learning_rate=learning_rate)
+    made = optimizer() if callable(optimizer) else optimizer
+    if not isinstance(made, Optimizer):
+        raise ValueError(
+            f"The given object is not an Optimizer instance. Given: {made!r}. "
+            "Pass one of training.optimizers, its name, or a function without arguments that returns one."
+        )
+    return made

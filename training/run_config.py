@@ -1,0 +1,200 @@
+"""How a run is made: where it is kept, when it saves, logs and summarises (TF 2.15 §1.8).
+
+Owns the fields and their checks. Does not know what the estimator does with them. A cluster in TF_CONFIG is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from estimator_serving.training.model_fn import argument_names
+
+_UNSET: Any = object()
+
+_DEFAULT_SAVE_CHECKPOINTS_SECS = 600
+
+_REPLACEABLE = (
+    "model_dir",
+    "tf_random_seed",
+    "save_summary_steps",
+    "save_checkpoints_steps",
+    "save_checkpoints_secs",
+    "session_config",
+    "keep_checkpoint_max",
+    "keep_checkpoint_every_n_hours",
+    "log_step_count_steps",
+    "train_distribute",
+    "device_fn",
+    "protocol",
+    "eval_distribute",
+    "experimental_distribute",
+    "experimental_max_worker_delay_secs",
+    "session_creation_timeout_secs",
+    "checkpoint_save_graph_def",
+)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of one estimator. `replace` returns a changed copy.
+
+    Steps are counted in batches, `*_secs` in seconds, `keep_checkpoint_every_n_hours` in hours. Giving one of
+    `save_checkpoints_steps` and `save_checkpoints_secs` sets the other to None; both None saves no checkpoint at all.
+    Fields about sessions, devices and protocols are kept for programs that pass them and change nothing here. Raises
+    ValueError with TF's texts for values out of range.
+    """
+
+    model_dir: str | os.PathLike[str] | None = None
+    tf_random_seed: int | None = None
+    save_summary_steps: int | None = 100
+    save_checkpoints_steps: int | None = _UNSET
+    save_checkpoints_secs: float | None = _UNSET
+    session_config: object = None
+    keep_checkpoint_max: int | None = 5
+    keep_checkpoint_every_n_hours: float = 10000
+    log_step_count_steps: int | None = 100
+    train_distribute: object = None
+    device_fn: Callable[..., Any] | None = None
+    protocol: str | None = None
+    eval_distribute: object = None
+    experimental_distribute: object = None
+    experimental_max_worker_delay_secs: int | None = None
+    session_creation_timeout_secs: int = 7200
+    checkpoint_save_graph_def: bool = True
+
+    def __post_init__(self) -> None:
+        steps, seconds = _checkpoint_schedule(self.save_checkpoints_steps, self.save_checkpoints_secs)
+        object.__setattr__(self, "save_checkpoints_steps", steps)
+        object.__setattr__(self, "save_checkpoints_secs", seconds)
+        object.__setattr__(self, "model_dir", _model_dir(self.model_dir, _tf_config()))
+        _check_fields(vars(self))
+
+    def replace(self, **changes: Any) -> RunConfig:
+        """A copy with `changes`. Raises ValueError for a field that cannot be replaced."""
+        for name in changes:
+            if name not in _REPLACEABLE:
+                raise ValueError(f"Replacing {name} is not supported. Allowed properties are {list(_REPLACEABLE)}.")
+        return RunConfig(**_without_other_schedule({**vars(self), **changes}, changes))
+
+    # -- the cluster: one process -------------------------------------------------------------------------------------
+
+    @property
+    def cluster_spec(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def task_type(self) -> str:
+        return "worker"
+
+    @property
+    def task_id(self) -> int:
+        return 0
+
+    @property
+    def global_id_in_cluster(self) -> int:
+        return 0
+
+    @property
+    def master(self) -> str:
+        return ""
+
+    @property
+    def evaluation_master(self) -> str:
+        return ""
+
+    @property
+    def is_chief(self) -> bool:
+        return True
+
+    @property
+    def num_worker_replicas(self) -> int:
+        return 1
+
+    @property
+    def num_ps_replicas(self) -> int:
+        return 0
+
+    @property
+    def service(self) -> None:
+        return None
+
+
+def _checkpoint_schedule(steps: Any, seconds: Any) -> tuple[int | None, float | None]:
+    if steps is _UNSET and seconds is _UNSET:
+        return None, _DEFAULT_SAVE_CHECKPOINTS_SECS
+    if steps is _UNSET:
+        return None, seconds
+    if seconds is _UNSET:
+        return steps, None
+    if steps is not None and seconds is not None:
+        raise ValueError("`save_checkpoints_steps` and `save_checkpoints_secs` cannot be both set.")
+    return steps, seconds
+
+
+def _without_other_schedule(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Replacing one of the two schedules clears the other."""
+    pair = ("save_checkpoints_steps", "save_checkpoints_secs")
+    given = [name for name in pair if name in changes]
+    if len(given) == 1:
+        (other,) = set(pair) - set(given)
+        fields[other] = None
+    return fields
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    seed = fields["tf_random_seed"]
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ValueError(f"tf_random_seed must be integer. Given: {seed!r}.")
+    for name in ("save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs", "keep_checkpoint_max"):
+        if fields[name] is not None and fields[name] < 0:
+            raise ValueError(f"{name} should be >= 0. Given: {fields[name]!r}.")
+    for name in ("keep_checkpoint_every_n_hours", "log_step_count_steps", "session_creation_timeout_secs"):
+        if fields[name] is not None and fields[name] <= 0:
+            raise ValueError(f"{name} should be > 0. Given: {fields[name]!r}.")
+    _check_passed_through(fields)
+
+
+def _check_passed_through(fields: dict[str, Any]) -> None:
+    device_fn = fields["device_fn"]
+    if device_fn is not None and not (callable(device_fn) and argument_names(device_fn) == {"op"}):
+        raise ValueError(f"device_fn must be callable with exactly one argument 'op'. Given: {device_fn!r}.")
+    if fields["protocol"] not in (None, "grpc", "grpc+verbs"):
+        raise ValueError(f"protocol should be grpc or grpc+verbs. Given: {fields['protocol']!r}.")
+    for name in ("train_distribute", "eval_distribute", "experimental_distribute"):
+        if fields[name] is not None:
+            raise ValueError(f"{name} is not supported: training runs in one process. Leave it None.")
+
+
+def _tf_config() -> dict[str, Any]:
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        parsed = json.loads(text) if text.strip() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"TF_CONFIG is not JSON ({error}). Correct it, or unset it to run in one process.") from error
+    if parsed.get("cluster"):
+        raise ValueError(
+            f"TF_CONFIG names a cluster ({', '.join(sorted(parsed['cluster']))}), and training runs in one process "
+            "only. Unset TF_CONFIG, or remove its 'cluster'."
+        )
+    if parsed.get("task", {}).get("type", "worker") != "worker":
+        raise ValueError('If "cluster" is not set in TF_CONFIG, task type must be WORKER.')
+    return parsed
+
+
+def _model_dir(given: str | os.PathLike[str] | None, tf_config: dict[str, Any]) -> str | None:
+    path = None if given is None else os.fspath(given)
+    if path == "":
+        raise ValueError("model_dir should be non-empty.")
+    from_environment = tf_config.get("model_dir")
+    if from_environment == "":
+        raise ValueError("model_dir in TF_CONFIG should be non-empty.")
+    if path and from_environment and path != from_environment:
+        raise ValueError(
+            "`model_dir` provided in RunConfig construct, if set, must have the same value as the model_dir in "
+            f'TF_CONFIG. model_dir: {path}, TF_CONFIG["model_dir"]: {from_environment}.'
+        )
+    return path or from_environment

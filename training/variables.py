@@ -1,0 +1,399 @@
+"""The estimator's variables: what layers, columns and optimizers create on the first call and reuse on every later.
+
+Owns names (TensorFlow's), scopes, creation, restoring and the seeds of everything random. Does not know layers,
+columns, files or the training loop. A variable is a parameter or buffer registered in the store under its TensorFlow
+name and is looked up in the module's own dictionary at every call, so `torch.export` can put its own in its place.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from estimator_serving.training.errors import CheckpointMismatchError
+from estimator_serving.training.initializers import Initializer, glorot_uniform
+
+SLOTS = "training/"
+"""Optimizer slots are named `training/<Optimizer>/<variable>/<slot>`."""
+
+GLOBAL_STEP = "global_step"
+
+
+class VariableStore(nn.Module):
+    """Every variable of one model by its TensorFlow name.
+
+    `values` are what a checkpoint holds; a store made with them never initialises a variable: one that the model asks
+    for and the checkpoint lacks, or holds in another shape, raises CheckpointMismatchError. `source` names the
+    checkpoint in that message. `seed` fixes initial values (per name, so the order of creation does not matter) and
+    dropout (per step). In a `frozen` store no variable asks for a gradient.
+    """
+
+    def __init__(
+        self, *, seed: int = 0, values: Mapping[str, Tensor] | None = None, source: str = "", frozen: bool = False
+    ) -> None:
+        super().__init__()
+        self._frozen = frozen
+        self.seed = seed & 0x7FFFFFFF
+        self.source = source
+        self.global_step = 0 if values is None else int(values.get(GLOBAL_STEP, torch.zeros((), dtype=torch.int64)))
+        self.training_mode = False
+        self.name_counts: Counter[str] = Counter()
+        self.pending_updates: list[Callable[[], None]] = []
+        self.plans: dict[str, Any] = {}
+        self.summaries: dict[str, Any] | None = None
+        self._restored = None if values is None else dict(values)
+        self._known_names = () if values is None else tuple(sorted(k for k in values if not k.startswith(SLOTS)))
+        self._slots: dict[str, Tensor] = {}
+        self._trainable: dict[str, nn.Parameter] = {}
+        self._factories: dict[str, nn.Module] = {}
+        self._dropout_generator = torch.Generator()
+        self._dropout_step = -1
+
+    # -- variables ----------------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Tensor:
+        """The variable of that full name. KeyError if the model has not made it."""
+        attribute = _attribute(name)
+        for table in (self._parameters, self._buffers):
+            tensor = table.get(attribute)
+            if tensor is not None:
+                return tensor
+        if name in self._slots:
+            return self._slots[name]
+        if name == GLOBAL_STEP:
+            return torch.tensor(self.global_step)
+        return self._module_variables()[name]
+
+    def find_or_create(
+        self, name: str, shape: Sequence[int], *, initializer: Initializer, trainable: bool, dtype: torch.dtype
+    ) -> Tensor:
+        attribute = _attribute(name)
+        tensor = self._parameters.get(attribute)
+        if tensor is None:
+            tensor = self._buffers.get(attribute)
+        if tensor is None:
+            return self._create(name, tuple(shape), initializer, trainable, dtype)
+        if tensor.shape != tuple(shape):
+            raise ValueError(
+                f"Trying to share variable {name}, but specified shape {tuple(shape)} and found shape "
+                f"{tuple(tensor.shape)}: give one of the two uses another name or scope."
+            )
+        return tensor
+
+    def _create(
+        self, name: str, shape: tuple[int, ...], initializer: Initializer, trainable: bool, dtype: torch.dtype
+    ) -> Tensor:
+        if torch.compiler.is_exporting():
+            raise ValueError(f"Variable {name} would be created during export: call the model once eagerly first.")
+        attribute = _attribute(name)
+        if hasattr(self, attribute):
+            raise ValueError(f"Variable name {name} is reserved: create it inside a variable_scope or rename it.")
+        value = self._first_value(name, shape, lambda: initializer(shape, self.generator(name)).to(dtype))
+        if trainable:
+            parameter = nn.Parameter(value, requires_grad=not self._frozen)
+            self.register_parameter(attribute, parameter)
+            self._trainable[name] = parameter
+            return parameter
+        self.register_buffer(attribute, value)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Variables are registered, never assigned; nn.Module's own check costs more than a small layer."""
+        object.__setattr__(self, name, value)
+
+    def slot(self, name: str, shape: Sequence[int], fill: float) -> Tensor:
+        """An optimizer's slot: float32 of `shape`, restored or full of `fill`."""
+        if name not in self._slots:
+            self._slots[name] = self._first_value(name, tuple(shape), lambda: torch.full(tuple(shape), fill))
+        return self._slots[name]
+
+    def replace_slot(self, name: str, value: Tensor) -> None:
+        """Let an optimizer keep a slot elsewhere, in a larger tensor for example."""
+        self._slots[name] = value
+
+    def hyperparameter(self, name: str, value: float) -> None:
+        """Record a constant under a TensorFlow name. It is saved, never restored: the program's value holds."""
+        self._slots[name] = torch.tensor(value)
+
+    def _first_value(self, name: str, shape: tuple[int, ...], make: Callable[[], Tensor]) -> Tensor:
+        if self._restored is None:
+            return make()
+        if name not in self._restored:
+            raise CheckpointMismatchError(_missing_text(name, shape, self.source, self._known_names))
+        value = self._restored.pop(name)
+        if tuple(value.shape) != shape:
+            raise CheckpointMismatchError(_shape_text(name, shape, tuple(value.shape), self.source))
+        return value
+
+    # -- modules ------------------------------------------------------------------------------------------------------
+
+    def find_or_create_module(self, name: str, factory: Callable[[], nn.Module]) -> nn.Module:
+        made = self._factories.get(name)
+        if made is None:
+            made = self._create_module(name, factory)
+        if made.training != self.training_mode:
+            made.train(self.training_mode)
+        return made
+
+    def _create_module(self, name: str, factory: Callable[[], nn.Module]) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.generator(name).initial_seed())
+            made = factory()
+        with torch.no_grad():
+            for inner, tensor in made.state_dict(keep_vars=True).items():
+                full_name = _inner_name(name, inner)
+                tensor.copy_(self._first_value(full_name, tuple(tensor.shape), tensor.detach))
+        self.add_module(_attribute(name), made)
+        self._factories[name] = made
+        self._trainable.update({_inner_name(name, k): p for k, p in made.named_parameters() if p.requires_grad})
+        if self._frozen:
+            made.requires_grad_(False)
+        return made
+
+    def _module_variables(self) -> dict[str, Tensor]:
+        return {
+            _inner_name(name, inner): tensor
+            for name, made in self._factories.items()
+            for inner, tensor in made.state_dict(keep_vars=True).items()
+        }
+
+    # -- all of them --------------------------------------------------------------------------------------------------
+
+    @property
+    def trainable_variables(self) -> dict[str, nn.Parameter]:
+        """Name -> parameter, in order of creation."""
+        return self._trainable
+
+    def values(self) -> dict[str, Tensor]:
+        """Every variable, slot and global_step by name: what a checkpoint holds. The tensors are the live ones."""
+        own = {_name(k): v for table in (self._parameters, self._buffers) for k, v in table.items() if v is not None}
+        everything = {**own, **self._module_variables(), **self._slots}
+        return {
+            **{name: tensor.detach() for name, tensor in everything.items()},
+            GLOBAL_STEP: torch.tensor(self.global_step, dtype=torch.int64),
+        }
+
+    # -- randomness and updates ---------------------------------------------------------------------------------------
+
+    def generator(self, name: str) -> torch.Generator:
+        """A fresh generator for the initial value of `name`."""
+        return torch.Generator().manual_seed((self.seed << 32) ^ zlib.crc32(name.encode()))
+
+    def dropout_generator(self) -> torch.Generator:
+        """The step's generator: seeded by seed and global_step, so a resumed run drops what an unbroken one drops."""
+        if self._dropout_step != self.global_step:
+            self._dropout_step = self.global_step
+            self._dropout_generator.manual_seed((self.seed << 32) ^ (0x9E3779B9 + self.global_step))
+        return self._dropout_generator
+
+    def restart_dropout(self) -> None:
+        """Two calls of model_fn in one step drop the same."""
+        self._dropout_step = -1
+
+    def unique_name(self, name: str) -> str:
+        """`name`, then `name_1`, `name_2`, … within one call of model_fn (TF's default layer names)."""
+        count = self.name_counts[name]
+        self.name_counts[name] = count + 1
+        return f"{name}_{count}" if count else name
+
+    def run_pending_updates(self) -> None:
+        """Apply what layers asked for at this step (moving averages). Called after the loss has been found finite."""
+        updates, self.pending_updates = self.pending_updates, []
+        for update in updates:
+            update()
+
+    def activate(self, *, training: bool) -> _Activation:
+        """Make this the store that layers and columns find, for one call of model_fn."""
+        return _Activation(self, training)
+
+
+# -- the current store and scope --------------------------------------------------------------------------------------
+
+
+class _Current(threading.local):
+    store: VariableStore | None = None
+    prefix: str = ""
+
+
+_current = _Current()
+
+
+class _Activation:
+    __slots__ = ("_before", "_store", "_training")
+
+    def __init__(self, store: VariableStore, training: bool) -> None:
+        self._store = store
+        self._training = training
+
+    def __enter__(self) -> VariableStore:
+        store = self._store
+        self._before = (_current.store, _current.prefix)
+        _current.store, _current.prefix = store, ""
+        store.training_mode = self._training
+        store.name_counts.clear()
+        store.pending_updates.clear()
+        store.restart_dropout()
+        return store
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.store, _current.prefix = self._before
+
+
+class variable_scope:  # noqa: N801  TensorFlow's name
+    """`with variable_scope("dnn"):` puts `dnn/` in front of the names made inside. Scopes nest."""
+
+    __slots__ = ("_before", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> str:
+        self._before = _current.prefix
+        _current.prefix = f"{self._before}{self.name}/"
+        return _current.prefix
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.prefix = self._before
+
+
+def current_store() -> VariableStore:
+    """The store of the model_fn that is being called. ValueError outside one."""
+    if _current.store is None:
+        raise ValueError(
+            "Variables live in an Estimator: layers, columns and optimizers can only be called inside a model_fn "
+            "that an Estimator runs."
+        )
+    return _current.store
+
+
+def get_variable(
+    name: str,
+    shape: Sequence[int],
+    *,
+    initializer: Initializer = glorot_uniform,
+    trainable: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """The variable `name` in the current scope: made on the first call, the same one on every later call.
+
+    Raises ValueError outside a model_fn or for another shape than before, CheckpointMismatchError when the checkpoint
+    in model_dir has no such variable or holds it in another shape.
+    """
+    store = current_store()
+    full_name = _current.prefix + name
+    return store.find_or_create(full_name, shape, initializer=initializer, trainable=trainable, dtype=dtype)
+
+
+def module(name: str, factory: Callable[[], nn.Module]) -> nn.Module:
+    """Any nn.Module as part of the model: `factory()` on the first call, the same module on every later call.
+
+    Its parameters and buffers are variables `<scope>/<name>/<parameter path>` and are trained, saved and restored like
+    all others; train/eval mode follows the estimator's.
+    """
+    return current_store().find_or_create_module(_current.prefix + name, factory)
+
+
+def scoped_name(name: str) -> str:
+    """`name` with the current scope in front."""
+    return _current.prefix + name
+
+
+def unique_name(name: str) -> str:
+    """A name for a layer that was given none: `dense`, `dense_1`, … in the current scope."""
+    full_name = current_store().unique_name(_current.prefix + name)
+    return full_name[len(_current.prefix) :]
+
+
+def get_global_step() -> Tensor:
+    """The current global_step, int64 scalar. ValueError outside a model_fn."""
+    return torch.tensor(current_store().global_step)
+
+
+# -- lookups ----------------------------------------------------------------------------------------------------------
+
+
+def gather_rows(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of `table` f32 [rows, dim] at `ids` int64 [*]: f32 [*, dim], zeros where ids < 0.
+
+    The gradient of `table` is sparse and holds the rows with ids >= 0 alone, so that Adagrad, Ftrl
+    and SGD leave the others untouched as TensorFlow does (TF 2.15 §2.3). It is dense where the optimizer has found that
+    to be the same and faster, and says so on the table (`takes_whole_gradient`).
+    """
+    if not (torch.is_grad_enabled() and table.requires_grad):
+        return _gather(table, ids)
+    sparse = not getattr(table, "takes_whole_gradient", False)
+    if (ids < 0).any():
+        return _GatherRows.apply(table, ids, sparse)
+    # The same in C++; with ids < 0 it would count row 0 as looked up.
+    return functional.embedding(ids, table, sparse=sparse)
+
+
+def _gather(table: Tensor, ids: Tensor) -> Tensor:
+    rows = functional.embedding(ids.clamp(min=0), table)
+    return rows * (ids >= 0).unsqueeze(-1)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor, sparse: bool) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.rows = table.shape[0]
+        ctx.sparse = sparse
+        return _gather(table, ids)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (ids,) = ctx.saved_tensors
+        # The padding index is left out of the gradient; it may be any number but -1, which means that there is none.
+        padding = ctx.rows
+        present = ids.masked_fill(ids < 0, padding)
+        aten = torch.ops.aten
+        backward = aten.embedding_sparse_backward if ctx.sparse else aten.embedding_dense_backward
+        return backward(gradient, present, ctx.rows, padding, False), None, None
+
+
+# -- names and messages -----------------------------------------------------------------------------------------------
+
+
+def _attribute(name: str) -> str:
+    """A module attribute may hold `/` but no `.`, which column names may contain."""
+    return name.replace(".", "%2E") if "." in name else name
+
+
+def _name(attribute: str) -> str:
+    return attribute.replace("%2E", ".")
+
+
+def _inner_name(module_name: str, path: str) -> str:
+    return f"{module_name}/{path.replace('.', '/')}"
+
+
+def _missing_text(name: str, shape: tuple[int, ...], source: str, known: Sequence[str]) -> str:
+    return (
+        "Restoring from checkpoint failed. This is most likely due to a Variable name that is missing from the "
+        f"checkpoint: the model asks for {name} with shape {shape}, "
+        f"and {source or 'the checkpoint'} holds {list(known)}. "
+        "Give the changed model a new model_dir, or change it back to the one that was trained."
+    )
+
+
+def _shape_text(name: str, wanted: tuple[int, ...], found: tuple[int, ...], source: str) -> str:
+    return (
+        "Restoring from checkpoint failed. This is most likely due to a mismatch between the model and the checkpoint: "
+        f"variable {name} has shape {wanted} in the model and {found} in {source or 'the checkpoint'}. "
+        "Give the changed model a new model_dir, or change it back to the one that was trained."
+    )

@@ -1,0 +1,17 @@
+"""Messages of the package `tensorflow.serving`: requests and responses of its services."""
+
+from estimator_serving.wire.pb import load_messages
+
+globals().update(
+    load_messages(
+        "tensorflow_serving/apis/model.proto",
+        "tensorflow_serving/apis/predict.proto",
+        "tensorflow_serving/apis/input.proto",
+        "tensorflow_serving/apis/classification.proto",
+        "tensorflow_serving/apis/regression.proto",
+        "tensorflow_serving/apis/inference.proto",
+        "tensorflow_serving/apis/get_model_metadata.proto",
+        "tensorflow_serving/apis/get_model_status.proto",
+        "tensorflow_serving/util/status.proto",
+    )
+)

@@ -1,0 +1,156 @@
+"""Signatures: what a servable can be asked, and how that stands in an ONNX model's metadata_props.
+
+Owns Signature, TensorInfo and the two properties `signature_def` and `example_parser_configuration`. Knows nothing of
+sessions; what is fed where is decided by names alone.
+Source: TensorFlow's meta_graph.proto (SignatureDef), signature_constants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.dtypes import DType
+from estimator_serving.wire.examples import FeatureSpec, spec_from_proto, spec_to_proto
+from estimator_serving.wire.pb import POOL, tensorflow_pb
+
+DEFAULT_SIGNATURE_KEY = "serving_default"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+PREDICT_METHOD = "tensorflow/serving/predict"
+
+CLASSIFY_INPUTS = REGRESS_INPUTS = "inputs"
+CLASSIFY_CLASSES = "classes"
+CLASSIFY_SCORES = "scores"
+REGRESS_OUTPUTS = "outputs"
+
+# The tensor serialized Examples enter by; its bytes are two graph inputs, NAME/values and NAME/row_splits.
+EXAMPLES_TENSOR = "input_example_tensor"
+
+SIGNATURES_PROPERTY = "signature_def"
+FEATURES_PROPERTY = "example_parser_configuration"
+
+
+class SignatureError(ValueError):
+    """Metadata that does not hold signatures."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of a signature.
+
+    Attributes:
+        name: `VALUE:0`, where VALUE is the graph's own name for it.
+        dtype: its element type.
+        shape: its dimensions, -1 where unknown; None where not even the rank is known.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...] | None
+
+    @property
+    def value_name(self) -> str:
+        """The graph value it names."""
+        return self.name.removesuffix(":0")
+
+    @property
+    def ragged_names(self) -> tuple[str, str]:
+        """The graph inputs that carry it as ragged bytes: values uint8[n] and row_splits int64[batch + 1]."""
+        return f"{self.value_name}/values", f"{self.value_name}/row_splits"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs by alias, and the method name that says which rpc they answer."""
+
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+    method_name: str
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a model's metadata_props say: its signatures, and the features of its Examples where they are known."""
+
+    signatures: Mapping[str, Signature]
+    feature_spec: FeatureSpec | None = None
+
+
+def to_properties(metadata: Metadata) -> dict[str, str]:
+    """The metadata_props of a model: JSON of TensorFlow's messages, sorted, so that equal metadata are equal text."""
+    signatures = {key: _to_json(signature_to_proto(metadata.signatures[key])) for key in sorted(metadata.signatures)}
+    properties = {SIGNATURES_PROPERTY: json.dumps(signatures, sort_keys=True)}
+    if metadata.feature_spec is not None:
+        configuration = _to_json(spec_to_proto(metadata.feature_spec))
+        properties[FEATURES_PROPERTY] = json.dumps(configuration, sort_keys=True)
+    return properties
+
+
+def from_properties(properties: Mapping[str, str]) -> Metadata | None:
+    """The metadata a model's properties hold, None for a model without signatures.
+
+    Raises SignatureError where the JSON is broken.
+    """
+    if SIGNATURES_PROPERTY not in properties:
+        return None
+    try:
+        signatures = {
+            key: signature_from_proto(_from_json(value, tensorflow_pb.SignatureDef()))
+            for key, value in json.loads(properties[SIGNATURES_PROPERTY]).items()
+        }
+        features = properties.get(FEATURES_PROPERTY)
+        spec = None
+        if features is not None:
+            spec = spec_from_proto(_from_json(json.loads(features), tensorflow_pb.ExampleParserConfiguration()))
+    except (ValueError, TypeError, AttributeError, json_format.ParseError) as error:
+        raise SignatureError(f"The model's signatures cannot be read ({error}); export the model again.") from error
+    return Metadata(signatures, spec)
+
+
+def signature_to_proto(signature: Signature) -> tensorflow_pb.SignatureDef:
+    """TensorFlow's message for a signature."""
+    proto = tensorflow_pb.SignatureDef(method_name=signature.method_name)
+    for infos, target in ((signature.inputs, proto.inputs), (signature.outputs, proto.outputs)):
+        for alias, info in infos.items():
+            target[alias].CopyFrom(_info_to_proto(info))
+    return proto
+
+
+def signature_from_proto(proto: tensorflow_pb.SignatureDef) -> Signature:
+    """The signature of TensorFlow's message. Raises TypeError for a dtype that is not served."""
+    return Signature(
+        {alias: _info_from_proto(proto.inputs[alias]) for alias in sorted(proto.inputs)},
+        {alias: _info_from_proto(proto.outputs[alias]) for alias in sorted(proto.outputs)},
+        proto.method_name,
+    )
+
+
+def _info_to_proto(info: TensorInfo) -> tensorflow_pb.TensorInfo:
+    proto = tensorflow_pb.TensorInfo(name=info.name, dtype=info.dtype.number)
+    if info.shape is None:
+        proto.tensor_shape.unknown_rank = True
+    else:
+        proto.tensor_shape.SetInParent()
+        for length in info.shape:
+            proto.tensor_shape.dim.add(size=length)
+    return proto
+
+
+def _info_from_proto(proto: tensorflow_pb.TensorInfo) -> TensorInfo:
+    shape = None if proto.tensor_shape.unknown_rank else tuple(dim.size for dim in proto.tensor_shape.dim)
+    return TensorInfo(proto.name, dtypes.from_number(proto.dtype), shape)
+
+
+def _to_json(proto: Any) -> Any:
+    return json_format.MessageToDict(proto, preserving_proto_field_name=True, descriptor_pool=POOL)
+
+
+def _from_json(value: Any, proto: Any) -> Any:
+    json_format.ParseDict(value, proto, descriptor_pool=POOL)
+    return proto

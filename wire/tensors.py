@@ -1,0 +1,181 @@
+"""TensorProto <-> numpy.
+
+Owns the rules by which a TensorProto becomes an array (TensorFlow's Tensor::FromProto) and back. Knows nothing of
+requests, signatures or names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.dtypes import DType
+from estimator_serving.wire.pb import tensorflow_pb
+
+Array = npt.NDArray[Any]
+
+RANK_MAX = 254  # TensorFlow's own limit
+# A typed field may hold one value for a shape of any size (the rest repeats it), so the message's length does not bound
+# the array's: this does.
+ELEMENTS_MAX = 1 << 26
+
+
+class TensorError(ValueError):
+    """A TensorProto that does not describe a tensor."""
+
+
+def decode_tensor(proto: tensorflow_pb.TensorProto) -> Array:
+    """The array a TensorProto describes.
+
+    Shape and dtype are the message's; strings come as an object array of bytes. Numeric arrays made from
+    tensor_content are read-only views of it.
+
+    Raises:
+        TensorError: an unsupported dtype, an impossible shape, or content of the wrong length.
+
+    Source: TensorFlow's Tensor::FromProto: content wins over typed values; too few values repeat the last one, none
+    at all are zeros, surplus ones are dropped; integers narrow silently; values in another type's field are ignored.
+    """
+    try:
+        dtype = dtypes.from_number(proto.dtype)
+    except TypeError as error:
+        raise TensorError(str(error)) from None
+    shape = _shape(proto)
+    size = math.prod(shape)
+    if size == 0:
+        return np.empty(shape, dtype.numpy)
+    if proto.tensor_content:
+        return _from_content(proto.tensor_content, dtype, size).reshape(shape)
+    if size > ELEMENTS_MAX:
+        raise TensorError(
+            f"A tensor of shape {list(shape)} has more than {ELEMENTS_MAX} elements; send less in one message."
+        )
+    return _fill(_typed_values(proto, dtype), size, dtype).reshape(shape)
+
+
+def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.TensorProto:
+    """The TensorProto of an array, values in the typed field of its dtype, or in tensor_content where asked.
+
+    Strings (object arrays of str or bytes, or numpy's own text dtypes) always use string_val, as TensorFlow does.
+    Raises TypeError for an array TensorFlow has no type for.
+    """
+    dtype = dtypes.from_numpy(array.dtype)
+    proto = tensorflow_pb.TensorProto(dtype=dtype.number)
+    for length in array.shape:
+        proto.tensor_shape.dim.add(size=length)
+    if dtype.is_string:
+        proto.string_val.extend(_as_bytes(value) for value in array.ravel().tolist())
+    elif as_content:
+        proto.tensor_content = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<")).tobytes()
+    elif dtype.values_field == "float8_val":
+        proto.float8_val = array.tobytes()
+    else:
+        getattr(proto, dtype.values_field).extend(_as_values(array, dtype))
+    return proto
+
+
+def _shape(proto: tensorflow_pb.TensorProto) -> tuple[int, ...]:
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if len(shape) > RANK_MAX:
+        raise TensorError(f"A tensor of rank {len(shape)} came; the largest rank is {RANK_MAX}.")
+    if any(length < 0 for length in shape):
+        raise TensorError(f"The shape {list(shape)} has a negative dimension; send the tensor's actual shape.")
+    # Python's integers do not overflow, numpy's would: the check has to come before numpy sees the shape.
+    if math.prod(length for length in shape if length) >= 2**63:
+        raise TensorError(f"The shape {list(shape)} has more elements than 64 bits can count.")
+    return shape
+
+
+def _from_content(content: bytes, dtype: DType, size: int) -> Array:
+    if dtype.is_string:
+        return _strings_from_content(content, size)
+    expected = size * dtype.numpy.itemsize
+    if len(content) != expected:
+        raise TensorError(f"tensor_content has {len(content)} bytes; {size} values of {dtype.name} take {expected}.")
+    array = np.frombuffer(content, dtype.numpy.newbyteorder("<"))
+    if dtype is dtypes.bool_ and not np.isin(array.view(np.uint8), (0, 1)).all():
+        raise TensorError("tensor_content of a bool tensor has a byte other than 0 and 1.")
+    return array
+
+
+def _strings_from_content(content: bytes, size: int) -> Array:
+    """TensorFlow's layout for strings: all lengths as varint32, then all bytes."""
+    if size > len(content):
+        raise TensorError(f"tensor_content has {len(content)} bytes, too few for the lengths of {size} strings.")
+    lengths, position = [], 0
+    for _ in range(size):
+        length, position = _read_varint32(content, position)
+        lengths.append(length)
+    if position + sum(lengths) != len(content):
+        raise TensorError(f"tensor_content has {len(content)} bytes; its lengths add up to {position + sum(lengths)}.")
+    values = np.empty(size, object)
+    for index, length in enumerate(lengths):
+        values[index] = content[position : position + length]
+        position += length
+    return values
+
+
+def _read_varint32(content: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 35, 7):
+        if position >= len(content):
+            break
+        byte = content[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise TensorError("tensor_content of a string tensor ends inside a length.")
+
+
+def _typed_values(proto: tensorflow_pb.TensorProto, dtype: DType) -> Array:
+    values = getattr(proto, dtype.values_field)
+    if dtype.values_field == "float8_val":
+        return np.frombuffer(values, dtype.numpy)
+    if dtype.is_string:
+        strings = np.empty(len(values), object)
+        strings[:] = values
+        return strings
+    if dtype.values_field == "half_val":
+        return np.array(values, np.int32).astype(np.uint16).view(dtype.numpy)
+    if dtype.numpy.kind == "c":
+        return np.array(values[: len(values) // 2 * 2], _real_part(dtype)).view(dtype.numpy)
+    # The int32 of int_val narrows without a word, as in TensorFlow: 300 as uint8 is 44.
+    return np.array(values, np.int32 if dtype.values_field == "int_val" else dtype.numpy).astype(
+        dtype.numpy, copy=False
+    )
+
+
+def _real_part(dtype: DType) -> str:
+    return f"f{dtype.numpy.itemsize // 2}"
+
+
+def _fill(values: Array, size: int, dtype: DType) -> Array:
+    if len(values) >= size:
+        return values[:size]
+    filled = np.empty(size, dtype.numpy)
+    filled[: len(values)] = values
+    filled[len(values) :] = values[-1] if len(values) else (b"" if dtype.is_string else 0)
+    return filled
+
+
+def _as_values(array: Array, dtype: DType) -> list[Any]:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if dtype.values_field == "half_val":
+        flat = flat.view(np.uint16)
+    elif dtype.numpy.kind == "c":
+        flat = flat.view(_real_part(dtype))
+    values: list[Any] = flat.tolist()
+    return values
+
+
+def _as_bytes(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    raise TypeError(f"A string tensor holds {type(value).__name__} {value!r}; expected str or bytes.")
