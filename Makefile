@@ -21,7 +21,7 @@ check: .venv/.ready  ## lint, types, one-way imports, committed protos
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
-	@PYTHONPATH=.links $(BIN)/lint-imports --no-timing
+	@PYTHONPATH=.links $(BIN)/lint-imports --no-logo
 	@$(BIN)/python tools/compile_protos.py --check
 
 fmt: .venv/.ready  ## format the sources and mend what the linter can
