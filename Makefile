@@ -37,8 +37,11 @@ build: .venv/.ready  ## compile the op library again
 serve: .venv/.ready  ## serve the Titanic model that `make demo` left in build/demo
 	@$(BIN)/estimator-serving serve --model_name titanic --model_base_path $(CURDIR)/build/demo/servable
 
-bench: .venv/.ready  ## the measurements of docs/benchmarks.md (a TensorFlow python adds its side: TF=path/to/python)
-	@for script in benchmarks/*.py; do $(BIN)/python $$script $(if $(TF),--tensorflow-python $(TF)) || exit 1; done
+bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/python that has tensorflow 2.15
+	@$(BIN)/python benchmarks/rest_predict.py
+	@$(BIN)/python benchmarks/grpc_predict.py
+	@$(if $(TF),$(BIN)/python benchmarks/estimator_steps.py --tensorflow-python $(TF),echo "Without TF= nothing is compared with TensorFlow.")
+	@$(if $(TF),$(BIN)/python benchmarks/parse_example.py --tensorflow-python $(TF),true)
 
 docs: .venv/.ready  ## check that the documents' commands, paths and snippets are true
 	@$(BIN)/python -m pytest -q tests/test_docs.py

@@ -33,7 +33,9 @@ def serve_ours(directory: Path, threads: int) -> None:
     from estimator_serving.serving.config import Config
 
     given = {"grpc_max_threads": threads} if threads else {}
-    config = Config(port=0, rest_api_port=0, bind_address=HOST, model_name="m", model_base_path=str(directory), **given)
+    config = Config(
+        port=-1, rest_api_port=0, bind_address=HOST, model_name="m", model_base_path=str(directory), **given
+    )
     running = server.Server(config)
     running.start()
     print(running.grpc_port, flush=True)

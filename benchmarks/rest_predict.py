@@ -35,7 +35,7 @@ def serve_ours(directory: Path) -> None:
     from estimator_serving.serving import server
     from estimator_serving.serving.config import Config
 
-    config = Config(port=0, rest_api_port=0, bind_address=HOST, model_name="m", model_base_path=str(directory))
+    config = Config(port=0, rest_api_port=-1, bind_address=HOST, model_name="m", model_base_path=str(directory))
     running = server.Server(config)
     running.start()
     print(running.rest_port, flush=True)

@@ -24,10 +24,10 @@ COPY --from=build /opt/estimator-serving /opt/estimator-serving
 COPY examples /examples
 # The volume the servables go to belongs to the same user in both images.
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin serving \
- && mkdir -p /models /work \
- && chown 10001:10001 /models /work
+ && mkdir -p /models /training \
+ && chown 10001:10001 /models /training
 USER 10001
-WORKDIR /work
+WORKDIR /training
 ENV PATH=/opt/estimator-serving/bin:$PATH \
     PYTHONUNBUFFERED=1
-CMD ["python", "/examples/titanic/train.py", "--model_dir=/work/model", "--export_dir=/models/titanic"]
+CMD ["python", "/examples/titanic/train.py", "--model_dir=/training/model", "--export_dir=/models/titanic"]

@@ -14,6 +14,8 @@ from typing import Any
 
 MEBIBYTE = 1 << 20
 PORT_MAX = 65535
+OFF_PORT = 0  # as in TensorFlow Serving
+FREE_PORT = -1
 
 
 class ConfigError(ValueError):
@@ -33,11 +35,11 @@ class Config:
     """Everything `serve` can be told. A field is a flag `--field` and an environment variable `FIELD`.
 
     Raises:
-        ConfigError: a port outside 0..65535, a size or time that is not positive, no model_base_path.
+        ConfigError: a port outside -1..65535, both ports off, a size or time that is not positive, no model_base_path.
     """
 
-    port: int = _setting(8500, "gRPC port; 0 chooses a free one, the log says which")
-    rest_api_port: int = _setting(8501, "REST port; 0 chooses a free one, the log says which")
+    port: int = _setting(8500, "gRPC port; 0 turns gRPC off, -1 takes a free one that the log names")
+    rest_api_port: int = _setting(8501, "REST port; 0 turns REST off, -1 takes a free one that the log names")
     bind_address: str = _setting("0.0.0.0", "address both ports listen on")
     model_name: str = _setting("default", "name the model is served under")
     model_base_path: str = _setting("", "directory that holds the version directories")
@@ -52,7 +54,12 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("port", "rest_api_port"):
-            _check(0 <= getattr(self, name) <= PORT_MAX, name, getattr(self, name), f"a port between 0 and {PORT_MAX}")
+            port = getattr(self, name)
+            _check(
+                FREE_PORT <= port <= PORT_MAX, name, port, f"a port up to {PORT_MAX}, 0 for off or -1 for a free one"
+            )
+        if self.port == self.rest_api_port == OFF_PORT:
+            raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
         for name in ("grpc_max_threads", "rest_api_num_threads", "request_bytes_max"):
             _check(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("tensorflow_intra_op_parallelism", "shutdown_grace_seconds"):

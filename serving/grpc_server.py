@@ -64,7 +64,9 @@ class GrpcServer:
         port: int,
         threads: int,
         message_bytes_max: int,
+        grace_s: float,
     ) -> None:
+        self._grace_s = grace_s
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
             handlers=[_handlers(service, answers) for service, answers in methods.items()],
@@ -81,9 +83,9 @@ class GrpcServer:
     def start(self) -> None:
         self._server.start()
 
-    def stop(self, grace_s: float) -> None:
+    def stop(self) -> None:
         """Accept no more, let calls in flight finish within the grace period."""
-        self._server.stop(grace_s).wait()
+        self._server.stop(self._grace_s).wait()
 
     def _bind(self, address: str, port: int) -> int:
         host = f"[{address}]" if ":" in address else address

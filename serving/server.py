@@ -15,7 +15,7 @@ from typing import Any
 
 from estimator_serving.serving import config as configuration
 from estimator_serving.serving import servable
-from estimator_serving.serving.config import Config, ConfigError
+from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
 from estimator_serving.serving.grpc_server import GrpcServer
 from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
@@ -55,11 +55,13 @@ class Server:
 
     @property
     def rest_port(self) -> int:
-        return self._rest.port
+        """The port REST listens on, 0 where it is off."""
+        return self._rest.port if self._rest else OFF_PORT
 
     @property
     def grpc_port(self) -> int:
-        return self._grpc.port
+        """The port gRPC listens on, 0 where it is off."""
+        return self._grpc.port if self._grpc else OFF_PORT
 
     def start(self) -> None:
         """Load the versions that are there, then answer.
@@ -70,31 +72,34 @@ class Server:
         self._source.start()
         # An open port means ready to TensorFlow Serving's clients, so the first load comes before it.
         self.manager.wait_until_settled()
-        self._grpc.start()
-        self._rest.start()
-        address = self._config.bind_address
-        _log.info("Serving gRPC at %s:%d and REST at http://%s:%d.", address, self.grpc_port, address, self.rest_port)
+        for name, front in (("gRPC", self._grpc), ("REST", self._rest)):
+            if front:
+                front.start()
+                _log.info("Serving %s at %s:%d.", name, self._config.bind_address, front.port)
 
     def stop(self) -> None:
         """Say "not ready", accept no more, finish what is in flight within the grace period, let go of the models."""
         self._stopping = True
         self._source.stop()
-        draining = threading.Thread(target=self._grpc.stop, args=(self._config.shutdown_grace_seconds,))
-        draining.start()
-        self._rest.stop()
-        draining.join()
+        draining = [threading.Thread(target=front.stop) for front in (self._grpc, self._rest) if front]
+        for thread in draining:
+            thread.start()
+        for thread in draining:
+            thread.join()
         self.manager.stop()
 
     def unready(self) -> str:
         """Why requests cannot be answered now; empty when they can."""
         return STOPPING if self._stopping else self.manager.unready()
 
-    def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer:
+    def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer | None:
         config = self._config
+        if config.rest_api_port == OFF_PORT:
+            return None
         try:
             return RestServer(
                 predictor, exposition, self.unready,
-                address=config.bind_address, port=config.rest_api_port, threads=config.rest_api_num_threads,
+                address=config.bind_address, port=_bindable(config.rest_api_port), threads=config.rest_api_num_threads,
                 body_bytes_max=config.request_bytes_max, grace_s=config.shutdown_grace_seconds,
             )  # fmt: skip
         except OSError as error:
@@ -102,15 +107,23 @@ class Server:
                 _taken("REST", "rest_api_port", config.bind_address, config.rest_api_port, error)
             ) from error
 
-    def _make_grpc(self, predictor: Predictor) -> GrpcServer:
+    def _make_grpc(self, predictor: Predictor) -> GrpcServer | None:
         config = self._config
+        if config.port == OFF_PORT:
+            return None
         try:
             return GrpcServer(
-                tfs_grpc.methods(predictor), address=config.bind_address, port=config.port,
+                tfs_grpc.methods(predictor), address=config.bind_address, port=_bindable(config.port),
                 threads=config.grpc_max_threads, message_bytes_max=config.request_bytes_max,
+                grace_s=config.shutdown_grace_seconds,
             )  # fmt: skip
         except OSError as error:
             raise StartError(_taken("gRPC", "port", config.bind_address, config.port, error)) from error
+
+
+def _bindable(port: int) -> int:
+    """A port as the operating system takes it, which knows a free one as 0."""
+    return 0 if port == FREE_PORT else port
 
 
 def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> str:

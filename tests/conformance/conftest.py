@@ -147,8 +147,8 @@ class Fronts:
     def _start(self, name: str) -> Front:
         write_model(self._directory / name, VERSION, *MODELS[name])
         config = Config(
-            port=0,
-            rest_api_port=0,
+            port=-1,
+            rest_api_port=-1,
             bind_address="127.0.0.1",
             model_name=name,
             model_base_path=str(self._directory / name),

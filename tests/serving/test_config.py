@@ -19,8 +19,9 @@ def test_flags_win_over_the_environment():
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"port": 70000}, "--port=70000 cannot be used; give a port between 0 and 65535."),
-        ({"rest_api_port": -1}, "--rest_api_port=-1 cannot be used"),
+        ({"port": 70000}, "--port=70000 cannot be used; give a port up to 65535, 0 for off or -1 for a free one."),
+        ({"rest_api_port": -2}, "--rest_api_port=-2 cannot be used"),
+        ({"port": 0, "rest_api_port": 0}, "--port and --rest_api_port are both 0"),
         ({"grpc_max_threads": 0}, "--grpc_max_threads=0 cannot be used; give a number above 0."),
         ({"shutdown_grace_seconds": -1}, "--shutdown_grace_seconds=-1 cannot be used"),
         ({"model_name": ""}, "--model_name= cannot be used"),

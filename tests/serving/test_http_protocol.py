@@ -24,7 +24,9 @@ def port(tmp_path_factory):
     base_path = tmp_path_factory.mktemp("model")
     (base_path / "1").mkdir()
     (base_path / "1" / "model.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
-    server = Server(Config(port=0, rest_api_port=0, bind_address=HOST, model_name="m", model_base_path=str(base_path)))
+    server = Server(
+        Config(port=-1, rest_api_port=-1, bind_address=HOST, model_name="m", model_base_path=str(base_path))
+    )
     server.start()
     # Made quick first, or the requests below would take the other way.
     talk(server.rest_port, REQUEST * 30, answers=30)
@@ -132,7 +134,9 @@ def test_request_under_way_is_answered_at_the_end(tmp_path, write_model, base_pa
     import time
 
     write_model(1)
-    server = Server(Config(port=0, rest_api_port=0, bind_address=HOST, model_name="m", model_base_path=str(base_path)))
+    server = Server(
+        Config(port=-1, rest_api_port=-1, bind_address=HOST, model_name="m", model_base_path=str(base_path))
+    )
     server.start()
     talk(server.rest_port, REQUEST * 30, answers=30)
     with socket.create_connection((HOST, server.rest_port), timeout=10) as connection:

@@ -21,7 +21,13 @@ HOST = "127.0.0.1"
 
 
 def config(base_path, **settings) -> Config:
-    given = {"port": 0, "rest_api_port": 0, "bind_address": HOST, "model_name": "m", "model_base_path": str(base_path)}
+    given = {
+        "port": -1,
+        "rest_api_port": -1,
+        "bind_address": HOST,
+        "model_name": "m",
+        "model_base_path": str(base_path),
+    }
     return Config(**given | {"file_system_poll_wait_seconds": 0.02} | settings)
 
 
@@ -111,6 +117,19 @@ def test_versions_change_under_load(base_path, write_model):
     assert answers == sorted(answers)
 
 
+@pytest.mark.parametrize("off", ["port", "rest_api_port"])
+def test_port_0_turns_a_front_off(base_path, write_model, off):
+    write_model(1)
+    server = Server(config(base_path, **{off: 0}))
+    server.start()
+    try:
+        ports = {"port": server.grpc_port, "rest_api_port": server.rest_port}
+        assert ports.pop(off) == 0
+        socket.create_connection((HOST, *ports.values()), timeout=5).close()
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("flag", ["port", "rest_api_port"])
 def test_port_taken(base_path, flag):
     with socket.create_server((HOST, 0)) as taken:
@@ -121,7 +140,7 @@ def test_port_taken(base_path, flag):
 
 def start_process(base_path, *flags):
     return subprocess.Popen(
-        [sys.executable, "-m", "estimator_serving.serving.server", "--port=0", "--rest_api_port=0", "--model_name=m",
+        [sys.executable, "-m", "estimator_serving.serving.server", "--port=-1", "--rest_api_port=-1", "--model_name=m",
          f"--bind_address={HOST}", f"--model_base_path={base_path}", *flags],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -129,7 +148,7 @@ def start_process(base_path, *flags):
 
 def read_port(process) -> int:
     for line in process.stderr:
-        if found := re.search(r"REST at http://[^:]+:(\d+)\.", line):
+        if found := re.search(r"Serving REST at [^:]+:(\d+)\.", line):
             return int(found[1])
     raise AssertionError("the server ended without saying its port")
 
@@ -186,7 +205,10 @@ def test_port_taken_ends_the_process_with_a_sentence(base_path):
 def test_bad_flag_ends_the_process_with_a_sentence():
     command = [sys.executable, "-m", "estimator_serving.serving.server", "--port=99999", "--model_base_path=/m"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stderr) == (1, "--port=99999 cannot be used; give a port between 0 and 65535.\n")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "--port=99999 cannot be used; give a port up to 65535, 0 for off or -1 for a free one.\n",
+    )
 
 
 def test_loads_nothing_of_training():

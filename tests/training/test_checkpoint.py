@@ -1,3 +1,6 @@
+import os
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -46,10 +49,13 @@ def test_old_checkpoints_go(keep_max, kept, tmp_path):
 
 
 def test_one_in_a_while_is_kept(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep_max=1, keep_every_n_hours=1e-9)
-    for step in range(3):
+    checkpoints = Checkpoints(tmp_path, keep_max=1, keep_every_n_hours=1)
+    checkpoints.save(VALUES, 0, None, [])
+    two_hours_on_s = time.time() + 7200
+    os.utime(tmp_path / "model.ckpt-0.safetensors", (two_hours_on_s, two_hours_on_s))
+    for step in (1, 2):
         checkpoints.save(VALUES, step, None, [])
-    assert len(names(tmp_path)) == 4
+    assert names(tmp_path) == ["checkpoint", "model.ckpt-0.safetensors", "model.ckpt-2.safetensors"]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
