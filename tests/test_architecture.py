@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ PARTS = ("wire", "ops", "training", "exporter", "serving", "cli", "examples")
 
 
 def lint(tree):
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    # -S: without what site-packages' .pth files add, the finder of an editable install among it, which would lead to
+    # the checkout instead of the tree.
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    command = [sys.executable, "-S", "-c", code]
     arguments = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
-    environment = os.environ | {"PYTHONPATH": str(tree)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tree), sysconfig.get_path("purelib")])}
     return subprocess.run(
         [*command, *arguments], capture_output=True, text=True, env=environment, cwd=tree, timeout=120, check=False
     )
