@@ -54,8 +54,9 @@ def _sizes_text(sizes: Mapping[str, int]) -> str:
 def _numeric(raw: RawFeatures, wanted: NumericInput) -> Array:
     array = _dense(raw, wanted.key)
     if array.dtype.kind not in "fiub":
+        held = "text" if array.dtype == object else array.dtype
         raise ValueError(
-            f"Feature {wanted.key} holds {array.dtype} where numeric_column({wanted.key!r}) takes numbers; convert it, "
+            f"Feature {wanted.key} holds {held} where numeric_column({wanted.key!r}) takes numbers; convert it, "
             "or use a categorical column."
         )
     if array.shape[1:] != wanted.shape:
@@ -93,7 +94,10 @@ def _absent_text(raw: RawFeatures, key: str) -> str:
             "The corresponding Tensor of numerical column must be a Tensor. "
             f"SparseTensor is not supported. key: {key}; parse it with FixedLenFeature."
         )
-    return f"Feature {key} is not in features dictionary. It has: {', '.join(sorted(map(str, raw)))}."
+    return (
+        f"Feature {key} is not in features dictionary. It has: {', '.join(sorted(map(str, raw)))}. "
+        "Let input_fn give it, or leave its column out."
+    )
 
 
 def _pair(raw: RawFeatures, wanted: CategoricalInput) -> tuple[Array, Array]:

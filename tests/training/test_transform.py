@@ -237,7 +237,7 @@ def test_other_bytes_are_refused(content):
         ({"x": np.ones(1), "k": np.array([3])},
          "Column dtype and SparseTensors dtype must be compatible. key: k, column dtype: <dtype: 'string'>, "
          "tensor dtype: <dtype: 'int64'>"),
-        ({"x": text(["a"]), "k": text(["a"])}, "Feature x holds object where numeric_column"),
+        ({"x": text(["a"]), "k": text(["a"])}, "Feature x holds text where numeric_column"),
         ({"x": np.ones((1, 3)), "k": text(["a"])},
          r"Feature x has the shape \[1, 3\]; numeric_column\('x', shape=\(1,\)"),
         ({"x": np.ones(1), "k": text([None])}, "Feature k holds None .* where text was expected"),

@@ -328,10 +328,12 @@ def all_class_ids(logits: Tensor, n_classes: int, dtype: torch.dtype = torch.int
     return torch.arange(n_classes, dtype=dtype).unsqueeze(0).expand(logits.shape[0], n_classes)
 
 
-def classification_output(scores: Prediction, names: tuple[str, ...]) -> ClassificationOutput:
-    """`scores` f32 [B, n] beside all class names in every row, as TF Serving's classify wants them."""
+def classification_output(predictions: Mapping[str, Prediction]) -> ClassificationOutput:
+    """`probabilities` f32 [B, n] beside `all_classes` str [B, n], every name in every row, as TF Serving wants them."""
+    scores, classes = predictions["probabilities"], predictions["all_classes"]
     assert isinstance(scores, Tensor)
-    return ClassificationOutput(scores, StringPrediction(all_class_ids(scores, len(names), torch.int64), names))
+    assert isinstance(classes, StringPrediction)
+    return ClassificationOutput(scores, classes)
 
 
 def wanted_keys(keys: Sequence[str] | None, valid: Sequence[str]) -> Sequence[str]:

@@ -80,7 +80,7 @@ class BinaryClassHead(Head):
 
     def export_outputs(self, predictions: Mapping[str, Prediction]) -> dict[str, ExportOutput]:
         """serving_default and classification (classify), regression (the probability of class 1), predict."""
-        classify = classification_output(predictions["probabilities"], self._names[:2])
+        classify = classification_output(predictions)
         logistic = predictions["logistic"]
         assert isinstance(logistic, Tensor)
         return {

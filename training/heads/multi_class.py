@@ -82,7 +82,7 @@ class MultiClassHead(Head):
 
     def export_outputs(self, predictions: Mapping[str, Prediction]) -> dict[str, ExportOutput]:
         """serving_default and classification (classify), predict."""
-        classify = classification_output(predictions["probabilities"], self._names)
+        classify = classification_output(predictions)
         return {
             DEFAULT_SERVING_KEY: classify,
             "classification": classify,
