@@ -129,6 +129,25 @@ def test_hostile_content_is_refused_or_decoded(content, dtype, shape):
     assert array.shape == tuple(shape)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16", ">f4"])
+@pytest.mark.parametrize("size", [31, 33, 127, 128, 5000])
+def test_many_typed_values(dtype, size):
+    array = np.linspace(-1, 1, size).astype(dtype)
+    message = tensorflow_pb.TensorProto.FromString(encode_tensor(array).SerializeToString())
+    assert message.tensor_content == b""
+    np.testing.assert_array_equal(decode_tensor(message), array)
+
+
+def test_many_typed_values_with_fields_behind_them():
+    array = np.arange(100, dtype=np.float32)
+    message = encode_tensor(array)
+    message.string_val.append(b"behind")
+    np.testing.assert_array_equal(decode_tensor(message), array)
+    # An unknown field (resource_handle_val) is written behind the known ones.
+    behind = tensorflow_pb.TensorProto.FromString(encode_tensor(array).SerializeToString() + b"\x72\x00")
+    np.testing.assert_array_equal(decode_tensor(behind), array)
+
+
 def test_text_becomes_utf8_bytes():
     assert list(encode_tensor(np.array(["é", b"x"], object)).string_val) == ["é".encode(), b"x"]
 
