@@ -16,6 +16,7 @@ MEBIBYTE = 1 << 20
 PORT_MAX = 65535
 OFF_PORT = 0  # as in TensorFlow Serving
 FREE_PORT = -1
+DEVICES = ("cpu", "cuda")
 
 
 class ConfigError(ValueError):
@@ -49,6 +50,7 @@ class Config:
     grpc_max_threads: int = _setting(4 * _cpus(), "threads that answer gRPC calls")
     rest_api_num_threads: int = _setting(4 * _cpus(), "threads that run slow models for REST calls")
     tensorflow_intra_op_parallelism: int = _setting(0, "threads inside one operator; 0 takes all cores")
+    device: str = _setting("cpu", "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")
     request_bytes_max: int = _setting(64 * MEBIBYTE, "largest request body or gRPC message, in bytes")
     shutdown_grace_seconds: float = _setting(30.0, "time requests in flight get after SIGTERM")
 
@@ -64,6 +66,7 @@ class Config:
             _check(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("tensorflow_intra_op_parallelism", "shutdown_grace_seconds"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _check(self.device in DEVICES, "device", self.device, " or ".join(DEVICES))
         _check(bool(self.model_name), "model_name", self.model_name, "the name clients ask for")
         if not self.model_base_path:
             raise ConfigError(

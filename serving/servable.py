@@ -108,7 +108,7 @@ class Servable:
         self._run_s += _RUN_WEIGHT * (min(run_s, 2 * QUICK_RUN_S) - self._run_s)
 
 
-def load(name: str, version: int, directory: Path, *, intra_op_threads: int) -> Servable:
+def load(name: str, version: int, directory: Path, *, intra_op_threads: int, device: str = "cpu") -> Servable:
     """Open `directory/model.onnx` as a Servable.
 
     Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
@@ -116,11 +116,12 @@ def load(name: str, version: int, directory: Path, *, intra_op_threads: int) -> 
     Raises:
         NotFoundError: the directory holds no model.onnx.
         InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph.
+        FailedPreconditionError: `device` is cuda and this machine has none that ONNX Runtime can use.
     """
     path = directory / MODEL_FILE
     if not path.is_file():
         raise errors.NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
-    session = _open(path, intra_op_threads)
+    session = _open(path, intra_op_threads, device)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     try:
         metadata = _metadata(session.get_modelmeta().custom_metadata_map, inputs, outputs)
@@ -131,7 +132,10 @@ def load(name: str, version: int, directory: Path, *, intra_op_threads: int) -> 
     return servable
 
 
-def _open(path: Path, intra_op_threads: int) -> onnxruntime.InferenceSession:
+_PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider")}
+
+
+def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     # Given a number, ONNX Runtime does not pin its threads to cores, which fails under a restricted set of CPUs.
     options.intra_op_num_threads = intra_op_threads
@@ -139,10 +143,20 @@ def _open(path: Path, intra_op_threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Bad requests are answered, not logged: at lower levels each would write a line that a client can choose.
     options.log_severity_level = 4
+    providers = _PROVIDERS[device]
+    if device == "cuda":
+        onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
     try:
-        return ops.session(path, options=options)
+        session = ops.session(path, options=options, providers=providers)
     except Exception as error:
         raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(str(error))}") from error
+    # ONNX Runtime goes on with the CPU where CUDA fails, which an operator would only notice by the latency.
+    if providers[0] not in session.get_providers():
+        raise errors.FailedPreconditionError(
+            f"The server runs with --device={device}, which ONNX Runtime cannot use on this machine; install NVIDIA's "
+            "driver and estimator-serving[cuda], or serve with --device=cpu."
+        )
+    return session
 
 
 def _bare_run(session: onnxruntime.InferenceSession) -> Run:

@@ -43,7 +43,7 @@ class Server:
         self._config = config
         self._stopping = False
         requests = RequestMetrics()
-        self.manager = Manager(partial(servable.load, intra_op_threads=config.intra_op_threads))
+        self.manager = Manager(partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device))
         self._source = DirectorySource(
             config.base_path,
             partial(self.manager.aspire, config.model_name),

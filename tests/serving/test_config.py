@@ -24,6 +24,7 @@ def test_flags_win_over_the_environment():
         ({"port": 0, "rest_api_port": 0}, "--port and --rest_api_port are both 0"),
         ({"grpc_max_threads": 0}, "--grpc_max_threads=0 cannot be used; give a number above 0."),
         ({"shutdown_grace_seconds": -1}, "--shutdown_grace_seconds=-1 cannot be used"),
+        ({"device": "tpu"}, "--device=tpu cannot be used; give cpu or cuda."),
         ({"model_name": ""}, "--model_name= cannot be used"),
         ({"model_base_path": ""}, "model_base_path is empty!"),
     ],

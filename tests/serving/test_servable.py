@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,13 @@ def test_broken_file(base_path, content):
     (base_path / "1" / "model.onnx").write_bytes(content)
     with pytest.raises(errors.InvalidArgumentError, match="ONNX Runtime cannot open"):
         load(base_path / "1")
+
+
+@pytest.mark.skipif(pathlib.Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+def test_cuda_where_there_is_none(write_model):
+    directory = write_model(1)
+    with pytest.raises(errors.FailedPreconditionError, match="--device=cuda, which ONNX Runtime cannot use"):
+        servable.load("m", 1, directory, intra_op_threads=1, device="cuda")
 
 
 def test_no_file(base_path):
