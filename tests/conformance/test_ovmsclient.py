@@ -7,9 +7,8 @@ for version 0. The calls name their version.
 from __future__ import annotations
 
 import numpy as np
+import ovmsclient
 import pytest
-
-ovmsclient = pytest.importorskip("ovmsclient")
 
 
 @pytest.fixture(params=["grpc", "http"])

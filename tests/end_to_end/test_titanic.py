@@ -2,6 +2,7 @@
 
 import grpc
 import numpy as np
+import ovmsclient
 import pytest
 from served import serve
 from sklearn.compose import make_column_transformer
@@ -100,6 +101,20 @@ def test_classify_and_regress_agree_over_both(served):
     assert np.float32(regressed.value) == np.float32(value)
     # One is a sigmoid, the other a softmax over two: the same number up to the last digit.
     assert value == pytest.approx(scores[1][1], abs=1e-6)
+
+
+@pytest.mark.parametrize("front", ["grpc", "rest"])
+def test_a_client_of_others_sends_examples(served, front):
+    """ovmsclient, over both fronts: status, then serialized Examples to the default signature."""
+    make = {"grpc": ovmsclient.make_grpc_client, "rest": ovmsclient.make_http_client}[front]
+    client = make(getattr(served, front).removeprefix("http://"))
+    _, status = served.ask("/v1/models/titanic")
+    version = int(status["model_version_status"][0]["version"])
+    assert client.get_model_status("titanic", version)[version]["state"] == "AVAILABLE"
+    serialized = encode_example(client_grpc.PASSENGER)
+    answer = client.predict({"inputs": [serialized, serialized]}, "titanic", version)
+    (scores,) = client_rest.ask(served.rest, "classify", {"examples": [client_rest.PASSENGER]})["results"]
+    np.testing.assert_allclose(answer["scores"], [[score for _, score in scores]] * 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
