@@ -5,6 +5,7 @@ Owns the order, the verification and the atomic rename. What each step does is i
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import uuid
@@ -59,7 +60,7 @@ KINDS = {PredictOutput: PREDICTION, ClassificationOutput: CLASSIFICATION, Regres
 
 def export_saved_model(
     estimator: Estimator,
-    export_dir_base: str | Path,
+    export_dir_base: str | os.PathLike[str],
     serving_input_receiver_fn: ServingInputReceiverFn,
     assets_extra: Mapping[str, str] | None = None,
     checkpoint_path: str | None = None,
