@@ -107,7 +107,10 @@ def write_checkpoint(
     file = _file(prefix)
     aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
+        aside.touch()
+        mode = aside.stat().st_mode
         save_file(tensors, aside, metadata=metadata)
+        aside.chmod(mode)  # safetensors makes it readable for its owner alone, whatever the umask says
         _flush_to_disk(aside)
         aside.replace(file)
     finally:

@@ -287,7 +287,8 @@ class Estimator:
         results: dict[str, Any] = {key: totals[key].result() for key in sorted(totals)}
         results["loss"] = np.float32(np.mean(losses) if losses else 0.0)
         results[GLOBAL_STEP] = np.int64(model.global_step)
-        logger.info("Saving dict for global step %d: %s", model.global_step, results)
+        said = ", ".join(f"{key} = {value}" for key, value in results.items())
+        logger.info("Saving dict for global step %d: %s", model.global_step, said)
         return results
 
     def _write_evaluation(self, results: Mapping[str, Any], model: TrainedModel, name: str | None) -> None:

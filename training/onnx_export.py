@@ -7,13 +7,32 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import onnx
 import torch
 
 OPSET = 21
 """ONNX opset of every graph built here."""
+
+
+# They report every operator of torchvision that is missing, and every pass that changed nothing.
+_TALKERS = ("torch.onnx", "onnxscript", "onnx_ir")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's own loggers at errors for as long as it works."""
+    loggers = [logging.getLogger(name) for name in _TALKERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def to_onnx(
@@ -23,9 +42,7 @@ def to_onnx(
     output_names: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """The program as an ONNX model, not yet finished."""
-    # torch reports every operator of torchvision that it misses, and its own deprecations.
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         exported = torch.onnx.export(
             program,

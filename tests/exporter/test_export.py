@@ -220,3 +220,9 @@ def test_the_parser_configuration_is_tensorflows_json(exported):
     features = json.loads(properties["example_parser_configuration"])["feature_map"]
     assert features["class"] == {"var_len_feature": {"dtype": "DT_STRING"}}
     assert features["fare"]["fixed_len_feature"]["default_value"]["float_val"] == [7.0]
+
+
+def test_an_export_logs_nothing_of_the_libraries_inside(trained, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        trained("dnn binary").export_saved_model(tmp_path, RECEIVER_FN)
+    assert [record.name for record in caplog.records if not record.name.startswith("estimator_serving")] == []

@@ -93,3 +93,10 @@ def test_every_flipped_byte_is_noticed(tmp_path):
         file.write_bytes(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :])
         with pytest.raises(CorruptCheckpointError):
             read_checkpoint(path)
+
+
+def test_a_checkpoint_is_readable_as_the_umask_says(tmp_path):
+    Checkpoints(tmp_path, keep_max=1).save(VALUES, 0, None, [])
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    assert (tmp_path / "model.ckpt-0.safetensors").stat().st_mode == ordinary.stat().st_mode
