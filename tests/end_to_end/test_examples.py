@@ -1,0 +1,20 @@
+"""The programs a new user runs first: the demo and XOR."""
+
+from estimator_serving.cli import main
+from estimator_serving.examples.xor import train as xor
+
+
+def test_the_demo_ends_with_answers_that_agree(tmp_path, capfd):
+    assert main(["demo", "--directory", str(tmp_path)]) == 0
+    said = capfd.readouterr().out
+    for part in ("Training", "accuracy", "Exported", "REST answer", "gRPC answer", "curl -d", "All answers agree."):
+        assert part in said
+    # A second run finds its model trained and goes straight on.
+    assert main(["demo", "--directory", str(tmp_path)]) == 0
+    assert len(list((tmp_path / "servable").iterdir())) == 2
+
+
+def test_xor_is_learned(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.mkdtemp", lambda *_, **__: str(tmp_path))
+    xor.main()
+    assert "accuracy: 1.0" in capsys.readouterr().out
