@@ -51,7 +51,7 @@ def direct_feature(features: Features, key: str) -> Var:
 def pad_dense(values: Var) -> Padded:
     """A dense categorical feature, [batch] or [batch, k], as a padded one: '' and -1 are dropped, the rest moves up.
 
-    Source: TF 2.15 feature columns §4.1, dense categorical input.
+    Source: TF 2.15 feature columns, dense categorical input.
     """
     rows = _as_matrix(values)
     nothing = op.const("") if _is_string(rows) else op.const(_element(rows).type(-1))

@@ -2,7 +2,7 @@
 
 Owns which signatures an export has, and their keys, aliases and method names, in one table. Knows no graph: tensors are
 named by what they are called there.
-Source: TF 2.15 estimator §3.6, export_outputs and signature_def_utils.
+Source: TF 2.15 estimator, export_outputs and signature_def_utils.
 """
 
 from __future__ import annotations

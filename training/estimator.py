@@ -1,7 +1,7 @@
 """The Estimator: trains, evaluates and predicts with a model_fn, and keeps its checkpoints in model_dir.
 
 Owns the three loops and what they share: restoring, calling model_fn, choosing a checkpoint. Does not know columns,
-heads or file formats. Behaviour and error texts: TF 2.15 estimator §1.1-1.3 and §1.5-1.7.
+heads or file formats. Behaviour and error texts: TF 2.15 estimator.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Estimator:
 
     `model_fn(features, labels, mode, params, config)` may leave out any argument but `features`; it is called once a
     batch and returns an EstimatorSpec. `params` are handed through. `model_dir` holds checkpoints and events: the
-    argument, else the config's, else a new temporary directory. Raises ValueError as TF 2.15 §1.1 lists.
+    argument, else the config's, else a new temporary directory. Raises ValueError as TF 2.15 does.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class Estimator:
         writer: EventWriter,
         listeners: Sequence[CheckpointSaverListener],
     ) -> list[SessionRunHook]:
-        """The caller's, the spec's and the loop's own, in TF's order (§1.3)."""
+        """The caller's, the spec's and the loop's own, in TF's order."""
         config = self._config
         every = config.log_step_count_steps
         logging_hooks = [LoggingTensorHook({"loss": "loss", "step": GLOBAL_STEP}, every_n_iter=every)] if every else []

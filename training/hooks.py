@@ -1,4 +1,4 @@
-"""What may watch or stop a run: the SessionRunHook life cycle and the training loop's own hooks (TF 2.15 §6.1).
+"""What may watch or stop a run: the SessionRunHook life cycle and the training loop's own hooks (TF 2.15).
 
     begin → after_create_session → (before_run → after_run)* → end
 

@@ -1,4 +1,4 @@
-"""Losses of logits and labels, and how a batch of them becomes one number (TF 2.15 §3.2).
+"""Losses of logits and labels, and how a batch of them becomes one number (TF 2.15).
 
 Pure functions of tensors. Knows no head, feature or variable.
 """

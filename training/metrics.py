@@ -1,4 +1,4 @@
-"""Streaming metrics: the additive state of one batch, and what a sum of states means (TF 2.15 §3.5).
+"""Streaming metrics: the additive state of one batch, and what a sum of states means (TF 2.15).
 
 Pure functions of tensors. A Metric of one batch plus a Metric of the next is the Metric of both; `result` reads it.
 Sums are kept in float64, results are float32.

@@ -1,6 +1,6 @@
 """What a model_fn takes and returns: modes, the EstimatorSpec with TensorFlow's checks, export outputs, strings.
 
-Owns the checks of TF 2.15 §1.1 and §1.4. Does not know training, checkpoints or columns.
+Owns the checks of TF 2.15. Does not know training, checkpoints or columns.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _is_float(value: object) -> bool:
 
 @dataclass(frozen=True)
 class EstimatorSpec:
-    """What model_fn returns: validated when made, for the mode it was made for (TF 2.15 §1.4).
+    """What model_fn returns: validated when made, for the mode it was made for (TF 2.15).
 
     TRAIN needs `loss` (f32, one element) and `train_op`, EVAL `loss`, PREDICT `predictions` (a tensor, a
     StringPrediction, or a dict of them). `eval_metric_ops` maps names to metrics of this batch. `export_outputs` maps
@@ -250,7 +250,7 @@ def argument_names(function: Callable[..., Any]) -> frozenset[str]:
 
 
 def check_model_fn(model_fn: ModelFn, params: Mapping[str, Any] | None) -> frozenset[str]:
-    """The arguments `model_fn` takes. Raises ValueError as TF does for those it lacks or has too many (§1.1)."""
+    """The arguments `model_fn` takes. Raises ValueError as TF does for those it lacks or has too many."""
     if model_fn is None:
         raise ValueError("model_fn must be provided to Estimator.")
     names = argument_names(model_fn)

@@ -1,4 +1,4 @@
-"""Gradient descent with TensorFlow's constants and update formulas (Keras legacy, TF 2.15 §2.3).
+"""Gradient descent with TensorFlow's constants and update formulas (Keras legacy, TF 2.15).
 
 Owns the formulas and which rows a sparse gradient touches. Does not know the training loop or files: `minimize` returns
 a TrainOp, and the estimator runs it once the loss has been found to be a number. Slots live in the variable store as

@@ -1,4 +1,4 @@
-"""How a run is made: where it is kept, when it saves, logs and summarises (TF 2.15 §1.8).
+"""How a run is made: where it is kept, when it saves, logs and summarises (TF 2.15).
 
 Owns the fields and their checks. Does not know what the estimator does with them. A cluster in TF_CONFIG is refused.
 """

@@ -329,7 +329,7 @@ def gather_rows(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of `table` f32 [rows, dim] at `ids` int64 [*]: f32 [*, dim], zeros where ids < 0.
 
     The gradient of `table` is sparse and holds the rows with ids >= 0 alone, so that Adagrad, Ftrl
-    and SGD leave the others untouched as TensorFlow does (TF 2.15 §2.3). It is dense where the optimizer has found that
+    and SGD leave the others untouched as TensorFlow does (TF 2.15). It is dense where the optimizer has found that
     to be the same and faster, and says so on the table (`takes_whole_gradient`).
     """
     if not (torch.is_grad_enabled() and table.requires_grad):

@@ -90,7 +90,7 @@ CUSTOM = {"serving_default": ("predict", "examples", {"probabilities", "best"})}
     [("dnn binary", BINARY), ("linear binary", BINARY), ("dnn multiclass", MULTICLASS), ("custom", CUSTOM)],
 )
 def test_signatures_are_tensorflows(exported, kind, expected):
-    """TF 2.15 estimator §3.6."""
+    """As saved_model_cli shows them for TF 2.15's estimators."""
     signatures = from_properties(plain_session(exported(kind)).get_modelmeta().custom_metadata_map).signatures
     table = {}
     for key, signature in signatures.items():
@@ -113,7 +113,7 @@ def test_signatures_are_tensorflows(exported, kind, expected):
     ],
 )
 def test_predict_outputs_of_a_binary_head(exported, alias, dtype, shape):
-    """TF 2.15 estimator §3.3."""
+    """Dtypes and shapes of TF 2.15's BinaryClassHead."""
     metadata = from_properties(plain_session(exported("dnn binary")).get_modelmeta().custom_metadata_map)
     info = metadata.signatures["predict"].outputs[alias]
     assert (info.dtype.name, info.shape) == (dtype, shape)

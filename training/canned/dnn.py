@@ -1,4 +1,4 @@
-"""Fully connected networks on dense columns (TF 2.15 §2.1, §2.3, §2.4)."""
+"""Fully connected networks on dense columns (TF 2.15)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DNNClassifier(Estimator):
 
     Columns must be dense (numeric, bucketized, indicator, embedding). `optimizer` is a name (Keras' default learning
     rates: 0.001, SGD 0.01), an Optimizer or a function that returns one. `dropout` is the share dropped in training.
-    `weight_column`, `label_vocabulary` and `loss_reduction`: see Head. ValueError as TF 2.15 §2.5, §3.1 list.
+    `weight_column`, `label_vocabulary` and `loss_reduction`: see Head. ValueError as in TF 2.15.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ def dnn_logits(
     batch_norm: bool,
     training: bool,
 ) -> Tensor:
-    """Logits f32 [B, units]; variables under `dnn/` with TF's names (§1.7)."""
+    """Logits f32 [B, units]; variables under `dnn/` with TF's names."""
     with variable_scope("dnn"):
         with variable_scope("input_from_feature_columns"):
             net = input_layer(features, feature_columns)

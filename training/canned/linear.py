@@ -1,4 +1,4 @@
-"""Linear models on all columns (TF 2.15 §2.1, §2.3, §2.4)."""
+"""Linear models on all columns (TF 2.15)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LinearClassifier(Estimator):
 
     `optimizer` is a name (learning rate 0.2), an Optimizer, a function that returns one, or None for Ftrl with
     min(0.2, 1/√columns). `sparse_combiner` ('sum', 'mean', 'sqrtn') combines the ids of one example. `weight_column`,
-    `label_vocabulary` and `loss_reduction`: see Head. ValueError as TF 2.15 §2.5, §3.1 list.
+    `label_vocabulary` and `loss_reduction`: see Head. ValueError as in TF 2.15.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ def linear_model_fn(
 
 
 def linear_optimizer(optimizer: OptimizerLike | None, columns: int) -> Optimizer:
-    """TF's rule for the learning rate (§2.3)."""
+    """TF's rule for the learning rate."""
     if optimizer is None:
         return Ftrl(min(LEARNING_RATE, 1.0 / math.sqrt(columns)))
     return get_optimizer(optimizer, LEARNING_RATE)

@@ -1,4 +1,4 @@
-"""What all heads share: the EstimatorSpec of each mode, and the checks of logits, labels and weights (TF 2.15 §3).
+"""What all heads share: the EstimatorSpec of each mode, and the checks of logits, labels and weights (TF 2.15).
 
 A head is pure: tensors in, tensors out. It makes no variable and reads features only for the weight column.
 """
@@ -87,7 +87,7 @@ class Head(ABC):
 
     @abstractmethod
     def export_outputs(self, predictions: Mapping[str, Prediction]) -> dict[str, ExportOutput]:
-        """Signatures by name (TF 2.15 §3.6)."""
+        """Signatures by name (TF 2.15)."""
 
     # -- what follows for every head ----------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class Head(ABC):
     ) -> Tensor:
         """The training loss, f32 scalar: reduced losses plus the regularization losses.
 
-        Raises ValueError or TypeError for labels and weights that do not fit (TF 2.15 §3.4).
+        Raises ValueError or TypeError for labels and weights that do not fit (TF 2.15).
         """
         _check_logits(logits, self.logits_dimension)
         loss = self._reduced(self._class_labels(labels, logits), logits, features)
@@ -114,7 +114,7 @@ class Head(ABC):
         features: Mapping[str, Any] | None = None,
         regularization_losses: Sequence[Tensor] | None = None,
     ) -> dict[str, Metric]:
-        """The metrics of one batch by key (TF 2.15 §3.5); add them up over batches. Errors as in `loss`."""
+        """The metrics of one batch by key (TF 2.15); add them up over batches. Errors as in `loss`."""
         _check_logits(logits, self.logits_dimension)
         labels = self._class_labels(labels, logits)
         losses, weights = self._unreduced(labels, logits, features)
@@ -291,7 +291,7 @@ def check_label_range(labels: Tensor, n_classes: int) -> None:
 
 
 def read_weights(features: Mapping[str, Any] | None, column: WeightColumn, logits: Tensor) -> Tensor | None:
-    """Example weights as f32 [B, 1], None without a weight column. Errors: TF 2.15 §3.4."""
+    """Example weights as f32 [B, 1], None without a weight column. Errors: TF 2.15."""
     if column is None:
         return None
     if not isinstance(column, str | NumericColumn):

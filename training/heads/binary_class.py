@@ -1,4 +1,4 @@
-"""The head of two classes and one logit (TF 2.15 §3)."""
+"""The head of two classes and one logit (TF 2.15)."""
 
 from __future__ import annotations
 

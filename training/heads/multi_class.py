@@ -1,4 +1,4 @@
-"""The head of more than two classes, one logit each (TF 2.15 §3)."""
+"""The head of more than two classes, one logit each (TF 2.15)."""
 
 from __future__ import annotations
 
