@@ -50,7 +50,9 @@ def run_demo(directory: str) -> int:
     with _serve(base / "servable") as (rest, grpc_address):
         answers = _ask(classifier, rest, grpc_address, console)
     console.print("\n[bold]Again by yourself[/bold]")
-    print(f"  estimator-serving serve --model_name=titanic --model_base_path={base / 'servable'}")
+    # The command beside this Python: in a checkout it is not on the path.
+    command = Path(sys.executable).with_name("estimator-serving")
+    print(f"  {command} serve --model_name=titanic --model_base_path={base / 'servable'}")
     print(f"  {_curl()}")
     return _compare(answers, console)
 
