@@ -27,6 +27,8 @@ from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
 _log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.onnx"
+# Runs what the chosen device has no kernel for: our ops, text.
+CPU_PROVIDER = "CPUExecutionProvider"
 # Under this a run costs less than handing the request to a thread and back twice over.
 QUICK_RUN_S = 0.0005
 NOT_RUN_S = float("inf")
@@ -132,9 +134,6 @@ def load(name: str, version: int, directory: Path, *, intra_op_threads: int, dev
     return servable
 
 
-_PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider")}
-
-
 def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     # Given a number, ONNX Runtime does not pin its threads to cores, which fails under a restricted set of CPUs.
@@ -143,15 +142,15 @@ def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.Inferen
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Bad requests are answered, not logged: at lower levels each would write a line that a client can choose.
     options.log_severity_level = 4
-    providers = _PROVIDERS[device]
+    provider = f"{device.upper()}ExecutionProvider"
     if device == "cuda":
         onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
     try:
-        session = ops.session(path, options=options, providers=providers)
+        session = ops.session(path, options=options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
     except Exception as error:
         raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(str(error))}") from error
     # ONNX Runtime goes on with the CPU where CUDA fails, which an operator would only notice by the latency.
-    if providers[0] not in session.get_providers():
+    if provider not in session.get_providers():
         raise errors.FailedPreconditionError(
             f"The server runs with --device={device}, which ONNX Runtime cannot use on this machine; install NVIDIA's "
             "driver and estimator-serving[cuda], or serve with --device=cpu."
