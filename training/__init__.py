@@ -39,7 +39,7 @@ from estimator_serving.training.hooks import (
     StopAtStepHook,
     SummarySaverHook,
 )
-from estimator_serving.training.inputs import numpy_input_fn
+from estimator_serving.training.inputs import InputContext, numpy_input_fn, pandas_input_fn
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
     EstimatorSpec,
@@ -76,10 +76,12 @@ __all__ = [
     "Dataset",
     "Features",
     "FixedLenFeature",
+    "InputContext",
     "VarLenFeature",
     "feature_column",
     "inputs",
     "numpy_input_fn",
+    "pandas_input_fn",
     # inside a model_fn
     "get_global_step",
     "get_variable",
