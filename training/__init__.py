@@ -14,7 +14,20 @@ from estimator_serving.training import (
     optimizers,
     summaries,
 )
-from estimator_serving.training.canned import DNNClassifier, LinearClassifier
+from estimator_serving.training.canned import (
+    BaselineClassifier,
+    BaselineEstimator,
+    BaselineRegressor,
+    DNNClassifier,
+    DNNEstimator,
+    DNNLinearCombinedClassifier,
+    DNNLinearCombinedEstimator,
+    DNNLinearCombinedRegressor,
+    DNNRegressor,
+    LinearClassifier,
+    LinearEstimator,
+    LinearRegressor,
+)
 from estimator_serving.training.dataset import Dataset
 from estimator_serving.training.errors import (
     CheckpointError,
@@ -24,7 +37,17 @@ from estimator_serving.training.errors import (
 )
 from estimator_serving.training.estimator import Estimator, TrainedModel
 from estimator_serving.training.features import Features
-from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
+from estimator_serving.training.heads import (
+    BinaryClassHead,
+    Head,
+    LogisticRegressionHead,
+    MultiClassHead,
+    MultiHead,
+    MultiLabelHead,
+    OneTargetHead,
+    PoissonRegressionHead,
+    RegressionHead,
+)
 from estimator_serving.training.hooks import (
     CheckpointSaverHook,
     CheckpointSaverListener,
@@ -56,10 +79,20 @@ from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
 
 __all__ = [
     # estimators and what describes a model
+    "BaselineClassifier",
+    "BaselineEstimator",
+    "BaselineRegressor",
     "DNNClassifier",
+    "DNNEstimator",
+    "DNNLinearCombinedClassifier",
+    "DNNLinearCombinedEstimator",
+    "DNNLinearCombinedRegressor",
+    "DNNRegressor",
     "Estimator",
     "EstimatorSpec",
     "LinearClassifier",
+    "LinearEstimator",
+    "LinearRegressor",
     "ModeKeys",
     "RunConfig",
     "TrainedModel",
@@ -68,8 +101,14 @@ __all__ = [
     "ClassificationOutput",
     "ExportOutput",
     "Head",
+    "LogisticRegressionHead",
     "MultiClassHead",
+    "MultiHead",
+    "MultiLabelHead",
+    "OneTargetHead",
+    "PoissonRegressionHead",
     "PredictOutput",
+    "RegressionHead",
     "RegressionOutput",
     "StringPrediction",
     # input
