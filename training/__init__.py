@@ -72,6 +72,7 @@ from estimator_serving.training.model_fn import (
     RegressionOutput,
     StringPrediction,
 )
+from estimator_serving.training.parse_specs import classifier_parse_example_spec, regressor_parse_example_spec
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import get_global_step, get_variable, module, variable_scope
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
@@ -117,10 +118,12 @@ __all__ = [
     "FixedLenFeature",
     "InputContext",
     "VarLenFeature",
+    "classifier_parse_example_spec",
     "feature_column",
     "inputs",
     "numpy_input_fn",
     "pandas_input_fn",
+    "regressor_parse_example_spec",
     # inside a model_fn
     "get_global_step",
     "get_variable",

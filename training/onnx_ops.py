@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 import spox
 from onnx import TensorProto, helper, numpy_helper
@@ -23,6 +24,15 @@ _ELEMENTS = {"float": TensorProto.FLOAT, "int64": TensorProto.INT64, "string": T
 """ONNX element types of what an Example carries, by TensorFlow's name."""
 
 
+_MATRICES = {
+    "Fingerprint64": TensorProto.UINT64,
+    "CrossHash": TensorProto.INT64,
+    "CheckIds": TensorProto.INT64,
+    "AlignWeights": TensorProto.FLOAT,
+}
+"""Element types of the ops whose only output is [batch, k]."""
+
+
 def fingerprint64(values: Var) -> Var:
     """FarmHash Fingerprint64 of each string: uint64, the shape of `values` [batch, k]."""
     node = helper.make_node("Fingerprint64", ["values"], ["fingerprints"], domain=DOMAIN)
@@ -30,6 +40,56 @@ def fingerprint64(values: Var) -> Var:
     inputs = [helper.make_tensor_value_info("values", TensorProto.STRING, shape)]
     outputs = [helper.make_tensor_value_info("fingerprints", TensorProto.UINT64, shape)]
     return _call(node, inputs, outputs, {"values": values})["fingerprints"]
+
+
+def cross_hash(keys: Sequence[tuple[Var, Var]], hash_bucket_size: int, hash_key: int) -> Var:
+    """The ids of crossed_column: int64 [batch, K], -1 for nothing.
+
+    Args:
+        keys: values (string or int64 [batch, k]) and lengths (int64 [batch]) of each, in the order they are hashed.
+        hash_bucket_size: ids are below it.
+        hash_key: unsigned, what every chain of fingerprints starts from.
+    """
+    arguments = {f"{name}_{i}": var for i, pair in enumerate(keys) for name, var in zip(_PAIR, pair, strict=True)}
+    signed = int(np.uint64(hash_key).astype(np.int64))
+    attributes = {"hash_bucket_size": hash_bucket_size, "hash_key": signed}
+    node = helper.make_node("CrossHash", list(arguments), ["ids"], domain=DOMAIN, **attributes)
+    inputs = [
+        helper.make_tensor_value_info(
+            name, _element_of(var), ["batch"] if name.startswith("lengths") else ["batch", None]
+        )
+        for name, var in arguments.items()
+    ]
+    outputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", None])]
+    return _call(node, inputs, outputs, arguments)["ids"]
+
+
+_PAIR = ("values", "lengths")
+
+
+def check_ids(ids: Var, num_buckets: int, key: str) -> Var:
+    """`ids` int64 [batch, k] with -1 for every negative one; the graph fails on one that is not below `num_buckets`."""
+    node = helper.make_node("CheckIds", ["ids"], ["checked"], domain=DOMAIN, num_buckets=num_buckets, key=key)
+    inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", None])]
+    outputs = [helper.make_tensor_value_info("checked", TensorProto.INT64, ["batch", None])]
+    return _call(node, inputs, outputs, {"ids": ids})["checked"]
+
+
+def align_weights(ids: tuple[Var, Var], weights: tuple[Var, Var], key: str) -> Var:
+    """Float [batch, k]: the weights as wide as the ids, both given as values and lengths.
+
+    The graph fails on a row with more or fewer weights than ids.
+    """
+    arguments = dict(zip(("ids", "lengths", "weights", "weight_lengths"), (*ids, *weights), strict=True))
+    node = helper.make_node("AlignWeights", list(arguments), ["aligned"], domain=DOMAIN, key=key)
+    inputs = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", None]),
+        helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
+        helper.make_tensor_value_info("weights", TensorProto.FLOAT, ["batch", None]),
+        helper.make_tensor_value_info("weight_lengths", TensorProto.INT64, ["batch"]),
+    ]
+    outputs = [helper.make_tensor_value_info("aligned", TensorProto.FLOAT, ["batch", None])]
+    return _call(node, inputs, outputs, arguments)["aligned"]
 
 
 def parse_example(values: Var, row_splits: Var, spec: FeatureSpec) -> dict[str, Var]:
@@ -68,8 +128,8 @@ def parse_example(values: Var, row_splits: Var, spec: FeatureSpec) -> dict[str, 
 
 def describe_outputs(node: onnx.NodeProto) -> list[onnx.ValueInfoProto]:
     """The types and shapes of an op library node's outputs, which ONNX's own inference cannot know."""
-    if node.op_type == "Fingerprint64":
-        return [helper.make_tensor_value_info(node.output[0], TensorProto.UINT64, ["batch", None])]
+    if node.op_type in _MATRICES:
+        return [helper.make_tensor_value_info(node.output[0], _MATRICES[node.op_type], ["batch", None])]
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     outputs, dims = iter(node.output), iter(attributes["dims"])
     infos: list[onnx.ValueInfoProto] = []
@@ -105,6 +165,10 @@ def _parsed(key: str, feature: FixedLenFeature | VarLenFeature) -> list[onnx.Val
 
 def _element(dtype: DType) -> int:
     return _ELEMENTS[dtype.name]
+
+
+def _element_of(value: Var) -> int:
+    return _element(dtypes.from_numpy(np.dtype(value.unwrap_tensor().dtype)))
 
 
 def _attributes(features: Sequence[FixedLenFeature | VarLenFeature]) -> dict[str, Any]:
