@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Where tf.losses has them.
+from estimator_serving.training.regularizers import get_regularization_loss as get_regularization_loss
+from estimator_serving.training.regularizers import get_regularization_losses as get_regularization_losses
+
 
 class Reduction:
     """How weighted losses become a scalar. SUM_OVER_BATCH_SIZE divides by the number of losses, not by the weights."""

@@ -114,10 +114,10 @@ def dnn_logits(
             name = f"hiddenlayer_{i}"
             net = layers.dense(net, width, activation_fn, name=name)
             if dropout:
-                net = layers.dropout(net, dropout, training)
+                net = layers.dropout(net, dropout, training=training)
             if batch_norm:
                 with variable_scope(name):
-                    net = layers.batch_normalization(net, 0.999, 0.001, training=training, name=f"batchnorm_{i}")
+                    net = layers.batch_normalization(net, momentum=0.999, training=training, name=f"batchnorm_{i}")
             _summarise(net, name)
         logits = layers.dense(net, units, name="logits")
         _summarise(logits, "logits")
