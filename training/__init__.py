@@ -12,6 +12,7 @@ from estimator_serving.training import (
     losses,
     metrics,
     optimizers,
+    regularizers,
     summaries,
 )
 from estimator_serving.training.canned import (
@@ -33,7 +34,11 @@ from estimator_serving.training.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CorruptCheckpointError,
+    InvalidArgumentError,
     NanLossDuringTrainingError,
+    NotFoundError,
+    VariableMissingError,
+    VariableShapeError,
 )
 from estimator_serving.training.estimator import Estimator, TrainedModel
 from estimator_serving.training.features import Features
@@ -74,7 +79,7 @@ from estimator_serving.training.model_fn import (
 )
 from estimator_serving.training.parse_specs import classifier_parse_example_spec, regressor_parse_example_spec
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.variables import get_global_step, get_variable, module, variable_scope
+from estimator_serving.training.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
 from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
 
@@ -125,6 +130,7 @@ __all__ = [
     "pandas_input_fn",
     "regressor_parse_example_spec",
     # inside a model_fn
+    "AUTO_REUSE",
     "get_global_step",
     "get_variable",
     "initializers",
@@ -133,6 +139,7 @@ __all__ = [
     "metrics",
     "module",
     "optimizers",
+    "regularizers",
     "summaries",
     "variable_scope",
     # hooks
@@ -153,7 +160,11 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "CorruptCheckpointError",
+    "InvalidArgumentError",
     "NanLossDuringTrainingError",
+    "NotFoundError",
+    "VariableMissingError",
+    "VariableShapeError",
     # types of features
     "bool_",
     "float32",
