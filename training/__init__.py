@@ -52,7 +52,13 @@ from estimator_serving.training.model_fn import (
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import get_global_step, get_variable, module, variable_scope
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
-from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
+from estimator_serving.wire.examples import (
+    FixedLenFeature,
+    FixedLenSequenceFeature,
+    RaggedFeature,
+    SparseFeature,
+    VarLenFeature,
+)
 
 __all__ = [
     # estimators and what describes a model
@@ -76,6 +82,9 @@ __all__ = [
     "Dataset",
     "Features",
     "FixedLenFeature",
+    "FixedLenSequenceFeature",
+    "RaggedFeature",
+    "SparseFeature",
     "VarLenFeature",
     "feature_column",
     "inputs",
