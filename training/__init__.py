@@ -81,7 +81,13 @@ from estimator_serving.training.parse_specs import classifier_parse_example_spec
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
-from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
+from estimator_serving.wire.examples import (
+    FixedLenFeature,
+    FixedLenSequenceFeature,
+    RaggedFeature,
+    SparseFeature,
+    VarLenFeature,
+)
 
 __all__ = [
     # estimators and what describes a model
@@ -122,6 +128,9 @@ __all__ = [
     "Features",
     "FixedLenFeature",
     "InputContext",
+    "FixedLenSequenceFeature",
+    "RaggedFeature",
+    "SparseFeature",
     "VarLenFeature",
     "classifier_parse_example_spec",
     "feature_column",
