@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from estimator_serving import ops
 from estimator_serving.serving import errors
-from estimator_serving.serving.request import Array, Outputs, Request
+from estimator_serving.serving.request import PATIENT, Array, Context, Outputs, Request
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import FeatureSpec, join_examples
@@ -81,10 +81,11 @@ class Servable:
         """Whether this input is fed serialized tf.Examples."""
         return any(entry.alias == alias and entry.ragged for entry in self._bindings[signature_name].inputs)
 
-    def run(self, request: Request) -> Outputs:
+    def run(self, request: Request, context: Context = PATIENT) -> Outputs:
         """Run one request and return the outputs it asked for, by the signature's names; strings as arrays of str.
 
         Raises:
+            CancelledError, DeadlineExceededError: nobody waits for this request any more; it did not run.
             InvalidArgumentError: a wrong dtype or shape, text that is not UTF-8, Examples the graph refuses.
             ResourceExhaustedError: no memory for this request.
         """
@@ -92,6 +93,7 @@ class Servable:
         feeds = _feeds(binding, request.inputs)
         aliases = request.outputs or binding.aliases
         names = [binding.outputs[alias] for alias in request.outputs] or binding.value_names
+        context.check()
         started_s = time.perf_counter()
         try:
             values = self._graph(names, feeds)
