@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,15 @@ class Config:
     )
     grpc_max_threads: int = _setting(4 * _cpus(), "threads that answer gRPC calls")
     rest_api_num_threads: int = _setting(4 * _cpus(), "threads that run slow models for REST calls")
+    rest_api_timeout_in_ms: int = _setting(
+        30000, "time a REST call gets, in milliseconds; then it is answered with 504"
+    )
+    rest_api_enable_cors_support: bool = _setting(False, "let browsers of any origin call the REST API")
+    enable_grpc_healthcheck_service: bool = _setting(False, "answer grpc.health.v1.Health")
+    enable_serialization_as_tensor_content: bool = _setting(False, "write numeric gRPC answers as tensor_content")
+    enable_signature_method_name_check: bool = _setting(
+        False, "answer an rpc only by signatures whose method_name is that rpc's"
+    )
     tensorflow_intra_op_parallelism: int = _setting(0, "threads inside one operator; 0 takes all cores")
     device: str = _setting("cpu", "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")
     request_bytes_max: int = _setting(64 * MEBIBYTE, "largest request body or gRPC message, in bytes")
@@ -62,7 +71,7 @@ class Config:
             )
         if self.port == self.rest_api_port == OFF_PORT:
             raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
-        for name in ("grpc_max_threads", "rest_api_num_threads", "request_bytes_max"):
+        for name in ("grpc_max_threads", "rest_api_num_threads", "request_bytes_max", "rest_api_timeout_in_ms"):
             _check(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("tensorflow_intra_op_parallelism", "shutdown_grace_seconds"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
@@ -115,12 +124,21 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     return from_settings(vars(parser.parse_args(arguments)), environment)
 
 
-def _type_of(default: object) -> type:
-    return type(default)
+def _type_of(default: object) -> Callable[[str], Any]:
+    return _boolean if isinstance(default, bool) else type(default)
 
 
-def _read(name: str, text: str, kind: type) -> Any:
+def _boolean(text: str) -> bool:
+    """Raises ValueError for what is neither true nor false."""
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError(text)
+    return text.lower() in ("true", "1")
+
+
+def _read(name: str, text: str, kind: Callable[[str], Any]) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ConfigError(f"{name.upper()}={text!r} cannot be used; give a value of type {kind.__name__}.") from None
+        raise ConfigError(
+            f"{name.upper()}={text!r} cannot be used; give a value of type {kind.__name__.lstrip('_')}."
+        ) from None
