@@ -8,6 +8,8 @@ import torch
 from estimator_serving.training import (
     BaselineClassifier,
     BinaryClassHead,
+    BoostedTreesClassifier,
+    BoostedTreesRegressor,
     DNNClassifier,
     DNNEstimator,
     DNNLinearCombinedClassifier,
@@ -105,6 +107,8 @@ MAKERS = {
         make_columns(),
         optimizer=ADAM,
     ),
+    "trees multiclass": partial(BoostedTreesClassifier, make_columns()[:4], 1, n_classes=3, n_trees=3, max_depth=1),
+    "trees regressor": partial(BoostedTreesRegressor, make_columns()[:4], 1, n_trees=2, max_depth=1, center_bias=True),
     "custom": _custom,
 }
 KINDS = tuple(MAKERS)
@@ -125,7 +129,9 @@ def labels_for(kind):
             return np.array([["no", "é"], ["yes", ""], ["", ""], ["no", ""], ["no", "yes"], ["é", ""]], object)
         case "multi_head":
             return {"survived": np.minimum(LABELS, 1), "prices": pairs}
-        case "linear multiclass" | "combined multiclass" | "baseline" | "linear poisson" | "custom":
+        case (
+            "linear multiclass" | "combined multiclass" | "baseline" | "linear poisson" | "custom" | "trees multiclass"
+        ):
             return LABELS
         case _:
             return np.minimum(LABELS, 1)
