@@ -4,6 +4,7 @@ A program written for tf.estimator imports these names instead and exchanges its
 """
 
 from estimator_serving.training import (
+    experimental,
     feature_column,
     hooks,
     initializers,
@@ -33,6 +34,9 @@ from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHe
 from estimator_serving.training.hooks import (
     CheckpointSaverHook,
     CheckpointSaverListener,
+    FeedFnHook,
+    FinalOpsHook,
+    GlobalStepWaiterHook,
     LoggingTensorHook,
     NanTensorHook,
     SecondOrStepTimer,
@@ -54,6 +58,9 @@ from estimator_serving.training.model_fn import (
     RegressionOutput,
     StringPrediction,
 )
+from estimator_serving.training.predictor import Predictor
+from estimator_serving.training.profiler_hook import ProfilerHook
+from estimator_serving.training.progress_bar_hook import ProgressBarHook
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
@@ -66,6 +73,7 @@ __all__ = [
     "EstimatorSpec",
     "LinearClassifier",
     "ModeKeys",
+    "Predictor",
     "RunConfig",
     "TrainedModel",
     # heads and export outputs
@@ -101,8 +109,13 @@ __all__ = [
     # hooks
     "CheckpointSaverHook",
     "CheckpointSaverListener",
+    "FeedFnHook",
+    "FinalOpsHook",
+    "GlobalStepWaiterHook",
     "LoggingTensorHook",
     "NanTensorHook",
+    "ProfilerHook",
+    "ProgressBarHook",
     "SecondOrStepTimer",
     "SessionRunArgs",
     "SessionRunContext",
@@ -111,6 +124,7 @@ __all__ = [
     "StepCounterHook",
     "StopAtStepHook",
     "SummarySaverHook",
+    "experimental",
     "hooks",
     # errors
     "CheckpointError",

@@ -30,9 +30,13 @@ class Dataset:
     str. A batch may be a view of the data: do not write into it.
     """
 
-    def __init__(self, passes: Callable[[], Iterator[Pass]], *, is_batched: bool) -> None:
+    def __init__(
+        self, passes: Callable[[], Iterator[Pass]], *, is_batched: bool, no_rows: Callable[[], Element]
+    ) -> None:
         self._passes = passes
         self._is_batched = is_batched
+        self.no_rows = no_rows
+        """Makes a batch without rows, which has the columns and dtypes of all others."""
 
     @classmethod
     def from_tensor_slices(cls, tensors: Element) -> Dataset:
@@ -47,7 +51,7 @@ class Dataset:
         """
         columns = _map_leaves(as_array, tensors)
         _check_lengths(columns)
-        return cls(lambda: iter((columns,)), is_batched=False)
+        return cls(lambda: iter((columns,)), is_batched=False, no_rows=lambda: _rows(columns, 0, 0))
 
     @classmethod
     def from_csv(
@@ -113,7 +117,7 @@ class Dataset:
                     order = random.permutation(_length(columns))
                     yield _taken(columns, order)
 
-        return Dataset(passes, is_batched=self._is_batched)
+        return Dataset(passes, is_batched=self._is_batched, no_rows=self.no_rows)
 
     def repeat(self, count: int | None = None) -> Dataset:
         """`count` passes one behind the other; None or -1 for no end. A data set without rows ends at once."""
@@ -129,7 +133,7 @@ class Dataset:
                 if is_empty:
                     return
 
-        return Dataset(passes, is_batched=self._is_batched)
+        return Dataset(passes, is_batched=self._is_batched, no_rows=self.no_rows)
 
     def batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
         """Groups of `batch_size` rows; behind `repeat` a group may hold the end of one pass and the start of the next.
@@ -145,7 +149,9 @@ class Dataset:
             raise ValueError(f"batch_size must be greater than zero; got {batch_size}.")
         if self._is_batched:
             raise ValueError("This data set is batched already; call batch once, behind shuffle and repeat.")
-        return Dataset(lambda: iter((_batches(self._passes(), batch_size, drop_remainder),)), is_batched=True)
+        return Dataset(
+            lambda: iter((_batches(self._passes(), batch_size, drop_remainder),)), is_batched=True, no_rows=self.no_rows
+        )
 
     def take(self, count: int) -> Dataset:
         """The first `count` rows, or batches behind `batch`; -1 for all."""
@@ -168,7 +174,7 @@ class Dataset:
                 if stop is not None and seen >= stop:
                     return
 
-        return Dataset(passes, is_batched=self._is_batched)
+        return Dataset(passes, is_batched=self._is_batched, no_rows=self.no_rows)
 
     def map(self, function: Callable[..., Element]) -> Dataset:
         """`function` applied to whole columns before `batch`, and to every batch behind it.
@@ -188,7 +194,7 @@ class Dataset:
             for one in self._passes():
                 yield map(apply, one) if self._is_batched else apply(one)
 
-        return Dataset(passes, is_batched=self._is_batched)
+        return Dataset(passes, is_batched=self._is_batched, no_rows=lambda: apply(self.no_rows()))
 
     def __iter__(self) -> Iterator[Element]:
         for one in self._passes():
