@@ -156,7 +156,7 @@ class Estimator:
             skipped = store.global_step if self._config.resume_input else 0
             with closing(self._batches(made, ModeKeys.TRAIN, recorder, skipped)) as batches:
                 first = next(batches, None)
-                built = self._built(run, first or empty_batch(made), is_real=first is not None)
+                built = self._built(run, first or empty_batch(made, recorder), is_real=first is not None)
                 if built is not None:
                     hooks = self._training_hooks([*hooks, *stop], built, writer, listeners)
                     self._run_training(run, itertools.chain([first] if first else [], batches), hooks)
@@ -308,7 +308,7 @@ class Estimator:
 
     def _totals_of_nothing(self, model: TrainedModel, made: Any) -> dict[str, Metric]:
         """The metrics of no example, which are 0 in TF; none where only a batch would tell which there are."""
-        batch = empty_batch(made)
+        batch = empty_batch(made, model.recorder())
         try:
             if batch is not None:
                 features, labels = _as_tensors(batch)

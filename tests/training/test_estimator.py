@@ -156,6 +156,7 @@ def test_no_data_is_a_warning_and_leaves_the_first_checkpoint(tmp_path, caplog):
     assert "made no steps" in caplog.text
     assert estimator.latest_checkpoint().endswith("model.ckpt-0")
     assert estimator.get_variable_value("dnn/hiddenlayer_0/kernel").shape == (2, 4)
+    assert set(estimator.load().transform.definitions) == {"a/dense", "b/dense"}
     assert estimator.train(endless, steps=1).get_variable_value("global_step") == 1
 
 
