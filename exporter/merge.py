@@ -14,7 +14,8 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, inline
 
 from estimator_serving.exporter.receivers import Padded
-from estimator_serving.training.definitions import CategoricalInput, Input
+from estimator_serving.training.definitions import CategoricalInput, Input, NumericInput
+from estimator_serving.training.forward import ForwardedFeature
 from estimator_serving.wire import dtypes
 
 Features = Mapping[str, Var | Padded]
@@ -33,19 +34,19 @@ def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var
             _check_dtype(wanted, padded.values)
             fed |= dict(zip(wanted.names, (padded.values, padded.lengths), strict=True))
         else:
-            fed[wanted.names[0]] = _numeric(wanted.key, feature)
+            fed[wanted.names[0]] = _numeric(wanted, feature)
     return fed
 
 
-def direct_feature(features: Features, key: str) -> Var:
-    """A feature that model_fn reads itself, as float32, int64 or bool. Raises ValueError as feed_transform does."""
-    feature = _find(features, key)
-    if isinstance(feature, Padded):
-        raise ValueError(
-            f"model_fn reads the feature {key!r} itself, and the receiver gives it as a VarLenFeature; "
-            "declare it as a FixedLenFeature, or read it through a feature column."
-        )
-    return feature
+def direct_feature(feature: Var | Padded) -> Var | None:
+    """A feature that model_fn may read itself: a number as float32, int64 or bool, as training gives it.
+
+    None for text and for padded features, which never enter a network directly.
+    """
+    if isinstance(feature, Padded) or _is_string(feature):
+        return None
+    kind = _element(feature).kind
+    return feature if kind == "b" else op.cast(feature, to=np.dtype(np.int64 if kind in "iu" else np.float32))
 
 
 def pad_dense(values: Var) -> Padded:
@@ -62,6 +63,26 @@ def pad_dense(values: Var) -> Padded:
     countdown = op.sub(width, op.range(op.const(np.int64(0)), op.squeeze(width), op.const(np.int64(1))))
     order = op.top_k(op.mul(kept, countdown), width, axis=1)[1]
     return Padded(op.gather_elements(rows, order, axis=1), lengths)
+
+
+def forward(features: Features, wanted: ForwardedFeature) -> Var:
+    """A feature as an output: dense as it is, a padded one [batch, k] with its default behind each row's values.
+
+    Raises ValueError where the receiver does not give the feature, or gives it padded and there is no default.
+    """
+    feature = _find(features, wanted.key)
+    if not isinstance(feature, Padded):
+        return op.identity(feature)
+    if wanted.default is None:
+        raise ValueError(
+            f"Feature ({wanted.key}) should be a Tensor. Please use `keys` argument of forward_features to filter "
+            f"unwanted features, or add key to argument `sparse_default_values`."
+        )
+    element = str if _is_string(feature.values) else _element(feature.values).type
+    width = op.squeeze(op.shape(feature.values, start=1))
+    places = op.range(op.const(np.int64(0)), width, op.const(np.int64(1)))
+    kept = op.less(places, op.unsqueeze(feature.lengths, op.const(np.array([1], np.int64))))
+    return op.where(kept, feature.values, op.const(np.array(wanted.default, element)))
 
 
 def look_up_text(ids: Var, vocabulary: tuple[str, ...]) -> Var:
@@ -85,7 +106,8 @@ def _find(features: Features, key: str) -> Var | Padded:
     return features[key]
 
 
-def _numeric(key: str, feature: Var | Padded) -> Var:
+def _numeric(wanted: NumericInput, feature: Var | Padded) -> Var:
+    key = wanted.key
     if isinstance(feature, Padded):
         raise ValueError(
             f"The numeric column {key!r} needs a FixedLenFeature, and the receiver gives a VarLenFeature; "
@@ -93,7 +115,11 @@ def _numeric(key: str, feature: Var | Padded) -> Var:
         )
     if _is_string(feature):
         raise ValueError(f"The numeric column {key!r} needs numbers, and the receiver gives text; declare it as float.")
-    return op.cast(_as_matrix(feature), to=np.float32)
+    numbers = op.cast(feature, to=np.float32)
+    if (_tensor(feature).shape or ())[1:] == wanted.shape:
+        return numbers
+    # 0 keeps the batch, which -1 could not infer for a batch of 0 rows.
+    return op.reshape(numbers, op.const(np.array([0, *wanted.shape], np.int64)))
 
 
 def _check_dtype(wanted: CategoricalInput, values: Var) -> None:
@@ -107,8 +133,15 @@ def _check_dtype(wanted: CategoricalInput, values: Var) -> None:
 
 
 def _as_matrix(values: Var) -> Var:
+    """[batch] as [batch, 1], [batch, i, j, ...] as [batch, i · j · ...], a batch of 0 rows too."""
     rank = len(_tensor(values).shape or ())
-    return op.unsqueeze(values, op.const(np.array([1], np.int64))) if rank == 1 else values
+    if rank == 1:
+        return op.unsqueeze(values, op.const(np.array([1], np.int64)))
+    if rank == 2:
+        return values
+    lengths = op.shape(values, start=1)
+    shape = op.concat([op.shape(values, end=1), op.reduce_prod(lengths, keepdims=True)], axis=0)
+    return op.reshape(values, shape, allowzero=True)
 
 
 def _tensor(value: Var) -> Tensor:

@@ -47,6 +47,7 @@ from estimator_serving.training.inputs import call_input_fn, prepared_batches
 from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn, Prediction, check_model_fn
 from estimator_serving.training.run_config import RunConfig
+from estimator_serving.training.statistics import watch
 from estimator_serving.training.summaries import EventWriter
 from estimator_serving.training.transform import Transform
 from estimator_serving.training.variables import GLOBAL_STEP, SLOTS, VariableStore
@@ -140,7 +141,7 @@ class Estimator:
             return self
         store, recorder = self._restored(newest)
         with (
-            closing(self._batches(input_fn, ModeKeys.TRAIN, recorder)) as batches,
+            closing(watch(self._batches(input_fn, ModeKeys.TRAIN, recorder), self.model_dir)) as batches,
             closing(EventWriter(self.model_dir)) as writer,
         ):
             self._train(store, recorder, batches, writer, [*hooks, *stop], listeners)
@@ -372,14 +373,34 @@ class Estimator:
         export_dir_base: str | os.PathLike[str],
         serving_input_receiver_fn: Callable[[], Any],
         assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
         checkpoint_path: str | None = None,
+        experimental_mode: str = ModeKeys.PREDICT,
+        options: Any = None,
     ) -> str:
         """Write a servable to `<export_dir_base>/<unix seconds>` and return that path. See exporter.export."""
         # The one arrow upwards: users of the API look for export here, and training works without the exporter.
         from estimator_serving.exporter import export
 
+        del as_text  # a SavedModel's alone
         return export.export_saved_model(
-            self, export_dir_base, serving_input_receiver_fn, assets_extra=assets_extra, checkpoint_path=checkpoint_path
+            self, export_dir_base, serving_input_receiver_fn, assets_extra, checkpoint_path, experimental_mode, options
+        )
+
+    def experimental_export_all_saved_models(
+        self,
+        export_dir_base: str | os.PathLike[str],
+        input_receiver_fn_map: Mapping[str, Callable[[], Any]],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        checkpoint_path: str | None = None,
+    ) -> str:
+        """Write one servable with a graph for every mode of `input_receiver_fn_map`. See exporter.export."""
+        from estimator_serving.exporter import export
+
+        del as_text
+        return export.export_all_saved_models(
+            self, export_dir_base, input_receiver_fn_map, assets_extra, checkpoint_path
         )
 
     def _newest_checkpoint(self) -> Checkpoint:
@@ -464,6 +485,11 @@ class TrainedModel:
     @property
     def global_step(self) -> int:
         return self.store.global_step
+
+    @property
+    def model_fn(self) -> ModelFn:
+        """The function as the user wrote it, for messages that name it."""
+        return self._estimator._model_fn
 
     def recorder(self) -> TransformRecorder:
         """A fresh recorder that knows the checkpoint's transform and refuses columns it does not have."""
