@@ -12,10 +12,11 @@ import pytest
 from estimator_serving.serving import errors
 from estimator_serving.serving.errors import Code
 from estimator_serving.serving.manager import Manager
+from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.policy import State
 from estimator_serving.serving.request import ModelSpec
 
-HERE = Path()
+HERE = VersionDirectory(Path())
 
 
 def load(name, version, path):
