@@ -34,7 +34,7 @@ TRANSIENT = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.INTERNAL,
 class Retries(NamedTuple):
     """How often a load that failed for a passing reason is tried again, and after which pause."""
 
-    count: int = 0
+    most: int = 0
     interval_s: float = 60.0
 
 
@@ -377,7 +377,7 @@ class Manager:
     def _will_retry(self, model: _Model, version: _Version) -> bool:
         passing = version.error is not None and version.error.code in TRANSIENT
         wanted = version.number in model.aspired and not self._stopped
-        return passing and wanted and version.tries <= self._retries.count
+        return passing and wanted and version.tries <= self._retries.most
 
     def _renew(self, model: _Model, version: _Version) -> None:
         """Start over where the files changed while they were read."""
