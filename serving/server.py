@@ -29,6 +29,7 @@ from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.source import DirectorySource
 from estimator_serving.serving.tfs import grpc as tfs_grpc
+from estimator_serving.serving.tfs.options import Options
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,10 @@ class Server:
             config.model_config_file, self.catalog, poll_wait_s=config.model_config_file_poll_wait_seconds
         )
         predictor = Predictor(self.manager, requests)
+        self._options = Options(
+            tensor_content=config.enable_serialization_as_tensor_content,
+            check_method_names=config.enable_signature_method_name_check,
+        )
         self._rest = self._make_rest(predictor, Exposition(requests))
         try:
             self._grpc = self._make_grpc(predictor)
@@ -161,9 +166,10 @@ class Server:
             return None
         try:
             return GrpcServer(
-                tfs_grpc.methods(predictor), address=config.bind_address, port=_bindable(config.port),
+                tfs_grpc.methods(predictor, self._options), address=config.bind_address, port=_bindable(config.port),
                 threads=config.grpc_max_threads, message_bytes_max=config.request_bytes_max,
-                grace_s=config.shutdown_grace_seconds,
+                grace_s=config.shutdown_grace_seconds, unready=self.unready,
+                health=config.enable_grpc_healthcheck_service,
             )  # fmt: skip
         except OSError as error:
             raise StartError(_taken("gRPC", "port", config.bind_address, config.port, error)) from error
