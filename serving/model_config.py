@@ -162,7 +162,7 @@ def _read_policy(entry: Any) -> VersionPolicy:
                 _log.warning("Model %s asks for specific versions and lists none; none is served.", entry.name)
             return Specific(frozenset(policy.specific.versions))
         case _:
-            return Latest(policy.latest.num_versions)
+            return Latest(policy.latest.num_versions or 1)
 
 
 def _read_platform(entry: Any) -> str:

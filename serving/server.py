@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from estimator_serving.serving import config as configuration
 from estimator_serving.serving import model_config, servable
 from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
+from estimator_serving.serving.credentials import read_credentials
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
 from estimator_serving.serving.manager import Manager, Retries
@@ -30,6 +32,7 @@ from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.source import DirectorySource
 from estimator_serving.serving.tfs import grpc as tfs_grpc
 from estimator_serving.serving.tfs.options import Options
+from estimator_serving.serving.tfs.reload import handle_reload
 
 _log = logging.getLogger(__name__)
 
@@ -83,9 +86,10 @@ class Server:
             tensor_content=config.enable_serialization_as_tensor_content,
             check_method_names=config.enable_signature_method_name_check,
         )
-        self._rest = self._make_rest(predictor, Exposition(requests))
+        exposition = Exposition(requests)
+        self._rest = self._make_rest(predictor, exposition)
         try:
-            self._grpc = self._make_grpc(predictor)
+            self._grpc = self._make_grpc(predictor, exposition)
         except StartError:
             if self._rest:
                 self._rest.stop()
@@ -117,7 +121,10 @@ class Server:
             for name, front in (("gRPC", self._grpc), ("REST", self._rest)):
                 if front:
                     front.start()
+                if front and front.port:
                     _log.info("Serving %s at %s:%d.", name, self._config.bind_address, front.port)
+            if self._config.grpc_socket_path:
+                _log.info("Serving gRPC at unix:%s.", self._config.grpc_socket_path)
 
     def look(self) -> None:
         """Read the file of models and look at the base paths now, without waiting for the next poll."""
@@ -147,6 +154,9 @@ class Server:
 
     def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer | None:
         config = self._config
+        if config.rest_api_port == config.port and config.port > OFF_PORT:
+            _log.error("--rest_api_port is --port, %d; REST is off. Give it a port of its own.", config.port)
+            return None
         if config.rest_api_port == OFF_PORT:
             return None
         try:
@@ -160,19 +170,51 @@ class Server:
                 _taken("REST", "rest_api_port", config.bind_address, config.rest_api_port, error)
             ) from error
 
-    def _make_grpc(self, predictor: Predictor) -> GrpcServer | None:
+    def _make_grpc(self, predictor: Predictor, exposition: Exposition) -> GrpcServer | None:
         config = self._config
-        if config.port == OFF_PORT:
+        if config.port == OFF_PORT and not config.grpc_socket_path:
             return None
+        reload = partial(handle_reload, self.catalog, exposition.total)
         try:
             return GrpcServer(
-                tfs_grpc.methods(predictor, self._options), address=config.bind_address, port=_bindable(config.port),
+                tfs_grpc.methods(predictor, self._options, HandleReloadConfigRequest=reload),
+                address=config.bind_address, port=None if config.port == OFF_PORT else _bindable(config.port),
                 threads=config.grpc_max_threads, message_bytes_max=config.request_bytes_max,
                 grace_s=config.shutdown_grace_seconds, unready=self.unready,
-                health=config.enable_grpc_healthcheck_service,
+                health=config.enable_grpc_healthcheck_service, credentials=read_credentials(config),
+                socket_path=config.grpc_socket_path, arguments=config.channel_arguments(),
             )  # fmt: skip
+        except ConfigError as error:
+            raise StartError(f"Failed to start server. Error: {error}") from error
         except OSError as error:
-            raise StartError(_taken("gRPC", "port", config.bind_address, config.port, error)) from error
+            raise StartError(_grpc_refused(config, error)) from error
+
+
+def _grpc_refused(config: Config, error: OSError) -> str:
+    """What keeps gRPC from listening: grpc's own error does not tell a port from a certificate from a socket."""
+    if config.port != OFF_PORT and not _can_bind(config.bind_address, _bindable(config.port)):
+        return _taken("gRPC", "port", config.bind_address, config.port, error)
+    if config.ssl_config_file:
+        return (
+            f"gRPC cannot speak TLS with --ssl_config_file={config.ssl_config_file}; check that server_key and "
+            "server_cert are PEM texts and belong together."
+        )
+    because = error.strerror or "the address cannot be bound"
+    return (
+        f"gRPC cannot listen on the socket {config.grpc_socket_path} ({because}); "
+        "stop what uses it or choose another --grpc_socket_path."
+    )
+
+
+def _can_bind(address: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
 
 
 def _bindable(port: int) -> int:
