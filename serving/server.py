@@ -23,6 +23,7 @@ from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, Config
 from estimator_serving.serving.credentials import read_credentials
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
+from estimator_serving.serving.loader import Loader
 from estimator_serving.serving.manager import Manager, Retries
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
 from estimator_serving.serving.model_config import ModelConfig
@@ -31,8 +32,10 @@ from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.source import DirectorySource
 from estimator_serving.serving.tfs import grpc as tfs_grpc
-from estimator_serving.serving.tfs.options import Options
+from estimator_serving.serving.tfs import proto_codec
+from estimator_serving.serving.tfs.options import DEFAULT, Options
 from estimator_serving.serving.tfs.reload import handle_reload
+from estimator_serving.serving.tfs.replay import answer
 
 _log = logging.getLogger(__name__)
 
@@ -62,8 +65,12 @@ class Server:
         self._starting = threading.Lock()
         requests = RequestMetrics()
         self._models = _read_models(config)
+        self._options = Options(
+            tensor_content=config.enable_serialization_as_tensor_content,
+            check_method_names=config.enable_signature_method_name_check,
+        )
         self.manager = Manager(
-            partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device),
+            _make_loader(config),
             load_threads=config.load_threads,
             unload_threads=config.unload_threads,
             next_action=TRANSITIONS[config.aspired_version_policy],
@@ -82,10 +89,6 @@ class Server:
             config.model_config_file, self.catalog, poll_wait_s=config.model_config_file_poll_wait_seconds
         )
         predictor = Predictor(self.manager, requests)
-        self._options = Options(
-            tensor_content=config.enable_serialization_as_tensor_content,
-            check_method_names=config.enable_signature_method_name_check,
-        )
         exposition = Exposition(requests)
         self._rest = self._make_rest(predictor, exposition)
         try:
@@ -225,6 +228,17 @@ def _bindable(port: int) -> int:
 def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> str:
     because = error.strerror or "the address cannot be bound"
     return f"{front} cannot listen on {address}:{port} ({because}); stop what uses it or choose another --{flag}."
+
+
+def _make_loader(config: Config) -> Loader:
+    return Loader(
+        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device),
+        # What an operator chose for clients is not what a version was exported with.
+        partial(answer, proto_codec.codecs(DEFAULT)),
+        servable.provider_of(config.device),
+        config.warmup_iterations if config.enable_model_warmup else 0,
+        config.flush_filesystem_caches,
+    )
 
 
 def _read_models(config: Config) -> tuple[ModelConfig, ...]:
