@@ -131,6 +131,11 @@ class Manager:
         found = model.newest if version is None else model.versions.get(version)
         return found.servable if found else None
 
+    def names(self) -> list[str]:
+        """The models that are configured, in order, whatever their state."""
+        with self._lock:
+            return sorted(self._models)
+
     def knows(self, name: str) -> bool:
         return name in self._models
 
