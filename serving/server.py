@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from estimator_serving.serving import config as configuration
@@ -47,7 +48,7 @@ class Server:
         requests = RequestMetrics()
         self.manager = Manager(partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device))
         self._source = DirectorySource(
-            config.base_path,
+            Path(config.model_base_path),
             partial(self.manager.aspire, config.model_name),
             poll_wait_s=config.file_system_poll_wait_seconds,
         )
