@@ -7,6 +7,7 @@
     ├── DeadlineExceededError      too late for the client
     ├── ResourceExhaustedError     too big for what there is
     ├── FailedPreconditionError    right in itself, wrong for what is loaded
+    ├── UnavailableError           too busy now; the same request may succeed later
     ├── UnimplementedError         not served here
     └── InternalError              our fault; the cause is in the log, never in the answer
 
@@ -80,6 +81,13 @@ class ResourceExhaustedError(ServingError):
 
 class FailedPreconditionError(ServingError):
     code = Code.FAILED_PRECONDITION
+
+
+class UnavailableError(ServingError):
+    """Refused without running. `retry_after_s` is what an HTTP front says in Retry-After."""
+
+    code = Code.UNAVAILABLE
+    retry_after_s = 1
 
 
 class UnimplementedError(ServingError):
