@@ -160,7 +160,7 @@ def _from_proto(proto: Any, common: BatchParameters) -> BatchParameters:
         _check(given["max_execution_batch_size"] > 0, "max_execution_batch_size is not above 0; leave it out instead")
         if not given.get("enable_large_batch_splitting"):
             _log.warning("max_execution_batch_size has no effect without enable_large_batch_splitting { value: true }.")
-    pool = {"num_batch_threads": common.num_batch_threads, "thread_pool_name": common.thread_pool_name}
+    pool: dict[str, Any] = {"num_batch_threads": common.num_batch_threads, "thread_pool_name": common.thread_pool_name}
     return BatchParameters(
         **pool | given,
         batch_timeout_s=proto.batch_timeout_micros.value / 1e6,
