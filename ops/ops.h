@@ -35,4 +35,54 @@ class Fingerprint64Op {
   void Compute(ort::KernelContext* context) const;
 };
 
+// Pairs (values string or int64[batch, k], lengths int64[batch]), one a key -> ids int64[batch, K], -1 for nothing:
+// the hashes of TensorFlow's crossed_column. See cross_hash.cc for the attributes.
+class CrossHash {
+ public:
+  static constexpr const char* kName = "CrossHash";
+  static constexpr ort::ElementType kInputs[] = {ort::kUndefined};
+  static constexpr ort::ElementType kOutput = ort::kInt64;
+
+  static void InferShapes(const ort::Inference&) {}  // how many ids a row gets is known only when it runs
+  explicit CrossHash(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::uint64_t hash_bucket_size_;
+  std::uint64_t hash_key_;
+};
+
+// ids int64[batch, k] -> the same with -1 for every negative one; refuses an id that is not below `num_buckets`.
+class CheckIds {
+ public:
+  static constexpr const char* kName = "CheckIds";
+  static constexpr ort::ElementType kInputs[] = {ort::kInt64};
+  static constexpr ort::ElementType kOutput = ort::kInt64;
+
+  static void InferShapes(const ort::Inference&) {}
+  explicit CheckIds(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  [[noreturn]] void RefuseId(std::size_t position, std::int64_t id) const;
+  std::int64_t num_buckets_;
+  std::string key_;
+};
+
+// (ids int64[batch, k], lengths int64[batch], weights float[batch, n], weight_lengths int64[batch]) -> float[batch, k]:
+// the weights as wide as the ids, 0 behind; refuses a row that has another number of weights than of ids.
+class AlignWeights {
+ public:
+  static constexpr const char* kName = "AlignWeights";
+  static constexpr ort::ElementType kInputs[] = {ort::kInt64, ort::kInt64, ort::kFloat, ort::kInt64};
+  static constexpr ort::ElementType kOutput = ort::kFloat;
+
+  static void InferShapes(const ort::Inference&) {}
+  explicit AlignWeights(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::string key_;
+};
+
 }  // namespace estimator

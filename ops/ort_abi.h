@@ -69,7 +69,9 @@ inline constexpr Entry<Status*(const TensorTypeAndShapeInfo*, const char**, std:
 inline constexpr Entry<Status*(const TensorTypeAndShapeInfo*, std::size_t*)> kGetTensorShapeElementCount{64};
 inline constexpr Entry<Status*(const Value*, TensorTypeAndShapeInfo**)> kGetTensorTypeAndShape{65};
 inline constexpr Entry<Status*(Allocator**)> kGetAllocatorWithDefaultOptions{78};
+inline constexpr Entry<Status*(const KernelInfo*, const char* name, std::int64_t*)> kKernelInfoGetInt{86};
 inline constexpr Entry<Status*(const KernelInfo*, const char* name, char*, std::size_t*)> kKernelInfoGetString{87};
+inline constexpr Entry<Status*(const KernelContext*, std::size_t*)> kKernelContextGetInputCount{88};
 inline constexpr Entry<Status*(const KernelContext*, std::size_t, const Value**)> kKernelContextGetInput{90};
 inline constexpr Entry<Status*(KernelContext*, std::size_t, const std::int64_t*, std::size_t, Value**)>
     kKernelContextGetOutput{91};

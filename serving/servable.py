@@ -77,7 +77,11 @@ class Input(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """A signature with the graph's names worked out."""
+    """A signature with the graph's names worked out.
+
+    outputs: graph names by alias; and, as `signature:alias`, those of every signature with the same inputs.
+    aliases, value_names: its own outputs, in one order.
+    """
 
     signature: Signature
     inputs: tuple[Input, ...]
@@ -97,7 +101,9 @@ class Servable:
         self.feature_spec: FeatureSpec | None = metadata.feature_spec
         names = frozenset(graph_inputs)
         self._graph = run
-        self._bindings = {key: _bind(signature, names) for key, signature in metadata.signatures.items()}
+        self._bindings = {
+            key: _bind(signature, names, metadata.signatures) for key, signature in metadata.signatures.items()
+        }
         self._run_s = NOT_RUN_S
         self._batcher: Batcher | None = None
 
@@ -120,6 +126,10 @@ class Servable:
     def takes_examples(self, signature_name: str, alias: str) -> bool:
         """Whether this input is fed serialized tf.Examples."""
         return any(entry.alias == alias and entry.ragged for entry in self._bindings[signature_name].inputs)
+
+    def can_run_together(self, first: str, other: str) -> bool:
+        """Whether one run can answer two signatures: whether they have the same inputs."""
+        return self.signatures[first].inputs == self.signatures[other].inputs
 
     def run(self, request: Request, context: Context = PATIENT) -> Outputs:
         """Run one request and return the outputs it asked for, by the signature's names; strings as arrays of str.
@@ -252,13 +262,24 @@ def _shape(shape: list[Any]) -> tuple[int, ...] | None:
     return tuple(dim if isinstance(dim, int) else -1 for dim in shape) or None
 
 
-def _bind(signature: Signature, graph_inputs: frozenset[str]) -> Binding:
+def joint_alias(signature_name: str, alias: str) -> str:
+    """The name of another signature's output in a request that asks several signatures at once."""
+    return f"{signature_name}:{alias}"
+
+
+def _bind(signature: Signature, graph_inputs: frozenset[str], all_signatures: Mapping[str, Signature]) -> Binding:
     inputs = tuple(
         Input(alias, info.value_name, info.dtype, _is_ragged(info, graph_inputs))
         for alias, info in sorted(signature.inputs.items())
     )
     outputs = {alias: info.value_name for alias, info in signature.outputs.items()}
-    return Binding(signature, inputs, outputs, tuple(outputs), list(outputs.values()), _has_rows(signature))
+    joint = {
+        joint_alias(name, alias): info.value_name
+        for name, other in all_signatures.items()
+        for alias, info in other.outputs.items()
+        if other.inputs == signature.inputs
+    }
+    return Binding(signature, inputs, joint | outputs, tuple(outputs), list(outputs.values()), _has_rows(signature))
 
 
 def _has_rows(signature: Signature) -> bool:
