@@ -9,6 +9,9 @@
     ├── FailedPreconditionError    right in itself, wrong for what is loaded
     ├── UnavailableError           too busy now; the same request may succeed later
     ├── UnimplementedError         not served here
+    ├── UnavailableError           not now; try again, or elsewhere
+    ├── DataLossError              a file that was cut or changed
+    ├── UnknownError               what TensorFlow Serving answers without a better code
     └── InternalError              our fault; the cause is in the log, never in the answer
 
 The codes are gRPC's integers; HTTP statuses are derived from them in `http_status`.
@@ -92,6 +95,18 @@ class UnavailableError(ServingError):
 
 class UnimplementedError(ServingError):
     code = Code.UNIMPLEMENTED
+
+
+class UnavailableError(ServingError):
+    code = Code.UNAVAILABLE
+
+
+class DataLossError(ServingError):
+    code = Code.DATA_LOSS
+
+
+class UnknownError(ServingError):
+    code = Code.UNKNOWN
 
 
 class InternalError(ServingError):

@@ -5,6 +5,7 @@ import pytest
 from estimator_serving.serving import errors
 from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.predictor import QUICK_PAYLOAD_BYTES, Codec, Predictor
 from estimator_serving.serving.request import Context, Document, ModelSpec
 
@@ -32,7 +33,7 @@ def metrics():
 @pytest.fixture
 def predictor(metrics, tmp_path):
     manager = Manager(lambda name, version, _path: FakeServable(name=name, version=version, is_quick=True))
-    manager.aspire("m", {1: tmp_path})
+    manager.aspire("m", {1: VersionDirectory(tmp_path)})
     assert manager.wait_until_settled(10)
     yield Predictor(manager, metrics)
     manager.stop()
