@@ -7,9 +7,8 @@
     ├── DeadlineExceededError      too late for the client
     ├── ResourceExhaustedError     too big for what there is
     ├── FailedPreconditionError    right in itself, wrong for what is loaded
-    ├── UnavailableError           too busy now; the same request may succeed later
+    ├── UnavailableError           not now; asking again later may do
     ├── UnimplementedError         not served here
-    ├── UnavailableError           not now; try again, or elsewhere
     ├── DataLossError              a file that was cut or changed
     ├── UnknownError               what TensorFlow Serving answers without a better code
     └── InternalError              our fault; the cause is in the log, never in the answer
@@ -51,6 +50,11 @@ class Code(enum.IntEnum):
     UNAUTHENTICATED = 16
 
 
+def shorten(text: str) -> str:
+    """A message as it is answered."""
+    return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[:MESSAGE_CHARACTERS_MAX] + "...TRUNCATED"
+
+
 class ServingError(Exception):
     """An error whose text is meant for the client; raise one of the classes below."""
 
@@ -58,8 +62,7 @@ class ServingError(Exception):
 
     @property
     def message(self) -> str:
-        text = str(self)
-        return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[:MESSAGE_CHARACTERS_MAX] + "...TRUNCATED"
+        return shorten(str(self))
 
 
 class InvalidArgumentError(ServingError):
@@ -84,13 +87,6 @@ class ResourceExhaustedError(ServingError):
 
 class FailedPreconditionError(ServingError):
     code = Code.FAILED_PRECONDITION
-
-
-class UnavailableError(ServingError):
-    """Refused without running. `retry_after_s` is what an HTTP front says in Retry-After."""
-
-    code = Code.UNAVAILABLE
-    retry_after_s = 1
 
 
 class UnimplementedError(ServingError):

@@ -133,7 +133,7 @@ def test_refusal(fronts, model, verb, body, expected):
 
 
 URLS = [
-    ("GET", "/v1/models", 400, "Missing model name in request."),
+    ("GET", "/v1/models/versions/1", 400, "Missing model name in request."),
     ("GET", "/v1/models/nope", 404, "Could not find any versions of model nope"),
     ("GET", "/v1/models/half/versions/99", 404, "Could not find version 99 of model half"),
     ("GET", "/v1/models/half/versions/abc", 400, "Malformed request: GET /v1/models/half/versions/abc"),
