@@ -46,17 +46,17 @@ _Key = tuple[str, tuple[object, ...]]
 class Meter(Protocol):
     """Takes note of what happens in the queues of one version."""
 
-    def ran(self, signature_name: str, rows: int, padded_rows: int) -> None: ...
+    def ran(self, signature_name: str, rows: int, padded_rows: int, *, has_sizes: bool) -> None: ...
 
-    def waited(self, signature_name: str, queued_s: float) -> None: ...
+    def waited(self, queued_s: float, rows: int) -> None: ...
 
     def rejected(self, signature_name: str, reason: str) -> None: ...
 
 
 class _Unmetered:
-    def ran(self, signature_name: str, rows: int, padded_rows: int) -> None: ...
+    def ran(self, signature_name: str, rows: int, padded_rows: int, *, has_sizes: bool) -> None: ...
 
-    def waited(self, signature_name: str, queued_s: float) -> None: ...
+    def waited(self, queued_s: float, rows: int) -> None: ...
 
     def rejected(self, signature_name: str, reason: str) -> None: ...
 
@@ -281,7 +281,7 @@ class Batcher:
 
     def _leave_queue(self, task: _Task, rows: int) -> None:
         if task.rows_waiting == task.rows:
-            self._meter.waited(task.signature_name, time.monotonic() - task.queued_s)
+            self._meter.waited(time.monotonic() - task.queued_s, task.rows)
         task.rows_waiting -= rows
         self._count(task.signature_name, -1 if not task.rows_waiting else 0, -rows)
 
@@ -353,7 +353,7 @@ class Batcher:
         signature_name = batch[0].task.signature_name
         outputs = tuple(dict.fromkeys(alias for piece in batch for alias in piece.task.outputs))
         inputs = batch_arrays.join([piece.inputs() for piece in batch], padded_rows, self._parameters.padding_value)
-        self._meter.ran(signature_name, rows, padded_rows)
+        self._meter.ran(signature_name, rows, padded_rows, has_sizes=bool(self._parameters.allowed_batch_sizes))
         answer = self._run(signature_name, inputs, outputs, _latest_deadline_s(batch))
         parts = batch_arrays.split(answer, [piece.rows for piece in batch], padded_rows)
         with self._lock:

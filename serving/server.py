@@ -15,18 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from estimator_serving.serving import batch_parameters, batching, model_config, monitoring, servable
 from estimator_serving.serving import config as configuration
-from estimator_serving.serving import model_config, servable
+from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
 from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
 from estimator_serving.serving.manager import Manager, Retries
-from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, RequestMetrics
 from estimator_serving.serving.model_config import ModelConfig
+from estimator_serving.serving.monitoring import VersionGauges
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.rest_server import RestServer
+from estimator_serving.serving.servable import Batching
 from estimator_serving.serving.source import DirectorySource
 from estimator_serving.serving.tfs import grpc as tfs_grpc
 from estimator_serving.serving.tfs.options import Options
@@ -58,10 +61,14 @@ class Server:
         self._config = config
         self._stopping = False
         self._starting = threading.Lock()
-        requests = RequestMetrics()
+        requests, batches, loads = RequestMetrics(), BatchMetrics(), LoadMetrics()
         self._models = _read_models(config)
+        load = partial(
+            servable.load, intra_op_threads=config.intra_op_threads, device=config.device,
+            batching=_read_batching(config, batches),
+        )  # fmt: skip
         self.manager = Manager(
-            partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device),
+            monitoring.timed(load, loads),
             load_threads=config.load_threads,
             unload_threads=config.unload_threads,
             next_action=TRANSITIONS[config.aspired_version_policy],
@@ -84,7 +91,11 @@ class Server:
             tensor_content=config.enable_serialization_as_tensor_content,
             check_method_names=config.enable_signature_method_name_check,
         )
-        self._rest = self._make_rest(predictor, Exposition(requests))
+        gauges = VersionGauges(self.manager)
+        exposition = Exposition(
+            requests, batches, loads, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
+        )
+        self._rest = self._make_rest(predictor, exposition)
         try:
             self._grpc = self._make_grpc(predictor)
         except StartError:
@@ -153,7 +164,8 @@ class Server:
         try:
             return RestServer(
                 Rest(predictor, self._options, cors=config.rest_api_enable_cors_support), exposition, self.unready,
-                address=config.bind_address, port=_bindable(config.rest_api_port), threads=config.rest_api_num_threads,
+                address=config.bind_address, port=_bindable(config.rest_api_port),
+                threads=_threads(config, config.rest_api_num_threads),
                 body_bytes_max=config.request_bytes_max, grace_s=config.shutdown_grace_seconds,
                 timeout_s=config.rest_api_timeout_in_ms / 1000,
             )  # fmt: skip
@@ -169,12 +181,37 @@ class Server:
         try:
             return GrpcServer(
                 tfs_grpc.methods(predictor, self._options), address=config.bind_address, port=_bindable(config.port),
-                threads=config.grpc_max_threads, message_bytes_max=config.request_bytes_max,
+                threads=_threads(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
                 grace_s=config.shutdown_grace_seconds, unready=self.unready,
                 health=config.enable_grpc_healthcheck_service,
             )  # fmt: skip
         except OSError as error:
             raise StartError(_taken("gRPC", "port", config.bind_address, config.port, error)) from error
+
+
+def _threads(config: Config, threads: int) -> int:
+    """The threads of a front: where requests wait for each other, they need more than those that run."""
+    return max(threads, batching.REQUEST_THREADS) if config.enable_batching else threads
+
+
+def _read_batching(config: Config, metrics: BatchMetrics) -> Batching | None:
+    """Whether and how versions batch. Raises StartError where the parameters cannot be used."""
+    if not config.enable_batching:
+        return None
+    parameters, path = BatchParameters(), config.batching_parameters_file
+    try:
+        if path:
+            parameters = batch_parameters.parse(configuration.read_text("batching_parameters_file", path), path)
+    except (BatchParametersError, ConfigError) as error:
+        raise StartError(str(error)) from None
+    return Batching(parameters, config.enable_per_model_batching_parameters, metrics.meter)
+
+
+def _read_metrics_paths(config: Config) -> tuple[str, ...]:
+    try:
+        return monitoring.read_paths(config.monitoring_config_file)
+    except ConfigError as error:
+        raise StartError(str(error)) from None
 
 
 def _bindable(port: int) -> int:

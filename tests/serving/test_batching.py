@@ -341,12 +341,13 @@ class Notes:
     def __init__(self):
         self.taken = []
 
-    def ran(self, *what):
+    def ran(self, *what, has_sizes):
+        assert has_sizes
         self.taken.append(("ran", *what))
 
-    def waited(self, signature_name, queued_s):
+    def waited(self, queued_s, rows):
         assert queued_s >= 0
-        self.taken.append(("waited", signature_name))
+        self.taken.append(("waited", rows))
 
     def rejected(self, *what):
         self.taken.append(("rejected", *what))
@@ -362,7 +363,7 @@ def test_the_meter_is_told(model, pool):
             ask(crowd.batcher, [2, 2])
     crowd.results()
     assert notes.taken == [
-        ("waited", "s"), ("ran", "s", 1, 4), ("rejected", "s", "queue_full"), ("waited", "s"), ("ran", "s", 3, 4),
+        ("waited", 1), ("ran", "s", 1, 4), ("rejected", "s", "queue_full"), ("waited", 3), ("ran", "s", 3, 4),
     ]  # fmt: skip
 
 
