@@ -14,7 +14,7 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, inline
 
 from estimator_serving.exporter.receivers import Padded
-from estimator_serving.training.definitions import CategoricalInput, Input
+from estimator_serving.training.definitions import Input, PaddedInput, WeightInput
 from estimator_serving.wire import dtypes
 
 Features = Mapping[str, Var | Padded]
@@ -28,13 +28,19 @@ def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var
     fed: dict[str, Var] = {}
     for wanted in inputs:
         feature = _find(features, wanted.key)
-        if isinstance(wanted, CategoricalInput):
-            padded = feature if isinstance(feature, Padded) else pad_dense(feature)
+        if isinstance(wanted, PaddedInput):
+            padded = feature if isinstance(feature, Padded) else _pad(feature, wanted.blank)
             _check_dtype(wanted, padded.values)
-            fed |= dict(zip(wanted.names, (padded.values, padded.lengths), strict=True))
+            is_weight = isinstance(wanted, WeightInput)
+            values = op.cast(padded.values, to=np.float32) if is_weight else padded.values
+            fed |= dict(zip(wanted.names, (values, padded.lengths), strict=True))
         else:
             fed[wanted.names[0]] = _numeric(wanted.key, feature)
     return fed
+
+
+def _pad(feature: Var, blank: str | float | None) -> Padded:
+    return pad_whole(feature) if blank is None else pad_dense(feature, blank)
 
 
 def direct_feature(features: Features, key: str) -> Var:
@@ -48,20 +54,30 @@ def direct_feature(features: Features, key: str) -> Var:
     return feature
 
 
-def pad_dense(values: Var) -> Padded:
-    """A dense categorical feature, [batch] or [batch, k], as a padded one: '' and -1 are dropped, the rest moves up.
+def pad_dense(values: Var, blank: str | float) -> Padded:
+    """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` is dropped, the rest moves up.
 
     Source: TF 2.15 feature columns, dense categorical input.
     """
     rows = _as_matrix(values)
-    nothing = op.const("") if _is_string(rows) else op.const(_element(rows).type(-1))
+    nothing = op.const(blank) if _is_string(rows) else op.const(_element(rows).type(blank))
     kept = op.cast(op.not_(op.equal(rows, nothing)), to=np.int64)
     lengths = op.reduce_sum(kept, op.const(np.array([1], np.int64)), keepdims=False)
     # Sorting by `kept`, first come first, moves what is kept to the front without changing its order.
-    width = op.slice(op.shape(rows), op.const(np.array([1], np.int64)), op.const(np.array([2], np.int64)))
+    width = _width(rows)
     countdown = op.sub(width, op.range(op.const(np.int64(0)), op.squeeze(width), op.const(np.int64(1))))
     order = op.top_k(op.mul(kept, countdown), width, axis=1)[1]
     return Padded(op.gather_elements(rows, order, axis=1), lengths)
+
+
+def pad_whole(values: Var) -> Padded:
+    """A dense feature, [batch] or [batch, k], as a padded one in which everything is a value."""
+    rows = _as_matrix(values)
+    return Padded(rows, op.expand(_width(rows), op.shape(rows, end=1)))
+
+
+def _width(rows: Var) -> Var:
+    return op.shape(rows, start=1, end=2)
 
 
 def look_up_text(ids: Var, vocabulary: tuple[str, ...]) -> Var:
@@ -96,7 +112,7 @@ def _numeric(key: str, feature: Var | Padded) -> Var:
     return op.cast(_as_matrix(feature), to=np.float32)
 
 
-def _check_dtype(wanted: CategoricalInput, values: Var) -> None:
+def _check_dtype(wanted: PaddedInput, values: Var) -> None:
     if _is_string(values) != wanted.dtype.is_string:
         given = "string" if _is_string(values) else dtypes.from_numpy(_element(values)).name
         raise ValueError(

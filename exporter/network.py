@@ -125,7 +125,8 @@ class Network(nn.Module):
         self._transformed = tuple(transformed)
         self._direct = tuple(direct)
         definitions = model.transform.definitions if model.transform is not None else {}
-        self._ids = frozenset(name for name, definition in definitions.items() if definition["use"] == "ids")
+        # Ids and their weights: [batch, k] of any width.
+        self._ids = frozenset(name for name, definition in definitions.items() if definition["use"] != "dense")
         self._outputs = outputs
 
     @property

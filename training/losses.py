@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Where tf.losses has them.
+from estimator_serving.training.regularizers import get_regularization_loss as get_regularization_loss
+from estimator_serving.training.regularizers import get_regularization_losses as get_regularization_losses
+
 Weights = Tensor | float | None
 
 

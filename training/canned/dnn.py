@@ -148,10 +148,10 @@ class DeepNetwork:
         name = f"hiddenlayer_{i}"
         net = layers.dense(net, width, self.activation_fn, name=name)
         if self.dropout:
-            net = layers.dropout(net, self.dropout, training)
+            net = layers.dropout(net, self.dropout, training=training)
         if self.batch_norm:
             with variable_scope(name):
-                net = layers.batch_normalization(net, 0.999, 0.001, training=training, name=f"batchnorm_{i}")
+                net = layers.batch_normalization(net, momentum=0.999, training=training, name=f"batchnorm_{i}")
         summarise_activation(net, name)
         return net
 
