@@ -6,6 +6,7 @@ A program written for tf.estimator imports these names instead and exchanges its
 from estimator_serving.training import (
     experimental,
     feature_column,
+    figures,
     hooks,
     initializers,
     inputs,
@@ -44,6 +45,7 @@ from estimator_serving.training.errors import (
     VariableShapeError,
 )
 from estimator_serving.training.estimator import Estimator, TrainedModel
+from estimator_serving.training.extenders import add_metrics
 from estimator_serving.training.features import Features
 from estimator_serving.training.heads import (
     BinaryClassHead,
@@ -158,6 +160,8 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "figures",
+    "add_metrics",
     "module",
     "optimizers",
     "regularizers",

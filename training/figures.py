@@ -10,6 +10,7 @@ picture beside the numbers. Owns what is drawn. matplotlib (the extra `figures`)
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -34,8 +35,8 @@ def classifier_figures(labels: Any, predictions: Mapping[str, Prediction]) -> di
     for key in ("class_ids", "probabilities", "classes"):
         if key not in predictions:
             raise ValueError(
-                f"classifier_figures needs the prediction {key!r} and found {sorted(map(str, predictions))}. For another "
-                "model call figures.confusion_matrix and figures.curve in a metric_fn of your own."
+                f"classifier_figures needs the prediction {key!r} and found {sorted(map(str, predictions))}. For "
+                "another model call figures.confusion_matrix and figures.curve in a metric_fn of your own."
             )
     class_ids, probabilities, classes = (predictions[key] for key in ("class_ids", "probabilities", "classes"))
     assert isinstance(class_ids, Tensor)
@@ -58,6 +59,7 @@ def confusion_matrix(
     labels: Tensor, predictions: Tensor, class_names: Sequence[str], weights: Weights = None
 ) -> Metric:
     """metrics.confusion_matrix of class ids, drawn with the names of the classes: an array [classes, classes]."""
+    _check_installed()
     counted = metrics.confusion_matrix(labels, predictions, len(class_names), weights)
     return dataclasses.replace(counted, draw=partial(draw_confusion_matrix, class_names=class_names))
 
@@ -72,10 +74,17 @@ def curve(
     """
     if kind not in _AXES:
         raise ValueError(f"kind must be 'ROC' or 'PR', got {kind!r}.")
+    _check_installed()
     columns = range(len(class_names))
     states = [metrics.bucket_weights(labels[:, i], probabilities[:, i], weights) for i in columns]
     draw = partial(draw_curves, class_names=class_names, kind=kind)
     return Metric(torch.stack(states), lambda state: np.stack([metrics.curve_points(s, kind) for s in state]), draw)
+
+
+def pictures(totals: Mapping[str, Metric], results: Mapping[str, Any]) -> dict[str, bytes]:
+    """`<metric>/figure` -> serialized Summary with an image, for those of `totals` that draw themselves."""
+    drawn = {key: metric.draw(results[key]) for key, metric in totals.items() if metric.draw is not None}
+    return {f"{key}/figure": _to_summary(figure) for key, figure in drawn.items()}
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
@@ -116,21 +125,29 @@ def draw_curves(points: np.ndarray, class_names: Sequence[str], kind: str) -> An
     return figure
 
 
-def to_png(figure: Any) -> bytes:
-    """The picture of a matplotlib figure."""
+def _to_summary(figure: Any) -> bytes:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    width, height = (int(size) for size in figure.get_size_inches() * figure.dpi)
+    image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=buffer.getvalue())
+    serialized: bytes = Summary(value=[Summary.Value(image=image)]).SerializeToString()
+    return serialized
+
+
+def _check_installed() -> None:
+    """Found missing at the first batch rather than after the last."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(
+            "Figures are drawn with matplotlib, which is not installed: pip install 'estimator-serving[figures]'."
+        )
 
 
 def _new_figure() -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Figures are drawn with matplotlib, which is not installed: pip install 'estimator-serving[figures]'."
-        ) from error
     # Not pyplot: it keeps every figure, and looks for a screen.
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     return figure, figure.subplots()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from estimator_serving.training import metrics
+from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.heads.base import (
     NO_LABELS,
     LossFn,
@@ -107,7 +108,7 @@ class MultiLabelHead(OneTargetHead):
         if isinstance(labels, np.ndarray):
             labels = self._lookup(labels)
         if labels.numel() and not bool(((labels >= 0) & (labels <= 1)).all()):
-            raise ValueError(
+            raise InvalidArgumentError(
                 "labels must be an integer indicator Tensor with values in [0, 1]. Class ids are given as rows of "
                 "different lengths, or through multi_hot(ids, n_classes)."
             )
@@ -127,7 +128,9 @@ class MultiLabelHead(OneTargetHead):
         assert self._label_ids is not None
         text = word.decode() if isinstance(word, bytes) else str(word)
         if text not in self._label_ids:
-            raise ValueError(f"Labels must be >= 0: label_vocabulary lacks {text!r}. It holds {list(self._label_ids)}.")
+            raise InvalidArgumentError(
+                f"Labels must be >= 0: label_vocabulary lacks {text!r}. It holds {list(self._label_ids)}."
+            )
         return self._label_ids[text]
 
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
@@ -160,7 +163,7 @@ def multi_hot(class_ids: Any, n_classes: int) -> np.ndarray:
         found = np.asarray(ids, np.int64)
         found = found[found != -1]
         if found.size and (found.min() < 0 or found.max() >= n_classes):
-            raise ValueError(
+            raise InvalidArgumentError(
                 f"labels must be an integer SparseTensor with values in [0, {n_classes}); a row holds {found.tolist()}."
             )
         row[found] = 1
