@@ -208,7 +208,14 @@ ROW = {"x": np.float32([1, 2]), "c": np.array(["a", "b"], object), "w": np.array
             ValueError,
             "Items of feature_columns must be a",
         ),
-        ("LinearClassifier", {"feature_columns": X}, ROW, [0, 2], ValueError, "Labels must be <= n_classes - 1"),
+        (
+            "LinearClassifier",
+            {"feature_columns": X},
+            ROW,
+            [0, 2],
+            training.InvalidArgumentError,
+            "Labels must be <= n_classes - 1",
+        ),
         (
             "LinearClassifier",
             {"feature_columns": X, "n_classes": 3},
@@ -217,7 +224,7 @@ ROW = {"x": np.float32([1, 2]), "c": np.array(["a", "b"], object), "w": np.array
             ValueError,
             "Labels dtype should be integer",
         ),
-        ("BaselineClassifier", {"n_classes": 3}, ROW, [-1, 2], ValueError, "Labels must be >= 0"),
+        ("BaselineClassifier", {"n_classes": 3}, ROW, [-1, 2], training.InvalidArgumentError, "Labels must be >= 0"),
         ("BaselineRegressor", {}, ROW, ["a", "b"], ValueError, "Labels must be numbers"),
         (
             "BaselineRegressor",
