@@ -16,6 +16,7 @@ from estimator_serving.training import (
     optimizers,
     regularizers,
     summaries,
+    train,
 )
 from estimator_serving.training.canned import (
     BaselineClassifier,
@@ -166,6 +167,7 @@ __all__ = [
     "optimizers",
     "regularizers",
     "summaries",
+    "train",
     "variable_scope",
     # hooks
     "CheckpointSaverHook",

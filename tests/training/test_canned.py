@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from estimator_serving import training
 from estimator_serving.training import feature_column as fc
 from estimator_serving.training import optimizers
+from estimator_serving.training.heads import multi_hot
 
 GOLDENS = goldens.read("canned.json")
 RUNS = GOLDENS["runs"]
@@ -278,3 +279,25 @@ def test_dropout_is_of_training_alone(tmp_path):
     assert len(set(map(float, losses))) == 3
     first, second = (estimator.evaluate(inputs, steps=1)["loss"] for _ in range(2))
     assert first == second
+
+
+PADDED_IDS = np.int64([[0, 2], [1, -1], [-1, -1], [2, -1]])
+PADDED_WORDS = np.array([["a", "c"], ["b", ""], ["", ""], ["", "c"]], object)
+
+
+@pytest.mark.parametrize(
+    ("labels", "vocabulary", "change"),
+    [(PADDED_IDS, None, lambda x, ids: (x, multi_hot(ids, 3))), (PADDED_WORDS, ["a", "b", "c"], lambda x, y: (x, y))],
+)
+def test_several_labels_an_example_come_padded(labels, vocabulary, change, tmp_path):
+    data = {"x": np.float32([1, 2, 3, 4])}, labels
+    inputs = lambda: training.Dataset.from_tensor_slices(data).map(change).batch(3)  # noqa: E731
+    estimator = training.LinearEstimator(training.MultiLabelHead(3, label_vocabulary=vocabulary), X, model_dir=tmp_path)
+    estimator.train(inputs)
+    weights = estimator.get_variable_value("linear/linear_model/x/weights")
+    assert weights.shape == (1, 3)
+    assert len(set(weights[0])) == 3
+    loss = estimator.evaluate(inputs)["average_loss"]
+    same = training.LinearEstimator(training.MultiLabelHead(3), X, model_dir=tmp_path)
+    hot = {"x": data[0]["x"]}, np.int64([[1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 1]])
+    assert same.evaluate(lambda: training.Dataset.from_tensor_slices(hot).batch(3))["average_loss"] == loss

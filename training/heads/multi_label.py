@@ -41,14 +41,10 @@ _KEYS = ("logits", "probabilities", "classes")
 class MultiLabelHead(OneTargetHead):
     """Sigmoid cross-entropy on logits f32 [B, n_classes], the mean over the classes of an example.
 
-    Labels are one of (TensorFlow takes a SparseTensor for the last three):
-
-    - multi-hot integers [B, n_classes] of 0 and 1;
-    - an object array [B] of sequences of class ids, for rows of different lengths;
-    - the same of words of `label_vocabulary`;
-    - words [B, k], rows padded with ''.
-
-    `multi_hot` makes the first of class ids padded with -1. `thresholds` in (0, 1) add accuracy, precision and recall
+    Labels are multi-hot integers [B, n_classes] of 0 and 1, or, where TensorFlow takes a SparseTensor, words of
+    `label_vocabulary` [B, k] in rows padded with ''. Class ids padded with -1 become multi-hot in the input_fn:
+    `dataset.map(lambda features, ids: (features, multi_hot(ids, n_classes)))`. Whoever calls the head itself may also
+    pass an object array [B] of sequences of ids or words. `thresholds` in (0, 1) add accuracy, precision and recall
     at each; `classes_for_class_based_metrics` (ids, or words of the vocabulary) adds the mean probability and both AUCs
     of each class. The other arguments: see OneTargetHead. Raises ValueError as TF 2.15 does.
     """
@@ -109,8 +105,8 @@ class MultiLabelHead(OneTargetHead):
             labels = self._lookup(labels)
         if labels.numel() and not bool(((labels >= 0) & (labels <= 1)).all()):
             raise InvalidArgumentError(
-                "labels must be an integer indicator Tensor with values in [0, 1]. Class ids are given as rows of "
-                "different lengths, or through multi_hot(ids, n_classes)."
+                "labels must be an integer indicator Tensor with values in [0, 1]. If they are class ids, let input_fn "
+                "return heads.multi_hot(ids, n_classes)."
             )
         indicators: Tensor = labels.to(torch.float32)
         return indicators
