@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from estimator_serving.training import figures
 from estimator_serving.training.arrays import as_tensors
 from estimator_serving.training.checkpoint import (
     Checkpoint,
@@ -302,9 +303,9 @@ class Estimator:
         results: dict[str, Any] = {key: totals[key].result() for key in sorted(totals)}
         results["loss"] = np.float32(np.mean(losses) if losses else 0.0)
         results[GLOBAL_STEP] = np.int64(model.global_step)
-        said = ", ".join(f"{key} = {value}" for key, value in results.items())
+        said = ", ".join(f"{key} = {value}" for key, value in results.items() if np.ndim(value) == 0)
         logger.info("Saving dict for global step %d: %s", model.global_step, said)
-        self._write_evaluation(results, model, name)
+        self._write_evaluation(results | figures.pictures(totals, results), model, name)
         return results
 
     def _totals_of_nothing(self, model: TrainedModel, made: Any) -> dict[str, Metric]:

@@ -323,7 +323,9 @@ def _mapped(gradient: Tensor | None, change: Callable[[Tensor], Tensor]) -> Tens
     if gradient is None or not gradient.is_sparse:
         return None if gradient is None else change(gradient)
     values = change(gradient.values())
-    return torch.sparse_coo_tensor(gradient.indices(), values, gradient.shape, is_coalesced=True)
+    return torch.sparse_coo_tensor(
+        gradient.indices(), values, gradient.shape, is_coalesced=True, check_invariants=False
+    )
 
 
 def _norm(gradient: Tensor) -> Tensor:
