@@ -39,8 +39,9 @@ def _build_parser(command: Sequence[str]) -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve",
         help="serve a model over REST and gRPC",
-        description="Serves the newest version of a model. The flags are tensorflow_model_server's; "
-        "each can be given as an environment variable of the same name in capitals.",
+        description="Serves models: one by --model_base_path, several by --model_config_file. The flags are "
+        "tensorflow_model_server's; each can be given as an environment variable of the same name in capitals.",
+        allow_abbrev=False,
     )
     serve.set_defaults(run=_serve)
     if command == ["serve"]:

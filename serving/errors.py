@@ -3,6 +3,8 @@
     ServingError
     ├── InvalidArgumentError       the request is wrong whatever the server's state
     ├── NotFoundError              no such model or version
+    ├── CancelledError             the client has gone away
+    ├── DeadlineExceededError      too late for the client
     ├── ResourceExhaustedError     too big for what there is
     ├── FailedPreconditionError    right in itself, wrong for what is loaded
     ├── UnimplementedError         not served here
@@ -62,6 +64,14 @@ class InvalidArgumentError(ServingError):
 
 class NotFoundError(ServingError):
     code = Code.NOT_FOUND
+
+
+class CancelledError(ServingError):
+    code = Code.CANCELLED
+
+
+class DeadlineExceededError(ServingError):
+    code = Code.DEADLINE_EXCEEDED
 
 
 class ResourceExhaustedError(ServingError):

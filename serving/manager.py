@@ -238,7 +238,9 @@ class Manager:
 
 
 def _next_action(model: _Model) -> policy.Action | None:
-    return policy.next_action({number: version.state for number, version in model.versions.items()}, model.aspired)
+    return policy.availability_preserving(
+        {number: version.state for number, version in model.versions.items()}, model.aspired
+    )
 
 
 def _reason(model: _Model) -> str:

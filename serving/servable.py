@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from estimator_serving import ops
 from estimator_serving.serving import errors
-from estimator_serving.serving.request import Array, Outputs, Request
+from estimator_serving.serving.request import PATIENT, Array, Context, Outputs, Request
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import FeatureSpec, join_examples
@@ -50,7 +50,11 @@ class Input(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """A signature with the graph's names worked out."""
+    """A signature with the graph's names worked out.
+
+    outputs: graph names by alias; and, as `signature:alias`, those of every signature with the same inputs.
+    aliases, value_names: its own outputs, in one order.
+    """
 
     signature: Signature
     inputs: tuple[Input, ...]
@@ -69,7 +73,9 @@ class Servable:
         self.feature_spec: FeatureSpec | None = metadata.feature_spec
         names = frozenset(graph_inputs)
         self._graph = run
-        self._bindings = {key: _bind(signature, names) for key, signature in metadata.signatures.items()}
+        self._bindings = {
+            key: _bind(signature, names, metadata.signatures) for key, signature in metadata.signatures.items()
+        }
         self._run_s = NOT_RUN_S
 
     @property
@@ -81,10 +87,15 @@ class Servable:
         """Whether this input is fed serialized tf.Examples."""
         return any(entry.alias == alias and entry.ragged for entry in self._bindings[signature_name].inputs)
 
-    def run(self, request: Request) -> Outputs:
+    def can_run_together(self, first: str, other: str) -> bool:
+        """Whether one run can answer two signatures: whether they have the same inputs."""
+        return self.signatures[first].inputs == self.signatures[other].inputs
+
+    def run(self, request: Request, context: Context = PATIENT) -> Outputs:
         """Run one request and return the outputs it asked for, by the signature's names; strings as arrays of str.
 
         Raises:
+            CancelledError, DeadlineExceededError: nobody waits for this request any more; it did not run.
             InvalidArgumentError: a wrong dtype or shape, text that is not UTF-8, Examples the graph refuses.
             ResourceExhaustedError: no memory for this request.
         """
@@ -92,6 +103,7 @@ class Servable:
         feeds = _feeds(binding, request.inputs)
         aliases = request.outputs or binding.aliases
         names = [binding.outputs[alias] for alias in request.outputs] or binding.value_names
+        context.check()
         started_s = time.perf_counter()
         try:
             values = self._graph(names, feeds)
@@ -181,13 +193,24 @@ def _shape(shape: list[Any]) -> tuple[int, ...] | None:
     return tuple(dim if isinstance(dim, int) else -1 for dim in shape) or None
 
 
-def _bind(signature: Signature, graph_inputs: frozenset[str]) -> Binding:
+def joint_alias(signature_name: str, alias: str) -> str:
+    """The name of another signature's output in a request that asks several signatures at once."""
+    return f"{signature_name}:{alias}"
+
+
+def _bind(signature: Signature, graph_inputs: frozenset[str], all_signatures: Mapping[str, Signature]) -> Binding:
     inputs = tuple(
         Input(alias, info.value_name, info.dtype, _is_ragged(info, graph_inputs))
         for alias, info in sorted(signature.inputs.items())
     )
     outputs = {alias: info.value_name for alias, info in signature.outputs.items()}
-    return Binding(signature, inputs, outputs, tuple(outputs), list(outputs.values()))
+    joint = {
+        joint_alias(name, alias): info.value_name
+        for name, other in all_signatures.items()
+        for alias, info in other.outputs.items()
+        if other.inputs == signature.inputs
+    }
+    return Binding(signature, inputs, joint | outputs, tuple(outputs), list(outputs.values()))
 
 
 def _is_ragged(info: TensorInfo, graph_inputs: frozenset[str]) -> bool:

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from estimator_serving.serving import config as configuration
@@ -23,6 +24,7 @@ from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.source import DirectorySource
 from estimator_serving.serving.tfs import grpc as tfs_grpc
+from estimator_serving.serving.tfs.options import Options
 
 _log = logging.getLogger(__name__)
 
@@ -45,11 +47,15 @@ class Server:
         requests = RequestMetrics()
         self.manager = Manager(partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device))
         self._source = DirectorySource(
-            config.base_path,
+            Path(config.model_base_path),
             partial(self.manager.aspire, config.model_name),
             poll_wait_s=config.file_system_poll_wait_seconds,
         )
         predictor = Predictor(self.manager, requests)
+        self._options = Options(
+            tensor_content=config.enable_serialization_as_tensor_content,
+            check_method_names=config.enable_signature_method_name_check,
+        )
         self._rest = self._make_rest(predictor, Exposition(requests))
         self._grpc = self._make_grpc(predictor)
 
@@ -113,9 +119,10 @@ class Server:
             return None
         try:
             return GrpcServer(
-                tfs_grpc.methods(predictor), address=config.bind_address, port=_bindable(config.port),
+                tfs_grpc.methods(predictor, self._options), address=config.bind_address, port=_bindable(config.port),
                 threads=config.grpc_max_threads, message_bytes_max=config.request_bytes_max,
-                grace_s=config.shutdown_grace_seconds,
+                grace_s=config.shutdown_grace_seconds, unready=self.unready,
+                health=config.enable_grpc_healthcheck_service,
             )  # fmt: skip
         except OSError as error:
             raise StartError(_taken("gRPC", "port", config.bind_address, config.port, error)) from error

@@ -73,7 +73,7 @@ class DirectorySource:
             return self._complain(
                 f"The base path {self._base_path} cannot be read: {error.strerror}; create it or fix --model_base_path."
             )
-        wanted = policy.latest(found)
+        wanted = policy.Latest().choose(found)
         self._aspire({version: found[version] for version in wanted})
         if not found:
             return self._complain(

@@ -28,7 +28,9 @@ DESCRIPTOR_SET = "descriptors.binpb"
 MODULES = {"tensorflow": "tensorflow_pb", "tensorflow.error": "tensorflow_pb", "tensorflow.serving": "serving_pb"}
 WELL_KNOWN = {
     ".google.protobuf.Any": "any_pb2.Any",
+    ".google.protobuf.BoolValue": "wrappers_pb2.BoolValue",
     ".google.protobuf.Int64Value": "wrappers_pb2.Int64Value",
+    ".google.protobuf.StringValue": "wrappers_pb2.StringValue",
 }
 SCALARS = {
     FieldDescriptorProto.TYPE_DOUBLE: "float",

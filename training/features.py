@@ -194,9 +194,13 @@ class _TracedFeatures(Features):
 
     @property
     def batch_size(self) -> Any:
-        for tensor in (*self._raw.values(), *self._ready.values()):
+        for tensor in self._ready.values():
             return tensor.shape[0]
-        raise ValueError("The model reads no feature, so its batch size is unknown; let it read at least one.")
+        for key in self._raw:
+            return self._read(key).shape[0]
+        raise ValueError(
+            "The model reads no feature, so its batch size is unknown; give the receiver at least one numeric feature."
+        )
 
     def require(self, columns: Iterable[FeatureColumn | Output]) -> None:
         """Nothing is built under export."""

@@ -90,7 +90,7 @@ REFUSALS = [
     ("Classify", classify(example_list(encode_example({}))), "INVALID_ARGUMENT", "Feature: x (data type: float) is required"),
     ("Regress", regress(example_list(X2), "scores_only"), "INVALID_ARGUMENT", "No regression outputs found in SignatureDef"),
     ("Regress", regress(None), "INVALID_ARGUMENT", "Input is empty."),
-    ("MultiInference", serving_pb.MultiInferenceRequest(), "UNIMPLEMENTED", "PredictionService/MultiInference is not served."),
+    ("MultiInference", serving_pb.MultiInferenceRequest(), "INVALID_ARGUMENT", "Missing ModelSpec"),
     ("GetModelMetadata", serving_pb.GetModelMetadataRequest(model_spec=spec("half")), "INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field"),
     ("GetModelMetadata", serving_pb.GetModelMetadataRequest(model_spec=spec("half"), metadata_field=["x"]), "INVALID_ARGUMENT", "Metadata field x is not supported"),
     ("GetModelMetadata", serving_pb.GetModelMetadataRequest(model_spec=spec("nope"), metadata_field=["signature_def"]), "NOT_FOUND", "Servable not found for request: Latest(nope)"),

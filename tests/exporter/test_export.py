@@ -54,6 +54,11 @@ def plain_session(path):
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+def _key(alias, row):
+    """The prediction behind an output: of several heads the keys are tuples."""
+    return alias if alias in row else tuple(alias.split("/", 1))
+
+
 @pytest.mark.parametrize("rows", [0, 1, 6, 1000])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_graph_gives_what_predict_gives(trained, exported, kind, rows):
@@ -67,9 +72,13 @@ def test_the_graph_gives_what_predict_gives(trained, exported, kind, rows):
         (actual,) = session.run([info.value_name], feeds(examples(rows)))
         assert actual.shape[0] == rows
         if info.dtype.is_string:
-            assert [[word.encode() for word in row] for row in actual] == [row[alias].tolist() for row in expected]
+            assert [[word.encode() for word in row] for row in actual] == [
+                row[_key(alias, row)].tolist() for row in expected
+            ]
         elif rows:
-            np.testing.assert_allclose(actual, np.stack([row[alias] for row in expected]), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                actual, np.stack([row[_key(alias, row)] for row in expected]), rtol=1e-5, atol=1e-5
+            )
 
 
 BINARY = {
@@ -85,12 +94,43 @@ BINARY = {
 MULTICLASS = {key: BINARY[key] for key in ("serving_default", "classification")} | {
     "predict": ("predict", "examples", BINARY["predict"][2] - {"logistic"})
 }
+REGRESSION = {
+    "serving_default": ("regress", "inputs", {"outputs"}),
+    "regression": ("regress", "inputs", {"outputs"}),
+    "predict": ("predict", "examples", {"predictions"}),
+}
+LINKED = REGRESSION | {"predict": ("predict", "examples", {"predictions", "logits"})}
+MULTI_LABEL = {key: BINARY[key] for key in ("serving_default", "classification")} | {
+    "predict": ("predict", "examples", {"logits", "probabilities", "classes"})
+}
+MULTI_HEAD = {
+    "serving_default": BINARY["serving_default"],
+    "survived": BINARY["serving_default"],
+    **{f"survived/{key}": BINARY[key] for key in ("classification", "regression", "predict")},
+    "prices": REGRESSION["serving_default"],
+    **{f"prices/{key}": REGRESSION[key] for key in ("regression", "predict")},
+    "predict": (
+        "predict",
+        "examples",
+        {*(f"survived/{key}" for key in BINARY["predict"][2]), "prices/predictions"},
+    ),
+}
 CUSTOM = {"serving_default": ("predict", "examples", {"probabilities", "best"})}
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("dnn binary", BINARY), ("linear binary", BINARY), ("dnn multiclass", MULTICLASS), ("custom", CUSTOM)],
+    [
+        ("dnn binary", BINARY),
+        ("linear binary", BINARY),
+        ("dnn multiclass", MULTICLASS),
+        ("baseline", MULTICLASS),
+        ("dnn regressor", REGRESSION),
+        ("linear poisson", LINKED),
+        ("multi_label", MULTI_LABEL),
+        ("multi_head", MULTI_HEAD),
+        ("custom", CUSTOM),
+    ],
 )
 def test_signatures_are_tensorflows(exported, kind, expected):
     """As saved_model_cli shows them for TF 2.15's estimators."""

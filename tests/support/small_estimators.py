@@ -2,17 +2,30 @@
 
 import functools
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from estimator_serving.training import (
+    BaselineClassifier,
+    BinaryClassHead,
+    BoostedTreesClassifier,
+    BoostedTreesRegressor,
     DNNClassifier,
+    DNNEstimator,
+    DNNLinearCombinedClassifier,
+    DNNRegressor,
     Estimator,
     EstimatorSpec,
     LinearClassifier,
+    LinearEstimator,
     ModeKeys,
+    MultiHead,
+    MultiLabelHead,
+    PoissonRegressionHead,
+    RegressionHead,
     RunConfig,
     feature_column,
     layers,
@@ -108,47 +121,73 @@ def model_fn(features, labels, mode):
     return EstimatorSpec(mode, loss=loss, train_op=optimizers.Adam(0.01).minimize(loss))
 
 
+def _custom(**common):
+    return Estimator(model_fn, **common)
+
+
+def _combined(**common):
+    return DNNLinearCombinedClassifier(
+        linear_feature_columns=linear_columns()[1:],
+        dnn_feature_columns=make_columns(),
+        dnn_hidden_units=[4],
+        n_classes=3,
+        **common,
+    )
+
+
+WORDS = ["no", "yes", "é"]
+ADAM = optimizers.Adam(0.01)
+
+MAKERS = {
+    "dnn binary": partial(DNNClassifier, [8, 4], make_columns(), optimizer=ADAM),
+    "dnn multiclass": partial(DNNClassifier, [8], make_columns(), n_classes=3, label_vocabulary=WORDS, optimizer=ADAM),
+    "dnn batch_norm": partial(DNNClassifier, [8], make_columns(), batch_norm=True, dropout=0.5, optimizer=ADAM),
+    "dnn regressor": partial(DNNRegressor, [4], make_columns(), label_dimension=2, optimizer=ADAM),
+    "dnn every column": lambda **common: DNNClassifier([8], every_column(), optimizer=ADAM, **common),
+    "linear every column": lambda **common: LinearClassifier(every_linear_column(), sparse_combiner="mean", **common),
+    "linear binary": partial(LinearClassifier, [*linear_columns(), make_columns()[3]]),
+    "linear multiclass": partial(LinearClassifier, [*linear_columns(), make_columns()[4]], n_classes=3),
+    "linear poisson": partial(LinearEstimator, PoissonRegressionHead(), linear_columns()[1:], optimizer=ADAM),
+    "combined multiclass": _combined,
+    "baseline": partial(BaselineClassifier, n_classes=3),
+    "multi_label": partial(
+        DNNEstimator, MultiLabelHead(3, label_vocabulary=WORDS), [4], make_columns(), optimizer=ADAM
+    ),
+    "multi_head": partial(
+        DNNEstimator,
+        MultiHead([BinaryClassHead(name="survived"), RegressionHead(2, name="prices")]),
+        [4],
+        make_columns(),
+        optimizer=ADAM,
+    ),
+    "trees multiclass": partial(BoostedTreesClassifier, make_columns()[:4], 1, n_classes=3, n_trees=3, max_depth=1),
+    "trees regressor": partial(BoostedTreesRegressor, make_columns()[:4], 1, n_trees=2, max_depth=1, center_bias=True),
+    "custom": _custom,
+}
+KINDS = tuple(MAKERS)
+
+
 def make_estimator(kind, model_dir):
-    config = RunConfig(tf_random_seed=5, model_dir=str(model_dir))
-    adam = optimizers.Adam(0.01)
-    match kind:
-        case "dnn binary":
-            return DNNClassifier([8, 4], make_columns(), optimizer=adam, config=config)
-        case "dnn multiclass":
-            words = ["no", "yes", "é"]
-            return DNNClassifier(
-                [8], make_columns(), n_classes=3, label_vocabulary=words, optimizer=adam, config=config
-            )
-        case "dnn batch_norm":
-            return DNNClassifier([8], make_columns(), batch_norm=True, dropout=0.5, optimizer=adam, config=config)
-        case "dnn every column":
-            return DNNClassifier([8], every_column(), optimizer=adam, config=config)
-        case "linear every column":
-            return LinearClassifier(every_linear_column(), config=config, sparse_combiner="mean")
-        case "linear binary":
-            return LinearClassifier([*linear_columns(), make_columns()[3]], config=config)
-        case "linear multiclass":
-            return LinearClassifier([*linear_columns(), make_columns()[4]], n_classes=3, config=config)
-        case _:
-            return Estimator(model_fn, config=config)
-
-
-KINDS = (
-    "dnn binary",
-    "dnn multiclass",
-    "dnn batch_norm",
-    "dnn every column",
-    "linear binary",
-    "linear multiclass",
-    "linear every column",
-    "custom",
-)
+    return MAKERS[kind](config=RunConfig(tf_random_seed=5, model_dir=str(model_dir)))
 
 
 def labels_for(kind):
-    if kind == "dnn multiclass":
-        return np.array(["no", "yes", "é"], object)[LABELS]
-    return LABELS if kind in ("linear multiclass", "custom") else np.minimum(LABELS, 1)
+    pairs = np.float32(np.outer(LABELS, [1, 10]))
+    match kind:
+        case "dnn multiclass":
+            return np.array(WORDS, object)[LABELS]
+        case "dnn regressor":
+            return pairs
+        case "multi_label":
+            return np.array([["no", "é"], ["yes", ""], ["", ""], ["no", ""], ["no", "yes"], ["é", ""]], object)
+        case "multi_head":
+            return {"survived": np.minimum(LABELS, 1), "prices": pairs}
+        case (
+            "linear multiclass" | "combined multiclass" | "baseline" | "linear poisson" | "custom" | "trees multiclass"
+        ):
+            return LABELS
+        case _:
+            return np.minimum(LABELS, 1)
 
 
 def train_steps(kind, model_dir, steps=3):
