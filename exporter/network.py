@@ -125,8 +125,10 @@ class Network(nn.Module):
         self._transformed = tuple(transformed)
         self._direct = tuple(direct)
         definitions = model.transform.definitions if model.transform is not None else {}
-        # Ids and their weights: [batch, k] of any width.
-        self._ids = frozenset(name for name, definition in definitions.items() if definition["use"] != "dense")
+        # [batch, k] of any width, or [batch, steps, n].
+        self._ids = frozenset(
+            name for name, definition in definitions.items() if definition["use"] in ("ids", "weights", "steps")
+        )
         self._outputs = outputs
 
     @property
@@ -170,7 +172,7 @@ def _tensor(value: Prediction) -> Tensor:
 
 def _widened(value: Tensor) -> Tensor:
     """Ids with room for at least three values a row: torch would take a width of 0 or 1 for a constant."""
-    return nn.functional.pad(value, (0, max(0, 3 - value.shape[1])), value=-1)
+    return nn.functional.pad(value, (*(0, 0) * (value.ndim - 2), 0, max(0, 3 - value.shape[1])), value=-1)
 
 
 def _free_name(key: str, alias: str, is_predict: bool, taken: Iterable[NetworkOutput]) -> str:
