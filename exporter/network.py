@@ -189,8 +189,10 @@ class Network(nn.Module):
         self._outputs = tuple(outputs)
         transform = caller.model.transform
         definitions = {} if transform is None else transform.definitions
-        # Ids and their weights: [batch, k] of any width.
-        self._ids = frozenset(name for name, definition in definitions.items() if definition["use"] != "dense")
+        # [batch, k] of any width, or [batch, steps, n].
+        self._ids = frozenset(
+            name for name, definition in definitions.items() if definition["use"] in ("ids", "weights", "steps")
+        )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         spec = self._caller(dict(zip(self.input_names, inputs, strict=True)))
@@ -224,7 +226,7 @@ def _tensor(value: Prediction) -> Tensor:
 
 def _widened(value: Tensor) -> Tensor:
     """Ids with room for at least three values a row: torch would take a width of 0 or 1 for a constant."""
-    return nn.functional.pad(value, (0, max(0, 3 - value.shape[1])), value=-1)
+    return nn.functional.pad(value, (*(0, 0) * (value.ndim - 2), 0, max(0, 3 - value.shape[1])), value=-1)
 
 
 def _free_name(key: str, alias: str, is_predict: bool, taken: set[str]) -> str:

@@ -52,6 +52,7 @@ def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int
 
     def features() -> dict[str, Any]:
         values = {key: _values(feature, known.get(key, ()), generator) for key, feature in spec.items()}
+        values |= equal_sequences(spec, definitions, known, generator)
         return values | aligned_weights(values, spec, definitions, generator)
 
     return [encode_example_by_spec(features(), spec) for _ in range(rows)]
@@ -66,6 +67,24 @@ def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         elif part.get("kind") == "identity":
             known[part["key"]] = tuple(range(part["num_buckets"]))
     return known
+
+
+def equal_sequences(
+    spec: FeatureSpec, definitions: Mapping[str, Any], words: Mapping[str, Any], generator: np.random.Generator
+) -> dict[str, list[Any]]:
+    """The sequences of a row, by feature key: layers that stand side by side need as many steps of each."""
+    columns = [output["column"] for output in definitions.values() if output.get("use") == "step_count"]
+    if not columns:
+        return {}
+    steps = int(generator.integers(0, LENGTH_MAX + 1))
+    return {
+        column["key"]: [
+            _value(spec[column["key"]].dtype, words.get(column["key"], ()), generator)
+            for _ in range(steps * int(np.prod(column.get("shape", ()), dtype=np.int64)))
+        ]
+        for column in columns
+        if column["key"] in spec
+    }
 
 
 def aligned_weights(
