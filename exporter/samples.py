@@ -24,14 +24,42 @@ def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int
     words = known_words(definitions)
 
     def features() -> dict[str, Any]:
-        return {key: _values(feature, words.get(key, ()), generator) for key, feature in spec.items()}
+        values = {key: _values(feature, words.get(key, ()), generator) for key, feature in spec.items()}
+        return values | aligned_weights(values, spec, definitions, generator)
 
     return [encode_example_by_spec(features(), spec) for _ in range(rows)]
 
 
 def known_words(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """The vocabularies in columns' definitions, by feature key."""
-    return {part["key"]: tuple(part["vocabulary_list"]) for part in _parts(definitions) if "vocabulary_list" in part}
+    """What columns' definitions say a feature holds, by its key: the words of a vocabulary, the ids below a bound."""
+    known: dict[str, tuple[Any, ...]] = {}
+    for part in _parts(definitions):
+        if "vocabulary_list" in part:
+            known[part["key"]] = tuple(part["vocabulary_list"])
+        elif part.get("kind") == "identity":
+            known[part["key"]] = tuple(range(part["num_buckets"]))
+    return known
+
+
+def aligned_weights(
+    values: Mapping[str, Any], spec: FeatureSpec, definitions: Mapping[str, Any], generator: np.random.Generator
+) -> dict[str, list[float]]:
+    """One weight for each id of every weighted column, by feature key."""
+    weights: dict[str, list[float]] = {}
+    for part in _parts(definitions):
+        if part.get("kind") == "weighted" and part["weight"]["key"] in spec:
+            key = part["weight"]["key"]
+            count = _count_ids(part["categorical"], values)
+            weights[key] = [_value(spec[key].dtype, (), generator) for _ in range(count)]
+    return weights
+
+
+def _count_ids(definition: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    if definition["kind"] == "crossed":
+        return int(np.prod([_count_ids(key, values) for key in definition["keys"]], dtype=np.int64))
+    if definition["kind"] == "bucketized":
+        return int(np.prod(definition["source"]["shape"], dtype=np.int64))
+    return len(values[definition["key"]] or ())
 
 
 def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -55,7 +83,8 @@ def _values(feature: Feature, words: tuple[Any, ...], generator: np.random.Gener
 
 
 def _value(dtype: DType, words: tuple[Any, ...], generator: np.random.Generator) -> Any:
-    if words and generator.random() < 0.75:
+    # An integer that no column knows may be out of an identity column's range.
+    if words and (not dtype.is_string or generator.random() < 0.75):
         return words[generator.integers(len(words))]
     if dtype.is_string:
         return WORDS[generator.integers(len(WORDS))]

@@ -1,6 +1,7 @@
-"""The programs a new user runs first: the demo, XOR and the custom estimator."""
+"""The programs a new user runs first: the demo and the examples."""
 
 from estimator_serving.cli import main
+from estimator_serving.examples.boosted_trees import train as boosted_trees
 from estimator_serving.examples.custom_estimator import train as custom_estimator
 from estimator_serving.examples.xor import train as xor
 
@@ -29,3 +30,12 @@ def test_the_custom_estimator_knows_its_flowers(tmp_path, capsys):
     (version,) = (tmp_path / "servable").iterdir()
     assert said[4] == f"exported to {version}"
     assert (version / "model.onnx").is_file()
+
+
+def test_trees_say_what_they_go_by(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.mkdtemp", lambda *_, **__: str(tmp_path))
+    boosted_trees.main()
+    said = capsys.readouterr().out
+    assert float(said.split("accuracy: ")[1].split()[0]) > 0.79
+    assert "importance of gender_indicator:" in said
+    assert "for everyone" in said

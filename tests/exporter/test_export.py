@@ -5,7 +5,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
-from small_estimators import KINDS, ROWS, make_columns, make_estimator
+from small_estimators import KINDS, ROWS, every_column, every_linear_column, make_estimator
 
 from estimator_serving import ops
 from estimator_serving.exporter import ExportMismatch, build_parsing_serving_input_receiver_fn, export
@@ -13,7 +13,7 @@ from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_c
 from estimator_serving.wire.examples import encode_example, join_examples
 from estimator_serving.wire.signatures import from_properties
 
-SPEC = feature_column.make_parse_example_spec(make_columns())
+SPEC = feature_column.make_parse_example_spec([*every_column(), *every_linear_column()])
 RECEIVER_FN = build_parsing_serving_input_receiver_fn(SPEC)
 
 
@@ -30,13 +30,16 @@ def exported(trained, tmp_path_factory):
     return get
 
 
+# What dense input drops and an Example leaves out.
+BLANKS = {"deck": -1, "deck_weight": 0.0}
+
+
 def examples(rows):
-    return [
-        encode_example(
-            {key: ROWS[key][row % 6].item() if key in ("age", "fare") else ROWS[key][row % 6] for key in ROWS}
-        )
-        for row in range(rows)
-    ]
+    def example(row):
+        values = {key: column.tolist()[row % 6] for key, column in ROWS.items()}
+        return encode_example({key: value for key, value in values.items() if value != BLANKS.get(key)})
+
+    return [example(row) for row in range(rows)]
 
 
 def feeds(serialized):
