@@ -45,6 +45,7 @@ from estimator_serving.training.hooks import (
     SummarySaverHook,
     check_all,
     check_hooks,
+    closing_hooks,
 )
 from estimator_serving.training.inputs import call_input_fn, empty_batch, prepared_batches
 from estimator_serving.training.metrics import Metric
@@ -159,7 +160,8 @@ class Estimator:
                 built = self._built(run, first or empty_batch(made, recorder), is_real=first is not None)
                 if built is not None:
                     hooks = self._training_hooks([*hooks, *stop], built, writer, listeners)
-                    self._run_training(run, itertools.chain([first] if first else [], batches), hooks)
+                    with closing_hooks(hooks):
+                        self._run_training(run, itertools.chain([first] if first else [], batches), hooks)
         if first is None:
             logger.warning(_NO_STEPS, "" if built is not None else _NOTHING_SAVED)
         return self
@@ -555,21 +557,22 @@ def _run_batches(
         run.first_spec = model.call(first[0], mode, first[1])
         batches = itertools.chain([first], batches)
     hooks = [*hooks, *_own_hooks(run.first_spec, mode)]
-    _begin(hooks, run)
     ready = None if hooks else run.first_spec
-    while not run.stop_requested:
-        requests = [hook.before_run(context) for hook in hooks]
-        batch = next(batches, None)
-        if batch is None:
-            break
-        spec = run.spec = ready or model.call(batch[0], mode, batch[1])
-        ready = None
-        run.loss = float("nan") if spec.loss is None else spec.loss.item()
-        yield spec
-        for hook, request in zip(hooks, requests, strict=True):
-            hook.after_run(context, _NOTHING if request is None else _values(run, request))
-    for hook in hooks:
-        hook.end(run)
+    with closing_hooks(hooks):
+        _begin(hooks, run)
+        while not run.stop_requested:
+            requests = [hook.before_run(context) for hook in hooks]
+            batch = next(batches, None)
+            if batch is None:
+                break
+            spec = run.spec = ready or model.call(batch[0], mode, batch[1])
+            ready = None
+            run.loss = float("nan") if spec.loss is None else spec.loss.item()
+            yield spec
+            for hook, request in zip(hooks, requests, strict=True):
+                hook.after_run(context, _NOTHING if request is None else _values(run, request))
+        for hook in hooks:
+            hook.end(run)
 
 
 def _own_hooks(spec: EstimatorSpec | None, mode: str) -> Iterable[SessionRunHook]:
