@@ -52,6 +52,7 @@ from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn, check_model_fn
 from estimator_serving.training.predictor import Predictor, arrays, as_keys, examples, selected, warn_of_unknown
 from estimator_serving.training.run_config import RunConfig
+from estimator_serving.training.statistics import watch
 from estimator_serving.training.summaries import EventWriter
 from estimator_serving.training.transform import Transform
 from estimator_serving.training.variables import GLOBAL_STEP, SLOTS, VariableStore
@@ -155,7 +156,7 @@ class Estimator:
         with self._random_numbers(), closing(EventWriter(self.model_dir)) as writer:
             made = self._call_input_fn(input_fn, ModeKeys.TRAIN)
             skipped = store.global_step if self._config.resume_input else 0
-            with closing(self._batches(made, ModeKeys.TRAIN, recorder, skipped)) as batches:
+            with closing(watch(self._batches(made, ModeKeys.TRAIN, recorder, skipped), self.model_dir)) as batches:
                 first = next(batches, None)
                 built = self._built(run, first or empty_batch(made, recorder), is_real=first is not None)
                 if built is not None:
@@ -414,14 +415,34 @@ class Estimator:
         export_dir_base: str | os.PathLike[str],
         serving_input_receiver_fn: Callable[[], Any],
         assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
         checkpoint_path: str | None = None,
+        experimental_mode: str = ModeKeys.PREDICT,
+        options: Any = None,
     ) -> str:
         """Write a servable to `<export_dir_base>/<unix seconds>` and return that path. See exporter.export."""
         # The one arrow upwards: users of the API look for export here, and training works without the exporter.
         from estimator_serving.exporter import export
 
+        del as_text  # a SavedModel's alone
         return export.export_saved_model(
-            self, export_dir_base, serving_input_receiver_fn, assets_extra=assets_extra, checkpoint_path=checkpoint_path
+            self, export_dir_base, serving_input_receiver_fn, assets_extra, checkpoint_path, experimental_mode, options
+        )
+
+    def experimental_export_all_saved_models(
+        self,
+        export_dir_base: str | os.PathLike[str],
+        input_receiver_fn_map: Mapping[str, Callable[[], Any]],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        checkpoint_path: str | None = None,
+    ) -> str:
+        """Write one servable with a graph for every mode of `input_receiver_fn_map`. See exporter.export."""
+        from estimator_serving.exporter import export
+
+        del as_text
+        return export.export_all_saved_models(
+            self, export_dir_base, input_receiver_fn_map, assets_extra, checkpoint_path
         )
 
     def _newest_checkpoint(self) -> Checkpoint:
@@ -525,6 +546,11 @@ class TrainedModel:
     @property
     def global_step(self) -> int:
         return self.store.global_step
+
+    @property
+    def model_fn(self) -> ModelFn:
+        """The function as the user wrote it, for messages that name it."""
+        return self._estimator._model_fn
 
     def recorder(self) -> TransformRecorder:
         """A fresh recorder that knows the checkpoint's transform and refuses columns it does not have."""

@@ -8,7 +8,7 @@ import pytest
 from small_estimators import KINDS, ROWS, every_column, every_linear_column, make_estimator
 
 from estimator_serving import ops
-from estimator_serving.exporter import ExportMismatch, build_parsing_serving_input_receiver_fn, export
+from estimator_serving.exporter import ExportMismatch, build_parsing_serving_input_receiver_fn
 from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_column, numpy_input_fn
 from estimator_serving.wire.examples import encode_example, join_examples
 from estimator_serving.wire.signatures import from_properties
@@ -192,25 +192,6 @@ def test_a_dense_string_feature_reads_like_a_varlen_one(trained, tmp_path):
     rows = [encode_example(one | {"class": words}) for words in (["3rd", ""], ["", "3rd"], ["", ""])]
     (logits,) = session.run(["logits"], feeds(rows))
     assert logits[0] == logits[1] != logits[2]
-
-
-def test_versions_within_one_second_get_numbers_of_their_own(tmp_path):
-    paths = {export.write_version(tmp_path, b"x", {}) for _ in range(3)}
-    assert len(paths) == 3
-    assert all(path.name.isdigit() and (path / "model.onnx").read_bytes() == b"x" for path in paths)
-    assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_extra_assets_are_copied(tmp_path):
-    (tmp_path / "note").write_text("hello")
-    version = export.write_version(tmp_path / "base", b"x", {"doc/note.txt": str(tmp_path / "note")})
-    assert (version / "assets.extra/doc/note.txt").read_text() == "hello"
-
-
-def test_a_failure_leaves_nothing(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        export.write_version(tmp_path / "base", b"x", {"a": str(tmp_path / "missing")})
-    assert list((tmp_path / "base").iterdir()) == []
 
 
 def test_an_untrained_estimator_is_refused(tmp_path):
