@@ -154,18 +154,30 @@ class Estimator:
         store, recorder = self._restored(newest)
         run = Run(store, recorder, self._config)
         with self._random_numbers(), closing(EventWriter(self.model_dir)) as writer:
-            made = self._call_input_fn(input_fn, ModeKeys.TRAIN)
-            skipped = store.global_step if self._config.resume_input else 0
-            with closing(watch(self._batches(made, ModeKeys.TRAIN, recorder, skipped), self.model_dir)) as batches:
-                first = next(batches, None)
-                built = self._built(run, first or empty_batch(made, recorder), is_real=first is not None)
-                if built is not None:
-                    hooks = self._training_hooks([*hooks, *stop], built, writer, listeners)
-                    with closing_hooks(hooks):
-                        self._run_training(run, itertools.chain([first] if first else [], batches), hooks)
-        if first is None:
-            logger.warning(_NO_STEPS, "" if built is not None else _NOTHING_SAVED)
+            self._train(run, self._call_input_fn(input_fn, ModeKeys.TRAIN), writer, [*hooks, *stop], listeners)
         return self
+
+    def _train(
+        self,
+        run: Run,
+        made: Any,
+        writer: EventWriter,
+        hooks: Sequence[SessionRunHook],
+        listeners: Sequence[CheckpointSaverListener],
+    ) -> None:
+        skipped = run.global_step if self._config.resume_input else 0
+        with closing(self._batches(made, ModeKeys.TRAIN, run.recorder, skipped)) as batches:
+            first = next(batches, None)
+            built = self._built(run, first or empty_batch(made, run.recorder), is_real=first is not None)
+            if first is None:
+                logger.warning(_NO_STEPS, "" if built is not None else _NOTHING_SAVED)
+            if built is None:
+                return
+            hooks = self._training_hooks(hooks, built, writer, listeners)
+            # Only now: of a model that was refused above, the directory keeps what it had.
+            watched = watch(_with_first(first, batches), self.model_dir)
+            with closing_hooks(hooks), closing(watched):
+                self._run_training(run, watched, hooks)
 
     def _built(self, run: Run, batch: Batch | None, *, is_real: bool) -> EstimatorSpec | None:
         """model_fn's first spec, which makes or restores every variable.
@@ -636,6 +648,12 @@ _NOTHING = SessionRunValues()
 
 def _values(run: Run, request: SessionRunArgs) -> SessionRunValues:
     return SessionRunValues(run.fetch(request.fetches))
+
+
+def _with_first(first: Batch | None, batches: Iterator[Batch]) -> Generator[Batch]:
+    if first is not None:
+        yield first
+    yield from batches
 
 
 def _as_tensors(batch: Batch) -> Batch:
