@@ -207,7 +207,7 @@ class _Keyed:
     key: str
 
     def __post_init__(self) -> None:
-        if not self.key or not isinstance(self.key, str):
+        if not isinstance(self.key, str):
             raise ExampleError(f"{type(self).__name__} has the key {self.key!r}; name the feature that holds it.")
 
 
