@@ -115,8 +115,20 @@ def first_rows(arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
     return {name: array[:rows] for name, array in arrays.items()}
 
 
-def _session(content: bytes, data: tuple[bytes, ...], detached: Mapping[str, TensorProto]) -> InferenceSession:
+def session_of(model: onnx.ModelProto) -> InferenceSession:
+    """A session of a graph that is finished."""
+    return ops.session(serialize(model), options=_quiet_options())
+
+
+def _quiet_options() -> SessionOptions:
     options = SessionOptions()
+    # Warnings would be of every default that an alternative's input has.
+    options.log_severity_level = 3
+    return options
+
+
+def _session(content: bytes, data: tuple[bytes, ...], detached: Mapping[str, TensorProto]) -> InferenceSession:
+    options = _quiet_options()
     if data:
         values = [OrtValue.ortvalue_from_numpy(onnx.numpy_helper.to_array(tensor)) for tensor in detached.values()]
         options.add_external_initializers(list(detached), values)

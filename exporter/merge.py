@@ -54,7 +54,7 @@ def pad_dense(values: Var) -> Padded:
 
     Source: TF 2.15 feature columns, dense categorical input.
     """
-    rows = _as_matrix(values)
+    rows = as_matrix(values)
     nothing = op.const("") if _is_string(rows) else op.const(_element(rows).type(-1))
     kept = op.cast(op.not_(op.equal(rows, nothing)), to=np.int64)
     lengths = op.reduce_sum(kept, op.const(np.array([1], np.int64)), keepdims=False)
@@ -132,16 +132,9 @@ def _check_dtype(wanted: CategoricalInput, values: Var) -> None:
         )
 
 
-def _as_matrix(values: Var) -> Var:
-    """[batch] as [batch, 1], [batch, i, j, ...] as [batch, i · j · ...], a batch of 0 rows too."""
-    rank = len(_tensor(values).shape or ())
-    if rank == 1:
-        return op.unsqueeze(values, op.const(np.array([1], np.int64)))
-    if rank == 2:
-        return values
-    lengths = op.shape(values, start=1)
-    shape = op.concat([op.shape(values, end=1), op.reduce_prod(lengths, keepdims=True)], axis=0)
-    return op.reshape(values, shape, allowzero=True)
+def as_matrix(values: Var) -> Var:
+    """[batch] as [batch, 1], [batch, i, j, …] as [batch, i · j · …], a batch of 0 rows too."""
+    return op.flatten(values, axis=1)
 
 
 def _tensor(value: Var) -> Tensor:
