@@ -3,8 +3,8 @@
 from estimator_serving.exporter.export import export_all_saved_models, export_saved_model
 from estimator_serving.exporter.options import ExportOptions
 from estimator_serving.exporter.other_models import export_model
+from estimator_serving.exporter.padding import Padded
 from estimator_serving.exporter.receivers import (
-    Padded,
     ReceiverTensor,
     ServingInputReceiver,
     SupervisedInputReceiver,

@@ -92,7 +92,7 @@ def finish(draft: Draft, options: ExportOptions) -> Checked:
     metadata = _metadata(draft, built)
     extra = {
         TOLERANCE_PROPERTY: json.dumps(dict(sorted(options.parity_tolerance.items()))),
-        PROVENANCE_PROPERTY: json.dumps(draft.provenance, sort_keys=True),
+        PROVENANCE_PROPERTY: json.dumps({**draft.provenance, "ops": _own_ops(built)}, sort_keys=True),
     }
     finished = finish_graph(built, metadata=to_properties(metadata) | extra)
     if draft.front.alternatives:
@@ -102,6 +102,11 @@ def finish(draft: Draft, options: ExportOptions) -> Checked:
     checked = Checked(content, data, metadata, _session(content, data, draft.detached))
     _verify(draft, checked.session, options.tolerance)
     return checked
+
+
+def _own_ops(model: onnx.ModelProto) -> list[str]:
+    """The operators of our domain that a graph needs."""
+    return sorted({node.op_type for node in model.graph.node if node.domain == ops.DOMAIN})
 
 
 def run_all(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -7,7 +7,7 @@ checked with. What each step does is in the module of its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,9 @@ from estimator_serving.exporter.network import (
     select,
 )
 from estimator_serving.exporter.options import DEFAULT_OPTIONS, ExportOptions
+from estimator_serving.exporter.padding import Padded
 from estimator_serving.exporter.provenance import describe_estimator
 from estimator_serving.exporter.receivers import (
-    Padded,
     ServingInputReceiver,
     ServingInputReceiverFn,
     SupervisedInputReceiver,
@@ -184,7 +184,7 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
         inputs=inputs,
         expected=_expected(caller, exported, computed, sample),
         provenance=describe_estimator(model),
-        assets={} if model.transform is None else _assets(model),
+        assets=name_assets(caller.vocabulary_files),
     )
 
 
@@ -281,6 +281,13 @@ def _array(value: Any) -> Array:
     return array
 
 
-def _assets(model: TrainedModel) -> Mapping[str, Path]:
-    """The files that columns read, by their names, where the transform knows them."""
-    return dict(getattr(model.transform, "assets", {}))
+def name_assets(files: Iterable[str]) -> dict[str, Path]:
+    """Files by the names they get under `assets/`: their own, with _1, _2, … behind it where two have one name."""
+    named: dict[str, Path] = {}
+    for file in map(Path, files):
+        name, number = file.name, 0
+        while name in named:
+            number += 1
+            name = f"{file.stem}_{number}{file.suffix}"
+        named[name] = file
+    return named

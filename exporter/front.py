@@ -19,8 +19,9 @@ from onnx import helper, numpy_helper
 from onnx.utils import Extractor
 from spox import Tensor, Var, argument
 
-from estimator_serving.exporter.merge import pad_dense, run_graph
-from estimator_serving.exporter.receivers import FeatureValue, Padded, ReceiverTensor, ServingInputReceiver
+from estimator_serving.exporter.merge import is_string, pad_dense, run_graph
+from estimator_serving.exporter.padding import Padded
+from estimator_serving.exporter.receivers import FeatureValue, ReceiverTensor, ServingInputReceiver
 from estimator_serving.training.finish import finish_graph
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.signatures import TensorInfo
@@ -205,7 +206,7 @@ def _join(computed: tuple[Var, ...], sent: Var) -> tuple[Var, ...]:
     if len(computed) == 1:
         return (op.concat([computed[0], sent], axis=0),)
     values, lengths = computed
-    padded = pad_dense(sent)
+    padded = pad_dense(sent, "" if is_string(sent) else -1)
     return _join_rows(values, padded.values), op.concat([lengths, padded.lengths], axis=0)
 
 

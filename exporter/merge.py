@@ -13,8 +13,8 @@ import onnx
 import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, inline
 
-from estimator_serving.exporter.receivers import Padded
-from estimator_serving.training.definitions import CategoricalInput, Input, NumericInput
+from estimator_serving.exporter.padding import Padded
+from estimator_serving.training.definitions import Input, NumericInput, PaddedInput, WeightInput
 from estimator_serving.training.forward import ForwardedFeature
 from estimator_serving.wire import dtypes
 
@@ -29,13 +29,19 @@ def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var
     fed: dict[str, Var] = {}
     for wanted in inputs:
         feature = _find(features, wanted.key)
-        if isinstance(wanted, CategoricalInput):
-            padded = feature if isinstance(feature, Padded) else pad_dense(feature)
+        if isinstance(wanted, PaddedInput):
+            padded = feature if isinstance(feature, Padded) else _pad(feature, wanted.blank)
             _check_dtype(wanted, padded.values)
-            fed |= dict(zip(wanted.names, (padded.values, padded.lengths), strict=True))
+            is_weight = isinstance(wanted, WeightInput)
+            values = op.cast(padded.values, to=np.float32) if is_weight else padded.values
+            fed |= dict(zip(wanted.names, (values, padded.lengths), strict=True))
         else:
             fed[wanted.names[0]] = _numeric(wanted, feature)
     return fed
+
+
+def _pad(feature: Var, blank: str | float | None) -> Padded:
+    return pad_whole(feature) if blank is None else pad_dense(feature, blank)
 
 
 def direct_feature(feature: Var | Padded) -> Var | None:
@@ -43,26 +49,36 @@ def direct_feature(feature: Var | Padded) -> Var | None:
 
     None for text and for padded features, which never enter a network directly.
     """
-    if isinstance(feature, Padded) or _is_string(feature):
+    if isinstance(feature, Padded) or is_string(feature):
         return None
     kind = _element(feature).kind
     return feature if kind == "b" else op.cast(feature, to=np.dtype(np.int64 if kind in "iu" else np.float32))
 
 
-def pad_dense(values: Var) -> Padded:
-    """A dense categorical feature, [batch] or [batch, k], as a padded one: '' and -1 are dropped, the rest moves up.
+def pad_dense(values: Var, blank: str | float) -> Padded:
+    """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` is dropped, the rest moves up.
 
     Source: TF 2.15 feature columns, dense categorical input.
     """
     rows = as_matrix(values)
-    nothing = op.const("") if _is_string(rows) else op.const(_element(rows).type(-1))
+    nothing = op.const(blank) if is_string(rows) else op.const(_element(rows).type(blank))
     kept = op.cast(op.not_(op.equal(rows, nothing)), to=np.int64)
     lengths = op.reduce_sum(kept, op.const(np.array([1], np.int64)), keepdims=False)
     # Sorting by `kept`, first come first, moves what is kept to the front without changing its order.
-    width = op.slice(op.shape(rows), op.const(np.array([1], np.int64)), op.const(np.array([2], np.int64)))
+    width = _width(rows)
     countdown = op.sub(width, op.range(op.const(np.int64(0)), op.squeeze(width), op.const(np.int64(1))))
     order = op.top_k(op.mul(kept, countdown), width, axis=1)[1]
     return Padded(op.gather_elements(rows, order, axis=1), lengths)
+
+
+def pad_whole(values: Var) -> Padded:
+    """A dense feature, [batch] or [batch, k], as a padded one in which everything is a value."""
+    rows = as_matrix(values)
+    return Padded(rows, op.expand(_width(rows), op.shape(rows, end=1)))
+
+
+def _width(rows: Var) -> Var:
+    return op.shape(rows, start=1, end=2)
 
 
 def forward(features: Features, wanted: ForwardedFeature) -> Var:
@@ -78,7 +94,7 @@ def forward(features: Features, wanted: ForwardedFeature) -> Var:
             f"Feature ({wanted.key}) should be a Tensor. Please use `keys` argument of forward_features to filter "
             f"unwanted features, or add key to argument `sparse_default_values`."
         )
-    element = str if _is_string(feature.values) else _element(feature.values).type
+    element = str if is_string(feature.values) else _element(feature.values).type
     width = op.squeeze(op.shape(feature.values, start=1))
     places = op.range(op.const(np.int64(0)), width, op.const(np.int64(1)))
     kept = op.less(places, op.unsqueeze(feature.lengths, op.const(np.array([1], np.int64))))
@@ -113,7 +129,7 @@ def _numeric(wanted: NumericInput, feature: Var | Padded) -> Var:
             f"The numeric column {key!r} needs a FixedLenFeature, and the receiver gives a VarLenFeature; "
             "build its feature_spec with make_parse_example_spec."
         )
-    if _is_string(feature):
+    if is_string(feature):
         raise ValueError(f"The numeric column {key!r} needs numbers, and the receiver gives text; declare it as float.")
     numbers = op.cast(feature, to=np.float32)
     if (_tensor(feature).shape or ())[1:] == wanted.shape:
@@ -122,9 +138,9 @@ def _numeric(wanted: NumericInput, feature: Var | Padded) -> Var:
     return op.reshape(numbers, op.const(np.array([0, *wanted.shape], np.int64)))
 
 
-def _check_dtype(wanted: CategoricalInput, values: Var) -> None:
-    if _is_string(values) != wanted.dtype.is_string:
-        given = "string" if _is_string(values) else dtypes.from_numpy(_element(values)).name
+def _check_dtype(wanted: PaddedInput, values: Var) -> None:
+    if is_string(values) != wanted.dtype.is_string:
+        given = "string" if is_string(values) else dtypes.from_numpy(_element(values)).name
         raise ValueError(
             f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
             f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
@@ -145,5 +161,5 @@ def _element(value: Var) -> np.dtype:
     return np.dtype(_tensor(value).dtype)
 
 
-def _is_string(value: Var) -> bool:
+def is_string(value: Var) -> bool:
     return _element(value).kind in "OSUT"

@@ -24,8 +24,9 @@ from estimator_serving.exporter.draft import SAMPLE_ROWS, Draft, run_all, sessio
 from estimator_serving.exporter.front import Front, add_empty_defaults, build_front
 from estimator_serving.exporter.merge import as_matrix, look_up_text, run_graph
 from estimator_serving.exporter.options import DEFAULT_OPTIONS, ExportOptions
+from estimator_serving.exporter.padding import Padded
 from estimator_serving.exporter.provenance import describe_versions
-from estimator_serving.exporter.receivers import Padded, ServingInputReceiver, ServingInputReceiverFn
+from estimator_serving.exporter.receivers import ServingInputReceiver, ServingInputReceiverFn
 from estimator_serving.exporter.samples import graph_feeds, sample_inputs
 from estimator_serving.exporter.signature_defs import CLASSIFICATION, PREDICTION, REGRESSION, Kind
 from estimator_serving.exporter.sources import (

@@ -13,17 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from estimator_serving.exporter.receivers import ReceiverTensor, ServingInputReceiver
+from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
-from estimator_serving.wire.examples import (
+from estimator_serving.wire.examples import encode_example_by_spec, join_examples
+from estimator_serving.wire.features import (
     Feature,
     FeatureSpec,
     FixedLenFeature,
-    encode_example_by_spec,
-    join_examples,
+    FixedLenSequenceFeature,
+    RaggedFeature,
+    SparseFeature,
+    VarLenFeature,
 )
 
 Array = npt.NDArray[Any]
-Known = Mapping[str, tuple[Any, ...]]
 
 LENGTH_MAX = 3
 WORDS = ("", "a", "é", "out of vocabulary")
@@ -31,8 +34,7 @@ WORDS = ("", "a", "é", "out of vocabulary")
 
 def sample_inputs(receiver: ServingInputReceiver, definitions: Mapping[str, Any], rows: int) -> dict[str, Array]:
     """`rows` rows for every receiver tensor, by alias; text as object arrays of bytes."""
-    known = known_values(definitions)
-    return {alias: _tensor(tensor, known, rows) for alias, tensor in receiver.receiver_tensors.items()}
+    return {alias: _tensor(tensor, definitions, rows) for alias, tensor in receiver.receiver_tensors.items()}
 
 
 def graph_feeds(receiver: ServingInputReceiver, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -47,14 +49,49 @@ def graph_feeds(receiver: ServingInputReceiver, inputs: Mapping[str, Array]) -> 
     return feeds
 
 
-def sample_examples(spec: FeatureSpec, known: Known, rows: int) -> list[bytes]:
+def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int) -> list[bytes]:
     """`rows` serialized Examples of the spec, with the values that the columns know."""
     generator = np.random.default_rng(0)
+    known = known_values(definitions)
 
     def features() -> dict[str, Any]:
-        return {key: _values(feature, known.get(key, ()), generator) for key, feature in spec.items()}
+        values = {key: _values(feature, known.get(key, ()), generator) for key, feature in spec.items()}
+        return values | aligned_weights(values, spec, definitions, generator)
 
-    return [encode_example_by_spec(features(), spec) for _ in range(rows)]
+    carried = _carried(spec)
+    return [encode_example_by_spec(_carry(features(), spec), carried) for _ in range(rows)]
+
+
+def _carried(spec: FeatureSpec) -> dict[str, Feature]:
+    """The lists that Examples of a spec hold, by their own keys: a sparse feature has several."""
+    carried: dict[str, Feature] = {}
+    for key, feature in spec.items():
+        match feature:
+            case SparseFeature():
+                carried[feature.value_key] = VarLenFeature(feature.dtype)
+                carried |= {index: VarLenFeature(dtypes.int64) for index in feature.index_keys}
+            case RaggedFeature():
+                carried[feature.value_key or key] = VarLenFeature(feature.dtype)
+            case FixedLenSequenceFeature():
+                carried[key] = VarLenFeature(feature.dtype)
+            case _:
+                carried[key] = feature
+    return carried
+
+
+def _carry(values: Mapping[str, Any], spec: FeatureSpec) -> dict[str, Any]:
+    """The same values under the keys that carry them, places in order for sparse ones."""
+    carried: dict[str, Any] = {}
+    for key, value in values.items():
+        match spec[key]:
+            case SparseFeature() as sparse:
+                carried[sparse.value_key] = value
+                carried |= {index: list(range(len(value))) for index in sparse.index_keys}
+            case RaggedFeature() as ragged:
+                carried[ragged.value_key or key] = value
+            case _:
+                carried[key] = value
+    return carried
 
 
 def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -68,6 +105,27 @@ def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     return known
 
 
+def aligned_weights(
+    values: Mapping[str, Any], spec: FeatureSpec, definitions: Mapping[str, Any], generator: np.random.Generator
+) -> dict[str, list[float]]:
+    """One weight for each id of every weighted column, by feature key."""
+    weights: dict[str, list[float]] = {}
+    for part in _parts(definitions):
+        if part.get("kind") == "weighted" and part["weight"]["key"] in spec:
+            key = part["weight"]["key"]
+            count = _count_ids(part["categorical"], values)
+            weights[key] = [_value(spec[key].dtype, (), generator) for _ in range(count)]
+    return weights
+
+
+def _count_ids(definition: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    if definition["kind"] == "crossed":
+        return int(np.prod([_count_ids(key, values) for key in definition["keys"]], dtype=np.int64))
+    if definition["kind"] == "bucketized":
+        return int(np.prod(definition["source"]["shape"], dtype=np.int64))
+    return len(values[definition["key"]] or ())
+
+
 def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(value, Mapping):
         yield value
@@ -78,10 +136,11 @@ def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _parts(one)
 
 
-def _tensor(tensor: ReceiverTensor, known: Known, rows: int) -> Array:
+def _tensor(tensor: ReceiverTensor, definitions: Mapping[str, Any], rows: int) -> Array:
     name = tensor.info.value_name
+    known = known_values(definitions)
     if tensor.feature_spec is not None:
-        return _objects(sample_examples(tensor.feature_spec, known, rows))
+        return _objects(sample_examples(tensor.feature_spec, definitions, rows))
     # Seeded by the name, so that two tensors differ.
     generator = np.random.default_rng(list(name.encode()))
     shape = (rows, *(LENGTH_MAX if dim < 0 else dim for dim in (tensor.info.shape or ())[1:]))
@@ -109,6 +168,8 @@ def _values(feature: Feature, known: tuple[Any, ...], generator: np.random.Gener
         count = int(np.prod(feature.shape, dtype=np.int64))
     else:
         count = int(generator.integers(0, LENGTH_MAX + 1))
+        if isinstance(feature, FixedLenSequenceFeature):
+            count *= int(np.prod(feature.shape, dtype=np.int64))
     return [_value(feature.dtype, known, generator) for _ in range(count)]
 
 

@@ -13,7 +13,11 @@ ort::CustomOpDomain* Domain() {
     ort::CustomOpDomain* created = nullptr;
     ort::Check(ort::api.Call(ort::kCreateCustomOpDomain, kDomain, &created));
     const ort::CustomOp* const declarations[] = {ort::Declaration<estimator::ParseExample>(),
-                                                 ort::Declaration<estimator::Fingerprint64Op>()};
+                                                 ort::Declaration<estimator::ParseSequenceExample>(),
+                                                 ort::Declaration<estimator::Fingerprint64Op>(),
+                                                 ort::Declaration<estimator::CrossHash>(),
+                                                 ort::Declaration<estimator::CheckIds>(),
+                                                 ort::Declaration<estimator::AlignWeights>()};
     for (const ort::CustomOp* declaration : declarations) {
       ort::Check(ort::api.Call(ort::kCustomOpDomainAdd, created, declaration));
     }

@@ -2,25 +2,44 @@
 #pragma once
 
 #include "example_decoder.h"
+#include "feature_attributes.h"
 #include "ort_op.h"
 
 namespace estimator {
 
-// (values uint8[n], row_splits int64[batch + 1]) -> one tensor a FixedLen feature, two a VarLen feature. See
-// parse_example.cc for the attributes.
-class ParseExample {
+// (values uint8[n], row_splits int64[batch + 1]) -> the tensors of each feature. See feature_attributes.h for the
+// attributes and the tensors.
+class ExampleParser {
  public:
-  static constexpr const char* kName = "ParseExample";
   static constexpr ort::ElementType kInputs[] = {ort::kUint8, ort::kInt64};
   static constexpr ort::ElementType kOutput = ort::kUndefined;
 
-  static void InferShapes(const ort::Inference& inference);
-  explicit ParseExample(const ort::Node& node);
   void Compute(ort::KernelContext* context) const;
+
+ protected:
+  static void InferShapes(Message message, const ort::Inference& inference);
+  ExampleParser(Message message, const ort::Node& node);
 
  private:
   std::vector<ort::Strings> default_strings_;  // the bytes behind the string defaults
+  std::vector<Declared> features_;
   ExampleDecoder decoder_;
+};
+
+class ParseExample : public ExampleParser {
+ public:
+  static constexpr const char* kName = "ParseExample";
+  explicit ParseExample(const ort::Node& node) : ExampleParser(Message::kExample, node) {}
+  static void InferShapes(const ort::Inference& inference) { ExampleParser::InferShapes(Message::kExample, inference); }
+};
+
+class ParseSequenceExample : public ExampleParser {
+ public:
+  static constexpr const char* kName = "ParseSequenceExample";
+  explicit ParseSequenceExample(const ort::Node& node) : ExampleParser(Message::kSequenceExample, node) {}
+  static void InferShapes(const ort::Inference& inference) {
+    ExampleParser::InferShapes(Message::kSequenceExample, inference);
+  }
 };
 
 // string[...] -> uint64[...]: TensorFlow's Fingerprint64 of each element.
@@ -33,6 +52,56 @@ class Fingerprint64Op {
   static void InferShapes(const ort::Inference& inference);
   explicit Fingerprint64Op(const ort::Node&) {}
   void Compute(ort::KernelContext* context) const;
+};
+
+// Pairs (values string or int64[batch, k], lengths int64[batch]), one a key -> ids int64[batch, K], -1 for nothing:
+// the hashes of TensorFlow's crossed_column. See cross_hash.cc for the attributes.
+class CrossHash {
+ public:
+  static constexpr const char* kName = "CrossHash";
+  static constexpr ort::ElementType kInputs[] = {ort::kUndefined};
+  static constexpr ort::ElementType kOutput = ort::kInt64;
+
+  static void InferShapes(const ort::Inference&) {}  // how many ids a row gets is known only when it runs
+  explicit CrossHash(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::uint64_t hash_bucket_size_;
+  std::uint64_t hash_key_;
+};
+
+// ids int64[batch, k] -> the same with -1 for every negative one; refuses an id that is not below `num_buckets`.
+class CheckIds {
+ public:
+  static constexpr const char* kName = "CheckIds";
+  static constexpr ort::ElementType kInputs[] = {ort::kInt64};
+  static constexpr ort::ElementType kOutput = ort::kInt64;
+
+  static void InferShapes(const ort::Inference&) {}
+  explicit CheckIds(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  [[noreturn]] void RefuseId(std::size_t position, std::int64_t id) const;
+  std::int64_t num_buckets_;
+  std::string key_;
+};
+
+// (ids int64[batch, k], lengths int64[batch], weights float[batch, n], weight_lengths int64[batch]) -> float[batch, k]:
+// the weights as wide as the ids, 0 behind; refuses a row that has another number of weights than of ids.
+class AlignWeights {
+ public:
+  static constexpr const char* kName = "AlignWeights";
+  static constexpr ort::ElementType kInputs[] = {ort::kInt64, ort::kInt64, ort::kFloat, ort::kInt64};
+  static constexpr ort::ElementType kOutput = ort::kFloat;
+
+  static void InferShapes(const ort::Inference&) {}
+  explicit AlignWeights(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::string key_;
 };
 
 }  // namespace estimator

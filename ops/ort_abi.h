@@ -27,7 +27,7 @@ struct Value;
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2, kRuntimeException = 6, kInvalidGraph = 10 };
 
 // ONNXTensorElementDataType; the numbers are ONNX's own. kUndefined stands for "any" in an op's declaration.
-enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt64 = 7, kString = 8, kUint64 = 13 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt32 = 6, kInt64 = 7, kString = 8, kUint64 = 13 };
 
 enum AttributeType : int { kInts = 2, kStringAttribute = 5 };
 
@@ -69,7 +69,9 @@ inline constexpr Entry<Status*(const TensorTypeAndShapeInfo*, const char**, std:
 inline constexpr Entry<Status*(const TensorTypeAndShapeInfo*, std::size_t*)> kGetTensorShapeElementCount{64};
 inline constexpr Entry<Status*(const Value*, TensorTypeAndShapeInfo**)> kGetTensorTypeAndShape{65};
 inline constexpr Entry<Status*(Allocator**)> kGetAllocatorWithDefaultOptions{78};
+inline constexpr Entry<Status*(const KernelInfo*, const char* name, std::int64_t*)> kKernelInfoGetInt{86};
 inline constexpr Entry<Status*(const KernelInfo*, const char* name, char*, std::size_t*)> kKernelInfoGetString{87};
+inline constexpr Entry<Status*(const KernelContext*, std::size_t*)> kKernelContextGetInputCount{88};
 inline constexpr Entry<Status*(const KernelContext*, std::size_t, const Value**)> kKernelContextGetInput{90};
 inline constexpr Entry<Status*(KernelContext*, std::size_t, const std::int64_t*, std::size_t, Value**)>
     kKernelContextGetOutput{91};
@@ -86,6 +88,9 @@ inline constexpr Entry<Status*(const InferContext*, std::size_t, const TensorTyp
 inline constexpr Entry<Status*(TensorTypeAndShapeInfo*, const char**, std::size_t)> kSetSymbolicDimensions{271};
 inline constexpr Entry<Status*(const OpAttribute*, AttributeType, void* data, std::size_t size, std::size_t* needed)>
     kReadAttribute{272};
+inline constexpr Entry<Status*(const KernelContext*, void (*action)(void* data, std::size_t index), std::size_t total,
+                               std::size_t batches, void* data)>
+    kKernelContextParallelFor{274};
 
 // What RegisterCustomOps is given.
 struct ApiBase {

@@ -84,6 +84,12 @@ void SetString(Value* tensor, std::size_t index, std::string_view bytes) {
   bytes.copy(buffer, bytes.size());
 }
 
+std::size_t InputCount(const KernelContext* context) {
+  std::size_t count = 0;
+  Check(api.Call(kKernelContextGetInputCount, context, &count));
+  return count;
+}
+
 const Value* Input(const KernelContext* context, std::size_t index) {
   const Value* tensor = nullptr;
   Check(api.Call(kKernelContextGetInput, context, index, &tensor));
@@ -94,6 +100,12 @@ Value* Output(KernelContext* context, std::size_t index, const Shape& shape) {
   Value* tensor = nullptr;
   Check(api.Call(kKernelContextGetOutput, context, index, shape.data(), shape.size(), &tensor));
   return tensor;
+}
+
+std::optional<std::int64_t> Node::Int(const char* name) const {
+  std::int64_t value = 0;
+  if (!Succeeds(api.Call(kKernelInfoGetInt, info_, name, &value))) return std::nullopt;
+  return value;
 }
 
 std::optional<std::vector<std::int64_t>> Node::Ints(const char* name) const {

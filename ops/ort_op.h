@@ -75,10 +75,37 @@ class Strings {
 // since the entry that takes a C string would cut bytes at their first NUL.
 void SetString(Value* tensor, std::size_t index, std::string_view bytes);
 
+std::size_t InputCount(const KernelContext* context);
 const Value* Input(const KernelContext* context, std::size_t index);
 
 // Null where the graph leaves this output unnamed, because nobody reads it.
 Value* Output(KernelContext* context, std::size_t index, const Shape& shape);
+
+// ---- threads ------------------------------------------------------------------------------------------------------
+
+// Calls action(i) for every i below `count`, on the threads of the session where there is more than one. If some throw,
+// what the lowest i threw is thrown here, after all have ended.
+template <class Action>
+void ParallelFor(const KernelContext* context, std::size_t count, const Action& action) {
+  if (count == 1) return action(std::size_t{0});
+  struct Work {
+    const Action& action;
+    std::vector<std::exception_ptr> thrown;
+  } work{action, std::vector<std::exception_ptr>(count)};
+  const auto run = [](void* data, std::size_t i) {
+    Work& shared = *static_cast<Work*>(data);
+    try {
+      shared.action(i);
+    } catch (...) {
+      shared.thrown[i] = std::current_exception();
+    }
+  };
+  // The runtime chooses how many are run in one go.
+  Check(api.Call(kKernelContextParallelFor, context, run, count, std::size_t{0}, static_cast<void*>(&work)));
+  for (const std::exception_ptr& exception : work.thrown) {
+    if (exception) std::rethrow_exception(exception);
+  }
+}
 
 // ---- attributes and inferred shapes -------------------------------------------------------------------------------
 
@@ -92,6 +119,7 @@ using OwnedTensor = std::unique_ptr<Value, ReleaseTensor>;
 class Node {
  public:
   explicit Node(const KernelInfo* info) : info_(info) {}
+  std::optional<std::int64_t> Int(const char* name) const;
   std::optional<std::vector<std::int64_t>> Ints(const char* name) const;
   std::optional<std::string> String(const char* name) const;
   OwnedTensor Tensor(const char* name) const;
@@ -129,7 +157,7 @@ class Inference {
 // What the runtime is told of an op, made from its class:
 //
 //     static constexpr const char* kName;
-//     static constexpr ElementType kInputs[];          every input is required
+//     static constexpr ElementType kInputs[];          every input is required; kUndefined alone: any number of any type
 //     static constexpr ElementType kOutput;            kUndefined: any number of outputs, typed by InferShapes
 //     static void InferShapes(const Inference&);
 //     explicit Op(const Node&);
@@ -137,6 +165,7 @@ class Inference {
 template <class Op>
 const CustomOp* Declaration() {
   constexpr bool variadic = Op::kOutput == kUndefined;
+  constexpr bool variadic_input = Op::kInputs[0] == kUndefined;
   static constexpr CustomOp declaration = {
       kCustomOpVersion,
       /*create_kernel_v1=*/nullptr,
@@ -148,11 +177,11 @@ const CustomOp* Declaration() {
       /*get_output_count=*/[](const CustomOp*) { return std::size_t{1}; },
       /*compute_v1=*/nullptr,
       /*destroy_kernel=*/[](void* kernel) { delete static_cast<Op*>(kernel); },
-      /*get_input_characteristic=*/[](const CustomOp*, std::size_t) { return kRequired; },
+      /*get_input_characteristic=*/[](const CustomOp*, std::size_t) { return variadic_input ? kVariadic : kRequired; },
       /*get_output_characteristic=*/[](const CustomOp*, std::size_t) { return variadic ? kVariadic : kRequired; },
       /*get_input_memory_type=*/[](const CustomOp*, std::size_t) { return kDefaultMemory; },
       /*get_variadic_input_min_arity=*/[](const CustomOp*) { return 1; },
-      /*get_variadic_input_homogeneity=*/[](const CustomOp*) { return 1; },
+      /*get_variadic_input_homogeneity=*/[](const CustomOp*) { return variadic_input ? 0 : 1; },
       /*get_variadic_output_min_arity=*/[](const CustomOp*) { return 1; },
       /*get_variadic_output_homogeneity=*/[](const CustomOp*) { return 0; },
       /*create_kernel=*/

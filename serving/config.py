@@ -1,22 +1,31 @@
 """The server's settings: tensorflow_model_server's flags under their own names, and environment variables of the same.
 
-Owns defaults, types and their checks; knows nothing of what the settings steer.
+Owns names, defaults, types, their checks and the groups `--help` shows; knows nothing of what the settings steer.
+Source of names and defaults: tensorflow_model_server 2.20.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from estimator_serving.serving.policy import TRANSITIONS
 
 MEBIBYTE = 1 << 20
 PORT_MAX = 65535
 OFF_PORT = 0  # as in TensorFlow Serving
 FREE_PORT = -1
 DEVICES = ("cpu", "cuda")
+# A Unix socket's address has 108 bytes, the last of them a NUL.
+SOCKET_PATH_BYTES_MAX = 107
+# The words TensorFlow's flag parser takes for a boolean.
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class ConfigError(ValueError):
@@ -27,8 +36,20 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+NETWORK = "network"
+MODELS = "models"
+LOADING = "loading and warmup"
+RUNNING = "running and batching"
+WATCHING = "monitoring"
+UNUSED = "accepted from tensorflow_model_server, without effect here"
+
+
+def _setting(default: Any, group: str, text: str) -> Any:
+    return field(default=default, metadata={"group": group, "help": text})
+
+
+def _unused(default: Any, text: str) -> Any:
+    return _setting(default, UNUSED, text)
 
 
 @dataclass(frozen=True)
@@ -36,62 +57,195 @@ class Config:
     """Everything `serve` can be told. A field is a flag `--field` and an environment variable `FIELD`.
 
     Raises:
-        ConfigError: a port outside -1..65535, both ports off, a size or time that is not positive, no model_base_path.
+        ConfigError: a port outside -1..65535, nothing to listen on, no model to serve, a size or time below its
+            least, settings that exclude each other.
     """
 
-    port: int = _setting(8500, "gRPC port; 0 turns gRPC off, -1 takes a free one that the log names")
-    rest_api_port: int = _setting(8501, "REST port; 0 turns REST off, -1 takes a free one that the log names")
-    bind_address: str = _setting("0.0.0.0", "address both ports listen on")
-    model_name: str = _setting("default", "name the model is served under")
-    model_base_path: str = _setting("", "directory that holds the version directories")
-    file_system_poll_wait_seconds: float = _setting(
-        1.0, "pause between looks at the base path; 0 looks once, < 0 never"
+    port: int = _setting(8500, NETWORK, "gRPC port; 0 turns gRPC off, -1 takes a free one that the log names")
+    rest_api_port: int = _setting(8501, NETWORK, "REST port; 0 turns REST off, -1 takes a free one that the log names")
+    bind_address: str = _setting("0.0.0.0", NETWORK, "address both ports listen on; :: for IPv6 and IPv4")
+    grpc_socket_path: str = _setting("", NETWORK, "Unix socket gRPC listens on too")
+    grpc_max_threads: int = _setting(4 * _cpus(), NETWORK, "threads that answer gRPC calls")
+    grpc_channel_arguments: str = _setting("", NETWORK, "k=v,k=v for gRPC's core, such as grpc.max_connection_age_ms=1")
+    ssl_config_file: str = _setting("", NETWORK, "text SSLConfig (PEM texts inside): gRPC speaks TLS")
+    use_alts_credentials: bool = _setting(False, NETWORK, "gRPC speaks Google's ALTS, on its cloud alone")
+    enable_grpc_healthcheck_service: bool = _setting(False, NETWORK, "serve grpc.health.v1.Health")
+    enable_serialization_as_tensor_content: bool = _setting(
+        False, NETWORK, "gRPC answers carry numbers in tensor_content instead of typed fields"
     )
-    grpc_max_threads: int = _setting(4 * _cpus(), "threads that answer gRPC calls")
-    rest_api_num_threads: int = _setting(4 * _cpus(), "threads that run slow models for REST calls")
-    tensorflow_intra_op_parallelism: int = _setting(0, "threads inside one operator; 0 takes all cores")
-    device: str = _setting("cpu", "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")
-    request_bytes_max: int = _setting(64 * MEBIBYTE, "largest request body or gRPC message, in bytes")
-    shutdown_grace_seconds: float = _setting(30.0, "time requests in flight get after SIGTERM")
+    rest_api_num_threads: int = _setting(4 * _cpus(), NETWORK, "threads that run slow models for REST calls")
+    rest_api_timeout_in_ms: int = _setting(30000, NETWORK, "longest a REST call may take")
+    rest_api_enable_cors_support: bool = _setting(False, NETWORK, "answer browsers of other origins (CORS)")
+    request_bytes_max: int = _setting(64 * MEBIBYTE, NETWORK, "largest request body or gRPC message, in bytes")
+    shutdown_grace_seconds: float = _setting(30.0, NETWORK, "time requests in flight get after SIGTERM")
+
+    model_name: str = _setting("default", MODELS, "name the model is served under")
+    model_base_path: str = _setting("", MODELS, "directory that holds the model's version directories")
+    model_config_file: str = _setting("", MODELS, "text ModelServerConfig: several models, policies, labels")
+    model_config_file_poll_wait_seconds: float = _setting(
+        0.0, MODELS, "pause between looks at model_config_file; 0 reads it once"
+    )
+    file_system_poll_wait_seconds: float = _setting(
+        1.0, MODELS, "pause between looks at the base paths; 0 looks once, < 0 never"
+    )
+    servable_versions_always_present: bool = _setting(
+        False, MODELS, "keep the served versions of a base path that has become empty"
+    )
+    aspired_version_policy: str = _setting(
+        "availability_preserving", MODELS, "availability_preserving loads the new version first, resource_preserving "
+        "unloads the old one first",
+    )  # fmt: skip
+    allow_version_labels_for_unavailable_models: bool = _setting(
+        False, MODELS, "a new label may name a version that is not available yet"
+    )
+
+    num_load_threads: int = _setting(0, LOADING, "versions loaded at once; 0 is one a core")
+    num_unload_threads: int = _setting(0, LOADING, "versions unloaded at once; 0 is one")
+    max_num_load_retries: int = _setting(5, LOADING, "further tries for a load that failed for want of memory or files")
+    load_retry_interval_micros: int = _setting(60_000_000, LOADING, "pause before such a try")
+    enable_model_warmup: bool = _setting(True, LOADING, "replay assets.extra/tf_serving_warmup_requests before serving")
+    num_request_iterations_for_warmup: int = _setting(0, LOADING, "times each warmup request is replayed; 0 is once")
+    flush_filesystem_caches: bool = _setting(True, LOADING, "drop a model's files from the page cache once loaded")
+
+    device: str = _setting("cpu", RUNNING, "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")
+    enable_batching: bool = _setting(False, RUNNING, "run requests of several callers together")
+    batching_parameters_file: str = _setting("", RUNNING, "text BatchingParameters; needs enable_batching")
+    enable_per_model_batching_parameters: bool = _setting(
+        False, RUNNING, "read batching_params.pbtxt in each version directory"
+    )
+    tensorflow_session_parallelism: int = _setting(0, RUNNING, "threads of a session; 0 takes all cores")
+    tensorflow_intra_op_parallelism: int = _setting(0, RUNNING, "threads inside one operator; 0 takes all cores")
+    enable_signature_method_name_check: bool = _setting(
+        False, RUNNING, "refuse a signature whose method_name is another method's"
+    )
+
+    monitoring_config_file: str = _setting("", WATCHING, "text MonitoringConfig: where Prometheus reads the metrics")
+
+    tensorflow_inter_op_parallelism: int = _unused(0, "ONNX Runtime runs a graph's operators one after the other")
+    tensorflow_session_config_file: str = _unused("", "a TensorFlow session's settings")
+    platform_config_file: str = _unused("", "settings of TensorFlow's platforms")
+    per_process_gpu_memory_fraction: float = _unused(0.0, "TensorFlow's GPU allocator")
+    saved_model_tags: str = _unused("serve", "an ONNX file has one graph")
+    remove_unused_fields_from_bundle_metagraph: bool = _unused(True, "no MetaGraph is kept")
+    prefer_tflite_model: bool = _unused(False, "no TensorFlow Lite")
+    num_tflite_pools: int = _unused(_cpus(), "no TensorFlow Lite")
+    num_tflite_interpreters_per_pool: int = _unused(1, "no TensorFlow Lite")
+    xla_cpu_compilation_enabled: bool = _unused(False, "no XLA")
+    xla_gpu_compilation_enabled: bool = _unused(False, "no XLA")
+    enable_profiler: bool = _unused(True, "TensorFlow's profiler service")
+    thread_pool_factory_config_file: str = _unused("", "TensorFlow's thread pools")
+    mixed_precision: str = _unused("", "a model runs in the precision it was exported with")
+    skip_initialize_tpu: bool = _unused(False, "no TPU")
 
     def __post_init__(self) -> None:
-        for name in ("port", "rest_api_port"):
-            port = getattr(self, name)
-            _check(
-                FREE_PORT <= port <= PORT_MAX, name, port, f"a port up to {PORT_MAX}, 0 for off or -1 for a free one"
-            )
-        if self.port == self.rest_api_port == OFF_PORT:
-            raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
-        for name in ("grpc_max_threads", "rest_api_num_threads", "request_bytes_max"):
-            _check(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
-        for name in ("tensorflow_intra_op_parallelism", "shutdown_grace_seconds"):
-            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _check(self.device in DEVICES, "device", self.device, " or ".join(DEVICES))
-        _check(bool(self.model_name), "model_name", self.model_name, "the name clients ask for")
-        if not self.model_base_path:
-            raise ConfigError(
-                "model_base_path is empty! Pass --model_base_path=DIR, where DIR holds version directories."
-            )
-
-    @property
-    def base_path(self) -> Path:
-        return Path(self.model_base_path)
+        self._check_ranges()
+        self._check_listeners()
+        self._check_models()
+        self._check_combinations()
 
     @property
     def intra_op_threads(self) -> int:
-        return self.tensorflow_intra_op_parallelism or _cpus()
+        return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism or _cpus()
+
+    @property
+    def load_threads(self) -> int:
+        return self.num_load_threads or _cpus()
+
+    @property
+    def unload_threads(self) -> int:
+        return self.num_unload_threads or 1
+
+    @property
+    def warmup_iterations(self) -> int:
+        return max(self.num_request_iterations_for_warmup, 1)
+
+    def unused(self) -> list[str]:
+        """The flags that were set to something and have no effect here, as `--flag=value`."""
+        return [
+            f"--{setting.name}={_as_text(getattr(self, setting.name))}"
+            for setting in fields(self)
+            if setting.metadata["group"] == UNUSED and getattr(self, setting.name) != setting.default
+        ]
+
+    def _check_ranges(self) -> None:
+        for name in ("port", "rest_api_port"):
+            expected = f"a port up to {PORT_MAX}, 0 for off or -1 for a free one"
+            self._check(name, lambda port: FREE_PORT <= port <= PORT_MAX, expected)
+        for name in ("grpc_max_threads", "rest_api_num_threads", "request_bytes_max", "rest_api_timeout_in_ms"):
+            self._check(name, lambda value: value > 0, "a number above 0")
+        for name in (
+            "tensorflow_intra_op_parallelism", "tensorflow_session_parallelism", "shutdown_grace_seconds",
+            "model_config_file_poll_wait_seconds", "num_load_threads", "num_unload_threads", "max_num_load_retries",
+            "load_retry_interval_micros", "num_request_iterations_for_warmup",
+        ):  # fmt: skip
+            self._check(name, lambda value: 0 <= value < math.inf, "0 or more")
+        self._check("file_system_poll_wait_seconds", math.isfinite, "a number of seconds")
+        self._check("device", DEVICES.__contains__, " or ".join(DEVICES))
+        self._check("aspired_version_policy", TRANSITIONS.__contains__, " or ".join(TRANSITIONS))
+
+    def _check_listeners(self) -> None:
+        if self.port == self.rest_api_port == OFF_PORT and not self.grpc_socket_path:
+            raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
+        fits = len(os.fsencode(self.grpc_socket_path)) <= SOCKET_PATH_BYTES_MAX
+        self._check("grpc_socket_path", lambda _: fits, f"a path of at most {SOCKET_PATH_BYTES_MAX} bytes")
+        if self.ssl_config_file and self.use_alts_credentials:
+            raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other; give one of the two.")
+        self.channel_arguments()
+
+    def _check_models(self) -> None:
+        if not self.model_base_path and not self.model_config_file:
+            raise ConfigError(
+                "Both server_options.model_base_path and server_options.model_config_file are empty! "
+                "Pass --model_base_path=DIR, where DIR holds version directories, or --model_config_file=FILE."
+            )
+        if not self.model_config_file:
+            self._check("model_name", bool, "the name clients ask for")
+
+    def _check_combinations(self) -> None:
+        if self.batching_parameters_file and not self.enable_batching:
+            raise ConfigError(
+                "--batching_parameters_file is set without --enable_batching=true; set both or neither of them."
+            )
+        if self.tensorflow_session_parallelism and self.tensorflow_intra_op_parallelism:
+            raise ConfigError(
+                "--tensorflow_session_parallelism and --tensorflow_intra_op_parallelism exclude each other; give one."
+            )
+
+    def _check(self, name: str, holds: Callable[[Any], bool], expected: str) -> None:
+        value = getattr(self, name)
+        if not holds(value):
+            raise ConfigError(f"--{name}={value} cannot be used; give {expected}.")
+
+    def channel_arguments(self) -> list[tuple[str, int | str]]:
+        """`grpc_channel_arguments` as grpc takes them: whole numbers as int, everything else as text.
+
+        Raises ConfigError for a part that is not k=v.
+        """
+        parts = [part for part in self.grpc_channel_arguments.split(",") if part.strip()]
+        return [_channel_argument(part) for part in parts]
 
 
-def _check(valid: bool, name: str, value: object, expected: str) -> None:
-    if not valid:
-        raise ConfigError(f"--{name}={value} cannot be used; give {expected}.")
+def _channel_argument(part: str) -> tuple[str, int | str]:
+    name, equals, value = (word.strip() for word in part.partition("="))
+    if not name or not equals:
+        raise ConfigError(f"--grpc_channel_arguments holds {part!r}; write it as name=value,name=value.")
+    return name, int(value) if value.lstrip("-").isdecimal() else value
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add one `--flag` for every setting; flags not given leave no trace, so that the environment can speak."""
+    """Add `--flag` for every setting, in groups; flags not given leave no trace, so that the environment can speak."""
+    parser.add_argument("--version", action="version", version=version_text(), help="print the version and exit")
+    groups = {name: parser.add_argument_group(name) for name in _groups()}
     for setting in fields(Config):
-        text = f"{setting.metadata['help']} (default {setting.default!r})".replace("%", "%%")
-        parser.add_argument(f"--{setting.name}", type=_type_of(setting.default), default=argparse.SUPPRESS, help=text)
+        text = f"{setting.metadata['help']} (default {_as_text(setting.default)})".replace("%", "%%")
+        groups[setting.metadata["group"]].add_argument(
+            f"--{setting.name}", default=argparse.SUPPRESS, help=text, **_argument_of(type(setting.default))
+        )
+
+
+def version_text() -> str:
+    """What `--version` prints."""
+    return f"estimator-serving {metadata.version('estimator-serving')}"
 
 
 def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Config:
@@ -99,7 +253,7 @@ def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> C
 
     Raises ConfigError for a variable that is not of its setting's type, and for what Config refuses.
     """
-    known = {setting.name: _type_of(setting.default) for setting in fields(Config)}
+    known = {setting.name: type(setting.default) for setting in fields(Config)}
     values = {
         name: _read(name, environment[name.upper()], kind)
         for name, kind in known.items()
@@ -110,17 +264,50 @@ def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> C
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     """The Config of a command line, as `serve` reads it."""
-    parser = argparse.ArgumentParser(prog="serve", description="Serve a model over REST and gRPC.")
+    parser = argparse.ArgumentParser(prog="serve", description="Serve models over REST and gRPC.", allow_abbrev=False)
     add_flags(parser)
     return from_settings(vars(parser.parse_args(arguments)), environment)
 
 
-def _type_of(default: object) -> type:
-    return type(default)
+def read_text(flag: str, path: str, bytes_max: int = MEBIBYTE) -> str:
+    """The text of a file that a flag names.
+
+    Raises ConfigError where it is no file, cannot be read, is larger than any such file would be, or is not UTF-8.
+    """
+    try:
+        if not Path(path).is_file():
+            raise FileNotFoundError(2, "no such file")
+        content = Path(path).read_bytes() if Path(path).stat().st_size <= bytes_max else None
+        if content is None:
+            raise ConfigError(f"--{flag}={path} is larger than {bytes_max} bytes, which no such file needs.")
+        return content.decode()
+    except OSError as error:
+        raise ConfigError(f"--{flag}={path} cannot be read ({error.strerror}); check the path.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--{flag}={path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+
+
+def _groups() -> list[str]:
+    return list(dict.fromkeys(setting.metadata["group"] for setting in fields(Config)))
+
+
+def _argument_of(kind: type) -> dict[str, Any]:
+    """How argparse reads a flag of this type; a boolean may stand alone, as in TensorFlow."""
+    return {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"} if kind is bool else {"type": kind}
+
+
+def boolean(text: str) -> bool:
+    if text.lower() not in BOOLEANS:
+        raise ValueError(text)
+    return BOOLEANS[text.lower()]
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value) if value == "" else str(value)
 
 
 def _read(name: str, text: str, kind: type) -> Any:
     try:
-        return kind(text)
+        return boolean(text) if kind is bool else kind(text)
     except ValueError:
         raise ConfigError(f"{name.upper()}={text!r} cannot be used; give a value of type {kind.__name__}.") from None

@@ -3,9 +3,14 @@
     ServingError
     ├── InvalidArgumentError       the request is wrong whatever the server's state
     ├── NotFoundError              no such model or version
+    ├── CancelledError             the client has gone away
+    ├── DeadlineExceededError      too late for the client
     ├── ResourceExhaustedError     too big for what there is
     ├── FailedPreconditionError    right in itself, wrong for what is loaded
     ├── UnimplementedError         not served here
+    ├── UnavailableError           not now; try again, or elsewhere
+    ├── DataLossError              a file that was cut or changed
+    ├── UnknownError               what TensorFlow Serving answers without a better code
     └── InternalError              our fault; the cause is in the log, never in the answer
 
 The codes are gRPC's integers; HTTP statuses are derived from them in `http_status`.
@@ -45,6 +50,11 @@ class Code(enum.IntEnum):
     UNAUTHENTICATED = 16
 
 
+def shorten(text: str) -> str:
+    """A message as it is answered."""
+    return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[:MESSAGE_CHARACTERS_MAX] + "...TRUNCATED"
+
+
 class ServingError(Exception):
     """An error whose text is meant for the client; raise one of the classes below."""
 
@@ -52,8 +62,7 @@ class ServingError(Exception):
 
     @property
     def message(self) -> str:
-        text = str(self)
-        return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[:MESSAGE_CHARACTERS_MAX] + "...TRUNCATED"
+        return shorten(str(self))
 
 
 class InvalidArgumentError(ServingError):
@@ -62,6 +71,14 @@ class InvalidArgumentError(ServingError):
 
 class NotFoundError(ServingError):
     code = Code.NOT_FOUND
+
+
+class CancelledError(ServingError):
+    code = Code.CANCELLED
+
+
+class DeadlineExceededError(ServingError):
+    code = Code.DEADLINE_EXCEEDED
 
 
 class ResourceExhaustedError(ServingError):
@@ -74,6 +91,18 @@ class FailedPreconditionError(ServingError):
 
 class UnimplementedError(ServingError):
     code = Code.UNIMPLEMENTED
+
+
+class UnavailableError(ServingError):
+    code = Code.UNAVAILABLE
+
+
+class DataLossError(ServingError):
+    code = Code.DATA_LOSS
+
+
+class UnknownError(ServingError):
+    code = Code.UNKNOWN
 
 
 class InternalError(ServingError):

@@ -1,59 +1,49 @@
 """The gRPC front: generic handlers over functions of bytes, in grpc's synchronous server.
 
-Owns message sizes, the pool of threads and the one interceptor that turns errors into statuses. Knows no message: the
-bytes go to the dialects as they came, which also spares generated stubs.
+Owns message sizes, the pools of threads, how long a caller waits, and the one place that turns errors into statuses.
+Knows no message: the bytes go to the dialects as they came, which also spares generated stubs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import errno
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from estimator_serving.serving.errors import as_serving_error
+from estimator_serving.serving.health import SERVICE as HEALTH_SERVICE
+from estimator_serving.serving.health import Health
+from estimator_serving.serving.reflection import Reflection
+from estimator_serving.serving.request import Context
 
-Answer = Callable[[bytes], bytes]
+Answer = Callable[[bytes, Context], bytes]
 
 _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
-
-
-class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc ships no types
-    """Ends every rpc whose function raised with the error's own code and text."""
-
-    def __init__(self) -> None:
-        self._guarded: dict[str, Any] = {}
-
-    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
-        guarded = self._guarded.get(details.method)
-        if guarded is None:
-            handler = continuation(details)
-            if handler is None:
-                return None
-            guarded = self._guarded[details.method] = _guard(handler)
-        return guarded
-
-
-def _guard(handler: Any) -> Any:
-    behavior = handler.unary_unary
-
-    def answer(payload: Any, context: grpc.ServicerContext) -> Any:
-        try:
-            return behavior(payload, context)
-        except Exception as error:
-            known = as_serving_error(error)
-            return context.abort(_STATUS_BY_CODE[known.code], known.message)
-
-    return grpc.unary_unary_rpc_method_handler(
-        answer, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-    )
+# grpc says "no deadline" as one in the far future.
+_NO_DEADLINE_S = 1e9
+# Calls that wait for a thread; grpc answers any more with RESOURCE_EXHAUSTED at once.
+WAITING_CALLS_MAX = 1000
+# For what operators and tools ask, which must not wait behind predictions.
+_SIDE_THREADS = 4
 
 
 class GrpcServer:
     """The server. The port is bound when this is made, so that a taken one is known before models load.
 
-    Raises OSError when the address cannot be bound.
+    port: None for a Unix socket alone.
+    unready: why requests cannot be answered now, empty when they can; answered by grpc.health.v1 where `health` is set.
+    credentials: grpc's, for the port; None for plain text. A Unix socket is always plain.
+    arguments: further options of grpc's core; they win over ours.
+
+    Raises OSError when the address or the socket cannot be bound.
     """
 
     def __init__(
@@ -61,39 +51,90 @@ class GrpcServer:
         methods: Mapping[str, Mapping[str, Answer]],
         *,
         address: str,
-        port: int,
+        port: int | None,
         threads: int,
         message_bytes_max: int,
         grace_s: float,
+        unready: Callable[[], str] = str,
+        health: bool = False,
+        credentials: Any = None,
+        socket_path: str = "",
+        arguments: Collection[tuple[str, int | str]] = (),
     ) -> None:
         self._grace_s = grace_s
+        self._side_pool = ThreadPoolExecutor(_SIDE_THREADS, thread_name_prefix="grpc-side")
+        self._health = Health(unready, _health_names(methods)) if health else None
+        self._reflection = Reflection([*methods, *([HEALTH_SERVICE] if health else [])])
+        handlers = [_handlers(service, answers) for service, answers in methods.items()]
+        handlers += self._reflection.handlers(self._side_pool)
+        if self._health:
+            handlers.append(self._health.handlers(self._side_pool))
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-            handlers=[_handlers(service, answers) for service, answers in methods.items()],
-            interceptors=[ErrorInterceptor()],
+            handlers=handlers,
+            maximum_concurrent_rpcs=threads + WAITING_CALLS_MAX,
             options=[
                 ("grpc.max_receive_message_length", message_bytes_max),
                 ("grpc.max_send_message_length", message_bytes_max),
                 # Otherwise a second server on the same port would take half the calls instead of failing.
                 ("grpc.so_reuseport", 0),
+                *arguments,
             ],
         )
-        self.port = self._bind(address, port)
+        self.port = 0 if port is None else self._bind(address, port, credentials)
+        if socket_path:
+            _free_socket(socket_path)
+            self._add(f"unix:{socket_path}", None)
 
     def start(self) -> None:
         self._server.start()
+        if self._health:
+            self._health.start()
 
     def stop(self) -> None:
         """Accept no more, let calls in flight finish within the grace period."""
+        if self._health:
+            self._health.stop()
+        self._reflection.stop()
         self._server.stop(self._grace_s).wait()
+        self._side_pool.shutdown(wait=False)
 
-    def _bind(self, address: str, port: int) -> int:
+    def _bind(self, address: str, port: int, credentials: Any) -> int:
         host = f"[{address}]" if ":" in address else address
+        return self._add(f"{host}:{port}", credentials)
+
+    def _add(self, target: str, credentials: Any) -> int:
         try:
-            bound: int = self._server.add_insecure_port(f"{host}:{port}")
+            if credentials is None:
+                return self._server.add_insecure_port(target)  # type: ignore[no-any-return]
+            return self._server.add_secure_port(target, credentials)  # type: ignore[no-any-return]
         except RuntimeError as error:
             raise OSError(str(error)) from error
-        return bound
+
+
+def _free_socket(path: str) -> None:
+    """Remove a Unix socket that a server left behind when it was killed.
+
+    Raises OSError where another server listens on it, or where the path is something else: grpc would take a socket
+    away from its owner.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _health_names(services: Collection[str]) -> list[str]:
+    """The whole server, and each service by its full name and by the short one that TensorFlow Serving takes."""
+    return ["", *services, *(name.rpartition(".")[2] for name in services)]
 
 
 def _handlers(service: str, answers: Mapping[str, Answer]) -> Any:
@@ -101,7 +142,17 @@ def _handlers(service: str, answers: Mapping[str, Answer]) -> Any:
 
 
 def _handler(answer: Answer) -> Any:
-    def behavior(payload: bytes, _context: grpc.ServicerContext) -> bytes:
-        return answer(payload)
+    def behavior(payload: bytes, call: grpc.ServicerContext) -> bytes:
+        try:
+            return answer(payload, _context(call))
+        except Exception as error:
+            known = as_serving_error(error)
+            return call.abort(_STATUS_BY_CODE[known.code], known.message)  # type: ignore[no-any-return]
 
     return grpc.unary_unary_rpc_method_handler(behavior)
+
+
+def _context(call: grpc.ServicerContext) -> Context:
+    remaining_s = call.time_remaining()
+    deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + remaining_s
+    return Context(deadline_s, lambda: not call.is_active())

@@ -88,6 +88,12 @@ class Exposition:
     def render(self) -> bytes:
         return generate_latest(self._registry)
 
+    def total(self, name: str) -> int:
+        """A counter's sum over its labels, 0 for an unknown name. TensorFlow Serving writes names with slashes."""
+        wanted = name.replace("/", ":")
+        samples = (sample for metric in self._registry.collect() for sample in metric.samples)
+        return int(sum(sample.value for sample in samples if sample.name == wanted))
+
 
 def _count_by_status(series: Mapping[_Labels, _Series]) -> Metric:
     """TensorFlow Serving's counter. "unknown" is the type that keeps its name: a counter's would get a _total."""

@@ -14,7 +14,7 @@ from estimator_serving.serving import errors
 from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestMetrics
-from estimator_serving.serving.request import Document, ModelSpec, Outputs, Request
+from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.servable import Servable
 
 # A payload this big takes long to read and to run, whatever the model took for the last ones.
@@ -45,19 +45,22 @@ class Predictor:
         self.manager = manager
         self._metrics = metrics
 
-    def predict(self, codec: Codec, payload: bytes, target: ModelSpec | None = None) -> bytes:
-        """The answer to a payload.
+    def predict(
+        self, codec: Codec, payload: bytes, target: ModelSpec | None = None, context: Context = PATIENT
+    ) -> bytes:
+        """The answer to a payload; what its context says nobody waits for is not run.
 
         Raises ServingError, and nothing else: an error that is not ours is logged and becomes InternalError.
         """
         started_s = time.perf_counter()
         code, spec = Code.OK, target
         try:
+            context.check()
             document = codec.parse(payload, target)
             spec = document.spec
             with self.manager.servable(spec) as servable:
                 request = codec.decode(document, servable)
-                outputs = servable.run(request)
+                outputs = servable.run(request, context)
                 return codec.encode(outputs, request, servable)
         except ServingError as error:
             code = error.code

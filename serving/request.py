@@ -1,12 +1,18 @@
-"""What travels between the codecs and the servable: names, versions and arrays. Knows no wire format."""
+"""What travels between the codecs and the servable: names, versions, arrays, and how long the caller waits.
+
+Knows no wire format and no transport.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from estimator_serving.serving.errors import CancelledError, DeadlineExceededError
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -47,6 +53,31 @@ class Request(NamedTuple):
     inputs: Mapping[str, Array]
     outputs: tuple[str, ...] = ()
     form: Any = None
+
+
+def _never() -> bool:
+    return False
+
+
+class Context(NamedTuple):
+    """How long a caller waits for its answer. Work that nobody waits for any more is not begun.
+
+    deadline_s: the moment on `time.monotonic()` after which the answer is of no use, None where there is no such.
+    cancelled: whether the caller has gone away; may be asked from any thread.
+    """
+
+    deadline_s: float | None = None
+    cancelled: Callable[[], bool] = _never
+
+    def check(self) -> None:
+        """Raise CancelledError or DeadlineExceededError where nobody waits for this request any more."""
+        if self.cancelled():
+            raise CancelledError("The client cancelled the request before it ran.")
+        if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
+            raise DeadlineExceededError("Timed out waiting for notification; the deadline passed before the model ran.")
+
+
+PATIENT = Context()
 
 
 def as_strings(values: list[bytes]) -> Array:

@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from estimator_serving import ops
 from estimator_serving.serving import errors
-from estimator_serving.serving.request import Array, Outputs, Request
+from estimator_serving.serving.request import PATIENT, Array, Context, Outputs, Request
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import FeatureSpec, join_examples
@@ -50,7 +50,11 @@ class Input(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """A signature with the graph's names worked out."""
+    """A signature with the graph's names worked out.
+
+    outputs: graph names by alias; and, as `signature:alias`, those of every signature with the same inputs.
+    aliases, value_names: its own outputs, in one order.
+    """
 
     signature: Signature
     inputs: tuple[Input, ...]
@@ -69,7 +73,9 @@ class Servable:
         self.feature_spec: FeatureSpec | None = metadata.feature_spec
         names = frozenset(graph_inputs)
         self._graph = run
-        self._bindings = {key: _bind(signature, names) for key, signature in metadata.signatures.items()}
+        self._bindings = {
+            key: _bind(signature, names, metadata.signatures) for key, signature in metadata.signatures.items()
+        }
         self._run_s = NOT_RUN_S
 
     @property
@@ -81,10 +87,15 @@ class Servable:
         """Whether this input is fed serialized tf.Examples."""
         return any(entry.alias == alias and entry.ragged for entry in self._bindings[signature_name].inputs)
 
-    def run(self, request: Request) -> Outputs:
+    def can_run_together(self, first: str, other: str) -> bool:
+        """Whether one run can answer two signatures: whether they have the same inputs."""
+        return self.signatures[first].inputs == self.signatures[other].inputs
+
+    def run(self, request: Request, context: Context = PATIENT) -> Outputs:
         """Run one request and return the outputs it asked for, by the signature's names; strings as arrays of str.
 
         Raises:
+            CancelledError, DeadlineExceededError: nobody waits for this request any more; it did not run.
             InvalidArgumentError: a wrong dtype or shape, text that is not UTF-8, Examples the graph refuses.
             ResourceExhaustedError: no memory for this request.
         """
@@ -92,6 +103,7 @@ class Servable:
         feeds = _feeds(binding, request.inputs)
         aliases = request.outputs or binding.aliases
         names = [binding.outputs[alias] for alias in request.outputs] or binding.value_names
+        context.check()
         started_s = time.perf_counter()
         try:
             values = self._graph(names, feeds)
@@ -125,13 +137,20 @@ def load(name: str, version: int, directory: Path, *, intra_op_threads: int, dev
         raise errors.NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
     session = _open(path, intra_op_threads, device)
     inputs, outputs = session.get_inputs(), session.get_outputs()
+    # Inputs with a default are inputs, too: those of an export whose clients choose what they send.
+    names = [node.name for node in (*inputs, *session.get_overridable_initializers())]
     try:
         metadata = _metadata(session.get_modelmeta().custom_metadata_map, inputs, outputs)
-        servable = Servable(name, version, metadata, _bare_run(session), [node.name for node in inputs])
+        servable = Servable(name, version, metadata, _bare_run(session), names)
     except (ValueError, TypeError) as error:
         raise errors.InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
-    _check_bindings(servable, path, frozenset(n.name for n in inputs), frozenset(n.name for n in outputs))
+    _check_bindings(servable, path, frozenset(names), frozenset(n.name for n in outputs))
     return servable
+
+
+def provider_of(device: str) -> str:
+    """The execution provider that runs models on a device."""
+    return f"{device.upper()}ExecutionProvider"
 
 
 def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.InferenceSession:
@@ -142,12 +161,16 @@ def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.Inferen
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Bad requests are answered, not logged: at lower levels each would write a line that a client can choose.
     options.log_severity_level = 4
-    provider = f"{device.upper()}ExecutionProvider"
+    provider = provider_of(device)
     if device == "cuda":
         onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
     try:
         session = ops.session(path, options=options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
     except Exception as error:
+        if _MEMORY.search(str(error)):
+            raise errors.ResourceExhaustedError(
+                f"Insufficient resources to load servable {path}: ONNX Runtime finds no memory for it."
+            ) from error
         raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(str(error))}") from error
     # ONNX Runtime goes on with the CPU where CUDA fails, which an operator would only notice by the latency.
     if provider not in session.get_providers():
@@ -181,13 +204,24 @@ def _shape(shape: list[Any]) -> tuple[int, ...] | None:
     return tuple(dim if isinstance(dim, int) else -1 for dim in shape) or None
 
 
-def _bind(signature: Signature, graph_inputs: frozenset[str]) -> Binding:
+def joint_alias(signature_name: str, alias: str) -> str:
+    """The name of another signature's output in a request that asks several signatures at once."""
+    return f"{signature_name}:{alias}"
+
+
+def _bind(signature: Signature, graph_inputs: frozenset[str], all_signatures: Mapping[str, Signature]) -> Binding:
     inputs = tuple(
         Input(alias, info.value_name, info.dtype, _is_ragged(info, graph_inputs))
         for alias, info in sorted(signature.inputs.items())
     )
     outputs = {alias: info.value_name for alias, info in signature.outputs.items()}
-    return Binding(signature, inputs, outputs, tuple(outputs), list(outputs.values()))
+    joint = {
+        joint_alias(name, alias): info.value_name
+        for name, other in all_signatures.items()
+        for alias, info in other.outputs.items()
+        if other.inputs == signature.inputs
+    }
+    return Binding(signature, inputs, joint | outputs, tuple(outputs), list(outputs.values()))
 
 
 def _is_ragged(info: TensorInfo, graph_inputs: frozenset[str]) -> bool:

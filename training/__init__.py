@@ -4,6 +4,7 @@ A program written for tf.estimator imports these names instead and exchanges its
 """
 
 from estimator_serving.training import (
+    experimental,
     feature_column,
     hooks,
     initializers,
@@ -12,22 +13,55 @@ from estimator_serving.training import (
     losses,
     metrics,
     optimizers,
+    regularizers,
     summaries,
 )
-from estimator_serving.training.canned import DNNClassifier, LinearClassifier
+from estimator_serving.training.canned import (
+    BaselineClassifier,
+    BaselineEstimator,
+    BaselineRegressor,
+    BoostedTreesClassifier,
+    BoostedTreesRegressor,
+    DNNClassifier,
+    DNNEstimator,
+    DNNLinearCombinedClassifier,
+    DNNLinearCombinedEstimator,
+    DNNLinearCombinedRegressor,
+    DNNRegressor,
+    LinearClassifier,
+    LinearEstimator,
+    LinearRegressor,
+)
 from estimator_serving.training.dataset import Dataset
 from estimator_serving.training.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CorruptCheckpointError,
+    InvalidArgumentError,
     NanLossDuringTrainingError,
+    NotFoundError,
+    VariableMissingError,
+    VariableShapeError,
 )
 from estimator_serving.training.estimator import Estimator, TrainedModel
 from estimator_serving.training.features import Features
-from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
+from estimator_serving.training.heads import (
+    BinaryClassHead,
+    Head,
+    LogisticRegressionHead,
+    MultiClassHead,
+    MultiHead,
+    MultiLabelHead,
+    OneTargetHead,
+    PoissonRegressionHead,
+    RegressionHead,
+)
 from estimator_serving.training.hooks import (
     CheckpointSaverHook,
     CheckpointSaverListener,
+    FeedFnHook,
+    FinalOpsHook,
+    GlobalStepWaiterHook,
     LoggingTensorHook,
     NanTensorHook,
     SecondOrStepTimer,
@@ -39,7 +73,7 @@ from estimator_serving.training.hooks import (
     StopAtStepHook,
     SummarySaverHook,
 )
-from estimator_serving.training.inputs import numpy_input_fn
+from estimator_serving.training.inputs import InputContext, numpy_input_fn, pandas_input_fn
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
     EstimatorSpec,
@@ -49,18 +83,41 @@ from estimator_serving.training.model_fn import (
     RegressionOutput,
     StringPrediction,
 )
+from estimator_serving.training.parse_specs import classifier_parse_example_spec, regressor_parse_example_spec
+from estimator_serving.training.predictor import Predictor
+from estimator_serving.training.profiler_hook import ProfilerHook
+from estimator_serving.training.progress_bar_hook import ProgressBarHook
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.variables import get_global_step, get_variable, module, variable_scope
+from estimator_serving.training.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
-from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
+from estimator_serving.wire.examples import (
+    FixedLenFeature,
+    FixedLenSequenceFeature,
+    RaggedFeature,
+    SparseFeature,
+    VarLenFeature,
+)
 
 __all__ = [
     # estimators and what describes a model
+    "BaselineClassifier",
+    "BaselineEstimator",
+    "BaselineRegressor",
+    "BoostedTreesClassifier",
+    "BoostedTreesRegressor",
     "DNNClassifier",
+    "DNNEstimator",
+    "DNNLinearCombinedClassifier",
+    "DNNLinearCombinedEstimator",
+    "DNNLinearCombinedRegressor",
+    "DNNRegressor",
     "Estimator",
     "EstimatorSpec",
     "LinearClassifier",
+    "LinearEstimator",
+    "LinearRegressor",
     "ModeKeys",
+    "Predictor",
     "RunConfig",
     "TrainedModel",
     # heads and export outputs
@@ -68,19 +125,33 @@ __all__ = [
     "ClassificationOutput",
     "ExportOutput",
     "Head",
+    "LogisticRegressionHead",
     "MultiClassHead",
+    "MultiHead",
+    "MultiLabelHead",
+    "OneTargetHead",
+    "PoissonRegressionHead",
     "PredictOutput",
+    "RegressionHead",
     "RegressionOutput",
     "StringPrediction",
     # input
     "Dataset",
     "Features",
     "FixedLenFeature",
+    "InputContext",
+    "FixedLenSequenceFeature",
+    "RaggedFeature",
+    "SparseFeature",
     "VarLenFeature",
+    "classifier_parse_example_spec",
     "feature_column",
     "inputs",
     "numpy_input_fn",
+    "pandas_input_fn",
+    "regressor_parse_example_spec",
     # inside a model_fn
+    "AUTO_REUSE",
     "get_global_step",
     "get_variable",
     "initializers",
@@ -89,13 +160,19 @@ __all__ = [
     "metrics",
     "module",
     "optimizers",
+    "regularizers",
     "summaries",
     "variable_scope",
     # hooks
     "CheckpointSaverHook",
     "CheckpointSaverListener",
+    "FeedFnHook",
+    "FinalOpsHook",
+    "GlobalStepWaiterHook",
     "LoggingTensorHook",
     "NanTensorHook",
+    "ProfilerHook",
+    "ProgressBarHook",
     "SecondOrStepTimer",
     "SessionRunArgs",
     "SessionRunContext",
@@ -104,12 +181,17 @@ __all__ = [
     "StepCounterHook",
     "StopAtStepHook",
     "SummarySaverHook",
+    "experimental",
     "hooks",
     # errors
     "CheckpointError",
     "CheckpointMismatchError",
     "CorruptCheckpointError",
+    "InvalidArgumentError",
     "NanLossDuringTrainingError",
+    "NotFoundError",
+    "VariableMissingError",
+    "VariableShapeError",
     # types of features
     "bool_",
     "float32",

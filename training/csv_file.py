@@ -9,19 +9,41 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from estimator_serving.training.arrays import Array
+from estimator_serving.wire.dtypes import as_dtype
 
+
+@dataclass(frozen=True)
+class ColumnRules:
+    """What the caller says of columns: defaults and types by name, and the text that means nothing is there."""
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    types: Mapping[str, Any] = field(default_factory=dict)
+    na_value: str = ""
+
+    def type_of(self, name: str) -> type | None:
+        """object, numpy.int64 or numpy.float32 where it was given, None where the fields decide."""
+        if name in self.defaults:
+            return _type_of(self.defaults[name])
+        if name not in self.types:
+            return None
+        dtype = as_dtype(_PYTHON_TYPES.get(self.types[name], self.types[name]))
+        return object if dtype.is_string else np.int64 if dtype.numpy.kind in "iu" else np.float32
+
+
+_PYTHON_TYPES = {str: "string", int: "int64", float: "float32"}
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _INT64 = range(-(2**63), 2**63)
 
 
 def read_columns(
-    path: Path, select_columns: Sequence[str] | None, label_name: str | None, defaults: Mapping[str, Any]
+    path: Path, select_columns: Sequence[str] | None, label_name: str | None, rules: ColumnRules
 ) -> dict[str, Array]:
     """The selected columns and the label's, in the file's order: int64, float32 or object arrays of str.
 
@@ -32,9 +54,9 @@ def read_columns(
     header, rows = _read(path)
     wanted = list(header if select_columns is None else select_columns)
     labels = [] if label_name is None else [label_name]
-    _check_names(path, header, [*wanted, *labels, *defaults])
+    _check_names(path, header, [*wanted, *labels, *rules.defaults, *rules.types])
     places = {name: place for place, name in enumerate(header) if name in {*wanted, *labels}}
-    return {name: _column(path, name, _fields(rows, place), defaults) for name, place in places.items()}
+    return {name: _column(path, name, _fields(rows, place, rules), rules) for name, place in places.items()}
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -71,35 +93,35 @@ def _check_names(path: Path, header: Sequence[str], names: Iterable[str]) -> Non
         raise ValueError(f"{path} has no column {', '.join(map(repr, missing))}; it has: {', '.join(header)}.")
 
 
-def _fields(rows: Iterable[tuple[int, list[str]]], place: int) -> list[tuple[int, str]]:
-    return [(number, fields[place]) for number, fields in rows]
+def _fields(rows: Iterable[tuple[int, list[str]]], place: int, rules: ColumnRules) -> list[tuple[int, str]]:
+    texts = [(number, fields[place]) for number, fields in rows]
+    return [(number, "" if text == rules.na_value else text) for number, text in texts] if rules.na_value else texts
 
 
-def _column(path: Path, name: str, fields: list[tuple[int, str]], defaults: Mapping[str, Any]) -> Array:
-    dtype = _type_of(defaults[name]) if name in defaults else _infer(text for _, text in fields)
+def _column(path: Path, name: str, fields: list[tuple[int, str]], rules: ColumnRules) -> Array:
+    dtype = rules.type_of(name) or _infer(text for _, text in fields)
     if dtype is object:
         column = np.empty(len(fields), dtype=object)
-        column[:] = [text or defaults.get(name, "") for _, text in fields]
+        column[:] = [text or rules.defaults.get(name, "") for _, text in fields]
         return column
     parse, fits, kind = _PARSERS[dtype]
-    values = [
-        parse(text) if fits(text) else _default(path, number, name, text, kind, defaults) for number, text in fields
-    ]
+    values = [parse(text) if fits(text) else _default(path, number, name, text, kind, rules) for number, text in fields]
     return np.array(values, dtype=dtype)
 
 
-def _default(path: Path, number: int, name: str, text: str, kind: str, defaults: Mapping[str, Any]) -> Any:
+def _default(path: Path, number: int, name: str, text: str, kind: str, rules: ColumnRules) -> Any:
     if text:
+        because = f"default {rules.defaults[name]!r}" if name in rules.defaults else f"type {rules.types[name]!r}"
         raise ValueError(
-            f"{path}, line {number}: {text!r} in column {name!r} is not {kind}, which its default {defaults[name]!r} "
-            "makes it; give a default of another type, or mend the line."
+            f"{path}, line {number}: {text!r} in column {name!r} is not {kind}, which its {because} "
+            "makes it; give another one, or mend the line."
         )
-    if name not in defaults:
+    if name not in rules.defaults:
         raise ValueError(
             f"{path}, line {number}: column {name!r} is empty; say what an empty field stands for, for example "
             f"column_defaults={{{name!r}: {0 if kind == 'an integer' else 0.0}}}."
         )
-    return defaults[name]
+    return rules.defaults[name]
 
 
 def _type_of(default: Any) -> type:

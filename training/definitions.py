@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from estimator_serving.training import normalizer
 from estimator_serving.training.columns import (
     BucketizedColumn,
     CategoricalColumn,
+    CrossedColumn,
     FeatureColumn,
     HashedCategoricalColumn,
+    IdentityCategoricalColumn,
     IndicatorColumn,
+    KeyedCategoricalColumn,
     NumericColumn,
+    SequenceCategoricalColumn,
+    VocabularyFileCategoricalColumn,
     VocabularyListCategoricalColumn,
+    WeightedCategoricalColumn,
     describe,
 )
 from estimator_serving.wire import dtypes
@@ -51,7 +57,19 @@ class Dense:
         return f"{self.column.name}/dense"
 
 
-Output = Ids | Dense
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a weighted column's ids, float32 [batch, k], as an output of the transform."""
+
+    column: WeightedCategoricalColumn
+
+    @property
+    def output_name(self) -> str:
+        return f"{self.column.name}/weights"
+
+
+Output = Ids | Dense | Weights
+_USES: dict[type[Output], str] = {Ids: "ids", Dense: "dense", Weights: "weights"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ class NumericInput:
 
 
 @dataclass(frozen=True)
-class CategoricalInput:
+class PaddedInput:
     """`key/values` [batch, k], padded, and `key/lengths` int64 [batch]."""
 
     key: str
@@ -77,13 +95,47 @@ class CategoricalInput:
     def names(self) -> tuple[str, ...]:
         return (f"{self.key}/values", f"{self.key}/lengths")
 
+    @property
+    def blank(self) -> str | int | float | None:
+        """What counts as nothing where the feature is dense; None where everything is a value."""
+        return "" if self.dtype.is_string else -1
 
-Input = NumericInput | CategoricalInput
+
+@dataclass(frozen=True)
+class CategoricalInput(PaddedInput):
+    """A feature that a categorical column reads: string or int64. `kind` is the column's, for messages."""
+
+    kind: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class TextInput(PaddedInput):
+    """A text that a cross reads without a column. Beside the CategoricalInput of that key: here '' is a value."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (f"{self.key}/text/values", f"{self.key}/text/lengths")
+
+    @property
+    def blank(self) -> str | int | float | None:
+        return None
+
+
+@dataclass(frozen=True)
+class WeightInput(PaddedInput):
+    """The weights of a weighted column: fed as `dtype`, float32 in the graph."""
+
+    @property
+    def blank(self) -> str | int | float | None:
+        return 0.0
+
+
+Input = NumericInput | PaddedInput
 
 
 def define_output(output: Output) -> Definition:
     """The definition of an output: its use and its column's definition."""
-    return {"use": "ids" if isinstance(output, Ids) else "dense", "column": define(output.column)}
+    return {"use": _USES[type(output)], "column": define(output.column)}
 
 
 @functools.singledispatch
@@ -124,11 +176,61 @@ def _(column: VocabularyListCategoricalColumn) -> Definition:
 
 
 @define.register
+def _(column: VocabularyFileCategoricalColumn) -> Definition:
+    # What the file holds, not where it lies: a copy of it is the same column.
+    return {
+        "kind": "vocabulary_file",
+        **_keyed(column),
+        "vocabulary_list": list(column.vocabulary_list),
+        "default_value": column.default_value,
+        "num_oov_buckets": column.num_oov_buckets,
+    }
+
+
+@define.register
+def _(column: IdentityCategoricalColumn) -> Definition:
+    return {
+        "kind": "identity",
+        **_keyed(column),
+        "num_buckets": column.number_buckets,
+        "default_value": column.default_value,
+    }
+
+
+@define.register
+def _(column: CrossedColumn) -> Definition:
+    for leaf in column.leaves:
+        if isinstance(leaf, WeightedCategoricalColumn):
+            raise ValueError(
+                "crossed_column does not support weight_tensor, but the given column populates weight_tensor. "
+                f"Given column: {leaf.name}. Cross the column without its weights."
+            )
+    keys = [{"kind": "text", "key": leaf} if isinstance(leaf, str) else define(leaf) for leaf in column.leaves]
+    return {
+        "kind": "crossed",
+        "keys": keys,
+        "hash_bucket_size": column.hash_bucket_size,
+        "hash_key": column.hash_key,
+    }
+
+
+@define.register
+def _(column: WeightedCategoricalColumn) -> Definition:
+    weight = {"kind": "weight", "key": column.weight_feature_key, "dtype": column.dtype.name}
+    return {"kind": "weighted", "categorical": define(column.categorical_column), "weight": weight}
+
+
+@define.register
+def _(column: SequenceCategoricalColumn) -> Definition:
+    return define(column.categorical_column)
+
+
+@define.register
 def _(column: IndicatorColumn) -> Definition:
     return {"kind": "indicator", "categorical": define(column.categorical_column)}
 
 
-def _keyed(column: HashedCategoricalColumn | VocabularyListCategoricalColumn) -> Definition:
+def _keyed(column: KeyedCategoricalColumn) -> Definition:
     return {"key": column.key, "dtype": column.dtype.name}
 
 
@@ -159,9 +261,13 @@ def _inputs_of(definition: Any) -> Iterator[Input]:
 
 
 def _input(leaf: Mapping[str, Any]) -> Input:
-    if leaf["kind"] == "numeric":
-        return NumericInput(leaf["key"], tuple(leaf["shape"]))
-    return CategoricalInput(leaf["key"], dtypes.as_dtype(leaf["dtype"]))
+    key, kind = leaf["key"], leaf["kind"]
+    if kind == "numeric":
+        return NumericInput(key, tuple(leaf["shape"]))
+    if kind == "text":
+        return TextInput(key, dtypes.string)
+    dtype = dtypes.as_dtype(leaf["dtype"])
+    return WeightInput(key, dtype) if kind == "weight" else CategoricalInput(key, dtype, kind)
 
 
 def _words(wanted: Input) -> str:

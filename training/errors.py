@@ -3,9 +3,15 @@
 RuntimeError
 └── NanLossDuringTrainingError      the loss of a step is not a number
 ValueError
+├── InvalidArgumentError            values that do not fit (tf.errors.InvalidArgumentError)
+├── NotFoundError                   a name that is not there (tf.errors.NotFoundError)
 └── CheckpointError                 a checkpoint cannot be used
-    ├── CheckpointMismatchError     the model's variable is missing or has another shape
+    ├── CheckpointMismatchError     the model and the checkpoint disagree about a variable
+    │   ├── VariableMissingError    the checkpoint lacks it; a NotFoundError too
+    │   └── VariableShapeError      it has another shape there; an InvalidArgumentError too
     └── CorruptCheckpointError      the file is cut, altered, or no checkpoint at all
+
+TensorFlow's classes derive from Exception alone; here they are ValueErrors as well.
 """
 
 from __future__ import annotations
@@ -21,12 +27,28 @@ class NanLossDuringTrainingError(RuntimeError):
         )
 
 
+class InvalidArgumentError(ValueError):
+    """A value that the operation cannot take."""
+
+
+class NotFoundError(ValueError):
+    """Something asked for by name is not there."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint cannot be used."""
 
 
 class CheckpointMismatchError(CheckpointError):
     """The model and the checkpoint disagree about a variable."""
+
+
+class VariableMissingError(CheckpointMismatchError, NotFoundError):
+    """The model asks for a variable that the checkpoint lacks."""
+
+
+class VariableShapeError(CheckpointMismatchError, InvalidArgumentError):
+    """The model asks for another shape than the checkpoint holds."""
 
 
 class CorruptCheckpointError(CheckpointError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,36 +16,65 @@ import torch
 from torch import Tensor
 
 from estimator_serving.training import initializers
+from estimator_serving.training.checkpoint import read_checkpoint
+from estimator_serving.training.column_constructors import (
+    bucketized_column,
+    categorical_column_with_hash_bucket,
+    categorical_column_with_identity,
+    categorical_column_with_vocabulary_file,
+    categorical_column_with_vocabulary_list,
+    crossed_column,
+    embedding_column,
+    indicator_column,
+    numeric_column,
+    sequence_categorical_column_with_hash_bucket,
+    sequence_categorical_column_with_identity,
+    sequence_categorical_column_with_vocabulary_file,
+    sequence_categorical_column_with_vocabulary_list,
+    sequence_numeric_column,
+    shared_embedding_columns,
+    shared_embeddings,
+    weighted_categorical_column,
+)
 from estimator_serving.training.columns import (
     COMBINERS,
     CategoricalColumn,
     DenseColumn,
     EmbeddingColumn,
     FeatureColumn,
-    bucketized_column,
-    categorical_column_with_hash_bucket,
-    categorical_column_with_vocabulary_list,
-    embedding_column,
-    indicator_column,
+    IndicatorColumn,
+    Initializer,
+    SequenceCategoricalColumn,
+    SharedEmbeddingColumn,
     make_parse_example_spec,
     normalize_columns,
-    numeric_column,
 )
-from estimator_serving.training.definitions import Ids, Output
+from estimator_serving.training.definitions import Output
 from estimator_serving.training.features import Features, TransformRecorder
-from estimator_serving.training.transform import output_of
-from estimator_serving.training.variables import gather_rows, get_variable, unique_name, variable_scope
+from estimator_serving.training.transform import ids_of, outputs_of
+from estimator_serving.training.variables import current_store, gather_rows, get_variable, unique_name, variable_scope
 
 __all__ = [
     "bucketized_column",
     "categorical_column_with_hash_bucket",
+    "categorical_column_with_identity",
+    "categorical_column_with_vocabulary_file",
     "categorical_column_with_vocabulary_list",
+    "crossed_column",
     "embedding_column",
     "indicator_column",
     "input_layer",
     "linear_model",
     "make_parse_example_spec",
     "numeric_column",
+    "sequence_categorical_column_with_hash_bucket",
+    "sequence_categorical_column_with_identity",
+    "sequence_categorical_column_with_vocabulary_file",
+    "sequence_categorical_column_with_vocabulary_list",
+    "sequence_numeric_column",
+    "shared_embedding_columns",
+    "shared_embeddings",
+    "weighted_categorical_column",
 ]
 
 
@@ -58,15 +87,15 @@ def input_layer(features: Mapping[str, Any], feature_columns: Any, trainable: bo
         trainable: False makes the embedding tables constants.
 
     Variables: `input_layer/<column>/embedding_weights` [buckets, dimension]; a second input_layer of one model_fn is
-    `input_layer_1`, as in TF.
+    `input_layer_1`, as in TF. Those of shared embeddings have the name of their collection.
 
     Raises:
         ValueError: a categorical column without embedding or indicator, a duplicate name, features that do not fit
             (TF 2.15's texts).
     """
-    parts = _parts(feature_columns, _layer_output)
+    parts = _parts(feature_columns, _layer_outputs)
     known = _as_features(features)
-    known.require(part.output for part in parts)
+    known.require(output for part in parts for output in part.outputs)
     with variable_scope(unique_name("input_layer")):
         return torch.cat([_dense(known, part, trainable) for part in parts], dim=1)
 
@@ -91,9 +120,9 @@ def linear_model(
     """
     if sparse_combiner not in COMBINERS:
         raise ValueError(f"combiner must be one of 'mean', 'sqrtn' or 'sum', got {sparse_combiner}")
-    parts = _parts(feature_columns, _linear_output)
+    parts = _parts(feature_columns, _linear_outputs)
     known = _as_features(features)
-    known.require(part.output for part in parts)
+    known.require(output for part in parts for output in part.outputs)
     with variable_scope(unique_name("linear_model")):
         total: Tensor = get_variable("bias_weights", (units,), initializer=initializers.zeros, trainable=trainable)
         for part in parts:
@@ -103,10 +132,10 @@ def linear_model(
 
 @dataclass(frozen=True)
 class _Part:
-    """A column of a layer: what it reads of the transform, and its scope in variable names."""
+    """A column of a layer: what it reads of the transform (values, or ids and weights), and its scope in names."""
 
     column: Any
-    output: Output
+    outputs: tuple[Output, ...]
     scope: str
 
 
@@ -114,7 +143,7 @@ _PARTS: dict[Any, tuple[Any, tuple[_Part, ...]]] = {}
 _PARTS_MAX = 256
 
 
-def _parts(feature_columns: Any, read: Callable[[FeatureColumn], Output]) -> tuple[_Part, ...]:
+def _parts(feature_columns: Any, read: Callable[[FeatureColumn], tuple[Output, ...]]) -> tuple[_Part, ...]:
     """The layer's columns, checked and sorted. Found again by identity: checking costs as much as a small layer."""
     if not isinstance(feature_columns, list | tuple):
         return _make_parts(feature_columns, read)
@@ -127,23 +156,41 @@ def _parts(feature_columns: Any, read: Callable[[FeatureColumn], Output]) -> tup
     return _PARTS[key][1]
 
 
-def _make_parts(feature_columns: Any, read: Callable[[FeatureColumn], Output]) -> tuple[_Part, ...]:
+def _make_parts(feature_columns: Any, read: Callable[[FeatureColumn], tuple[Output, ...]]) -> tuple[_Part, ...]:
     columns = normalize_columns(feature_columns)
     return tuple(_Part(column, read(column), _scope_name(column)) for column in columns)
 
 
-def _layer_output(column: FeatureColumn) -> Output:
+def _layer_outputs(column: FeatureColumn) -> tuple[Output, ...]:
     if not isinstance(column, DenseColumn):
         raise ValueError(
             "Items of feature_columns must be a DenseColumn. You can wrap a categorical column with an "
             f"embedding_column or indicator_column. Given: {column}"
         )
-    return output_of(column)
+    _refuse_sequence(column)
+    return outputs_of(column)
 
 
-def _linear_output(column: FeatureColumn) -> Output:
+def _linear_outputs(column: FeatureColumn) -> tuple[Output, ...]:
     """A bucketized column is categorical here."""
-    return Ids(column) if isinstance(column, CategoricalColumn) else output_of(column)
+    if isinstance(column, CategoricalColumn):
+        return ids_of(column)
+    _refuse_sequence(column)
+    return outputs_of(column)
+
+
+def _refuse_sequence(column: FeatureColumn) -> None:
+    if not isinstance(column, EmbeddingColumn | IndicatorColumn):
+        return
+    inner = column.categorical_column
+    if isinstance(inner, SequenceCategoricalColumn):
+        kind = "indicator" if isinstance(column, IndicatorColumn) else "embedding"
+        raise ValueError(
+            f"In {kind}_column: {column.name}. categorical_column must not be of type SequenceCategoricalColumn. "
+            "Suggested fix A: If you wish to use DenseFeatures, use a non-sequence categorical_column_with_*. "
+            "Suggested fix B: If you wish to create sequence input, use SequenceFeatures instead of DenseFeatures. "
+            f"Given (type {type(inner)}): {inner}"
+        )
 
 
 def _as_features(features: Mapping[str, Any]) -> Features:
@@ -152,35 +199,82 @@ def _as_features(features: Mapping[str, Any]) -> Features:
 
 
 def _dense(features: Features, part: _Part, trainable: bool) -> Tensor:
-    value = features.output(part.output)
+    values = [features.output(output) for output in part.outputs]
     column = part.column
     if not isinstance(column, EmbeddingColumn):
-        return value
-    with variable_scope(part.scope):
-        table = get_variable(
-            "embedding_weights",
-            (column.categorical_column.num_buckets, column.dimension),
-            initializer=column.initializer or initializers.truncated_normal(0.0, 1 / math.sqrt(column.dimension)),
-            trainable=column.trainable and trainable,
+        return values[0]
+    table = _table(column, part.scope, trainable)
+    prunes = column.use_safe_embedding_lookup and column.combiner != "sum"
+    return _look_up(table, *values, combiner=column.combiner, max_norm=column.max_norm, prunes=prunes)
+
+
+def _table(column: EmbeddingColumn, scope: str, trainable: bool) -> Tensor:
+    shape = (column.categorical_column.num_buckets, column.dimension)
+    initializer, trained = _table_initializer(column), column.trainable and trainable
+    if isinstance(column, SharedEmbeddingColumn) and not column.in_scope:
+        # One table in the whole model, whichever layers use it.
+        return current_store().find_or_create(
+            column.collection_name, shape, initializer=initializer, trainable=trained, dtype=torch.float32
         )
-    return _look_up(table, value, column.combiner, column.max_norm)
+    with variable_scope(column.collection_name if isinstance(column, SharedEmbeddingColumn) else scope):
+        return get_variable("embedding_weights", shape, initializer=initializer, trainable=trained)
+
+
+def _table_initializer(column: EmbeddingColumn) -> Initializer:
+    if column.ckpt_to_load_from is not None and column.tensor_name_in_ckpt is not None:
+        return _from_checkpoint(column.ckpt_to_load_from, column.tensor_name_in_ckpt)
+    return column.initializer or initializers.truncated_normal(0.0, 1 / math.sqrt(column.dimension))
+
+
+def _from_checkpoint(path: str, name: str) -> Initializer:
+    def read(shape: Sequence[int], generator: torch.Generator) -> Tensor:  # noqa: ARG001  initializers are called alike
+        values = read_checkpoint(path).values
+        if name not in values:
+            raise ValueError(
+                f"Tensor {name} is not found in {path} checkpoint, which holds {sorted(values)}; "
+                "name one of them as tensor_name_in_ckpt."
+            )
+        if tuple(values[name].shape) != tuple(shape):
+            raise ValueError(
+                f"Shape of variable {name} in the checkpoint {path} is {tuple(values[name].shape)} and the embedding "
+                f"has {tuple(shape)}; let the column have the buckets and the dimension it had there."
+            )
+        return values[name].clone()
+
+    return read
 
 
 def _weighted_sum(features: Features, part: _Part, units: int, combiner: str, trainable: bool) -> Tensor:
     is_categorical = isinstance(part.column, CategoricalColumn)
     rows = part.column.num_buckets if is_categorical else part.column.num_elements
     with variable_scope(part.scope):
-        weights = get_variable("weights", (rows, units), initializer=initializers.zeros, trainable=trainable)
-    if is_categorical:
-        return _look_up(weights, features.output(part.output), combiner)
-    return _dense(features, part, trainable) @ weights
+        table = get_variable("weights", (rows, units), initializer=initializers.zeros, trainable=trainable)
+    if not is_categorical:
+        return _dense(features, part, trainable) @ table
+    values = [features.output(output) for output in part.outputs]
+    return _look_up(table, *values, combiner=combiner, prunes=combiner != "sum")
 
 
-def _look_up(table: Tensor, ids: Tensor, combiner: str, max_norm: float | None = None) -> Tensor:
-    """The rows of `table` at `ids` [batch, k], -1 for nothing, combined to [batch, dim]; zeros where a row has none."""
+def _look_up(
+    table: Tensor,
+    ids: Tensor,
+    weights: Tensor | None = None,
+    *,
+    combiner: str,
+    max_norm: float | None = None,
+    prunes: bool = True,
+) -> Tensor:
+    """The rows of `table` at `ids` [batch, k], -1 for nothing, combined to [batch, dim]; zeros where a row has none.
+
+    `weights` [batch, k] multiply them; where it `prunes`, an id whose weight is not positive counts as nothing.
+    """
+    if weights is not None and prunes:
+        ids = torch.where(weights > 0, ids, -1)
     rows = gather_rows(table, ids)
     if max_norm is not None:
         rows = rows * (max_norm / rows.norm(dim=-1, keepdim=True).clamp(min=max_norm))
+    if weights is not None:
+        return _combine_weighted(rows, weights * (ids >= 0), combiner)
     if not torch.compiler.is_exporting() and ids.shape[1] == 1:
         # The same number without the five small operators below; the exported graph takes any width.
         return rows.squeeze(1)
@@ -189,6 +283,14 @@ def _look_up(table: Tensor, ids: Tensor, combiner: str, max_norm: float | None =
         return total
     count = (ids >= 0).sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype)
     return total / (count.sqrt() if combiner == "sqrtn" else count)
+
+
+def _combine_weighted(rows: Tensor, weights: Tensor, combiner: str) -> Tensor:
+    total = (rows * weights.unsqueeze(-1)).sum(dim=1)
+    if combiner == "sum":
+        return total
+    by = weights.sum(dim=1, keepdim=True) if combiner == "mean" else weights.square().sum(dim=1, keepdim=True).sqrt()
+    return total / torch.where(by == 0, 1.0, by)
 
 
 def _scope_name(column: FeatureColumn) -> str:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from estimator_serving.training.arrays import Array, as_array
-from estimator_serving.training.columns import FeatureColumn
+from estimator_serving.training.columns import FeatureColumn, vocabulary_files
 from estimator_serving.training.definitions import Definition, Output, define_output, difference
 from estimator_serving.training.feed import RawFeatures
-from estimator_serving.training.transform import Transform, build_outputs, output_of
+from estimator_serving.training.transform import Transform, build_outputs, outputs_of
 
 
 class TransformRecorder:
@@ -42,8 +42,8 @@ class TransformRecorder:
         Raises:
             ValueError: a column that the checkpoint's transform lacks or defines differently, by name.
         """
-        for column in columns:
-            self.output_name(output_of(column))
+        for output in (output for column in columns for output in outputs_of(column)):
+            self.output_name(output)
         if self.transform is None or len(self.transform.definitions) < len(self._outputs):
             self.transform = build_outputs(self._outputs)
         return self.transform
@@ -56,6 +56,12 @@ class TransformRecorder:
             # The column is kept beside the name: an id is only its own as long as the object lives.
             self._names[key] = (output.column, self._register(output))
         return self._names[key][1]
+
+    @property
+    def vocabulary_files(self) -> tuple[str, ...]:
+        """Paths of the vocabulary files behind every column that has been asked for, sorted, each once."""
+        columns = {id(column): column for column, _ in self._names.values()}
+        return tuple(sorted({path for column in columns.values() for path in vocabulary_files(column)}))
 
     def _register(self, output: Output) -> str:
         definition = define_output(output)
@@ -170,12 +176,13 @@ class Features(Mapping[str, Any]):
         return value if isinstance(value, Tensor) else torch.from_numpy(value)
 
     def transformed(self, columns: Iterable[FeatureColumn | Output]) -> dict[str, Tensor]:
-        """Output name -> tensor: `column/dense` float32 [batch, n] for dense columns, `column/ids` int64 [batch, k].
+        """Output name -> tensor: `column/dense` float32 [batch, n], or `column/ids` int64 [batch, k] and, of a weighted
+        column, `column/weights` float32 [batch, k].
 
         Raises:
             ValueError: features that do not fit the columns, or columns that do not fit the checkpoint.
         """
-        outputs = [output_of(column) for column in columns]
+        outputs = [output for column in columns for output in outputs_of(column)]
         self.require(outputs)
         return {output.output_name: self.output(output) for output in outputs}
 
@@ -201,9 +208,13 @@ class _TracedFeatures(Features):
 
     @property
     def batch_size(self) -> Any:
-        for tensor in (*self._raw.values(), *self._ready.values()):
+        for tensor in self._ready.values():
             return tensor.shape[0]
-        raise ValueError("The model reads no feature, so its batch size is unknown; let it read at least one.")
+        for key in self._raw:
+            return self._read(key).shape[0]
+        raise ValueError(
+            "The model reads no feature, so its batch size is unknown; give the receiver at least one numeric feature."
+        )
 
     def require(self, columns: Iterable[FeatureColumn | Output]) -> None:
         """Nothing is built under export."""

@@ -1,8 +1,8 @@
 """A batch of raw features (numpy, as an input_fn gives them) -> the arrays a transform's graph takes.
 
-Owns TF's rules for dense input: [batch] becomes [batch, 1], '' and -1 are dropped from categorical features. A feature
-that comes as the pair `key/values`, `key/lengths` (what ParseExample gives) is taken as it is, nothing dropped, as TF
-takes a SparseTensor. Knows nothing of columns.
+Owns TF's rules for dense input: [batch] becomes [batch, 1]; '' and -1 are dropped from categorical features, 0.0 from
+weights, nothing from a text that a cross reads itself. A feature that comes as the pair `key/values`, `key/lengths`
+(what ParseExample gives) is taken as it is, nothing dropped, as TF takes a SparseTensor. Knows nothing of columns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from estimator_serving.training.arrays import Array, as_array, as_text
 from estimator_serving.training.columns import describe
-from estimator_serving.training.definitions import CategoricalInput, Input, NumericInput
+from estimator_serving.training.definitions import CategoricalInput, Input, NumericInput, PaddedInput, WeightInput
 from estimator_serving.wire import dtypes
 
 RawFeatures = Mapping[str, Any]
@@ -100,31 +100,51 @@ def _absent_text(raw: RawFeatures, key: str) -> str:
     )
 
 
-def _pair(raw: RawFeatures, wanted: CategoricalInput) -> tuple[Array, Array]:
-    values_name, lengths_name = wanted.names
+def _pair(raw: RawFeatures, wanted: PaddedInput) -> tuple[Array, Array]:
+    values_name, lengths_name = f"{wanted.key}/values", f"{wanted.key}/lengths"
     if values_name in raw:
         return _checked(raw[values_name], wanted), np.ascontiguousarray(raw[lengths_name], np.int64)
     array = _checked(_dense(raw, wanted.key), wanted)
     if array.ndim != 2:
         array = array.reshape(len(array), -1 if array.size else int(np.prod(array.shape[1:])))
-    return _without_blanks(array, array != ("" if wanted.dtype.is_string else -1))
+    if wanted.blank is None:
+        return array, np.full(len(array), array.shape[1], np.int64)
+    return _without_blanks(array, array != wanted.blank)
 
 
-def _checked(array: Array, wanted: CategoricalInput) -> Array:
-    """The values as the graph takes them: str objects or int64."""
+def _checked(array: Array, wanted: PaddedInput) -> Array:
+    """The values as the graph takes them: str objects, int64, or float32 for weights."""
+    if isinstance(wanted, WeightInput):
+        return _checked_weights(array, wanted)
     kind = array.dtype.kind
-    if kind not in "OSUTiu":
-        found = dtypes.from_numpy(array.dtype)
-        raise ValueError(
-            f"column_name: {wanted.key} input_tensor dtype must be string or integer. dtype: {describe(found)}."
-        )
-    if (kind not in "iu") != wanted.dtype.is_string:
-        found = dtypes.from_numpy(array.dtype)
-        raise ValueError(
-            "Column dtype and SparseTensors dtype must be compatible. "
-            f"key: {wanted.key}, column dtype: {describe(wanted.dtype)}, tensor dtype: {describe(found)}"
-        )
+    if kind not in "OSUTiu" or (kind not in "iu") != wanted.dtype.is_string:
+        raise ValueError(_dtype_text(wanted, describe(dtypes.from_numpy(array.dtype)), is_id=kind in "OSUTiu"))
     return as_text(array, wanted.key) if wanted.dtype.is_string else np.ascontiguousarray(array, np.int64)
+
+
+def _dtype_text(wanted: PaddedInput, found: str, is_id: bool) -> str:
+    """TensorFlow's text, another one for each kind of column."""
+    kind = wanted.kind if isinstance(wanted, CategoricalInput) else ""
+    if kind == "identity":
+        return f"Invalid input, not integer. key: {wanted.key} dtype: {found}. Feed integers, or use another column."
+    is_vocabulary_of_numbers = kind.startswith("vocabulary") and not wanted.dtype.is_string
+    if not is_id and not is_vocabulary_of_numbers:
+        return f"column_name: {wanted.key} input_tensor dtype must be string or integer. dtype: {found}."
+    return (
+        "Column dtype and SparseTensors dtype must be compatible. "
+        f"key: {wanted.key}, column dtype: {describe(wanted.dtype)}, tensor dtype: {found}"
+    )
+
+
+def _checked_weights(array: Array, wanted: WeightInput) -> Array:
+    found = dtypes.from_numpy(array.dtype)
+    # TensorFlow's estimators cast every kind of float to float32 before they look.
+    if found != wanted.dtype and not (found.numpy.kind == wanted.dtype.numpy.kind == "f"):
+        raise ValueError(
+            f"Bad dtype, expected {describe(wanted.dtype)}, but got {describe(found)}. The feature {wanted.key} holds "
+            "the weights of weighted_categorical_column; convert it, or give the column its dtype."
+        )
+    return np.ascontiguousarray(array, np.float32)
 
 
 def _without_blanks(values: Array, present: Array) -> tuple[Array, Array]:

@@ -33,11 +33,21 @@ def constant(value: float | Sequence[float] | Tensor) -> Initializer:
     return fill
 
 
-def glorot_uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Uniform in ±sqrt(6 / (fan_in + fan_out)), float32 (TF's default for dense kernels)."""
-    fan_in, fan_out = _fans(shape)
-    limit = math.sqrt(6.0 / max(1.0, fan_in + fan_out))
-    return torch.empty(tuple(shape)).uniform_(-limit, limit, generator=generator)
+def variance_scaling(scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal") -> Initializer:
+    """Draws of variance scale/n, n being the kernel's fan_in, fan_out or their mean (`fan_avg`) (Keras').
+
+    `distribution` is "truncated_normal", "untruncated_normal" or "uniform". Raises ValueError for other words.
+    """
+    if mode not in _FAN_MODES:
+        raise ValueError(f"Invalid `mode` argument: {mode}. It must be one of {sorted(_FAN_MODES)}.")
+    if distribution not in _SCALED:
+        raise ValueError(f"Invalid `distribution` argument: {distribution}. It must be one of {sorted(_SCALED)}.")
+
+    def draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        variance = scale / max(1.0, _FAN_MODES[mode](_fans(shape)))
+        return _SCALED[distribution](variance)(shape, generator)
+
+    return draw
 
 
 def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
@@ -46,6 +56,15 @@ def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
     def draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
         low, high = mean - 2 * stddev, mean + 2 * stddev
         return torch.nn.init.trunc_normal_(torch.empty(tuple(shape)), mean, stddev, low, high, generator=generator)
+
+    return draw
+
+
+def random_uniform(minval: float = -0.05, maxval: float = 0.05) -> Initializer:
+    """Uniform draws in [minval, maxval)."""
+
+    def draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        return torch.empty(tuple(shape)).uniform_(minval, maxval, generator=generator)
 
     return draw
 
@@ -65,3 +84,27 @@ def _fans(shape: Sequence[int]) -> tuple[float, float]:
         return only, only
     receptive_field = math.prod(shape[:-2])
     return float(shape[-2] * receptive_field), float(shape[-1] * receptive_field)
+
+
+_FAN_MODES: dict[str, Callable[[tuple[float, float]], float]] = {
+    "fan_in": lambda fans: fans[0],
+    "fan_out": lambda fans: fans[1],
+    "fan_avg": lambda fans: sum(fans) / 2,
+}
+
+# The standard deviation of a normal distribution that is cut at two of its own.
+_CUT_STDDEV = 0.87962566103423978
+
+_SCALED: dict[str, Callable[[float], Initializer]] = {
+    "truncated_normal": lambda variance: truncated_normal(stddev=math.sqrt(variance) / _CUT_STDDEV),
+    "untruncated_normal": lambda variance: random_normal(stddev=math.sqrt(variance)),
+    "uniform": lambda variance: random_uniform(-math.sqrt(3 * variance), math.sqrt(3 * variance)),
+}
+
+glorot_uniform = variance_scaling(1.0, "fan_avg", "uniform")
+"""Uniform in ±sqrt(6 / (fan_in + fan_out)): TF's default for kernels."""
+glorot_normal = variance_scaling(1.0, "fan_avg")
+he_normal = variance_scaling(2.0)
+he_uniform = variance_scaling(2.0, distribution="uniform")
+lecun_normal = variance_scaling(1.0)
+lecun_uniform = variance_scaling(1.0, distribution="uniform")

@@ -11,6 +11,7 @@ import inspect
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,78 @@ def _shapes(arrays: Any) -> Any:
     return None if arrays is None else np.shape(arrays)
 
 
+def pandas_input_fn(
+    x: Any,
+    y: Any = None,
+    batch_size: int = 128,
+    num_epochs: int | None = 1,
+    shuffle: bool | None = None,
+    queue_capacity: int = 1000,
+    num_threads: int = 1,
+    target_column: str = "target",
+) -> Callable[[], Dataset]:
+    """An input_fn that gives the rows of a pandas DataFrame in batches (TF 2.15); the index is dropped.
+
+    Args:
+        x: the DataFrame of features.
+        y: labels: a Series, a DataFrame (labels become a dict of its columns), or None.
+        batch_size, num_epochs, shuffle, queue_capacity, num_threads: as in `numpy_input_fn`.
+        target_column: a name that `x` must not have when `y` is a Series.
+
+    Raises:
+        ValueError, TypeError: TF's texts; that a text column holds None or NaN is said when the input_fn is called.
+    """
+    if not isinstance(target_column, str):
+        raise TypeError(f"target_column must be a string type; got {type(target_column).__name__}")
+    if y is not None:
+        _check_target(x, y, target_column)
+    labels = None if y is None else _columns(y) if _is_frame(y) else y
+    columns = {key: value.to_numpy() for key, value in _columns(x).items()}
+    return numpy_input_fn(columns, labels, batch_size, num_epochs, shuffle, queue_capacity, num_threads)
+
+
+def _check_target(x: Any, y: Any, target_column: str) -> None:
+    if not _is_frame(y) and target_column in x:
+        raise ValueError(
+            f"Cannot use name {target_column} for target column: DataFrame already has a column with that name: "
+            f"{x.columns}"
+        )
+    if not np.array_equal(x.index, y.index):
+        raise ValueError(f"Index for x and y are mismatched.\nIndex for x: {x.index}\nIndex for y: {y.index}\n")
+
+
+def _is_frame(table: Any) -> bool:
+    return hasattr(table, "columns")
+
+
+def _columns(frame: Any) -> dict[str, Any]:
+    return {str(name): frame[name] for name in frame.columns}
+
+
+@dataclass(frozen=True)
+class InputContext:
+    """What an input_fn that declares `input_context` is told about its place among the workers (tf.distribute's)."""
+
+    num_input_pipelines: int = 1
+    input_pipeline_id: int = 0
+    num_replicas_in_sync: int = 1
+
+    def get_per_replica_batch_size(self, global_batch_size: int) -> int:
+        """The rows each replica's batch has.
+
+        Raises ValueError where they cannot be shared out evenly.
+        """
+        if global_batch_size % self.num_replicas_in_sync:
+            raise ValueError(
+                f"The `global_batch_size` {global_batch_size} is not divisible by `num_replicas_in_sync` "
+                f"{self.num_replicas_in_sync}; choose a multiple of it."
+            )
+        return global_batch_size // self.num_replicas_in_sync
+
+
 def call_input_fn(input_fn: Callable[..., Any], *, mode: str, params: Any, config: Any) -> Any:
-    """What `input_fn` returns, called with those of `mode`, `params` and `config` that it declares by name.
+    """What `input_fn` returns, called with those of `mode`, `params`, `config` and `input_context` that it declares by
+    name.
 
     Raises:
         ValueError: something that cannot be called, a Dataset for example.
@@ -109,7 +180,7 @@ def call_input_fn(input_fn: Callable[..., Any], *, mode: str, params: Any, confi
             f"input_fn must be a function that returns the data; got {type(input_fn).__name__}. "
             "Wrap it: input_fn=lambda: dataset."
         )
-    offered = {"mode": mode, "params": params, "config": config}
+    offered = {"mode": mode, "params": params, "config": config, "input_context": InputContext()}
     return input_fn(**{name: offered[name] for name in _declared(input_fn) if name in offered})
 
 
@@ -143,15 +214,22 @@ def iterate_batches(result: Any, mode: str) -> Iterator[Batch]:
         yield features, None if mode == PREDICT_MODE else labels
 
 
-def prepared_batches(result: Any, mode: str, recorder: TransformRecorder) -> Iterator[Batch]:
+def empty_batch(result: Any, recorder: TransformRecorder) -> Batch | None:
+    """A batch without rows as prepared_batches gives them, None where only the batches tell what is in them."""
+    if not isinstance(result, Dataset) or result.no_rows is None:
+        return None
+    return next(_prepare([_pair(result.no_rows())], recorder))
+
+
+def prepared_batches(result: Any, mode: str, recorder: TransformRecorder, skip: int = 0) -> Iterator[Batch]:
     """As iterate_batches, with features ready for a model_fn: mappings become Features, columns transformed ahead.
 
     The first batch is transformed when the model_fn asks, which tells what to transform. From then on a Dataset's
     batches are transformed up to 1024 rows at a time: the graph treats rows independently, and a run has a fixed cost.
-    Of another iterable no batch is taken before it is needed.
+    Of a generator or another iterable no batch is taken before it is needed. The first `skip` batches are left out.
     """
-    batches = iterate_batches(result, mode)
-    looks_ahead = isinstance(result, Dataset)
+    batches = itertools.islice(iterate_batches(result, mode), skip, None)
+    looks_ahead = isinstance(result, Dataset) and result.may_read_ahead
     size = 1
     while group := list(itertools.islice(batches, size)):
         yield from _prepare(group, recorder)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 import onnx
 import onnxruntime
 import spox
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from estimator_serving import ops
 from estimator_serving.training.arrays import Array
@@ -25,8 +26,9 @@ from estimator_serving.training.columns import (
     FeatureColumn,
     IndicatorColumn,
     NumericColumn,
+    WeightedCategoricalColumn,
 )
-from estimator_serving.training.definitions import Definition, Dense, Ids, Input, Output, define_output, inputs
+from estimator_serving.training.definitions import Definition, Dense, Ids, Input, Output, Weights, define_output, inputs
 from estimator_serving.training.feed import RawFeatures, feed
 from estimator_serving.training.finish import finish_graph, serialize
 
@@ -70,22 +72,30 @@ class Transform:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """`key` float32 [batch, *shape]; `key/values` [batch, k] with `key/lengths` int64 [batch]."""
+        """`key` float32 [batch, *shape]; `key/values` [batch, k] with `key/lengths` int64 [batch], and `key/text/…`
+        where a cross reads the feature itself."""
         return tuple(name for wanted in self.inputs for name in wanted.names)
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """`column/dense` float32 [batch, n]; `column/ids` int64 [batch, k] with -1 for nothing."""
+        """`column/dense` float32 [batch, n]; `column/ids` int64 [batch, k] with -1 for nothing, and
+        `column/weights` float32 [batch, k] beside the ids of a weighted column."""
         return tuple(self.definitions)
 
     def __call__(self, raw: RawFeatures) -> dict[str, Array]:
         """Every output for a batch of raw features: numpy arrays [batch, …]; text as str, bytes are decoded as UTF-8.
 
         Raises:
-            ValueError: features that do not fit (see feed).
+            ValueError: features that do not fit (see feed), ids that an identity column has no bucket for, weights
+                that are more or fewer than their ids.
         """
         names, session = self._session
-        return dict(zip(names, session.run(names, feed(raw, self.inputs)), strict=True))
+        fed = feed(raw, self.inputs)
+        try:
+            return dict(zip(names, session.run(names, fed), strict=True))
+        except InvalidArgument as error:
+            # An op of ours refused the values; before its sentence stands which node it was.
+            raise ValueError(str(error).partition("Status Message: ")[2] or str(error)) from None
 
     @functools.cached_property
     def _session(self) -> tuple[list[str], onnxruntime.InferenceSession]:
@@ -94,6 +104,7 @@ class Transform:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4  # what it would log is raised
         return list(self.definitions), ops.session(self.model_bytes, options=options)
 
 
@@ -107,7 +118,7 @@ def build_transform(columns: Iterable[FeatureColumn | Output]) -> Transform:
     Raises:
         ValueError: columns that cannot be built together, or a normalizer_fn that cannot be traced.
     """
-    outputs = [output_of(column) for column in columns]
+    outputs = [output for column in columns for output in outputs_of(column)]
     return build_outputs({output.output_name: output for output in outputs})
 
 
@@ -121,18 +132,23 @@ def build_outputs(outputs: Mapping[str, Output]) -> Transform:
     return Transform(serialize(finish_graph(model, metadata=metadata)), definitions)
 
 
-def output_of(column: FeatureColumn | Output) -> Output:
-    """What an input layer needs of the transform for this column.
+def outputs_of(column: FeatureColumn | Output) -> tuple[Output, ...]:
+    """What an input layer needs of the transform for this column: its values, or its ids and, weighted, their weights.
 
     Raises:
         TypeError: something that is no column.
     """
-    if isinstance(column, Dense | Ids):
-        return column
+    if isinstance(column, Output):
+        return (column,)
     if isinstance(column, NumericColumn | BucketizedColumn | IndicatorColumn):
-        return Dense(column)
+        return (Dense(column),)
     if isinstance(column, EmbeddingColumn):
-        return Ids(column.categorical_column)
+        return ids_of(column.categorical_column)
     if isinstance(column, CategoricalColumn):
-        return Ids(column)
+        return ids_of(column)
     raise TypeError(f"A transform is built of feature columns; got {column!r}.")
+
+
+def ids_of(column: CategoricalColumn) -> tuple[Output, ...]:
+    """A column's ids and, where it has them, their weights."""
+    return (Ids(column), Weights(column)) if isinstance(column, WeightedCategoricalColumn) else (Ids(column),)

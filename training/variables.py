@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from estimator_serving.training.errors import CheckpointMismatchError
+from estimator_serving.training.errors import VariableMissingError, VariableShapeError
 from estimator_serving.training.initializers import Initializer, glorot_uniform
 
 SLOTS = "training/"
@@ -46,7 +45,9 @@ class VariableStore(nn.Module):
         self.source = source
         self.global_step = 0 if values is None else int(values.get(GLOBAL_STEP, torch.zeros((), dtype=torch.int64)))
         self.training_mode = False
-        self.name_counts: Counter[str] = Counter()
+        self._taken_names: dict[str, set[str]] = {}
+        self._claimed_names: set[str] = set()
+        self.regularization_losses: list[Callable[[], Tensor]] = []
         self.pending_updates: list[Callable[[], None]] = []
         self.plans: dict[str, Any] = {}
         self.summaries: dict[str, Any] | None = None
@@ -128,10 +129,10 @@ class VariableStore(nn.Module):
         if self._restored is None:
             return make()
         if name not in self._restored:
-            raise CheckpointMismatchError(_missing_text(name, shape, self.source, self._known_names))
+            raise VariableMissingError(_missing_text(name, shape, self.source, self._known_names))
         value = self._restored.pop(name)
         if tuple(value.shape) != shape:
-            raise CheckpointMismatchError(_shape_text(name, shape, tuple(value.shape), self.source))
+            raise VariableShapeError(_shape_text(name, shape, tuple(value.shape), self.source))
         return value
 
     # -- modules ------------------------------------------------------------------------------------------------------
@@ -192,24 +193,67 @@ class VariableStore(nn.Module):
         """The step's generator: seeded by seed and global_step, so a resumed run drops what an unbroken one drops."""
         if self._dropout_step != self.global_step:
             self._dropout_step = self.global_step
-            self._dropout_generator.manual_seed((self.seed << 32) ^ (0x9E3779B9 + self.global_step))
+            self._dropout_generator.manual_seed(self.step_seed)
         return self._dropout_generator
 
-    def restart_dropout(self) -> None:
-        """Two calls of model_fn in one step drop the same."""
-        self._dropout_step = -1
-
-    def unique_name(self, name: str) -> str:
-        """`name`, then `name_1`, `name_2`, … within one call of model_fn (TF's default layer names)."""
-        count = self.name_counts[name]
-        self.name_counts[name] = count + 1
-        return f"{name}_{count}" if count else name
+    @property
+    def step_seed(self) -> int:
+        """The seed of everything random in the step that comes next."""
+        return (self.seed << 32) ^ (0x9E3779B9 + self.global_step)
 
     def run_pending_updates(self) -> None:
-        """Apply what layers asked for at this step (moving averages). Called after the loss has been found finite."""
+        """Apply what layers asked for at this step (moving averages, constraints), behind the optimizer's own."""
         updates, self.pending_updates = self.pending_updates, []
         for update in updates:
             update()
+
+    # -- names within one call of model_fn ----------------------------------------------------------------------------
+
+    def start_call(self) -> None:
+        """Forget what the last call of model_fn left behind: its names, its updates, its random numbers."""
+        self._taken_names.clear()
+        self._claimed_names.clear()
+        self.pending_updates.clear()
+        self.regularization_losses.clear()
+        self._dropout_step = -1
+
+    def unique_name(self, name: str) -> str:
+        """`name`, then `name_1`, `name_2`, …: the first that no layer and no scope of this call has (TF's rule)."""
+        prefix, _, last = name.rpartition("/")
+        taken = self._taken_names.setdefault(prefix and f"{prefix}/", set())
+        candidate, number = last, 0
+        while candidate in taken:
+            number += 1
+            candidate = f"{last}_{number}"
+        taken.add(candidate)
+        return f"{name}_{number}" if number else name
+
+    def open_scope(self, prefix: str, name: str) -> None:
+        """Take the name; numbers inside begin anew, so that a scope entered again finds the layers it made before."""
+        self._taken_names.setdefault(prefix, set()).add(name)
+        self._taken_names.pop(f"{prefix}{name}/", None)
+
+    def claim(self, name: str, reuse: Reuse) -> bool:
+        """Note that a layer uses the variable `name`, and say whether it is the first in this call.
+
+        Two layers share it only where `reuse` says so (TF's rule).
+
+        Raises ValueError with TF's texts: a variable used before without reuse, or not used before with reuse=True.
+        """
+        if name in self._claimed_names:
+            if not reuse:
+                raise ValueError(
+                    f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
+                    "reuse=tf.AUTO_REUSE in VarScope? Only then do two layers share weights; else rename one."
+                )
+            return False
+        if reuse is True:
+            raise ValueError(
+                f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you mean to set "
+                "reuse=tf.AUTO_REUSE in VarScope? With reuse=True an earlier layer of this model_fn must have made it."
+            )
+        self._claimed_names.add(name)
+        return True
 
     def activate(self, *, training: bool) -> _Activation:
         """Make this the store that layers and columns find, for one call of model_fn."""
@@ -219,9 +263,16 @@ class VariableStore(nn.Module):
 # -- the current store and scope --------------------------------------------------------------------------------------
 
 
+AUTO_REUSE = "auto_reuse"
+"""As `reuse`: take the variable an earlier layer made, or make it."""
+
+Reuse = bool | str | None
+
+
 class _Current(threading.local):
     store: VariableStore | None = None
     prefix: str = ""
+    reuse: Reuse = None
 
 
 _current = _Current()
@@ -236,37 +287,50 @@ class _Activation:
 
     def __enter__(self) -> VariableStore:
         store = self._store
-        self._before = (_current.store, _current.prefix)
-        _current.store, _current.prefix = store, ""
+        self._before = (_current.store, _current.prefix, _current.reuse)
+        _current.store, _current.prefix, _current.reuse = store, "", None
         store.training_mode = self._training
-        store.name_counts.clear()
-        store.pending_updates.clear()
-        store.restart_dropout()
+        store.start_call()
         return store
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _current.store, _current.prefix = self._before
+        _current.store, _current.prefix, _current.reuse = self._before
 
 
 class variable_scope:  # noqa: N801  TensorFlow's name
-    """`with variable_scope("dnn"):` puts `dnn/` in front of the names made inside. Scopes nest."""
+    """`with variable_scope("dnn"):` puts `dnn/` in front of the names made inside. Scopes nest.
 
-    __slots__ = ("_before", "name")
+    Without a name the scope takes the first free one of `default_name`, `default_name_1`, … `reuse` (True or
+    AUTO_REUSE) lets the layers inside share variables with earlier ones of the same name; it holds for inner scopes.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    __slots__ = ("_before", "_default_name", "_reuse", "name")
+
+    def __init__(self, name_or_scope: str | None = None, default_name: str | None = None, reuse: Reuse = None) -> None:
+        if name_or_scope is None and default_name is None:
+            raise TypeError("If default_name is None then name_or_scope is required: give the scope a name.")
+        self.name = name_or_scope or ""
+        self._default_name = default_name
+        self._reuse = reuse
 
     def __enter__(self) -> str:
-        self._before = _current.prefix
-        _current.prefix = f"{self._before}{self.name}/"
+        self._before = (_current.prefix, _current.reuse)
+        prefix, store = _current.prefix, _current.store
+        if not self.name:
+            self.name = unique_name(self._default_name or "")
+        if store is not None:
+            store.open_scope(prefix, self.name)
+        _current.prefix = f"{prefix}{self.name}/"
+        if self._reuse is not None:
+            _current.reuse = self._reuse
         return _current.prefix
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _current.prefix = self._before
+        _current.prefix, _current.reuse = self._before
 
 
 def current_store() -> VariableStore:
@@ -304,6 +368,11 @@ def module(name: str, factory: Callable[[], nn.Module]) -> nn.Module:
     all others; train/eval mode follows the estimator's.
     """
     return current_store().find_or_create_module(_current.prefix + name, factory)
+
+
+def claim_variable(name: str, reuse: Reuse = None) -> bool:
+    """Note that a layer uses the variable `name` of the current scope: see VariableStore.claim."""
+    return current_store().claim(_current.prefix + name, _current.reuse if reuse is None else reuse)
 
 
 def scoped_name(name: str) -> str:
@@ -382,18 +451,22 @@ def _inner_name(module_name: str, path: str) -> str:
     return f"{module_name}/{path.replace('.', '/')}"
 
 
+_RESTORING_FAILED = "Restoring from checkpoint failed. This is most likely due to a "
+_NOT_ALTERED = "Please ensure that you have not altered the graph expected based on the checkpoint."
+_NEW_MODEL_DIR = "Give the changed model a new model_dir, or change it back to the one that was trained."
+
+
 def _missing_text(name: str, shape: tuple[int, ...], source: str, known: Sequence[str]) -> str:
     return (
-        "Restoring from checkpoint failed. This is most likely due to a Variable name that is missing from the "
-        f"checkpoint: the model asks for {name} with shape {shape}, "
-        f"and {source or 'the checkpoint'} holds {list(known)}. "
-        "Give the changed model a new model_dir, or change it back to the one that was trained."
+        f"{_RESTORING_FAILED}Variable name or other graph key that is missing from the checkpoint. {_NOT_ALTERED} "
+        f"The model asks for {name} with shape {shape}, and {source or 'the checkpoint'} holds {list(known)}. "
+        f"{_NEW_MODEL_DIR}"
     )
 
 
 def _shape_text(name: str, wanted: tuple[int, ...], found: tuple[int, ...], source: str) -> str:
     return (
-        "Restoring from checkpoint failed. This is most likely due to a mismatch between the model and the checkpoint: "
-        f"variable {name} has shape {wanted} in the model and {found} in {source or 'the checkpoint'}. "
-        "Give the changed model a new model_dir, or change it back to the one that was trained."
+        f"{_RESTORING_FAILED}mismatch between the current graph and the graph from the checkpoint. {_NOT_ALTERED} "
+        f"The variable {name} has shape {wanted} in the model and {found} in {source or 'the checkpoint'}. "
+        f"{_NEW_MODEL_DIR}"
     )

@@ -6,7 +6,9 @@ Source: TensorFlow's record_writer; the mask is rotate right by 15 bits plus 0xa
 
 from __future__ import annotations
 
+import gzip
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,22 +17,28 @@ import google_crc32c
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_PIECE_BYTES = 1 << 20
 
 
 class RecordError(ValueError):
     """A file that is not TFRecord, or one that was cut or changed."""
 
 
-def read_records(path: str | Path) -> Iterator[bytes]:
+def read_records(path: str | Path, *, is_gzip: bool = False) -> Iterator[bytes]:
     """The records of a file, one at a time.
+
+    Args:
+        path: the file.
+        is_gzip: the whole file is compressed, as TensorFlow's compression_type "GZIP" writes it.
 
     Raises RecordError where the file ends inside a record or a checksum differs, OSError where it cannot be read.
     """
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        while file.tell() < size:
-            yield _read_record(file, size, path)
+    with gzip.open(path, "rb") if is_gzip else open(path, "rb") as file:
+        try:
+            while header := file.read(_HEADER.size):
+                yield _read_record(file, header, path)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise RecordError(f"{path} is not a whole gzip file ({error}); write or copy it again.") from None
 
 
 def write_records(path: str | Path, records: Iterable[bytes]) -> None:
@@ -47,21 +55,30 @@ def masked_crc32c(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _read_record(file: BinaryIO, size: int, path: str | Path) -> bytes:
-    start = file.tell()
-    header = file.read(_HEADER.size)
+def _read_record(file: BinaryIO | gzip.GzipFile, header: bytes, path: str | Path) -> bytes:
+    start = file.tell() - len(header)
     if len(header) < _HEADER.size:
         raise RecordError(_cut(path, start))
     length, length_crc = _HEADER.unpack(header)
     if masked_crc32c(header[:8]) != length_crc:
         raise RecordError(f"{path} is not a TFRecord file, or byte {start} of it changed: a length's checksum differs.")
-    # The checksum holds the length, yet a crafted file may have both: never read more than there is.
-    if length > size - file.tell() - _FOOTER.size:
+    data, footer = _read(file, length), file.read(_FOOTER.size)
+    if len(data) < length or len(footer) < _FOOTER.size:
         raise RecordError(_cut(path, start))
-    data = file.read(length)
-    if masked_crc32c(data) != _FOOTER.unpack(file.read(_FOOTER.size))[0]:
+    if masked_crc32c(data) != _FOOTER.unpack(footer)[0]:
         raise RecordError(f"The record at byte {start} of {path} changed since it was written; write the file again.")
     return data
+
+
+def _read(file: BinaryIO | gzip.GzipFile, length: int) -> bytes:
+    """Up to `length` bytes, in pieces: the checksum holds the length, yet a crafted file may have both."""
+    if length <= _PIECE_BYTES:
+        return file.read(length)
+    pieces = []
+    while length and (piece := file.read(min(length, _PIECE_BYTES))):
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)
 
 
 def _cut(path: str | Path, start: int) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy.typing as npt
 from google.protobuf import json_format
 
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import FeatureSpec, spec_from_proto, spec_to_proto
 from estimator_serving.wire.pb import POOL, tensorflow_pb
+from estimator_serving.wire.tensors import decode_tensor, encode_tensor
 
 DEFAULT_SIGNATURE_KEY = "serving_default"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
@@ -73,11 +75,16 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs and outputs by alias, and the method name that says which rpc they answer."""
+    """Inputs and outputs by alias, the method name that says which rpc they answer, and what inputs may be left out.
+
+    Attributes:
+        defaults: by alias, the array that stands for an input a Predict call does not send.
+    """
 
     inputs: Mapping[str, TensorInfo]
     outputs: Mapping[str, TensorInfo]
     method_name: str
+    defaults: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -125,15 +132,21 @@ def signature_to_proto(signature: Signature) -> tensorflow_pb.SignatureDef:
     for infos, target in ((signature.inputs, proto.inputs), (signature.outputs, proto.outputs)):
         for alias, info in infos.items():
             target[alias].CopyFrom(_info_to_proto(info))
+    for alias, array in signature.defaults.items():
+        proto.defaults[alias].CopyFrom(encode_tensor(array))
     return proto
 
 
 def signature_from_proto(proto: tensorflow_pb.SignatureDef) -> Signature:
-    """The signature of TensorFlow's message. Raises TypeError for a dtype that is not served."""
+    """The signature of TensorFlow's message.
+
+    Raises TypeError for a dtype that is not served, TensorError for a default that is no tensor.
+    """
     return Signature(
         {alias: _info_from_proto(proto.inputs[alias]) for alias in sorted(proto.inputs)},
         {alias: _info_from_proto(proto.outputs[alias]) for alias in sorted(proto.outputs)},
         proto.method_name,
+        {alias: decode_tensor(proto.defaults[alias]) for alias in sorted(proto.defaults)},
     )
 
 

@@ -19,10 +19,14 @@ from estimator_serving.wire.pb import tensorflow_pb
 
 Array = npt.NDArray[Any]
 
-RANK_MAX = 254  # TensorFlow's own limit
+RANK_MAX = 32  # TensorFlow's own limit is 254, numpy's 64
 # A typed field may hold one value for a shape of any size (the rest repeats it), so the message's length does not bound
 # the array's: this does.
 ELEMENTS_MAX = 1 << 26
+
+
+# Elements whose bytes 64 bits still count, for the widest type; numpy asks that of empty arrays too.
+_COUNTABLE_MAX = 2**63 // 16
 
 
 class TensorError(ValueError):
@@ -114,7 +118,7 @@ def _shape(proto: tensorflow_pb.TensorProto) -> tuple[int, ...]:
     if any(length < 0 for length in shape):
         raise TensorError(f"The shape {list(shape)} has a negative dimension; send the tensor's actual shape.")
     # Python's integers do not overflow, numpy's would: the check has to come before numpy sees the shape.
-    if math.prod(length for length in shape if length) >= 2**63:
+    if math.prod(length for length in shape if length) >= _COUNTABLE_MAX:
         raise TensorError(f"The shape {list(shape)} has more elements than 64 bits can count.")
     return shape
 

@@ -7,29 +7,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import Any
 
 from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
 from estimator_serving.serving.manager import Manager
-from estimator_serving.serving.predictor import Predictor
+from estimator_serving.serving.predictor import Codec, Predictor
+from estimator_serving.serving.request import Context
 from estimator_serving.serving.tfs import describe, proto_codec
 from estimator_serving.serving.tfs.describe import SIGNATURE_DEF_FIELD
+from estimator_serving.serving.tfs.options import DEFAULT, Options
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.services import SERVICES
 
-Answer = Callable[[bytes], bytes]
+Answer = Callable[[bytes, Context], bytes]
 
 
-def methods(predictor: Predictor) -> dict[str, dict[str, Answer]]:
-    """Service name -> method name -> what answers it, for every rpc of the table of services."""
-    answers: dict[str, Answer] = {
-        "GetModelMetadata": partial(_get_model_metadata, predictor.manager),
-        "GetModelStatus": partial(_get_model_status, predictor.manager),
+def methods(predictor: Predictor, options: Options = DEFAULT, **others: Answer) -> dict[str, dict[str, Answer]]:
+    """Service name -> method name -> what answers it, for every rpc of the table of services.
+
+    others: by name, the rpcs that more than a predictor answers.
+    """
+    answers: dict[str, Answer] = others | {
+        "GetModelMetadata": _at_once(partial(_get_model_metadata, predictor.manager)),
+        "GetModelStatus": _at_once(partial(_get_model_status, predictor.manager)),
     }
-    answers |= {name: partial(predictor.predict, codec) for name, codec in proto_codec.CODECS.items()}
+    answers |= {name: _predict(predictor, codec) for name, codec in proto_codec.codecs(options).items()}
     return {
         service: {name: answers.get(name) or partial(_refuse, f"{service}/{name}") for name in rpcs}
         for service, rpcs in SERVICES.items()
     }
+
+
+def _predict(predictor: Predictor, codec: Codec) -> Answer:
+    def answer(payload: bytes, context: Context) -> bytes:
+        return predictor.predict(codec, payload, None, context)
+
+    return answer
+
+
+def _at_once(function: Callable[[bytes], bytes]) -> Answer:
+    """What takes no time, whoever waits for it."""
+    return lambda payload, _context: function(payload)
 
 
 def _get_model_status(manager: Manager, payload: bytes) -> bytes:
@@ -49,11 +67,13 @@ def _get_model_metadata(manager: Manager, payload: bytes) -> bytes:
 
 def _check_fields(fields: Collection[str]) -> None:
     if not fields:
-        raise InvalidArgumentError("GetModelMetadataRequest must specify at least one metadata_field")
+        raise InvalidArgumentError(
+            f"GetModelMetadataRequest must specify at least one metadata_field; ask for {SIGNATURE_DEF_FIELD}."
+        )
     for field in fields:
         if field != SIGNATURE_DEF_FIELD:
             raise InvalidArgumentError(f"Metadata field {field} is not supported; ask for {SIGNATURE_DEF_FIELD}.")
 
 
-def _refuse(name: str, _payload: bytes) -> bytes:
+def _refuse(name: str, *_: Any) -> bytes:
     raise UnimplementedError(f"{name} is not served.")

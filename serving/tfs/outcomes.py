@@ -12,11 +12,14 @@ import numpy as np
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.request import Array, Outputs, Request
 from estimator_serving.serving.servable import Servable
+from estimator_serving.serving.tfs.options import DEFAULT, Options
 from estimator_serving.wire.signatures import (
     CLASSIFY_CLASSES,
     CLASSIFY_INPUTS,
+    CLASSIFY_METHOD,
     CLASSIFY_SCORES,
     REGRESS_INPUTS,
+    REGRESS_METHOD,
     REGRESS_OUTPUTS,
     Signature,
 )
@@ -39,34 +42,53 @@ def find_signature(servable: Servable, name: str) -> Signature:
     return signature
 
 
-def classify_request(servable: Servable, signature_name: str, examples: Array) -> Request:
+def classify_request(servable: Servable, signature_name: str, examples: Array, options: Options = DEFAULT) -> Request:
     """The run a classify request asks for.
 
-    Raises InvalidArgumentError where the signature does not classify Examples.
+    Raises InvalidArgumentError where the signature does not classify Examples, or, where that is to be checked, where
+    its method name says something else.
     """
     signature = find_signature(servable, signature_name)
+    if options.check_method_names:
+        check_method_name(signature, "classification", CLASSIFY_METHOD)
+    _check_counts(signature, signature_name, (1, 2), "one or two output Tensors")
     _check_input(servable, signature_name, CLASSIFY_INPUTS, "classification")
     outputs = tuple(alias for alias in (CLASSIFY_CLASSES, CLASSIFY_SCORES) if alias in signature.outputs)
-    if len(signature.outputs) not in (1, 2):
-        raise InvalidArgumentError(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if not outputs:
         raise InvalidArgumentError(
             'Expected classification signature outputs to contain at least one of "classes" or "scores". '
-            f"Signature {signature_name} has {', '.join(sorted(signature.outputs))}."
+            f"Signature was: {signature_name} with {', '.join(sorted(signature.outputs))}."
         )
     return Request(signature_name, {CLASSIFY_INPUTS: examples}, outputs)
 
 
-def regress_request(servable: Servable, signature_name: str, examples: Array) -> Request:
+def regress_request(servable: Servable, signature_name: str, examples: Array, options: Options = DEFAULT) -> Request:
     """The run a regress request asks for.
 
-    Raises InvalidArgumentError where the signature does not regress on Examples.
+    Raises InvalidArgumentError where the signature does not regress on Examples, or, where that is to be checked, where
+    its method name says something else.
     """
     signature = find_signature(servable, signature_name)
+    if options.check_method_names:
+        check_method_name(signature, "regression", REGRESS_METHOD)
+    _check_counts(signature, signature_name, (1,), "one output Tensor")
     _check_input(servable, signature_name, REGRESS_INPUTS, "regression")
     if REGRESS_OUTPUTS not in signature.outputs:
-        raise InvalidArgumentError(f"No regression outputs found in SignatureDef: {signature_name}")
+        raise InvalidArgumentError(
+            f"No regression outputs found in SignatureDef: {signature_name} has "
+            f"{', '.join(sorted(signature.outputs))}; a regression's output is called {REGRESS_OUTPUTS}."
+        )
     return Request(signature_name, {REGRESS_INPUTS: examples}, (REGRESS_OUTPUTS,))
+
+
+def check_method_name(signature: Signature, kind: str, *expected: str) -> None:
+    """Refuse a signature that was exported for another rpc. Raises InvalidArgumentError."""
+    if signature.method_name not in expected:
+        names = expected[0] if len(expected) == 1 else f"one of {{{', '.join(sorted(expected))}}}"
+        raise InvalidArgumentError(
+            f"Expected {kind} signature method_name to be {names}. Was: {signature.method_name}. The server checks "
+            "this because it runs with --enable_signature_method_name_check."
+        )
 
 
 def read_classes(outputs: Outputs, request: Request) -> Classes:
@@ -96,10 +118,19 @@ def read_regressions(outputs: Outputs, request: Request) -> Array:
     return values.reshape(batch)
 
 
+def _check_counts(signature: Signature, signature_name: str, outputs: tuple[int, ...], expected: str) -> None:
+    if len(signature.inputs) != 1:
+        raise InvalidArgumentError(
+            f"Expected one input Tensor. Signature {signature_name} has {len(signature.inputs)}; use predict."
+        )
+    if len(signature.outputs) not in outputs:
+        raise InvalidArgumentError(
+            f"Expected {expected}, found {len(signature.outputs)} in signature {signature_name}; use predict."
+        )
+
+
 def _check_input(servable: Servable, signature_name: str, alias: str, kind: str) -> None:
     inputs = servable.signatures[signature_name].inputs
-    if len(inputs) != 1:
-        raise InvalidArgumentError("Expected one input Tensor.")
     if alias not in inputs or not servable.takes_examples(signature_name, alias):
         raise InvalidArgumentError(
             f"No {kind} inputs found in SignatureDef: {signature_name} takes no serialized tf.Examples; use predict."

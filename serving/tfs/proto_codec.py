@@ -1,4 +1,4 @@
-"""TensorFlow Serving's messages <-> arrays: Predict, Classify, Regress; and the ModelSpec they share.
+"""TensorFlow Serving's messages <-> arrays: Predict, Classify, Regress, MultiInference; and the ModelSpec they share.
 
 Owns the checks these messages need beyond their syntax, with TensorFlow Serving's texts. Pure functions of bytes; knows
 no grpc.
@@ -7,11 +7,12 @@ no grpc.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from estimator_serving.serving.errors import FailedPreconditionError, InvalidArgumentError
+from estimator_serving.serving.errors import FailedPreconditionError, InvalidArgumentError, UnimplementedError
 from estimator_serving.serving.predictor import Codec
 from estimator_serving.serving.request import (
     DEFAULT_SIGNATURE,
@@ -22,10 +23,17 @@ from estimator_serving.serving.request import (
     Request,
     as_strings,
 )
-from estimator_serving.serving.servable import Servable
+from estimator_serving.serving.servable import Servable, joint_alias
 from estimator_serving.serving.tfs import outcomes
+from estimator_serving.serving.tfs.options import DEFAULT, Options
 from estimator_serving.wire.pb import serving_pb
-from estimator_serving.wire.signatures import Signature
+from estimator_serving.wire.signatures import (
+    CLASSIFY_METHOD,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    REGRESS_OUTPUTS,
+    Signature,
+)
 from estimator_serving.wire.tensors import TensorError, decode_tensor, encode_tensor
 
 ENTRYPOINT = "GRPC"
@@ -44,10 +52,10 @@ def parse_message(payload: bytes, kind: type[M]) -> M:
 def read_spec(message: Any) -> ModelSpec:
     """The ModelSpec of any request. Raises InvalidArgumentError where it is missing or names no model."""
     if not message.HasField("model_spec"):
-        raise InvalidArgumentError("Missing ModelSpec")
+        raise InvalidArgumentError("Missing ModelSpec; say which model to ask.")
     proto = message.model_spec
     if not proto.name:
-        raise InvalidArgumentError("ModelSpec has no name specified.")
+        raise InvalidArgumentError("ModelSpec has no name specified. Say which model to ask.")
     choice = proto.WhichOneof("version_choice")
     return ModelSpec(
         proto.name,
@@ -72,32 +80,42 @@ def _parse_predict(payload: bytes, _target: ModelSpec | None) -> Document:
     return Document(read_spec(message), message, payload)
 
 
-def _decode_predict(document: Document, servable: Servable) -> Request:
+def _decode_predict(options: Options, document: Document, servable: Servable) -> Request:
     name, message = document.spec.signature_name, document.content
     signature = servable.signatures.get(name)
     if signature is None:
         raise FailedPreconditionError(
             f'Serving signature key "{name}" not found. There are: {", ".join(sorted(servable.signatures))}.'
         )
+    if options.check_method_names:
+        outcomes.check_method_name(signature, "prediction", PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
     tensors = message.inputs
     # Not by comparing keys(): protobuf's maps do that in Python.
     if len(tensors) != len(signature.inputs) or not all(alias in tensors for alias in signature.inputs):
-        raise _wrong_inputs(signature, tensors.keys())
+        _check_names(signature, tensors.keys())
     outputs = _read_filter(message.output_filter, signature) if message.output_filter else ()
-    return Request(name, {alias: _read_tensor(alias, tensors[alias]) for alias in signature.inputs}, outputs)
+    return Request(name, {alias: _read_input(alias, tensors, signature) for alias in signature.inputs}, outputs)
 
 
-def _wrong_inputs(signature: Signature, sent: Collection[str]) -> InvalidArgumentError:
-    expected = signature.inputs.keys()
-    missing = sorted(expected - set(sent))
+def _check_names(signature: Signature, sent: Collection[str]) -> None:
+    """Raise InvalidArgumentError unless every input is sent or has a default, and nothing else is sent."""
+    expected, defaults = signature.inputs.keys(), signature.defaults.keys()
+    missing, extra = sorted(expected - defaults - set(sent)), sorted(set(sent) - expected)
+    if not missing and not extra:
+        return
     if len(sent) != len(expected):
-        return InvalidArgumentError(
+        raise InvalidArgumentError(
             f"input size does not match signature: {len(sent)}!={len(expected)} len({_set(sent)}) != "
-            f"len({_set(expected)}). Sent extra: {_set(set(sent) - expected)}. Missing but required: {_set(missing)}."
+            f"len({_set(expected)}). Sent extra: {_set(extra)}. Missing but required: {_set(missing)}."
         )
-    return InvalidArgumentError(
-        f"Signature input alias: {missing[0]}(feed name: {signature.inputs[missing[0]].name}) not found in request and "
-        f"no default value provided. Inputs expected to be in the request {_set(expected)}; sent were {_set(sent)}."
+    if missing:
+        raise InvalidArgumentError(
+            f"Signature input alias: {missing[0]}(feed name: {signature.inputs[missing[0]].name}) not found in request "
+            f"and no default value provided. Inputs expected to be in the request {_set(expected)}, or default input "
+            f"alias set: {_set(defaults)}; sent were {_set(sent)}."
+        )
+    raise InvalidArgumentError(
+        f"Inputs contains invalid name. Used request inputs: {_set(expected & set(sent))}, request input: {_set(sent)}."
     )
 
 
@@ -105,9 +123,11 @@ def _set(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
 
 
-def _read_tensor(alias: str, proto: Any) -> Array:
+def _read_input(alias: str, tensors: Mapping[str, Any], signature: Signature) -> Array:
+    if signature.defaults and alias not in tensors:
+        return signature.defaults[alias]
     try:
-        return decode_tensor(proto)
+        return decode_tensor(tensors[alias])
     except TensorError as error:
         raise InvalidArgumentError(f"tensor parsing error: {alias}. {error}") from None
 
@@ -126,11 +146,11 @@ def _read_filter(wanted: Collection[str], signature: Signature) -> tuple[str, ..
     return tuple(wanted)
 
 
-def _encode_predict(outputs: Outputs, request: Request, servable: Servable) -> bytes:
+def _encode_predict(options: Options, outputs: Outputs, request: Request, servable: Servable) -> bytes:
     response = serving_pb.PredictResponse()
     write_spec(response.model_spec, servable, request.signature_name)
     for alias, array in outputs.items():
-        response.outputs[alias].CopyFrom(encode_tensor(array))
+        response.outputs[alias].CopyFrom(encode_tensor(array, as_content=options.tensor_content))
     return response.SerializeToString()
 
 
@@ -148,7 +168,7 @@ def _read_examples(message: serving_pb.Input) -> Array:
     else:
         examples = list(message.example_list.examples)
     if not examples:
-        raise InvalidArgumentError("Input is empty.")
+        raise InvalidArgumentError("Input is empty. Send at least one tf.Example.")
     return as_strings(examples)
 
 
@@ -157,21 +177,25 @@ def _parse_classify(payload: bytes, _target: ModelSpec | None) -> Document:
     return Document(read_spec(message), message, payload)
 
 
-def _decode_classify(document: Document, servable: Servable) -> Request:
+def _decode_classify(options: Options, document: Document, servable: Servable) -> Request:
     examples = _read_examples(document.content.input)
-    return outcomes.classify_request(servable, document.spec.signature_name, examples)
+    return outcomes.classify_request(servable, document.spec.signature_name, examples, options)
 
 
 def _encode_classify(outputs: Outputs, request: Request, servable: Servable) -> bytes:
-    classes = outcomes.read_classes(outputs, request)
     response = serving_pb.ClassificationResponse()
     write_spec(response.model_spec, servable, request.signature_name)
-    response.result.SetInParent()
+    _write_classes(response.result, outputs, request)
+    return response.SerializeToString()
+
+
+def _write_classes(result: serving_pb.ClassificationResult, outputs: Outputs, request: Request) -> None:
+    classes = outcomes.read_classes(outputs, request)
+    result.SetInParent()
     for labels, scores in zip(classes.labels.tolist(), classes.scores.tolist(), strict=True):
-        row = response.result.classifications.add().classes
+        row = result.classifications.add().classes
         for label, score in zip(labels, scores, strict=True):
             row.add(label=label, score=score)
-    return response.SerializeToString()
 
 
 def _parse_regress(payload: bytes, _target: ModelSpec | None) -> Document:
@@ -179,22 +203,100 @@ def _parse_regress(payload: bytes, _target: ModelSpec | None) -> Document:
     return Document(read_spec(message), message, payload)
 
 
-def _decode_regress(document: Document, servable: Servable) -> Request:
+def _decode_regress(options: Options, document: Document, servable: Servable) -> Request:
     examples = _read_examples(document.content.input)
-    return outcomes.regress_request(servable, document.spec.signature_name, examples)
+    return outcomes.regress_request(servable, document.spec.signature_name, examples, options)
 
 
 def _encode_regress(outputs: Outputs, request: Request, servable: Servable) -> bytes:
     response = serving_pb.RegressionResponse()
     write_spec(response.model_spec, servable, request.signature_name)
-    response.result.SetInParent()
-    for value in outcomes.read_regressions(outputs, request).tolist():
-        response.result.regressions.add(value=value)
+    _write_regressions(response.result, outputs, request)
     return response.SerializeToString()
 
 
-CODECS: Mapping[str, Codec] = {
-    "Predict": Codec("Predict", ENTRYPOINT, _parse_predict, _decode_predict, _encode_predict),
-    "Classify": Codec("Classify", ENTRYPOINT, _parse_classify, _decode_classify, _encode_classify),
-    "Regress": Codec("Regress", ENTRYPOINT, _parse_regress, _decode_regress, _encode_regress),
-}
+def _write_regressions(result: serving_pb.RegressionResult, outputs: Outputs, request: Request) -> None:
+    result.SetInParent()
+    for value in outcomes.read_regressions(outputs, request).tolist():
+        result.regressions.add(value=value)
+
+
+# --- MultiInference: several signatures of one model, asked with the same Examples and answered by one run ---
+
+
+def _parse_multi(payload: bytes, _target: ModelSpec | None) -> Document:
+    message = parse_message(payload, serving_pb.MultiInferenceRequest)
+    if not message.tasks:
+        raise InvalidArgumentError("Missing ModelSpec; a MultiInferenceRequest has at least one task.")
+    spec = read_spec(message.tasks[0])
+    for task in message.tasks:
+        if not task.model_spec.name:
+            raise InvalidArgumentError("Found ModelSpec with an empty model name. Every task names the same model.")
+        if task.model_spec.name != spec.name:
+            raise InvalidArgumentError(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name. "
+                f"These name {spec.name} and {task.model_spec.name}."
+            )
+    return Document(spec, message, payload)
+
+
+def _decode_multi(options: Options, document: Document, servable: Servable) -> Request:
+    message = document.content
+    examples = _read_examples(message.input)
+    parts: dict[str, Request] = {}
+    for task in message.tasks:
+        name = task.model_spec.signature_name or DEFAULT_SIGNATURE
+        if name in parts:
+            raise InvalidArgumentError(f"Duplicate evaluation of signature: {name}; ask for each signature once.")
+        parts[name] = _decode_task(options, task.method_name, name, examples, servable)
+    first = next(iter(parts))
+    if not all(servable.can_run_together(first, name) for name in parts):
+        raise InvalidArgumentError(
+            f"Input tensor must be the same for all Signatures. {', '.join(parts)} differ; ask for them one by one."
+        )
+    outputs = tuple(joint_alias(name, alias) for name, part in parts.items() for alias in part.outputs)
+    return Request(first, parts[first].inputs, outputs, tuple(parts.values()))
+
+
+def _decode_task(options: Options, method: str, name: str, examples: Array, servable: Servable) -> Request:
+    read = {CLASSIFY_METHOD: outcomes.classify_request, REGRESS_METHOD: outcomes.regress_request}.get(method)
+    if read is None:
+        raise UnimplementedError(
+            f"Unsupported signature method_name: {method}; a task is {CLASSIFY_METHOD} or {REGRESS_METHOD}."
+        )
+    if name not in servable.signatures:
+        raise InvalidArgumentError(
+            f"Requested signature not found in model graph: {name}. There are: "
+            f"{', '.join(sorted(servable.signatures))}."
+        )
+    return read(servable, name, examples, options)
+
+
+def _encode_multi(outputs: Outputs, request: Request, servable: Servable) -> bytes:
+    response = serving_pb.MultiInferenceResponse()
+    for part in request.form:
+        result = response.results.add()
+        write_spec(result.model_spec, servable, part.signature_name)
+        own = {alias: outputs[joint_alias(part.signature_name, alias)] for alias in part.outputs}
+        if REGRESS_OUTPUTS in own:
+            _write_regressions(result.regression_result, own, part)
+        else:
+            _write_classes(result.classification_result, own, part)
+    return response.SerializeToString()
+
+
+def codecs(options: Options) -> Mapping[str, Codec]:
+    """rpc name -> how it reads and writes, as an operator chose."""
+    read_predict, write_predict = partial(_decode_predict, options), partial(_encode_predict, options)
+    read_classify, read_regress = partial(_decode_classify, options), partial(_decode_regress, options)
+    return {
+        "Predict": Codec("Predict", ENTRYPOINT, _parse_predict, read_predict, write_predict),
+        "Classify": Codec("Classify", ENTRYPOINT, _parse_classify, read_classify, _encode_classify),
+        "Regress": Codec("Regress", ENTRYPOINT, _parse_regress, read_regress, _encode_regress),
+        "MultiInference": Codec(
+            "MultiInference", ENTRYPOINT, _parse_multi, partial(_decode_multi, options), _encode_multi
+        ),
+    }
+
+
+CODECS = codecs(DEFAULT)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
-from small_estimators import KINDS, ROWS, make_columns, make_estimator
+from small_estimators import KINDS, ROWS, every_column, every_linear_column, make_estimator
 
 from estimator_serving import ops
 from estimator_serving.exporter import ExportMismatch, build_parsing_serving_input_receiver_fn
@@ -13,7 +13,7 @@ from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_c
 from estimator_serving.wire.examples import encode_example, join_examples
 from estimator_serving.wire.signatures import from_properties
 
-SPEC = feature_column.make_parse_example_spec(make_columns())
+SPEC = feature_column.make_parse_example_spec([*every_column(), *every_linear_column()])
 RECEIVER_FN = build_parsing_serving_input_receiver_fn(SPEC)
 
 
@@ -30,13 +30,16 @@ def exported(trained, tmp_path_factory):
     return get
 
 
+# What dense input drops and an Example leaves out.
+BLANKS = {"deck": -1, "deck_weight": 0.0}
+
+
 def examples(rows):
-    return [
-        encode_example(
-            {key: ROWS[key][row % 6].item() if key in ("age", "fare") else ROWS[key][row % 6] for key in ROWS}
-        )
-        for row in range(rows)
-    ]
+    def example(row):
+        values = {key: column.tolist()[row % 6] for key, column in ROWS.items()}
+        return encode_example({key: value for key, value in values.items() if value != BLANKS.get(key)})
+
+    return [example(row) for row in range(rows)]
 
 
 def feeds(serialized):
@@ -49,6 +52,11 @@ def plain_session(path):
     options = onnxruntime.SessionOptions()
     options.register_custom_ops_library(ops.library_path())
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _key(alias, row):
+    """The prediction behind an output: of several heads the keys are tuples."""
+    return alias if alias in row else tuple(alias.split("/", 1))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 6, 1000])
@@ -64,9 +72,13 @@ def test_the_graph_gives_what_predict_gives(trained, exported, kind, rows):
         (actual,) = session.run([info.value_name], feeds(examples(rows)))
         assert actual.shape[0] == rows
         if info.dtype.is_string:
-            assert [[word.encode() for word in row] for row in actual] == [row[alias].tolist() for row in expected]
+            assert [[word.encode() for word in row] for row in actual] == [
+                row[_key(alias, row)].tolist() for row in expected
+            ]
         elif rows:
-            np.testing.assert_allclose(actual, np.stack([row[alias] for row in expected]), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                actual, np.stack([row[_key(alias, row)] for row in expected]), rtol=1e-5, atol=1e-5
+            )
 
 
 BINARY = {
@@ -82,12 +94,43 @@ BINARY = {
 MULTICLASS = {key: BINARY[key] for key in ("serving_default", "classification")} | {
     "predict": ("predict", "examples", BINARY["predict"][2] - {"logistic"})
 }
+REGRESSION = {
+    "serving_default": ("regress", "inputs", {"outputs"}),
+    "regression": ("regress", "inputs", {"outputs"}),
+    "predict": ("predict", "examples", {"predictions"}),
+}
+LINKED = REGRESSION | {"predict": ("predict", "examples", {"predictions", "logits"})}
+MULTI_LABEL = {key: BINARY[key] for key in ("serving_default", "classification")} | {
+    "predict": ("predict", "examples", {"logits", "probabilities", "classes"})
+}
+MULTI_HEAD = {
+    "serving_default": BINARY["serving_default"],
+    "survived": BINARY["serving_default"],
+    **{f"survived/{key}": BINARY[key] for key in ("classification", "regression", "predict")},
+    "prices": REGRESSION["serving_default"],
+    **{f"prices/{key}": REGRESSION[key] for key in ("regression", "predict")},
+    "predict": (
+        "predict",
+        "examples",
+        {*(f"survived/{key}" for key in BINARY["predict"][2]), "prices/predictions"},
+    ),
+}
 CUSTOM = {"serving_default": ("predict", "examples", {"probabilities", "best"})}
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("dnn binary", BINARY), ("linear binary", BINARY), ("dnn multiclass", MULTICLASS), ("custom", CUSTOM)],
+    [
+        ("dnn binary", BINARY),
+        ("linear binary", BINARY),
+        ("dnn multiclass", MULTICLASS),
+        ("baseline", MULTICLASS),
+        ("dnn regressor", REGRESSION),
+        ("linear poisson", LINKED),
+        ("multi_label", MULTI_LABEL),
+        ("multi_head", MULTI_HEAD),
+        ("custom", CUSTOM),
+    ],
 )
 def test_signatures_are_tensorflows(exported, kind, expected):
     """As saved_model_cli shows them for TF 2.15's estimators."""

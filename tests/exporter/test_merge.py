@@ -6,7 +6,7 @@ import spox
 from spox import Tensor, argument
 
 from estimator_serving import ops
-from estimator_serving.exporter.merge import look_up_text, pad_dense
+from estimator_serving.exporter.merge import look_up_text, pad_dense, pad_whole
 from estimator_serving.training.finish import finish_graph, serialize
 
 
@@ -18,24 +18,27 @@ def run(dtype, dims, build, value):
     return dict(zip(names, session.run(names, {"x": value}), strict=True))
 
 
-def pad(x):
-    padded = pad_dense(x)
+def pad(x, blank):
+    padded = pad_dense(x, blank) if blank is not None else pad_whole(x)
     return {"values": padded.values, "lengths": padded.lengths}
 
 
 @pytest.mark.parametrize(
-    ("value", "values", "lengths"),
+    ("value", "blank", "values", "lengths"),
     [
-        (np.array([["", "a", "b"], ["c", "", ""]], object), [["a", "b"], ["c"]], [2, 1]),
-        (np.array([["", ""], ["", "z"]], object), [[], ["z"]], [0, 1]),
-        (np.int64([[-1, 5], [6, 7]]), [[5], [6, 7]], [1, 2]),
-        (np.empty((0, 2), object), [], []),
-        (np.array(["a", ""], object), [["a"], []], [1, 0]),
+        (np.array([["", "a", "b"], ["c", "", ""]], object), "", [["a", "b"], ["c"]], [2, 1]),
+        (np.array([["", ""], ["", "z"]], object), "", [[], ["z"]], [0, 1]),
+        (np.int64([[-1, 5], [6, 7]]), -1, [[5], [6, 7]], [1, 2]),
+        (np.empty((0, 2), object), "", [], []),
+        (np.array(["a", ""], object), "", [["a"], []], [1, 0]),
+        (np.float32([[0.0, 5], [-1, 7]]), 0.0, [[5], [-1, 7]], [1, 2]),
+        (np.array([["", "a"], ["b", ""]], object), None, [["", "a"], ["b", ""]], [2, 2]),
+        (np.array(["a", ""], object), None, [["a"], [""]], [1, 1]),
     ],
 )
-def test_pad_dense(value, values, lengths):
-    dtype = str if value.dtype == object else np.int64
-    got = run(dtype, ("batch", "k")[: value.ndim], pad, value)
+def test_pad_dense(value, blank, values, lengths):
+    dtype = str if value.dtype == object else value.dtype.type
+    got = run(dtype, ("batch", "k")[: value.ndim], lambda x: pad(x, blank), value)
     assert got["lengths"].tolist() == lengths
     rows = zip(got["values"].tolist(), lengths, strict=True)
     assert [row[:length] for row, length in rows] == values

@@ -19,7 +19,7 @@ def test_every_code_has_a_status():
 
 def test_every_error_has_a_code_of_its_own():
     kinds = ServingError.__subclasses__()
-    assert len({kind.code for kind in kinds}) == len(kinds) == 6
+    assert len({kind.code for kind in kinds}) == len(kinds)
 
 
 def test_long_texts_are_cut():

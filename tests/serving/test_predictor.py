@@ -5,12 +5,14 @@ import pytest
 from estimator_serving.serving import errors
 from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.predictor import QUICK_PAYLOAD_BYTES, Codec, Predictor
-from estimator_serving.serving.request import Document, ModelSpec
+from estimator_serving.serving.request import Context, Document, ModelSpec
 
 
 class FakeServable(SimpleNamespace):
-    def run(self, request):
+    def run(self, request, context):
+        context.check()
         return request
 
 
@@ -31,7 +33,7 @@ def metrics():
 @pytest.fixture
 def predictor(metrics, tmp_path):
     manager = Manager(lambda name, version, _path: FakeServable(name=name, version=version, is_quick=True))
-    manager.aspire("m", {1: tmp_path})
+    manager.aspire("m", {1: VersionDirectory(tmp_path)})
     assert manager.wait_until_settled(10)
     yield Predictor(manager, metrics)
     manager.stop()
@@ -63,6 +65,16 @@ def test_made_up_names_make_no_series(predictor, metrics):
     text = Exposition(metrics).render().decode()
     assert 'code="NOT_FOUND",entrypoint="TEST",method="Predict",model="unknown"} 1.0' in text
     assert "made-up" not in text
+
+
+@pytest.mark.parametrize(
+    ("context", "error"),
+    [(Context(deadline_s=0.0), errors.DeadlineExceededError), (Context(cancelled=lambda: True), errors.CancelledError)],
+)
+def test_nothing_runs_for_nobody(predictor, metrics, context, error):
+    with pytest.raises(error):
+        predictor.predict(codec(parse=fail), b"text", ModelSpec("m"), context)
+    assert f'code="{error.code.name}"' in Exposition(metrics).render().decode()
 
 
 @pytest.mark.parametrize(

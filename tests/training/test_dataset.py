@@ -196,6 +196,11 @@ def test_csv(write):
         ("x,y\na,1\n,1\n", {"column_defaults": {"x": "none"}}, ["a", "none"], "object"),
         ("\ufeffx\r\n1\r\n\r\n2\r\n", {}, [1, 2], "int64"),
         ('x,y\n"a\nb",1\n', {}, ["a\nb"], "object"),
+        ("x\n1\n2\n", {"column_types": {"x": float}}, [1, 2], "float32"),
+        ("x\n1\n2\n", {"column_types": {"x": str}}, ["1", "2"], "object"),
+        ("x\n1\n2\n", {"column_types": {"x": "int64"}}, [1, 2], "int64"),
+        ("x\n1\nNA\n", {"na_value": "NA", "column_defaults": {"x": 0.5}}, [1, 0.5], "float32"),
+        ("x,y\na,1\nNA,1\n", {"na_value": "NA"}, ["a", ""], "object"),
     ],
 )
 def test_csv_columns(write, content, options, column, dtype):
@@ -215,6 +220,13 @@ def test_csv_columns(write, content, options, column, dtype):
             CSV,
             {"column_defaults": {"n": 0, "fare": 0}},
             "line 2: '7.25' in column 'fare' is not an integer, which its default 0",
+        ),
+        (CSV, {"column_types": {"sex": int}}, "rows.csv has no column 'sex'"),
+        (CSV, {"column_types": {"n": int}}, r"line 2: column 'n' is empty"),
+        (
+            CSV,
+            {"column_types": {"fare": int}, "column_defaults": {"n": 0}},
+            "line 2: '7.25' in column 'fare' is not an integer, which its type <class 'int'> makes it",
         ),
         ("x,y\n1,2\n1\n", {}, r"rows.csv, line 3: 1 fields where the header has 2 \(x, y\)"),
         ('x,y\n"a\nb",2\n1,2,3\n', {}, "rows.csv, line 4: 3 fields where the header has 2"),

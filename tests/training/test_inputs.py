@@ -5,13 +5,21 @@ import itertools
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from estimator_serving.training import feature_column as fc
 from estimator_serving.training.dataset import Dataset
 from estimator_serving.training.features import TransformRecorder
-from estimator_serving.training.inputs import call_input_fn, iterate_batches, numpy_input_fn, prepared_batches
+from estimator_serving.training.inputs import (
+    InputContext,
+    call_input_fn,
+    iterate_batches,
+    numpy_input_fn,
+    pandas_input_fn,
+    prepared_batches,
+)
 from estimator_serving.training.transform import Transform, build_transform
 
 FIVE = np.arange(5)
@@ -210,3 +218,55 @@ def test_features_that_are_no_mapping_pass():
         Dataset.from_tensor_slices((FIVE, FIVE)).batch(5), "train", TransformRecorder()
     )
     assert features.tolist() == labels.tolist() == FIVE.tolist()
+
+
+def frame():
+    return pd.DataFrame({"x": [1.0, 2.0, 3.0], "w": ["a", "b", "c"]}, index=[7, 8, 9])
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (None, None),
+        (pd.Series([1, 2, 3], index=[7, 8, 9]), [1, 2, 3]),
+        (pd.DataFrame({"y": [1, 2, 3]}, index=[7, 8, 9]), {"y": [1, 2, 3]}),
+    ],
+)
+def test_pandas_input_fn(labels, expected):
+    batches = list(pandas_input_fn(frame(), labels, batch_size=2, num_epochs=2, shuffle=False)())
+    first = batches[0]
+    features, given = first if labels is not None else (first, None)
+    assert (features["x"].tolist(), features["w"].tolist(), len(batches)) == ([1, 2], ["a", "b"], 3)
+    assert features["x"].dtype == np.float64
+    if isinstance(expected, dict):
+        assert given["y"].tolist() == expected["y"][:2]
+    elif expected is not None:
+        assert given.tolist() == expected[:2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({}, ValueError, "shuffle must be provided and explicitly set as boolean"),
+        ({"target_column": 3, "shuffle": True}, TypeError, "target_column must be a string type"),
+        ({"y": pd.Series([1, 2, 3]), "shuffle": True}, ValueError, "Index for x and y are mismatched."),
+        ({"y": pd.Series([1, 2, 3], index=[7, 8, 9]), "target_column": "x", "shuffle": True}, ValueError,
+         "Cannot use name x for target column: DataFrame already has a column with that name"),
+    ],
+)  # fmt: skip
+def test_pandas_input_fn_refusals(arguments, error, text):
+    with pytest.raises(error, match=text):
+        pandas_input_fn(frame(), **arguments)
+
+
+def test_pandas_text_with_nothing_in_it():
+    with pytest.raises(ValueError, match="Feature w holds .* at entry 1 where text was expected"):
+        pandas_input_fn(pd.DataFrame({"w": ["a", None]}), shuffle=False)()
+
+
+def test_input_context():
+    context = call_input_fn(lambda input_context: input_context, mode="train", params={}, config=None)
+    assert (context.num_input_pipelines, context.input_pipeline_id) == (1, 0)
+    assert InputContext(num_replicas_in_sync=4).get_per_replica_batch_size(8) == 2
+    with pytest.raises(ValueError, match="`global_batch_size` 7 is not divisible"):
+        InputContext(num_replicas_in_sync=4).get_per_replica_batch_size(7)

@@ -123,8 +123,11 @@ def test_defaults_are_stored_by_value(shape, dtype, default, stored):
     ("arguments", "text"),
     [
         (([2], "float32", 1.0), r"1 values; the shape \[2\] needs 2"),
-        (([None], "float32"), "every dimension must be known"),
-        (([1], np.float64), "dtype double came"),
+        (([None], "float32"), "First dimension of shape for feature <unknown> unknown. Consider using FixedLenSequ"),
+        (([2, None], "float32"), "All dimensions of shape for feature <unknown> need to be known"),
+        ((None, "float32"), "Missing shape for feature"),
+        (([1], np.float64), "Value for attr 'Tdense' of double is not in the list"),
+        (([], "int64", 1.5), "The default 1.5 is not of dtype int64"),
     ],
 )
 def test_fixed_len_refuses(arguments, text):

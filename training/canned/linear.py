@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from estimator_serving.training import summaries
-from estimator_serving.training.canned.classifier_head import check_feature_dict, classifier_head
+from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed
 from estimator_serving.training.columns import FeatureColumn
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.feature_column import linear_model
-from estimator_serving.training.heads import Head
+from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn
 from estimator_serving.training.losses import Reduction
-from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys
+from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
 from estimator_serving.training.optimizers import Ftrl, Optimizer, OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import current_store, variable_scope
@@ -31,13 +32,14 @@ class LinearClassifier(Estimator):
     """A classifier that is linear in its columns; every kind of column is allowed, weights start at 0.
 
     `optimizer` is a name (learning rate 0.2), an Optimizer, a function that returns one, or None for Ftrl with
-    min(0.2, 1/√columns). `sparse_combiner` ('sum', 'mean', 'sqrtn') combines the ids of one example. `weight_column`,
-    `label_vocabulary` and `loss_reduction`: see Head. ValueError as in TF 2.15.
+    min(0.2, 1/√columns). `sparse_combiner` ('sum', 'mean', 'sqrtn') combines the ids of one example. `n_classes` 2
+    gives a BinaryClassHead, more a MultiClassHead; `weight_column`, `label_vocabulary` and `loss_reduction` are theirs.
+    ValueError as in TF 2.15.
     """
 
     def __init__(
         self,
-        feature_columns: Sequence[FeatureColumn],
+        feature_columns: Iterable[FeatureColumn],
         model_dir: str | os.PathLike[str] | None = None,
         n_classes: int = 2,
         weight_column: WeightColumn = None,
@@ -48,33 +50,58 @@ class LinearClassifier(Estimator):
         loss_reduction: str = Reduction.SUM_OVER_BATCH_SIZE,
         sparse_combiner: str = "sum",
     ) -> None:
-        if not feature_columns:
-            raise ValueError("feature_columns must not be empty. Pass at least one column.")
         head = classifier_head(n_classes, weight_column, label_vocabulary, loss_reduction)
-
-        def model_fn(features: Mapping[str, Any], labels: Any, mode: str) -> EstimatorSpec:
-            return linear_model_fn(features, labels, mode, head, feature_columns, optimizer, sparse_combiner)
-
-        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
+        model = LinearSum(_required(feature_columns), sparse_combiner)
+        super().__init__(linear_model_fn(head, model, optimizer), model_dir, config, warm_start_from=warm_start_from)
 
 
-def linear_model_fn(
-    features: Mapping[str, Any],
-    labels: Any,
-    mode: str,
-    head: Head,
-    feature_columns: Sequence[FeatureColumn],
-    optimizer: OptimizerLike | None,
-    sparse_combiner: str,
-) -> EstimatorSpec:
+class LinearRegressor(Estimator):
+    """A sum of columns as in LinearClassifier under a RegressionHead: `label_dimension` numbers an example."""
+
+    def __init__(
+        self,
+        feature_columns: Iterable[FeatureColumn],
+        model_dir: str | os.PathLike[str] | None = None,
+        label_dimension: int = 1,
+        weight_column: WeightColumn = None,
+        optimizer: OptimizerLike | None = "Ftrl",
+        config: RunConfig | None = None,
+        warm_start_from: object = None,
+        loss_reduction: str = Reduction.SUM_OVER_BATCH_SIZE,
+        sparse_combiner: str = "sum",
+    ) -> None:
+        head = RegressionHead(label_dimension, weight_column, loss_reduction)
+        model = LinearSum(_required(feature_columns), sparse_combiner)
+        super().__init__(linear_model_fn(head, model, optimizer), model_dir, config, warm_start_from=warm_start_from)
+
+
+class LinearEstimator(Estimator):
+    """A sum of columns as in LinearClassifier under a head of your choice."""
+
+    def __init__(
+        self,
+        head: Head,
+        feature_columns: Iterable[FeatureColumn],
+        model_dir: str | os.PathLike[str] | None = None,
+        optimizer: OptimizerLike | None = "Ftrl",
+        config: RunConfig | None = None,
+        sparse_combiner: str = "sum",
+        warm_start_from: object = None,
+    ) -> None:
+        model = LinearSum(_required(feature_columns), sparse_combiner)
+        super().__init__(linear_model_fn(head, model, optimizer), model_dir, config, warm_start_from=warm_start_from)
+
+
+def linear_model_fn(head: Head, model: LinearSum, optimizer: OptimizerLike | None) -> ModelFn:
     """The model_fn of every linear estimator."""
-    check_feature_dict(features)
-    made = linear_optimizer(optimizer, _count(feature_columns)) if mode == ModeKeys.TRAIN else None
-    with variable_scope("linear"):
-        logits = linear_model(features, feature_columns, head.logits_dimension, sparse_combiner)
-    if current_store().summaries is not None:
-        _summarise_weights()
-    return head.create_estimator_spec(features, mode, logits, labels, optimizer=made)
+
+    def model_fn(features: Mapping[str, Any], labels: Any, mode: str) -> EstimatorSpec:
+        check_feature_dict(features)
+        made = linear_optimizer(optimizer, len(model.feature_columns)) if mode == ModeKeys.TRAIN else None
+        logits = model.logits(features, head.logits_dimension)
+        return head.create_estimator_spec(features, mode, logits, labels, optimizer=made)
+
+    return model_fn
 
 
 def linear_optimizer(optimizer: OptimizerLike | None, columns: int) -> Optimizer:
@@ -84,8 +111,27 @@ def linear_optimizer(optimizer: OptimizerLike | None, columns: int) -> Optimizer
     return get_optimizer(optimizer, LEARNING_RATE)
 
 
-def _count(feature_columns: Any) -> int:
-    return len(feature_columns) if isinstance(feature_columns, Sequence) else 1
+@dataclass(frozen=True)
+class LinearSum:
+    """A bias and a weighted sum of columns. Variables under `linear/` with TF's names."""
+
+    feature_columns: tuple[FeatureColumn, ...]
+    sparse_combiner: str
+
+    def logits(self, features: Mapping[str, Any], units: int) -> Tensor:
+        """Logits f32 [B, units]."""
+        with variable_scope("linear"):
+            logits = linear_model(features, self.feature_columns, units, self.sparse_combiner)
+        if current_store().summaries is not None:
+            _summarise_weights()
+        return logits
+
+
+def _required(feature_columns: Iterable[FeatureColumn]) -> tuple[FeatureColumn, ...]:
+    columns = listed(feature_columns)
+    if not columns:
+        raise ValueError("feature_columns must not be empty. Pass at least one column.")
+    return columns
 
 
 def _summarise_weights() -> None:

@@ -40,29 +40,19 @@ NO_LABELS = (
 class Head(ABC):
     """Turns logits f32 [B, logits_dimension] into a loss, predictions, metrics and export outputs.
 
-    `weight_column` names the feature (or is the numeric_column) of example weights, [B] or [B, 1], needed in TRAIN and
-    EVAL alone. `loss_reduction` is 'sum_over_batch_size' (weighted sum over the number of losses), 'auto' (the same) or
-    'sum'. `loss_fn(labels, logits[, features, loss_reduction])` gives unreduced losses [B, 1] instead of the head's
-    own. `name` is appended to every metric's key as `/name`.
+    `name` is appended to every metric's key as `/name`. To write a head of your own, derive from this class, or from
+    OneTargetHead if it has one label an example.
     """
 
-    def __init__(
-        self,
-        weight_column: WeightColumn,
-        label_vocabulary: Sequence[str] | None,
-        loss_reduction: str,
-        loss_fn: LossFn | None,
-        name: str | None,
-    ) -> None:
-        _check_reduction(loss_reduction)
-        self._weight_column = weight_column
-        self._label_ids = _label_ids(label_vocabulary)
-        self._loss_fn = loss_fn
-        self._loss_fn_names = frozenset[str]() if loss_fn is None else _checked_loss_fn(loss_fn)
-        self.loss_reduction = loss_reduction
-        self.name = name
+    @property
+    @abstractmethod
+    def name(self) -> str | None:
+        """What tells this head's metrics from another's."""
 
-    # -- what a head says about its own kind of target ----------------------------------------------------------------
+    @property
+    @abstractmethod
+    def loss_reduction(self) -> str:
+        """How the losses of a batch become one."""
 
     @property
     @abstractmethod
@@ -70,31 +60,25 @@ class Head(ABC):
         """Logits an example needs."""
 
     @abstractmethod
-    def predictions(self, logits: Tensor, keys: Sequence[str] | None = None) -> dict[str, Prediction]:
+    def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[Any, Prediction]:
         """The predictions of `keys`, all if None. Raises ValueError for an unknown key or wrong logits."""
 
     @abstractmethod
-    def _class_labels(self, labels: Any, logits: Tensor) -> Tensor:
-        """Checked labels [B, 1] as the losses and metrics take them."""
-
-    @abstractmethod
-    def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
-        """The loss of each example, [B, 1], or their mean with reduction 'mean'."""
-
-    @abstractmethod
-    def _metrics(self, labels: Tensor, logits: Tensor, weights: Tensor | None) -> dict[str, Metric]:
-        """This head's metrics of one batch, `average_loss` left out."""
-
-    @abstractmethod
-    def export_outputs(self, predictions: Mapping[str, Prediction]) -> dict[str, ExportOutput]:
+    def export_outputs(self, predictions: Mapping[Any, Prediction]) -> dict[str, ExportOutput]:
         """Signatures by name (TF 2.15)."""
 
-    # -- what follows for every head ----------------------------------------------------------------------------------
+    @abstractmethod
+    def _training_loss(self, labels: Any, logits: Any, features: Mapping[str, Any] | None) -> Tensor:
+        """The reduced loss, f32 scalar, regularization left out."""
+
+    @abstractmethod
+    def _batch_metrics(self, labels: Any, logits: Any, features: Mapping[str, Any] | None) -> dict[str, Metric]:
+        """The metrics of one batch under their whole keys, regularization left out."""
 
     def loss(
         self,
         labels: Any,
-        logits: Tensor,
+        logits: Any,
         features: Mapping[str, Any] | None = None,
         mode: str | None = None,
         regularization_losses: Sequence[Tensor] | None = None,
@@ -103,31 +87,27 @@ class Head(ABC):
 
         Raises ValueError or TypeError for labels and weights that do not fit (TF 2.15).
         """
-        _check_logits(logits, self.logits_dimension)
-        loss = self._reduced(self._class_labels(labels, logits), logits, features)
-        return loss if not regularization_losses else loss + torch.stack(list(regularization_losses)).sum()
+        loss = self._training_loss(labels, logits, features)
+        return loss if not regularization_losses else loss + _total(regularization_losses)
 
     def metrics(
         self,
         labels: Any,
-        logits: Tensor,
+        logits: Any,
         features: Mapping[str, Any] | None = None,
         regularization_losses: Sequence[Tensor] | None = None,
     ) -> dict[str, Metric]:
         """The metrics of one batch by key (TF 2.15); add them up over batches. Errors as in `loss`."""
-        _check_logits(logits, self.logits_dimension)
-        labels = self._class_labels(labels, logits)
-        losses, weights = self._unreduced(labels, logits, features)
-        found = {"average_loss": mean(losses, weights), **self._metrics(labels, logits, weights)}
+        found = self._batch_metrics(labels, logits, features)
         if regularization_losses:
-            found["regularization_loss"] = mean(torch.stack(list(regularization_losses)).sum())
-        return {self._key(key): value for key, value in found.items()}
+            found[self._key("regularization_loss")] = mean(_total(regularization_losses))
+        return found
 
     def create_estimator_spec(
         self,
         features: Mapping[str, Any],
         mode: str,
-        logits: Tensor,
+        logits: Any,
         labels: Any = None,
         optimizer: Optimizer | None = None,
         trainable_variables: Sequence[Tensor] | None = None,
@@ -147,34 +127,96 @@ class Head(ABC):
             metrics = self.metrics(labels, logits, features, regularization_losses)
             return EstimatorSpec(mode, self.predictions(logits), loss=loss, eval_metric_ops=metrics)
         if regularization_losses:
-            summaries.scalar(self._key("regularization_loss"), torch.stack(list(regularization_losses)).sum())
+            summaries.scalar(self._key("regularization_loss"), _total(regularization_losses))
         return EstimatorSpec(mode, loss=loss, train_op=_train_op(loss, optimizer, trainable_variables, train_op_fn))
 
     def _key(self, key: str) -> str:
         return f"{key}/{self.name}" if self.name else key
 
-    def _reduced(self, labels: Tensor, logits: Tensor, features: Mapping[str, Any] | None) -> Tensor:
-        if self._weight_column is None and self._loss_fn is None and self.loss_reduction != Reduction.SUM:
+
+class OneTargetHead(Head):
+    """A head with one array of labels: everything but what its kind of label means.
+
+    `weight_column` names the feature (or is the numeric_column) of example weights, [B] or [B, 1], needed in TRAIN and
+    EVAL alone. `loss_reduction` is 'sum_over_batch_size' (weighted sum over the number of losses), 'auto' (the same) or
+    'sum'. `loss_fn(labels, logits[, features, loss_reduction])` gives unreduced losses [B, losses_dimension] instead of
+    the head's own.
+    """
+
+    losses_dimension: int = 1
+    """Losses an example has; with more than one, weights may be [B, losses_dimension] too."""
+
+    def __init__(
+        self,
+        weight_column: WeightColumn,
+        label_vocabulary: Sequence[str] | None,
+        loss_reduction: str,
+        loss_fn: LossFn | None,
+        name: str | None,
+    ) -> None:
+        _check_reduction(loss_reduction)
+        self._weight_column = weight_column
+        self._label_ids = _label_ids(label_vocabulary)
+        self._loss_fn = loss_fn
+        self._loss_fn_names = frozenset[str]() if loss_fn is None else _checked_loss_fn(loss_fn)
+        self._loss_reduction = loss_reduction
+        self._name = name
+
+    @property
+    def name(self) -> str | None:
+        return self._name
+
+    @property
+    def loss_reduction(self) -> str:
+        return self._loss_reduction
+
+    # -- what a head says about its own kind of target ----------------------------------------------------------------
+
+    @abstractmethod
+    def _checked_labels(self, labels: Any, logits: Tensor) -> Tensor:
+        """Labels as the losses and metrics take them. Raises ValueError for labels that do not fit."""
+
+    @abstractmethod
+    def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
+        """The losses of each example, [B, losses_dimension], or their mean with reduction 'mean'."""
+
+    @abstractmethod
+    def _metrics(self, labels: Tensor, logits: Tensor, weights: Tensor | None) -> dict[str, Metric]:
+        """This head's metrics of one batch, `average_loss` left out."""
+
+    # -- what follows for every head ----------------------------------------------------------------------------------
+
+    def _training_loss(self, labels: Any, logits: Tensor, features: Mapping[str, Any] | None) -> Tensor:
+        _check_logits(logits, self.logits_dimension)
+        labels = self._checked_labels(labels, logits)
+        if self._weight_column is None and self._loss_fn is None and self._loss_reduction != Reduction.SUM:
             return self._losses(labels, logits, "mean")
         losses, weights = self._unreduced(labels, logits, features)
-        return compute_weighted_loss(losses, weights, self.loss_reduction)
+        return compute_weighted_loss(losses, weights, self._loss_reduction)
+
+    def _batch_metrics(self, labels: Any, logits: Tensor, features: Mapping[str, Any] | None) -> dict[str, Metric]:
+        _check_logits(logits, self.logits_dimension)
+        labels = self._checked_labels(labels, logits)
+        losses, weights = self._unreduced(labels, logits, features)
+        found = {"average_loss": mean(losses, weights), **self._metrics(labels, logits, weights)}
+        return {self._key(key): value for key, value in found.items()}
 
     def _unreduced(
         self, labels: Tensor, logits: Tensor, features: Mapping[str, Any] | None
     ) -> tuple[Tensor, Tensor | None]:
         losses = self._losses(labels, logits) if self._loss_fn is None else self._own_losses(labels, logits, features)
-        return losses, read_weights(features, self._weight_column, logits)
+        return losses, read_weights(features, self._weight_column, logits, self.losses_dimension)
 
     def _own_losses(self, labels: Tensor, logits: Tensor, features: Mapping[str, Any] | None) -> Tensor:
         assert self._loss_fn is not None
-        extra = {"features": features, "loss_reduction": self.loss_reduction}
+        extra = {"features": features, "loss_reduction": self._loss_reduction}
         losses = self._loss_fn(
             labels=labels, logits=logits, **{k: v for k, v in extra.items() if k in self._loss_fn_names}
         )
-        if losses.shape != (logits.shape[0], 1):
+        if losses.shape != (*logits.shape[:-1], self.losses_dimension):
             raise ValueError(
-                f"loss_fn must return Tensor of shape [D0, D1, ... DN, 1]. logits_shape: {tuple(logits.shape)}, "
-                f"loss_shape: {tuple(losses.shape)}. Leave the reduction to the head."
+                f"loss_fn must return Tensor of shape [D0, D1, ... DN, {self.losses_dimension}]. logits_shape: "
+                f"{tuple(logits.shape)}, loss_shape: {tuple(losses.shape)}. Leave the reduction to the head."
             )
         return losses
 
@@ -194,6 +236,10 @@ class Head(ABC):
             )
         ids = [self._label_ids.get(_text(word), -1) for word in labels.ravel()]
         return torch.tensor(ids, dtype=torch.int64).reshape(labels.shape)
+
+
+def _total(losses: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).sum()
 
 
 def _train_op(
@@ -253,28 +299,47 @@ def _check_logits(logits: Tensor, dimension: int) -> None:
         )
 
 
-def column_labels(labels: Any, logits: Tensor) -> Any:
-    """Labels as [B, 1]. Raises ValueError for None, for another last dimension and for another batch size."""
+def column_labels(labels: Any, logits: Tensor, dimension: int = 1) -> Any:
+    """Labels as [B, dimension]. Raises ValueError for None, for another last dimension and for another batch size."""
     if labels is None:
         raise ValueError(NO_LABELS)
     if isinstance(labels, Mapping):
         raise ValueError(
             f"Labels must be one array, given a dict of {sorted(map(str, labels))}. Return one from input_fn."
         )
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "biuf":
+        labels = torch.from_numpy(labels)
+    if is_ragged(labels):
+        raise ValueError(_RAGGED_LABELS.format(dimension=dimension))
     if labels.ndim == logits.ndim - 1:
         labels = labels[..., None]
-    if labels.shape[-1:] != (1,):
+    if labels.shape[-1:] != (dimension,):
         raise ValueError(
-            f"Mismatched label shape. Expected labels dimension=1.  Received {labels.shape[-1] if labels.ndim else 0}. "
+            f"Mismatched label shape. Expected labels dimension={dimension}.  "
+            f"Received {labels.shape[-1] if labels.ndim else 0}. "
             "Suggested Fix: If your classifier expects one-hot encoding label, check your n_classes argument to the "
             "estimator and/or the shape of your label. Otherwise, check the shape of your label."
         )
     if labels.shape[:-1] != logits.shape[:-1]:
         raise ValueError(
-            f"labels shape must be [D0, D1, ... DN, 1], expected_labels_shape: {(*logits.shape[:-1], 1)}. "
-            f"labels_shape: {tuple(labels.shape)}."
+            f"labels shape must be [D0, D1, ... DN, {dimension}], expected_labels_shape: "
+            f"{(*logits.shape[:-1], dimension)}. labels_shape: {tuple(labels.shape)}."
         )
     return labels
+
+
+def is_ragged(labels: Any) -> bool:
+    """Whether labels are rows of different lengths: an object array [B] of sequences."""
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not labels.size:
+        return False
+    return isinstance(labels[0], list | tuple | np.ndarray)
+
+
+_RAGGED_LABELS = (
+    "SparseTensor labels are not supported. Labels must be a Tensor of shape [D0, D1, ..., DN, {dimension}], e.g. "
+    "[batch_size, {dimension}].Suggested Fix (1): Check the label feature in your data. Each example must contain "
+    "{dimension} value(s). Rows of different lengths are labels of a MultiLabelHead alone."
+)
 
 
 def check_label_range(labels: Tensor, n_classes: int) -> None:
@@ -290,8 +355,10 @@ def check_label_range(labels: Tensor, n_classes: int) -> None:
         )
 
 
-def read_weights(features: Mapping[str, Any] | None, column: WeightColumn, logits: Tensor) -> Tensor | None:
-    """Example weights as f32 [B, 1], None without a weight column. Errors: TF 2.15."""
+def read_weights(
+    features: Mapping[str, Any] | None, column: WeightColumn, logits: Tensor, dimension: int = 1
+) -> Tensor | None:
+    """Example weights as f32 [B, 1], or [B, dimension] as given; None without a weight column. Errors: TF 2.15."""
     if column is None:
         return None
     if not isinstance(column, str | NumericColumn):
@@ -307,9 +374,12 @@ def read_weights(features: Mapping[str, Any] | None, column: WeightColumn, logit
     weights = weights.float()
     if weights.ndim == logits.ndim - 1:
         weights = weights.unsqueeze(-1)
-    if weights.shape != (*logits.shape[:-1], 1):
+    if weights.shape not in ((*logits.shape[:-1], 1), (*logits.shape[:-1], dimension)):
+        wanted = "[D0, D1, ... DN] or [D0, D1, ... DN, 1]"
+        if dimension > 1:
+            wanted = "[D0, D1, ... DN], [D0, D1, ... DN, 1] or [D0, D1, ... DN, logits_dimension]"
         raise ValueError(
-            "weights shape must be [D0, D1, ... DN] or [D0, D1, ... DN, 1], logits_shape: "
+            f"weights shape must be {wanted}, logits_shape: "
             f"{tuple(logits.shape)}. weights_shape: {tuple(weights.shape)}."
         )
     return weights
@@ -328,9 +398,10 @@ def all_class_ids(logits: Tensor, n_classes: int, dtype: torch.dtype = torch.int
     return torch.arange(n_classes, dtype=dtype).unsqueeze(0).expand(logits.shape[0], n_classes)
 
 
-def classification_output(predictions: Mapping[str, Prediction]) -> ClassificationOutput:
-    """`probabilities` f32 [B, n] beside `all_classes` str [B, n], every name in every row, as TF Serving wants them."""
-    scores, classes = predictions["probabilities"], predictions["all_classes"]
+def classification_output(predictions: Mapping[str, Prediction], names: str = "all_classes") -> ClassificationOutput:
+    """`probabilities` f32 [B, n] beside the prediction `names` str [B, n]: every class in every row, as TF Serving
+    wants them."""
+    scores, classes = predictions["probabilities"], predictions[names]
     assert isinstance(scores, Tensor)
     assert isinstance(classes, StringPrediction)
     return ClassificationOutput(scores, classes)

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from estimator_serving.training import metrics
 from estimator_serving.training.heads.base import (
-    Head,
     LossFn,
+    OneTargetHead,
     WeightColumn,
     all_class_ids,
     check_label_range,
@@ -21,6 +21,7 @@ from estimator_serving.training.heads.base import (
     column_labels,
     wanted_keys,
 )
+from estimator_serving.training.heads.thresholds import threshold_metrics
 from estimator_serving.training.losses import Reduction
 from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import (
@@ -35,11 +36,11 @@ from estimator_serving.training.model_fn import (
 _KEYS = ("logits", "logistic", "probabilities", "class_ids", "classes", "all_class_ids", "all_classes")
 
 
-class BinaryClassHead(Head):
+class BinaryClassHead(OneTargetHead):
     """Sigmoid cross-entropy on logits f32 [B, 1]. Labels 0/1 (soft ones in [0, 1] too) or words of `label_vocabulary`.
 
-    `thresholds` in (0, 1) add accuracy, precision and recall at each. The other arguments: see Head. Raises ValueError
-    for thresholds out of range, an unknown reduction, a loss_fn with wrong arguments.
+    `thresholds` in (0, 1) add accuracy, precision and recall at each. The other arguments: see OneTargetHead.
+    Raises ValueError for thresholds out of range, an unknown reduction, a loss_fn with wrong arguments.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class BinaryClassHead(Head):
             "predict": PredictOutput(predictions),
         }
 
-    def _class_labels(self, labels: Any, logits: Tensor) -> Tensor:
+    def _checked_labels(self, labels: Any, logits: Tensor) -> Tensor:
         ids: Tensor = self._lookup(column_labels(labels, logits)).to(torch.float32)
         check_label_range(ids, 2)
         return ids
@@ -110,14 +111,5 @@ class BinaryClassHead(Head):
             "accuracy_baseline": metrics.larger_class_share(labels, weights),
             "auc": metrics.auc(labels, logistic, weights),
             "auc_precision_recall": metrics.auc(labels, logistic, weights, curve="PR"),
-            **self._threshold_metrics(labels, logistic, weights),
+            **threshold_metrics(self._thresholds, labels, logistic, weights),
         }
-
-    def _threshold_metrics(self, labels: Tensor, logistic: Tensor, weights: Tensor | None) -> dict[str, Metric]:
-        found: dict[str, Metric] = {}
-        for threshold in self._thresholds:
-            suffix = f"positive_threshold_{threshold:g}"
-            found[f"accuracy/{suffix}"] = metrics.accuracy(labels, logistic > threshold, weights)
-            found[f"precision/{suffix}"] = metrics.precision(labels, logistic, weights, threshold)
-            found[f"recall/{suffix}"] = metrics.recall(labels, logistic, weights, threshold)
-        return found

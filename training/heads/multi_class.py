@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from estimator_serving.training import metrics
 from estimator_serving.training.heads.base import (
-    Head,
     LossFn,
+    OneTargetHead,
     WeightColumn,
     all_class_ids,
     check_label_range,
@@ -34,11 +34,11 @@ from estimator_serving.training.model_fn import (
 _KEYS = ("logits", "probabilities", "class_ids", "classes", "all_class_ids", "all_classes")
 
 
-class MultiClassHead(Head):
+class MultiClassHead(OneTargetHead):
     """Softmax cross-entropy on logits f32 [B, n_classes]. Labels are integers below `n_classes` or words of
     `label_vocabulary`.
 
-    The other arguments: see Head. Raises ValueError for n_classes <= 2 and a vocabulary of another length.
+    The other arguments: see OneTargetHead. Raises ValueError for n_classes <= 2 and a vocabulary of another length.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class MultiClassHead(Head):
             "predict": PredictOutput(predictions),
         }
 
-    def _class_labels(self, labels: Any, logits: Tensor) -> Tensor:
+    def _checked_labels(self, labels: Any, logits: Tensor) -> Tensor:
         ids: Tensor = self._lookup(column_labels(labels, logits))
         if ids.is_floating_point() or ids.dtype == torch.bool:
             raise ValueError(f"Labels dtype should be integer. Instead got {ids.dtype}: cast them to int64.")

@@ -1,10 +1,11 @@
-"""Which head a classifier has, and what canned model_fns check alike."""
+"""What the families share: which head a classifier has, and the checks of features and columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from estimator_serving.training.columns import FeatureColumn
 from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
 from estimator_serving.training.heads.base import WeightColumn
 
@@ -25,3 +26,10 @@ def check_feature_dict(features: Any) -> None:
             f"features should be a dictionary of `Tensor`s. Given type: {type(features)}. "
             "Let input_fn return ({name: array}, labels)."
         )
+
+
+def listed(feature_columns: Iterable[FeatureColumn] | FeatureColumn | None) -> tuple[FeatureColumn, ...]:
+    """The columns as a tuple: one column alone and generators are taken too, as TF does."""
+    if feature_columns is None:
+        return ()
+    return tuple(feature_columns) if isinstance(feature_columns, Iterable) else (feature_columns,)

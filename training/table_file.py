@@ -1,0 +1,136 @@
+"""Parquet files and Arrow tables -> named columns of numbers or text.
+
+Owns which Arrow types have a column and what a null becomes. pyarrow is an optional part of an installation, imported
+on first use. Knows nothing of batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from estimator_serving.training.arrays import Array
+
+
+def read_parquet(path: Path, select_columns: Sequence[str] | None, label_name: str | None) -> Any:
+    """The pyarrow Table of a file or a directory, holding no more than the columns asked for.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+        FileNotFoundError, ValueError: see Dataset.from_parquet.
+    """
+    pyarrow = _pyarrow()
+    from pyarrow import parquet
+
+    wanted = None if select_columns is None else [*select_columns, *([label_name] if label_name else [])]
+    try:
+        files = parquet.ParquetDataset(path)
+        _check_names(wanted or (), files.schema.names)
+        return files.read(columns=wanted)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}; give the path of a Parquet file or directory.") from None
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path} cannot be read as Parquet ({error}); write it again.") from error
+
+
+def columns_of(
+    table: Any, select_columns: Sequence[str] | None, label_name: str | None, defaults: Mapping[str, Any]
+) -> dict[str, Array]:
+    """The selected columns and the label's as arrays, in the table's order.
+
+    Raises ValueError as Dataset.from_parquet says.
+    """
+    wanted = list(table.column_names if select_columns is None else select_columns)
+    labels = [] if label_name is None else [label_name]
+    _check_names([*wanted, *labels, *defaults], table.column_names)
+    names = [name for name in table.column_names if name in {*wanted, *labels}]
+    return {name: _column(table.column(name).combine_chunks(), name, defaults) for name in names}
+
+
+def _check_names(wanted: Iterable[str], there: Sequence[str]) -> None:
+    missing = sorted(set(wanted) - set(there))
+    if missing:
+        raise ValueError(f"The table has no column {', '.join(map(repr, missing))}; it has: {', '.join(there)}.")
+
+
+def _column(values: Any, name: str, defaults: Mapping[str, Any]) -> Array:
+    types = _pyarrow().types
+    if types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if _is_list(values.type):
+        return _list_column(values, name, defaults)
+    if not _is_scalar(values.type):
+        raise ValueError(
+            f"Column {name!r} holds {values.type}, of which no feature can be made; turn it into numbers or text, or "
+            "leave it out with select_columns."
+        )
+    return _array(_without_nulls(values, name, defaults))
+
+
+def _is_list(kind: Any) -> bool:
+    types = _pyarrow().types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    types = _pyarrow().types
+    return any(
+        is_one(kind)
+        for is_one in (
+            types.is_string,
+            types.is_large_string,
+            types.is_string_view,
+            types.is_binary,
+            types.is_large_binary,
+        )
+    )
+
+
+def _is_scalar(kind: Any) -> bool:
+    types = _pyarrow().types
+    return bool(_is_text(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+
+
+def _without_nulls(values: Any, name: str, defaults: Mapping[str, Any]) -> Any:
+    if not values.null_count:
+        return values
+    default = defaults.get(name, "" if _is_text(values.type) else None)
+    if default is None:
+        raise ValueError(
+            f"Column {name!r} has {values.null_count} nulls; say what a null stands for, for example "
+            f"column_defaults={{{name!r}: 0}}."
+        )
+    return values.fill_null(default)
+
+
+def _array(values: Any) -> Array:
+    array: Array = values.to_numpy(zero_copy_only=False)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _list_column(values: Any, name: str, defaults: Mapping[str, Any]) -> Array:
+    entries = _column(values.flatten(), name, defaults)
+    lengths = [0 if row is None else len(row) for row in values.to_pylist()]
+    width = max(lengths, default=0)
+    if entries.ndim == 1 and lengths == [width] * len(lengths):
+        return entries.reshape(len(lengths), width)
+    if entries.ndim > 1 or entries.dtype.kind not in "Oiu":
+        raise ValueError(
+            f"Column {name!r} holds lists of 0 to {width} entries, and only text and integers can be padded; give all "
+            "rows lists of one length."
+        )
+    padded = np.full((len(lengths), width), "" if entries.dtype.kind == "O" else -1, entries.dtype)
+    padded[np.arange(width) < np.array(lengths)[:, None]] = entries
+    return padded
+
+
+def _pyarrow() -> ModuleType:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ImportError("Parquet and Arrow need pyarrow; run `pip install 'estimator-serving[tables]'`.") from error
+    return pa
