@@ -13,7 +13,7 @@ import onnx
 import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, inline
 
-from estimator_serving.exporter.receivers import Padded
+from estimator_serving.exporter.padding import Padded
 from estimator_serving.training.definitions import Input, NumericInput, PaddedInput, SequenceInput, WeightInput
 from estimator_serving.training.forward import ForwardedFeature
 from estimator_serving.wire import dtypes
@@ -63,7 +63,7 @@ def pad_dense(values: Var, blank: str | float) -> Padded:
 
     Source: TF 2.15 feature columns, dense categorical input.
     """
-    rows = _as_matrix(values)
+    rows = as_matrix(values)
     nothing = op.const(blank) if is_string(rows) else op.const(_element(rows).type(blank))
     kept = op.cast(op.not_(op.equal(rows, nothing)), to=np.int64)
     lengths = op.reduce_sum(kept, op.const(np.array([1], np.int64)), keepdims=False)
@@ -76,7 +76,7 @@ def pad_dense(values: Var, blank: str | float) -> Padded:
 
 def pad_whole(values: Var) -> Padded:
     """A dense feature, [batch] or [batch, k], as a padded one in which everything is a value."""
-    rows = _as_matrix(values)
+    rows = as_matrix(values)
     return Padded(rows, op.expand(_width(rows), op.shape(rows, end=1)))
 
 
@@ -163,16 +163,9 @@ def _check_dtype(wanted: PaddedInput, values: Var) -> None:
         )
 
 
-def _as_matrix(values: Var) -> Var:
-    """[batch] as [batch, 1], [batch, i, j, ...] as [batch, i · j · ...], a batch of 0 rows too."""
-    rank = len(_tensor(values).shape or ())
-    if rank == 1:
-        return op.unsqueeze(values, op.const(np.array([1], np.int64)))
-    if rank == 2:
-        return values
-    lengths = op.shape(values, start=1)
-    shape = op.concat([op.shape(values, end=1), op.reduce_prod(lengths, keepdims=True)], axis=0)
-    return op.reshape(values, shape, allowzero=True)
+def as_matrix(values: Var) -> Var:
+    """[batch] as [batch, 1], [batch, i, j, …] as [batch, i · j · …], a batch of 0 rows too."""
+    return op.flatten(values, axis=1)
 
 
 def _tensor(value: Var) -> Tensor:

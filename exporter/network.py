@@ -142,12 +142,14 @@ class Caller:
         model: the trained model.
         mode: what model_fn is called for.
         read_keys: the features it read itself so far.
+        vocabulary_files: the files that its columns read words from.
     """
 
     def __init__(self, model: TrainedModel, mode: str, roles: Roles) -> None:
         self.model = model
         self.mode = mode
         self.read_keys: set[str] = set()
+        self.vocabulary_files: tuple[str, ...] = ()
         self._roles = roles
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> EstimatorSpec:
@@ -164,6 +166,7 @@ class Caller:
         recorder = self.model.recorder()
         spec = self.model.call(Features.traced(transformed, direct, recorder), self.mode, labels)
         self.read_keys |= recorder.read_keys
+        self.vocabulary_files = recorder.vocabulary_files
         return spec
 
 
