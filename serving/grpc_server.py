@@ -74,11 +74,11 @@ class GrpcServer:
             handlers=handlers,
             maximum_concurrent_rpcs=threads + WAITING_CALLS_MAX,
             options=[
+                *arguments,  # of two with one name, grpc takes the first
                 ("grpc.max_receive_message_length", message_bytes_max),
                 ("grpc.max_send_message_length", message_bytes_max),
                 # Otherwise a second server on the same port would take half the calls instead of failing.
                 ("grpc.so_reuseport", 0),
-                *arguments,
             ],
         )
         self.port = 0 if port is None else self._bind(address, port, credentials)
