@@ -50,6 +50,11 @@ class Code(enum.IntEnum):
     UNAUTHENTICATED = 16
 
 
+def shorten(text: str) -> str:
+    """A message as it is answered."""
+    return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[:MESSAGE_CHARACTERS_MAX] + "...TRUNCATED"
+
+
 class ServingError(Exception):
     """An error whose text is meant for the client; raise one of the classes below."""
 
@@ -57,8 +62,7 @@ class ServingError(Exception):
 
     @property
     def message(self) -> str:
-        text = str(self)
-        return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[:MESSAGE_CHARACTERS_MAX] + "...TRUNCATED"
+        return shorten(str(self))
 
 
 class InvalidArgumentError(ServingError):

@@ -1,7 +1,7 @@
 """JSON text to Python values, for every REST dialect: quick where the text is strict JSON, tolerant where it is not.
 
-Owns the limit on nesting and the tokens beyond strict JSON (NaN, Infinity) that TensorFlow's clients send. Knows no
-tensor and no request.
+Owns the limit on nesting, that no object has a key twice, and the tokens beyond strict JSON (NaN, Infinity) that
+TensorFlow's clients send. Knows no tensor and no request.
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ from estimator_serving.serving.errors import InvalidArgumentError
 DEPTH_MAX = 64
 QUOTE_CHARACTERS_MAX = 256
 
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+_ALL_BUT_COLONS = bytes(set(range(256)) - set(b':"'))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"|-?\bInf\b', re.DOTALL)
-_DECODER = json.JSONDecoder()
 
 
 def parse(text: bytes) -> Any:
     """The first JSON value of a text; what follows it is ignored, as in TensorFlow Serving.
 
-    Raises InvalidArgumentError for an empty text, bad JSON (with the offset), text that is not UTF-8, nesting too deep.
+    Raises InvalidArgumentError for an empty text, bad JSON (with the offset), text that is not UTF-8, nesting too deep,
+    and a key that an object has twice: which of the two is meant, no parser can know.
     """
     if text.count(b"[") + text.count(b"{") > DEPTH_MAX:
         check_depth(text)
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return _parse_tolerantly(text)
+    colons = text.count(b":")
+    # Nearly always every colon belongs to a key, and there are few keys.
+    if colons > (len(value) if type(value) is dict else 0) and colons > (members := _count_members(value)):
+        _check_keys(text, members)
+    return value
 
 
 def check_depth(text: bytes) -> None:
@@ -43,11 +49,44 @@ def check_depth(text: bytes) -> None:
 
     Works on the text's brackets alone, by bytes methods that run at the speed of memory. Raises InvalidArgumentError.
     """
+    brackets = _outside_strings(text, _ALL_BUT_BRACKETS)
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > DEPTH_MAX:
+        raise InvalidArgumentError(f"JSON Parse error: nesting too deep; values may nest {DEPTH_MAX} levels.")
+
+
+def _outside_strings(text: bytes, dropped: bytes) -> bytes:
+    """What is left of a text without its strings and without these characters, of which the quote is none."""
     if b"\\" in text:
         text = _ESCAPE.sub(b"", text)
-    outside_strings = b"".join(text.translate(None, _NOT_STRUCTURE).split(b'"')[::2])
-    if max(accumulate(map(_STEPS.__getitem__, outside_strings)), default=0) > DEPTH_MAX:
-        raise InvalidArgumentError(f"JSON Parse error: nesting too deep; values may nest {DEPTH_MAX} levels.")
+    return b"".join(text.translate(None, dropped).split(b'"')[::2])
+
+
+_CONTAINERS = (dict, list)
+
+
+def _count_members(value: Any) -> int:
+    """How many keys the objects of a value have together."""
+    if type(value) is dict:
+        return len(value) + sum([_count_members(one) for one in value.values() if type(one) in _CONTAINERS])
+    return sum([_count_members(one) for one in value if type(one) in _CONTAINERS]) if type(value) is list else 0
+
+
+def _check_keys(text: bytes, members: int) -> None:
+    """Refuse a text with more keys than its value has members: orjson keeps the last of two without a word."""
+    if len(_outside_strings(text, _ALL_BUT_COLONS)) > members:
+        json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InvalidArgumentError(f"JSON Parse error: an object has the key {quote(twice)} twice; send it once.")
+    return members
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def quote(value: object) -> str:

@@ -1,6 +1,7 @@
 """The HTTP front: an ASGI application, and uvicorn running it in a thread of its own.
 
-Owns what is HTTP's alone: reading bodies under a cap, which thread answers, health, metrics and pages. Inference is
+Owns what is HTTP's alone: reading bodies under caps, which thread answers and for how long it is waited for, health,
+metrics and pages. Inference is
 answered in front of FastAPI, which would take longer than the model does; FastAPI carries everything else. What a URL
 or a body means is the dialect's business.
 """
@@ -9,109 +10,170 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from estimator_serving.serving import metrics
-from estimator_serving.serving.errors import InvalidArgumentError, as_serving_error
-from estimator_serving.serving.http_protocol import InferProtocol
+from estimator_serving.serving import http_encoding, metrics
+from estimator_serving.serving.errors import (
+    DeadlineExceededError,
+    ServingError,
+    UnavailableError,
+    as_serving_error,
+    shorten,
+)
+from estimator_serving.serving.http_encoding import BodyTooLargeError, UnknownCodingError
+from estimator_serving.serving.http_protocol import InferProtocol, Limits
 from estimator_serving.serving.metrics import Exposition
-from estimator_serving.serving.predictor import Predictor
+from estimator_serving.serving.request import Context
 from estimator_serving.serving.tfs import rest
+from estimator_serving.serving.tfs.rest import Reply, Rest
 
 _log = logging.getLogger(__name__)
 
 JSON_HEADER = (b"content-type", b"application/json")
 KEEP_ALIVE_S = 75
-CONNECTIONS_MAX = 1024
 # Waiting connections the kernel holds while the loop is busy.
 BACKLOG = 2048
-
-
-class BodyTooLargeError(Exception):
-    """A request body over the cap."""
+# Bodies that are being received or worked on may together take this part of the memory.
+HELD_SHARE = 0.25
 
 
 class ClientGoneError(Exception):
-    """The client closed the connection before its request was whole."""
+    """The client closed the connection before its request was whole, or its answer ready."""
 
 
 class RestApp:
     """The ASGI application: inference here, everything else in `pages`."""
 
-    def __init__(self, predictor: Predictor, pages: ASGIApp, slow: Executor, *, body_bytes_max: int) -> None:
-        self._predictor = predictor
+    def __init__(
+        self, api: Rest, pages: ASGIApp, slow: Executor, *, body_bytes_max: int, timeout_s: float, held_bytes_max: int
+    ) -> None:
+        self._api = api
         self._pages = pages
         self._slow = slow
         self._body_bytes_max = body_bytes_max
+        self._timeout_s = timeout_s
+        self._held_bytes_max = held_bytes_max
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._pages(scope, receive, send)
         try:
             target = rest.infer_target(scope["raw_path"])
-        except InvalidArgumentError as error:
-            return await _send(send, rest.error_reply(error))
+        except ServingError as error:
+            return await _send(send, self._api.refuse(error))
         if target is None:
             return await self._pages(scope, receive, send)
         return await self._infer(target, scope, receive, send)
 
     async def _infer(self, target: rest.InferTarget, scope: Scope, receive: Receive, send: Send) -> None:
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body") or len(body) > self._body_bytes_max or message["type"] != "http.request":
-            try:
-                body = await _read_rest(scope, message, receive, self._body_bytes_max)
-            except ClientGoneError:
-                return
-            except BodyTooLargeError:
-                text = f"The request body is larger than {self._body_bytes_max} bytes; send fewer rows at once."
-                await _send(send, rest.Reply(413, rest.error_body(text)), close=True)
-                return
-        if self._predictor.is_quick(target.spec, len(body)):
-            reply = rest.infer(self._predictor, target, body)
-        else:
-            loop = asyncio.get_running_loop()
-            reply = await loop.run_in_executor(self._slow, rest.infer, self._predictor, target, body)
-        await _send(send, reply)
+        body = _Body(scope["headers"], receive)
+        try:
+            compressed = http_encoding.is_compressed(scope["headers"])
+            await self._receive(body)
+            reply = await self._answer(target, bytes(body.content), compressed, receive)
+        except ClientGoneError:
+            return
+        except (BodyTooLargeError, UnknownCodingError, ServingError) as error:
+            reply = self._refuse(error)
+        finally:
+            self._held_bytes -= body.held_bytes
+        await _send(send, reply, close=not body.is_whole)
 
-
-async def _read_rest(scope: Scope, message: Message, receive: Receive, bytes_max: int) -> bytes:
-    """The whole body, of which `message` is the first part.
-
-    Raises BodyTooLargeError as soon as that is known, ClientGoneError.
-    """
-    if _content_length(scope) > bytes_max:
-        raise BodyTooLargeError
-    body = bytearray()
-    while message["type"] == "http.request":
-        body += message.get("body", b"")
-        if len(body) > bytes_max:
+    async def _receive(self, body: _Body) -> None:
+        """Read a body under the caps. Raises BodyTooLargeError as soon as that is known."""
+        if body.announced_bytes > self._body_bytes_max:
             raise BodyTooLargeError
-        if not message.get("more_body"):
-            return bytes(body)
-        message = await receive()
-    raise ClientGoneError
+        while not body.is_whole:
+            self._held_bytes += await body.receive()
+            if len(body.content) > self._body_bytes_max:
+                raise BodyTooLargeError
+            if self._held_bytes > self._held_bytes_max:
+                raise UnavailableError("The requests under way fill the memory set aside for them; ask again.")
+
+    async def _answer(self, target: rest.InferTarget, body: bytes, compressed: bool, receive: Receive) -> Reply:
+        if not compressed and self._api.is_quick(target.spec, len(body)):
+            return self._api.infer(target, body)
+        gone = threading.Event()
+        context = Context(time.monotonic() + self._timeout_s, gone.is_set)
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._slow, self._run, target, body, compressed, context)
+        leaving = asyncio.ensure_future(receive())  # after the body comes only one message: the client has gone
+        try:
+            waited: set[asyncio.Future[Any]] = {running, leaving}
+            await asyncio.wait(waited, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result()
+            gone.set()
+            if leaving.done():
+                raise ClientGoneError
+            raise DeadlineExceededError(
+                f"Timed out waiting for notification: no answer within {self._timeout_s:g} seconds; send less at once, "
+                "or serve with a longer --rest_api_timeout_in_ms."
+            )
+        finally:
+            leaving.cancel()
+
+    def _run(self, target: rest.InferTarget, body: bytes, compressed: bool, context: Context) -> Reply:
+        try:
+            content = http_encoding.inflate(body, self._body_bytes_max) if compressed else body
+            return self._api.infer(target, content, context)
+        except (BodyTooLargeError, ServingError) as error:
+            return self._refuse(error)
+
+    def _refuse(self, error: Exception) -> Reply:
+        if isinstance(error, BodyTooLargeError):
+            text = f"The request body is larger than {self._body_bytes_max} bytes, or grows out of proportion when "
+            return self._api.refuse_with(413, text + "it is inflated; send fewer rows at once.")
+        if isinstance(error, UnknownCodingError):
+            text = f"The Content-Encoding {error} is not taken; send the body as it is, or as gzip."
+            return self._api.refuse_with(415, text, ((b"accept-encoding", http_encoding.ACCEPTED),))
+        assert isinstance(error, ServingError)
+        return self._api.refuse(error)
 
 
-def _content_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
+class _Body:
+    """A request's body while it comes."""
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> None:
+        self.announced_bytes = _content_length(headers)
+        self.content = bytearray()
+        self.is_whole = False
+        self.held_bytes = 0
+        self._receive = receive
+
+    async def receive(self) -> int:
+        """Add the next part; returns its length. Raises ClientGoneError."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        part = message.get("body", b"")
+        self.content += part
+        self.held_bytes += len(part)
+        self.is_whole = not message.get("more_body")
+        return len(part)
+
+
+def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    for name, value in headers:
         if name == b"content-length":
             return int(value) if value.isdigit() else 0
     return 0
 
 
-async def _send(send: Send, reply: rest.Reply, *, close: bool = False) -> None:
-    headers = [JSON_HEADER, (b"content-length", b"%d" % len(reply.body))]
+async def _send(send: Send, reply: Reply, *, close: bool = False) -> None:
+    headers = [JSON_HEADER, (b"content-length", b"%d" % len(reply.body)), *reply.headers]
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -124,7 +186,7 @@ def _path(scope: Scope) -> str:
     return path.decode("latin-1")
 
 
-def build_pages(predictor: Predictor, exposition: Exposition, unready: Callable[[], str]) -> FastAPI:
+def build_pages(api: Rest, exposition: Exposition, unready: Callable[[], str]) -> FastAPI:
     """Status, metadata, health, metrics and the interactive docs.
 
     unready: why requests cannot be answered now, empty when they can.
@@ -133,15 +195,18 @@ def build_pages(predictor: Predictor, exposition: Exposition, unready: Callable[
     async def unrouted(request: Request, error: Any) -> Response:
         """Under /v1/ the dialect's own grammar decides: encoded slashes, other cases, malformed requests."""
         if _path(request.scope).lower().startswith(rest.PREFIX):
-            return _describe(predictor, request)
+            return _describe(api, request)
         text = f"Nothing is served at {request.url.path} for {request.method}; models are under /v1/models."
-        return _json(rest.Reply(error.status_code, rest.error_body(text)))
+        return _json(Reply(error.status_code, rest.error_body(shorten(text)), _headers_of(error)))
+
+    async def broken(_request: Request, error: Exception) -> Response:
+        return _json(api.refuse(as_serving_error(error)))
 
     app = FastAPI(
         title="estimator-serving",
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={404: unrouted, 405: unrouted, 500: _broken},
+        exception_handlers={404: unrouted, 405: unrouted, 500: broken},
     )
 
     @app.get("/healthz", summary="Whether the process answers at all")
@@ -151,22 +216,23 @@ def build_pages(predictor: Predictor, exposition: Exposition, unready: Callable[
     @app.get("/readyz", summary="Whether predictions can be answered, and why not")
     async def readyz() -> Response:
         reason = unready()
-        return _json(rest.Reply(503, rest.error_body(reason)) if reason else rest.Reply(200, b'{"status":"ready"}'))
+        return _json(Reply(503, rest.error_body(reason)) if reason else Reply(200, b'{"status":"ready"}'))
 
     @app.get("/metrics", summary="Prometheus metrics")
     @app.get("/monitoring/prometheus/metrics", summary="Prometheus metrics, at TensorFlow Serving's path")
     async def prometheus() -> Response:
         return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
-    _add_descriptions(app, predictor)
+    _add_descriptions(app, api)
     return app
 
 
-def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
+def _add_descriptions(app: FastAPI, api: Rest) -> None:
     async def describe(request: Request) -> Response:
-        return _describe(predictor, request)
+        return _describe(api, request)
 
     for path, summary in (
+        ("/v1/models", "Names of the models"),
         ("/v1/models/{name}", "States of a model's versions"),
         ("/v1/models/{name}/versions/{version}", "State of one version"),
         ("/v1/models/{name}/metadata", "Signatures of the newest version"),
@@ -175,8 +241,8 @@ def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
         app.add_api_route(path, describe, methods=["GET"], summary=summary, openapi_extra=_parameters(path))
 
 
-def _describe(predictor: Predictor, request: Request) -> Response:
-    return _json(rest.describe_model(predictor.manager, request.method, _path(request.scope)))
+def _describe(api: Rest, request: Request) -> Response:
+    return _json(api.describe(request.method, _path(request.scope), request.headers.get("origin", "")))
 
 
 def _parameters(path: str) -> dict[str, Any]:
@@ -184,12 +250,17 @@ def _parameters(path: str) -> dict[str, Any]:
     return {"parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]}
 
 
-async def _broken(_request: Request, error: Exception) -> Response:
-    return _json(rest.error_reply(as_serving_error(error)))
+def _headers_of(error: Any) -> rest.Headers:
+    """The headers FastAPI gives an error: which methods a path allows."""
+    return tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
 
 
-def _json(reply: rest.Reply) -> Response:
-    return Response(reply.body, reply.status, media_type="application/json")
+def _json(reply: Reply) -> Response:
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    return Response(reply.body, reply.status, headers, media_type="application/json")
+
+
+DEFAULT_LIMITS = Limits()
 
 
 class RestServer:
@@ -199,19 +270,23 @@ class RestServer:
     """
 
     def __init__(
-        self, predictor: Predictor, exposition: Exposition, unready: Callable[[], str], *,
-        address: str, port: int, threads: int, body_bytes_max: int, grace_s: float,
+        self, api: Rest, exposition: Exposition, unready: Callable[[], str], *,
+        address: str, port: int, threads: int, body_bytes_max: int, grace_s: float, timeout_s: float,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:  # fmt: skip
         self._slow = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        pages = build_pages(predictor, exposition, unready)
-        app = RestApp(predictor, pages, self._slow, body_bytes_max=body_bytes_max)
+        app = RestApp(
+            api, build_pages(api, exposition, unready), self._slow,
+            body_bytes_max=body_bytes_max, timeout_s=timeout_s,
+            held_bytes_max=max(body_bytes_max, int(HELD_SHARE * _memory_bytes())),
+        )  # fmt: skip
         self._socket = _bind(address, port)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, http=cast(Any, partial(InferProtocol, predictor)), ws="none", lifespan="off", log_config=None,
-                access_log=False, proxy_headers=False,
-                server_header=False, backlog=BACKLOG, limit_concurrency=CONNECTIONS_MAX,
+                app, http=cast(Any, partial(InferProtocol, api, limits)), ws="none", lifespan="off", log_config=None,
+                access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(grace_s)),
+                callback_notify=self._sweep, timeout_notify=0,  # 0: at each of its ticks, which come once a second
             )
         )  # fmt: skip
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
@@ -227,6 +302,12 @@ class RestServer:
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.005)
 
+    async def _sweep(self) -> None:
+        """Look for clients that take too long."""
+        now_s = time.monotonic()
+        for connection in list(self._server.server_state.connections):
+            cast(InferProtocol, connection).check_time(now_s)
+
     def stop(self) -> None:
         """Accept no more, let requests in flight finish within the grace period."""
         self._server.should_exit = True
@@ -234,6 +315,10 @@ class RestServer:
             self._thread.join()
         self._slow.shutdown(wait=False, cancel_futures=True)
         self._socket.close()
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _bind(address: str, port: int) -> socket.socket:

@@ -36,6 +36,7 @@ from estimator_serving.serving.tfs import proto_codec
 from estimator_serving.serving.tfs.options import DEFAULT, Options
 from estimator_serving.serving.tfs.reload import handle_reload
 from estimator_serving.serving.tfs.replay import answer
+from estimator_serving.serving.tfs.rest import Rest
 
 _log = logging.getLogger(__name__)
 
@@ -164,9 +165,10 @@ class Server:
             return None
         try:
             return RestServer(
-                predictor, exposition, self.unready,
+                Rest(predictor, self._options, cors=config.rest_api_enable_cors_support), exposition, self.unready,
                 address=config.bind_address, port=_bindable(config.rest_api_port), threads=config.rest_api_num_threads,
                 body_bytes_max=config.request_bytes_max, grace_s=config.shutdown_grace_seconds,
+                timeout_s=config.rest_api_timeout_in_ms / 1000,
             )  # fmt: skip
         except OSError as error:
             raise StartError(

@@ -8,6 +8,7 @@ takes plain feature dictionaries for serialized tf.Examples, and an integer stan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from estimator_serving.serving import json_text
@@ -17,9 +18,16 @@ from estimator_serving.serving.predictor import Codec
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request, as_strings
 from estimator_serving.serving.servable import Servable
 from estimator_serving.serving.tfs import json_tensor, outcomes
+from estimator_serving.serving.tfs.options import DEFAULT, Options
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.examples import ExampleError, FeatureSpec, encode_example, encode_example_by_spec
-from estimator_serving.wire.signatures import Signature, TensorInfo
+from estimator_serving.wire.signatures import (
+    CLASSIFY_METHOD,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    Signature,
+    TensorInfo,
+)
 
 ENTRYPOINT = "REST"
 
@@ -47,7 +55,7 @@ def _parse(payload: bytes, target: ModelSpec | None) -> Document:
 # --- predict ---
 
 
-def _decode_predict(document: Document, servable: Servable) -> Request:
+def _decode_predict(options: Options, document: Document, servable: Servable) -> Request:
     spec, members, payload = document
     signature = servable.signatures.get(spec.signature_name)
     if signature is None:
@@ -55,6 +63,8 @@ def _decode_predict(document: Document, servable: Servable) -> Request:
             f'Serving signature name: "{spec.signature_name}" not found in signature def. '
             f"There are: {', '.join(sorted(servable.signatures))}."
         )
+    if options.check_method_names:
+        outcomes.check_method_name(signature, "prediction", PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
     layout = _layout(members)
     inputs = _read_numbers(members[layout], signature, payload)
     if inputs is None:
@@ -216,6 +226,8 @@ def _feature_element(name: str, value: Any) -> Any:
         raise InvalidArgumentError(f"Feature: {name} has element with unexpected JSON type: {kind(value)}")
     if isinstance(value, str):
         return json_tensor.encode_text(value)
+    if isinstance(value, int) and value >= 2**63:
+        raise InvalidArgumentError(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
     return value
 
 
@@ -289,9 +301,9 @@ def _as_rows(columns: dict[str, Any]) -> list[Any]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _decode_classify(document: Document, servable: Servable) -> Request:
+def _decode_classify(options: Options, document: Document, servable: Servable) -> Request:
     examples = _read_examples(document.content, "classify", servable.feature_spec)
-    return outcomes.classify_request(servable, document.spec.signature_name, examples)
+    return outcomes.classify_request(servable, document.spec.signature_name, examples, options)
 
 
 def _encode_classify(outputs: Outputs, request: Request, _servable: Servable) -> bytes:
@@ -301,17 +313,22 @@ def _encode_classify(outputs: Outputs, request: Request, _servable: Servable) ->
     return json_tensor.dump({"results": results})
 
 
-def _decode_regress(document: Document, servable: Servable) -> Request:
+def _decode_regress(options: Options, document: Document, servable: Servable) -> Request:
     examples = _read_examples(document.content, "regress", servable.feature_spec)
-    return outcomes.regress_request(servable, document.spec.signature_name, examples)
+    return outcomes.regress_request(servable, document.spec.signature_name, examples, options)
 
 
 def _encode_regress(outputs: Outputs, request: Request, _servable: Servable) -> bytes:
     return json_tensor.dump({"results": json_tensor.to_json(outcomes.read_regressions(outputs, request), "results")})
 
 
-CODECS: Mapping[str, Codec] = {
-    "predict": Codec("Predict", ENTRYPOINT, _parse, _decode_predict, _encode_predict),
-    "classify": Codec("Classify", ENTRYPOINT, _parse, _decode_classify, _encode_classify),
-    "regress": Codec("Regress", ENTRYPOINT, _parse, _decode_regress, _encode_regress),
-}
+def codecs(options: Options) -> Mapping[str, Codec]:
+    """Verb of a URL -> how it reads and writes, as an operator chose."""
+    return {
+        "predict": Codec("Predict", ENTRYPOINT, _parse, partial(_decode_predict, options), _encode_predict),
+        "classify": Codec("Classify", ENTRYPOINT, _parse, partial(_decode_classify, options), _encode_classify),
+        "regress": Codec("Regress", ENTRYPOINT, _parse, partial(_decode_regress, options), _encode_regress),
+    }
+
+
+CODECS = codecs(DEFAULT)

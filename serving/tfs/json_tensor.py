@@ -38,7 +38,7 @@ _INTEGER_RANGES = {
     dtypes.uint32: (0, 2**32 - 1),
     dtypes.uint64: (0, 2**64 - 1),
 }
-_FLOATS = {dtypes.float32, dtypes.float64}
+_FLOATS = {dtypes.float16, dtypes.float32, dtypes.float64}
 
 
 def read_numbers(value: Any, dtype: DType) -> Array | None:
@@ -88,13 +88,15 @@ def row_text(index: int, inner: str, key: str | None = None) -> str:
 def to_json(array: Array, alias: str) -> Any:
     """Nested lists (or one value) that print as TensorFlow Serving prints this output.
 
-    float32 becomes the double with 6 significant digits where these give the float32 back, else 9. Strings stay text,
-    or become {"b64": …} where the output's name ends in _bytes. Raises InvalidArgumentError for a dtype that JSON has
-    no form for.
+    float32 becomes the double with 6 significant digits where these give the float32 back, else 9; half, which
+    TensorFlow Serving does not write, the shortest that gives it back. Strings stay text, or become {"b64": …} where
+    the output's name ends in _bytes. Raises InvalidArgumentError for a dtype that JSON has no form for.
     """
     kind_letter = array.dtype.char
     if kind_letter == "f":
         return _map_nested(round_float, array.tolist()) if array.size <= _FEW_FLOATS else round_floats(array).tolist()
+    if kind_letter == "e":
+        return _map_nested(_round_half, array.tolist())
     if kind_letter == "O" and alias.endswith(BYTES_SUFFIX):
         return _map_nested(_write_base64, array.tolist())
     if kind_letter in _PLAIN:
@@ -263,6 +265,10 @@ def round_float(value: float) -> float:
 
 
 _FLOAT32 = struct.Struct("f")
+
+
+def _round_half(value: float) -> float:
+    return float(str(np.float16(value)))
 
 
 def round_floats(array: Array) -> Array:

@@ -114,7 +114,19 @@ def test_wrong_types(name, value):
         json_tensor.read_tensor([value], as_dtype(name))
 
 
-@pytest.mark.parametrize("name", ["half", "bfloat16", "uint16", "complex64"])
+@given(np_st.arrays(np.float16, st.integers(1, 30), elements=st.floats(width=16)))
+def test_halves_survive_a_round_trip(array):
+    """An addition: TensorFlow Serving neither reads nor writes them."""
+    text = json_tensor.dump(json_tensor.to_json(array, "y"))
+    np.testing.assert_array_equal(json_tensor.read_tensor(json_text.parse(text), dtypes.float16), array)
+
+
+def test_halves_are_written_short():
+    array = np.array([0.1, 1 / 3, 65504, -0.0, np.inf], np.float16)
+    assert json_tensor.dump(json_tensor.to_json(array, "y")) == b"[0.1,0.3333,65500.0,-0.0,Infinity]"
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "uint16", "complex64"])
 def test_dtypes_without_a_json_form(name):
     with pytest.raises(UnimplementedError, match=f"Conversion of JSON Value: 1 to type: {name}"):
         json_tensor.read_tensor([1], as_dtype(name))
