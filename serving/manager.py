@@ -346,6 +346,7 @@ class Manager:
             return action.verb, version
 
     def _load_version(self, model: _Model, version: _Version) -> None:
+        _log.info("Loading model %s version %d from %s.", model.name, version.number, version.directory.path)
         try:
             servable = self._load(model.name, version.number, version.directory.path)
         except Exception as error:

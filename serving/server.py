@@ -21,7 +21,7 @@ from estimator_serving.serving import model_config, servable
 from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
 from estimator_serving.serving.credentials import read_credentials
-from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.errors import STOPPING_TEXT, ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
 from estimator_serving.serving.loader import Loader
 from estimator_serving.serving.manager import Manager, Retries
@@ -40,7 +40,6 @@ from estimator_serving.serving.tfs.rest import Rest
 
 _log = logging.getLogger(__name__)
 
-STOPPING = "The server is shutting down; send requests elsewhere."
 # How long `stop` waits for a load, which nothing can interrupt and nobody waits for any more.
 LOAD_END_S = 2.0
 THREADS_END_S = 1.0
@@ -154,7 +153,7 @@ class Server:
 
     def unready(self) -> str:
         """Why requests cannot be answered now; empty when they can."""
-        return STOPPING if self._stopping else self.manager.unready()
+        return STOPPING_TEXT if self._stopping else self.manager.unready()
 
     def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer | None:
         config = self._config
@@ -291,22 +290,20 @@ def main(config: Config) -> int:
     _log.info("Stopping: finishing requests in flight.")
     ended = server.stop()
     if not ended or _is_anything_running():
-        # Python waits for its threads, and one is in a load or a run that nothing interrupts.
-        _log.warning("Work is still going on after the grace period; it is given up.")
+        # Python would wait for a thread that is in a load or a run, which nothing interrupts.
+        _log.warning("A load or a run is still going on; it is given up.")
         logging.shutdown()
         os._exit(0)
     return 0
 
 
 def _is_anything_running() -> bool:
-    """Whether a thread is left that Python would wait for, after those that are ending had time to."""
+    """Whether a thread is left after those that are ending had time to. Python would wait for those of a pool."""
     end_s = time.monotonic() + THREADS_END_S
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            thread.join(max(end_s - time.monotonic(), 0))
-            if thread.is_alive():
-                return True
-    return False
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(max(end_s - time.monotonic(), 0))
+    return any(thread.is_alive() for thread in others)
 
 
 if __name__ == "__main__":
