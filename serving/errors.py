@@ -7,8 +7,8 @@
     ├── DeadlineExceededError      too late for the client
     ├── ResourceExhaustedError     too big for what there is
     ├── FailedPreconditionError    right in itself, wrong for what is loaded
+    ├── UnavailableError           not now; asking again later may do
     ├── UnimplementedError         not served here
-    ├── UnavailableError           not now; try again, or elsewhere
     ├── DataLossError              a file that was cut or changed
     ├── UnknownError               what TensorFlow Serving answers without a better code
     └── InternalError              our fault; the cause is in the log, never in the answer

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from estimator_serving.serving import batch_parameters, batching, model_config, monitoring, servable
 from estimator_serving.serving import config as configuration
-from estimator_serving.serving import model_config, servable
+from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
 from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
 from estimator_serving.serving.credentials import read_credentials
@@ -25,11 +26,13 @@ from estimator_serving.serving.errors import STOPPING_TEXT, ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
 from estimator_serving.serving.loader import Loader
 from estimator_serving.serving.manager import Manager, Retries
-from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, RequestMetrics
 from estimator_serving.serving.model_config import ModelConfig
+from estimator_serving.serving.monitoring import VersionGauges
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.rest_server import RestServer
+from estimator_serving.serving.servable import Batching
 from estimator_serving.serving.source import DirectorySource
 from estimator_serving.serving.tfs import grpc as tfs_grpc
 from estimator_serving.serving.tfs import proto_codec
@@ -63,14 +66,14 @@ class Server:
         self._config = config
         self._stopping = False
         self._starting = threading.Lock()
-        requests = RequestMetrics()
+        requests, batches, loads = RequestMetrics(), BatchMetrics(), LoadMetrics()
         self._models = _read_models(config)
         self._options = Options(
             tensor_content=config.enable_serialization_as_tensor_content,
             check_method_names=config.enable_signature_method_name_check,
         )
         self.manager = Manager(
-            _make_loader(config),
+            monitoring.timed(_make_loader(config, _read_batching(config, batches)), loads),
             load_threads=config.load_threads,
             unload_threads=config.unload_threads,
             next_action=TRANSITIONS[config.aspired_version_policy],
@@ -89,7 +92,10 @@ class Server:
             config.model_config_file, self.catalog, poll_wait_s=config.model_config_file_poll_wait_seconds
         )
         predictor = Predictor(self.manager, requests)
-        exposition = Exposition(requests)
+        gauges = VersionGauges(self.manager)
+        exposition = Exposition(
+            requests, batches, loads, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
+        )
         self._rest = self._make_rest(predictor, exposition)
         try:
             self._grpc = self._make_grpc(predictor, exposition)
@@ -165,7 +171,8 @@ class Server:
         try:
             return RestServer(
                 Rest(predictor, self._options, cors=config.rest_api_enable_cors_support), exposition, self.unready,
-                address=config.bind_address, port=_bindable(config.rest_api_port), threads=config.rest_api_num_threads,
+                address=config.bind_address, port=_bindable(config.rest_api_port),
+                threads=_threads(config, config.rest_api_num_threads),
                 body_bytes_max=config.request_bytes_max, grace_s=config.shutdown_grace_seconds,
                 timeout_s=config.rest_api_timeout_in_ms / 1000,
             )  # fmt: skip
@@ -183,7 +190,7 @@ class Server:
             return GrpcServer(
                 tfs_grpc.methods(predictor, self._options, HandleReloadConfigRequest=reload),
                 address=config.bind_address, port=None if config.port == OFF_PORT else _bindable(config.port),
-                threads=config.grpc_max_threads, message_bytes_max=config.request_bytes_max,
+                threads=_threads(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
                 grace_s=config.shutdown_grace_seconds, unready=self.unready,
                 health=config.enable_grpc_healthcheck_service, credentials=read_credentials(config),
                 socket_path=config.grpc_socket_path, arguments=config.channel_arguments(),
@@ -221,6 +228,31 @@ def _can_bind(address: str, port: int) -> bool:
     return True
 
 
+def _threads(config: Config, threads: int) -> int:
+    """The threads of a front: where requests wait for each other, they need more than those that run."""
+    return max(threads, batching.REQUEST_THREADS) if config.enable_batching else threads
+
+
+def _read_batching(config: Config, metrics: BatchMetrics) -> Batching | None:
+    """Whether and how versions batch. Raises StartError where the parameters cannot be used."""
+    if not config.enable_batching:
+        return None
+    parameters, path = BatchParameters(), config.batching_parameters_file
+    try:
+        if path:
+            parameters = batch_parameters.parse(configuration.read_text("batching_parameters_file", path), path)
+    except (BatchParametersError, ConfigError) as error:
+        raise StartError(str(error)) from None
+    return Batching(parameters, config.enable_per_model_batching_parameters, metrics.meter)
+
+
+def _read_metrics_paths(config: Config) -> tuple[str, ...]:
+    try:
+        return monitoring.read_paths(config.monitoring_config_file)
+    except ConfigError as error:
+        raise StartError(str(error)) from None
+
+
 def _bindable(port: int) -> int:
     """A port as the operating system takes it, which knows a free one as 0."""
     return 0 if port == FREE_PORT else port
@@ -231,9 +263,9 @@ def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> st
     return f"{front} cannot listen on {address}:{port} ({because}); stop what uses it or choose another --{flag}."
 
 
-def _make_loader(config: Config) -> Loader:
+def _make_loader(config: Config, batching: Batching | None) -> Loader:
     return Loader(
-        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device),
+        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batching),
         # What an operator chose for clients is not what a version was exported with.
         partial(answer, proto_codec.codecs(DEFAULT)),
         servable.provider_of(config.device),
