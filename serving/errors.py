@@ -7,8 +7,10 @@
     ├── DeadlineExceededError      too late for the client
     ├── ResourceExhaustedError     too big for what there is
     ├── FailedPreconditionError    right in itself, wrong for what is loaded
-    ├── UnimplementedError         not served here
     ├── UnavailableError           not now; asking again later may do
+    ├── UnimplementedError         not served here
+    ├── DataLossError              a file that was cut or changed
+    ├── UnknownError               what TensorFlow Serving answers without a better code
     └── InternalError              our fault; the cause is in the log, never in the answer
 
 The codes are gRPC's integers; HTTP statuses are derived from them in `http_status`.
@@ -93,6 +95,14 @@ class UnimplementedError(ServingError):
 
 class UnavailableError(ServingError):
     code = Code.UNAVAILABLE
+
+
+class DataLossError(ServingError):
+    code = Code.DATA_LOSS
+
+
+class UnknownError(ServingError):
+    code = Code.UNKNOWN
 
 
 class InternalError(ServingError):

@@ -1,14 +1,15 @@
 """The life of versions: START, LOADING, AVAILABLE, UNLOADING, END.
 
-Owns which versions exist, their states, and the counted handles that keep a version alive while a request runs on it.
-Knows neither where versions come from (a source says what is wanted) nor what a servable does (a loader makes it).
+Owns which versions exist, their states and labels, and the counted handles that keep a version alive while a request
+runs on it. Knows neither where versions come from (a source says what is wanted) nor what a servable does (a loader
+makes it).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,14 +17,25 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from estimator_serving.serving import errors, policy
-from estimator_serving.serving.errors import Code
-from estimator_serving.serving.policy import State, Verb
+from estimator_serving.serving.errors import Code, ServingError
+from estimator_serving.serving.model_config import VersionDirectory
+from estimator_serving.serving.policy import NextAction, State, Verb
 from estimator_serving.serving.request import ModelSpec
 from estimator_serving.serving.servable import Servable
 
 _log = logging.getLogger(__name__)
 
 Load = Callable[[str, int, Path], Servable]
+
+# What may pass by itself; everything else stays as long as the files do.
+TRANSIENT = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
+
+
+class Retries(NamedTuple):
+    """How often a load that failed for a passing reason is tried again, and after which pause."""
+
+    most: int = 0
+    interval_s: float = 60.0
 
 
 class VersionStatus(NamedTuple):
@@ -48,13 +60,15 @@ class _Version:
     """A version, and the counted handle on it: entering a `with` block takes no second look at the manager."""
 
     number: int
-    path: Path
+    directory: VersionDirectory
     release: Callable[[_Version], None]
     state: State = State.START
     servable: Servable | None = None
     handles: int = 0
-    code: Code = Code.OK
-    message: str = ""
+    tries: int = 0
+    error: ServingError | None = None
+    # Runs until a failed load is tried again.
+    retry: threading.Timer | None = None
 
     def __enter__(self) -> Servable:
         assert self.servable is not None, "a handle is only made of an available version"
@@ -64,14 +78,18 @@ class _Version:
         self.release(self)
 
     def status(self) -> VersionStatus:
-        return VersionStatus(self.number, self.state, self.code, self.message)
+        if self.error is None or self.state is not State.END:
+            return VersionStatus(self.number, self.state)
+        return VersionStatus(self.number, self.state, self.error.code, self.error.message)
 
 
 @dataclass
 class _Model:
     name: str
+    configured: bool = True
     versions: dict[int, _Version] = field(default_factory=dict)
-    aspired: frozenset[int] = frozenset()
+    aspired: Mapping[int, VersionDirectory] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
     newest: _Version | None = None
     settling: bool = False
 
@@ -79,29 +97,72 @@ class _Model:
         available = [version for version in self.versions.values() if version.state is State.AVAILABLE]
         self.newest = max(available, key=lambda version: version.number, default=None)
 
+    def pending(self) -> Iterator[_Version]:
+        """The wanted versions that are not decided yet."""
+        for version in self.versions.values():
+            if version.number in self.aspired and version.state in (State.START, State.LOADING):
+                yield version
+
 
 class Manager:
     """Brings what is loaded to what is aspired, one step at a time for each model, models beside each other."""
 
-    def __init__(self, load: Load, *, load_threads: int = 1) -> None:
+    def __init__(
+        self,
+        load: Load,
+        *,
+        load_threads: int = 1,
+        unload_threads: int = 1,
+        next_action: NextAction = policy.availability_preserving,
+        retries: Retries = Retries(),  # noqa: B008  # immutable
+    ) -> None:
         self._load = load
+        self._policy = next_action
+        self._retries = retries
         self._models: dict[str, _Model] = {}
         self._lock = threading.Lock()
-        self._settled = threading.Condition(self._lock)
-        self._pool = ThreadPoolExecutor(load_threads, thread_name_prefix="load")
+        self._changed = threading.Condition(self._lock)
+        self._stopped = False
+        self._busy = 0
+        self._loads = ThreadPoolExecutor(load_threads, thread_name_prefix="load")
+        # Apart, so that a long load holds up no unload.
+        self._unloads = ThreadPoolExecutor(unload_threads, thread_name_prefix="unload")
 
-    def aspire(self, name: str, versions: Mapping[int, Path]) -> None:
-        """Say which versions of a model are wanted: the whole set, each time. Returns before they are loaded."""
+    # --- what is wanted ---
+
+    def serve_only(self, names: Collection[str]) -> None:
+        """Say which models there are; all versions of the others are unloaded, their labels forgotten."""
+        with self._lock:
+            for name in names:
+                self._models.setdefault(name, _Model(name)).configured = True
+            gone = [model for model in self._models.values() if model.configured and model.name not in names]
+            for model in gone:
+                model.configured, model.labels = False, {}
+        for model in gone:
+            self.aspire(model.name, {})
+
+    def aspire(self, name: str, versions: Mapping[int, VersionDirectory]) -> None:
+        """Say which versions of a model are wanted: the whole set, each time. Returns before they are loaded.
+
+        A version that failed is tried anew when it was not wanted in between, or when its files changed.
+        """
         with self._lock:
             model = self._models.setdefault(name, _Model(name))
-            for number, path in versions.items():
+            for number, directory in versions.items():
                 known = model.versions.get(number)
-                if known is None or (known.state is State.END and number not in model.aspired):
-                    model.versions[number] = _Version(number, path, partial(self._release, model))
-            model.aspired = frozenset(versions)
-            for number in [n for n, v in model.versions.items() if v.state is State.START and n not in model.aspired]:
-                del model.versions[number]
+                if known is None or (known.state is State.END and _is_new(known, directory, model)):
+                    model.versions[number] = _Version(number, directory, partial(self._release, model))
+            model.aspired = dict(versions)
+            self._drop_unwanted(model)
             self._begin_settling(model)
+            self._changed.notify_all()
+
+    def set_labels(self, name: str, labels: Mapping[str, int]) -> None:
+        """Replace a model's labels. Whether they may name these versions is the caller's to check."""
+        with self._lock:
+            self._models.setdefault(name, _Model(name)).labels = dict(labels)
+
+    # --- what requests ask ---
 
     def servable(self, spec: ModelSpec) -> Handle:
         """Pin the version a request names, to be used as `with manager.servable(spec) as servable`.
@@ -115,14 +176,6 @@ class Manager:
             version.handles += 1
         return version
 
-    def _release(self, model: _Model, version: _Version) -> None:
-        with self._lock:
-            version.handles -= 1
-            drained = version.handles == 0 and version.state is State.UNLOADING
-        if drained:
-            # Freeing a large session takes a while, and this may be the thread that answers all the others.
-            self._pool.submit(self._end, model, version)
-
     def peek(self, name: str, version: int | None) -> Servable | None:
         """The servable a request would get now, unpinned: to look at, not to run. None where there is none."""
         model = self._models.get(name)
@@ -131,13 +184,26 @@ class Manager:
         found = model.newest if version is None else model.versions.get(version)
         return found.servable if found else None
 
-    def names(self) -> list[str]:
-        """The models that are configured, in order, whatever their state."""
-        with self._lock:
-            return sorted(self._models)
+    # --- how things stand ---
 
     def knows(self, name: str) -> bool:
         return name in self._models
+
+    def names(self) -> list[str]:
+        """The configured models, sorted."""
+        with self._lock:
+            return sorted(model.name for model in self._models.values() if model.configured)
+
+    def labels(self, name: str) -> Mapping[str, int]:
+        """A model's labels and the versions they name."""
+        model = self._models.get(name)
+        return model.labels if model else {}
+
+    def is_available(self, name: str, version: int) -> bool:
+        with self._lock:
+            model = self._models.get(name)
+            found = model.versions.get(version) if model else None
+            return found is not None and found.state is State.AVAILABLE
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The states of all versions known since the start, newest first, or of one.
@@ -160,35 +226,103 @@ class Manager:
     def unready(self) -> str:
         """Why requests cannot be answered yet, as a sentence; empty when every model has an available version."""
         with self._lock:
-            reasons = [_reason(model) for model in self._models.values() if model.newest is None]
-        return " ".join(reasons) if reasons or self._models else "No model is configured."
+            configured = [model for model in self._models.values() if model.configured]
+            reasons = [_reason(model) for model in configured if model.newest is None]
+        return " ".join(reasons) if reasons or configured else "No model is configured."
 
     def wait_until_settled(self, timeout_s: float | None = None) -> bool:
-        """Wait until nothing is left to load or retire; False when the time was up first."""
-        with self._settled:
-            return self._settled.wait_for(lambda: not any(model.settling for model in self._models.values()), timeout_s)
+        """Wait until nothing is left to load or retire, or `stop`; False when the time was up first.
 
-    def stop(self) -> None:
-        """Finish the step at hand and take no more."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        A load that waits for its next try is not waited for.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self._stopped or not self._is_settling(), timeout_s)
+
+    def wait_until_decided(self, names: Collection[str]) -> dict[str, VersionStatus | None]:
+        """Wait until each of these models serves a version or has none left to try, or until `stop`.
+
+        Returns what stopped those that do not serve: their newest version's status, None where they have no version.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or all(map(self._is_decided, names)))
+            failed = [self._models[name] for name in names if self._models[name].newest is None]
+            return {model.name: _newest_status(model) for model in failed}
+
+    def interrupt(self) -> None:
+        """End every wait, begin no further load, and try no failed one again."""
+        with self._lock:
+            self._stopped = True
+            for model in self._models.values():
+                for version in model.versions.values():
+                    _cancel_retry(version)
+            self._changed.notify_all()
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Finish the steps at hand and take no more. False when one of them is still going after `timeout_s`."""
+        self.interrupt()
+        for pool in (self._loads, self._unloads):
+            pool.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            return self._changed.wait_for(lambda: self._busy == 0, timeout_s)
+
+    # --- inside ---
 
     def _find(self, spec: ModelSpec) -> _Version:
-        if spec.label is not None:
-            raise errors.InvalidArgumentError(f"Unrecognized servable version label: {spec.label}")
         model = self._models.get(spec.name)
-        if spec.version is None:
+        number = spec.version
+        if spec.label is not None:
+            number = model.labels.get(spec.label) if model else None
+            if number is None:
+                raise errors.InvalidArgumentError(f"Unrecognized servable version label: {spec.label}")
+        if number is None:
             if model is None or model.newest is None:
                 raise errors.NotFoundError(f"Servable not found for request: Latest({spec.name})")
             return model.newest
-        version = model.versions.get(spec.version) if model else None
+        version = model.versions.get(number) if model else None
         if version is None or version.state is not State.AVAILABLE:
-            raise errors.NotFoundError(f"Servable not found for request: Specific({spec.name}, {spec.version})")
+            raise errors.NotFoundError(f"Servable not found for request: Specific({spec.name}, {number})")
         return version
 
+    def _is_settling(self) -> bool:
+        return any(model.settling for model in self._models.values())
+
+    def _is_decided(self, name: str) -> bool:
+        model = self._models[name]
+        return model.newest is not None or not any(model.pending())
+
+    def _drop_unwanted(self, model: _Model) -> None:
+        """Forget what was not begun, and give up what waits for another try."""
+        for version in [v for v in model.versions.values() if v.number not in model.aspired]:
+            if version.state is State.START:
+                del model.versions[version.number]
+            elif version.retry is not None:
+                _cancel_retry(version)
+                version.state = State.END
+
+    def _next_action(self, model: _Model) -> policy.Action | None:
+        states = {number: version.state for number, version in model.versions.items()}
+        return self._policy(states, frozenset(model.aspired))
+
     def _begin_settling(self, model: _Model) -> None:
-        if not model.settling and _next_action(model):
+        if not model.settling and not self._stopped and self._next_action(model):
             model.settling = True
-            self._pool.submit(self._settle, model)
+            self._submit(self._loads, self._settle, model)
+
+    def _submit(self, pool: ThreadPoolExecutor, step: Callable[..., None], *arguments: Any) -> None:
+        if not self._stopped:
+            pool.submit(self._count, step, *arguments)
+
+    def _count(self, step: Callable[..., None], *arguments: Any) -> None:
+        with self._lock:
+            if self._stopped:
+                return
+            self._busy += 1
+        try:
+            step(*arguments)
+        finally:
+            with self._lock:
+                self._busy -= 1
+                self._changed.notify_all()
 
     def _settle(self, model: _Model) -> None:
         """Take one step after the other until the model is as aspired."""
@@ -200,11 +334,11 @@ class Manager:
                 self._retire(model, version)
 
     def _next_step(self, model: _Model) -> tuple[Verb, _Version] | None:
-        with self._settled:
-            action = _next_action(model)
+        with self._lock:
+            action = None if self._stopped else self._next_action(model)
             if action is None:
                 model.settling = False
-                self._settled.notify_all()
+                self._changed.notify_all()
                 return None
             version = model.versions[action.version]
             version.state = State.LOADING if action.verb is Verb.LOAD else State.UNLOADING
@@ -213,17 +347,55 @@ class Manager:
 
     def _load_version(self, model: _Model, version: _Version) -> None:
         try:
-            servable = self._load(model.name, version.number, version.path)
+            servable = self._load(model.name, version.number, version.directory.path)
         except Exception as error:
             # Whatever a file makes a loader do, it concerns this version alone: the others go on serving.
-            known = errors.as_serving_error(error)
-            version.code, version.message, version.state = known.code, known.message, State.END
-            _log.error("Model %s version %d cannot be served: %s", model.name, version.number, known.message)
+            self._note_failure(model, version, errors.as_serving_error(error))
             return
         with self._lock:
-            version.servable, version.state = servable, State.AVAILABLE
+            version.servable, version.state, version.error = servable, State.AVAILABLE, None
             model.settle_newest()
+            self._changed.notify_all()
         _log.info("Model %s version %d is available.", model.name, version.number)
+
+    def _note_failure(self, model: _Model, version: _Version, error: ServingError) -> None:
+        with self._lock:
+            version.error = error
+            version.tries += 1
+            again = self._will_retry(model, version)
+            if again:
+                version.retry = threading.Timer(self._retries.interval_s, self._try_again, (model, version))
+                version.retry.daemon = True
+                version.retry.start()
+            else:
+                version.state = State.END
+                self._renew(model, version)
+            self._changed.notify_all()
+        then = f"; try {version.tries + 1} follows in {self._retries.interval_s:g} s" if again else ""
+        _log.error("Model %s version %d cannot be served: %s%s", model.name, version.number, error.message, then)
+
+    def _will_retry(self, model: _Model, version: _Version) -> bool:
+        passing = version.error is not None and version.error.code in TRANSIENT
+        wanted = version.number in model.aspired and not self._stopped
+        return passing and wanted and version.tries <= self._retries.most
+
+    def _renew(self, model: _Model, version: _Version) -> None:
+        """Start over where the files changed while they were read."""
+        directory = model.aspired.get(version.number)
+        if directory is not None and directory != version.directory:
+            model.versions[version.number] = _Version(version.number, directory, version.release)
+
+    def _try_again(self, model: _Model, version: _Version) -> None:
+        with self._lock:
+            if version.retry is None:  # given up in between
+                return
+            version.retry = None
+            self._submit(self._loads, self._load_again, model, version)
+
+    def _load_again(self, model: _Model, version: _Version) -> None:
+        self._load_version(model, version)
+        with self._lock:
+            self._begin_settling(model)
 
     def _retire(self, model: _Model, version: _Version) -> None:
         with self._lock:
@@ -231,26 +403,46 @@ class Manager:
         if drained:
             self._end(model, version)
 
+    def _release(self, model: _Model, version: _Version) -> None:
+        with self._lock:
+            version.handles -= 1
+            drained = version.handles == 0 and version.state is State.UNLOADING
+            if drained:
+                # Freeing a large session takes a while, and this may be the thread that answers all the others.
+                self._submit(self._unloads, self._end, model, version)
+
     def _end(self, model: _Model, version: _Version) -> None:
         with self._lock:
             if version.state is not State.UNLOADING:
                 return
-            version.servable, version.state = None, State.END
+            servable, version.servable, version.state = version.servable, None, State.END
             if version.number in model.aspired:  # wanted again while it drained
-                model.versions[version.number] = _Version(version.number, version.path, version.release)
-                self._begin_settling(model)
+                directory = model.aspired[version.number]
+                model.versions[version.number] = _Version(version.number, directory, version.release)
+            self._begin_settling(model)
+            self._changed.notify_all()
+        del servable
         _log.info("Model %s version %d is unloaded.", model.name, version.number)
 
 
-def _next_action(model: _Model) -> policy.Action | None:
-    return policy.availability_preserving(
-        {number: version.state for number, version in model.versions.items()}, model.aspired
-    )
+def _is_new(known: _Version, directory: VersionDirectory, model: _Model) -> bool:
+    return known.number not in model.aspired or directory != known.directory
+
+
+def _cancel_retry(version: _Version) -> None:
+    if version.retry is not None:
+        version.retry.cancel()
+        version.retry = None
+
+
+def _newest_status(model: _Model) -> VersionStatus | None:
+    newest = max(model.versions.values(), key=lambda version: version.number, default=None)
+    return newest.status() if newest else None
 
 
 def _reason(model: _Model) -> str:
     newest = max(model.versions.values(), key=lambda version: version.number, default=None)
     if newest is None:
         return f"Model {model.name} has no version yet; export one into its base path."
-    because = f": {newest.message}" if newest.message else "."
+    because = f": {newest.error.message}" if newest.error else "."
     return f"Model {model.name} version {newest.number} is in state {newest.state.name}{because}"

@@ -1,7 +1,10 @@
 """What is counted, and how Prometheus reads it. Knows numbers and labels, never requests or models.
 
-Owns the request counters and latencies, under TensorFlow Serving's metric names and our own. One lock and one bisection
-a request: the client library's histograms walk their buckets, which shows at tens of thousands of requests a second.
+Owns the counters and histograms, under TensorFlow Serving's metric names and our own. A request takes one lock and two
+bisections: the client library's histograms walk their buckets, which shows at tens of thousands of requests a second.
+
+Labels come from what is loaded, never from a request: a name that a client makes up would be a series of its own. What
+belongs to a version that is gone is dropped, or the series of a server that swaps versions for a year would fill it.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -20,107 +24,417 @@ from prometheus_client.registry import Collector
 from estimator_serving.serving.errors import Code
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Stands for every model name that is not served: names come from requests, and each would be a series of its own.
+# Stands for every model name that is not served.
 UNKNOWN_MODEL = "unknown"
-# TensorFlow Serving's: 10 microseconds times 1.8 to the i.
-BUCKETS_US = tuple(10 * 1.8**i for i in range(33))
+# What computes, where TensorFlow Serving says TF1 or TFRT.
+RUNTIME = "ONNX"
+
+
+def _exponential(first: float, factor: float, count: int) -> tuple[float, ...]:
+    return tuple(first * factor**i for i in range(count))
+
+
+# TensorFlow Serving's.
+BUCKETS_US = _exponential(10, 1.8, 33)
+QUEUEING_BUCKETS_US = _exponential(100, 1.2, 52)
+SIZE_BUCKETS = _exponential(1, 2, 15)
+# Directories whose loads are remembered, the last ones.
+_PATHS_MAX = 256
+
+
+@dataclass
+class Histogram:
+    """Counts of values by bucket: one more than there are bounds, for what exceeds them all."""
+
+    bounds: tuple[float, ...] = BUCKETS_US
+    buckets: list[int] = field(default_factory=list)
+    sum: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.buckets = self.buckets or [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        self.buckets[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    @property
+    def count(self) -> int:
+        return sum(self.buckets)
+
+    def merge(self, other: Histogram) -> None:
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.sum += other.sum
+
+    def copy(self, scale: float = 1.0) -> Histogram:
+        return Histogram(tuple(bound * scale for bound in self.bounds), list(self.buckets), self.sum * scale)
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
+        return [(name, float(total)) for name, total in zip(names, accumulate(self.buckets), strict=True)]
+
+
+class VersionLabels(NamedTuple):
+    """What a request was for. Version and signature are empty where it did not get that far."""
+
+    model: str
+    version: str = ""
+    signature: str = ""
+
+
+class Labels(NamedTuple):
+    """Whose request a count is of."""
+
+    target: VersionLabels
+    method: str
+    entrypoint: str
+
+    @property
+    def api(self) -> str:
+        """The method as TensorFlow Serving writes it for this entrypoint."""
+        return self.method.lower() if self.entrypoint == "REST" else self.method
 
 
 @dataclass
 class _Series:
-    """One method of one model at one entrypoint: failures by code, and a histogram of the successes' microseconds.
+    """The requests of some labels: failures by code; of the successes, the whole time, the model's, the Examples."""
 
-    `buckets` has one more entry than there are bounds, for what exceeds them all.
-    """
+    failures: Counter[Code] = field(default_factory=Counter)
+    latency_us: Histogram = field(default_factory=Histogram)
+    run_us: Histogram = field(default_factory=Histogram)
+    examples: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS))
 
-    failures: dict[Code, int] = field(default_factory=dict)
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_US) + 1))
-    sum_us: float = 0.0
+    def merge(self, other: _Series) -> None:
+        self.failures += other.failures
+        for mine, theirs in zip(self._histograms(), other._histograms(), strict=True):
+            mine.merge(theirs)
 
     def copy(self) -> _Series:
-        return _Series(dict(self.failures), list(self.buckets), self.sum_us)
+        return _Series(self.failures.copy(), *(histogram.copy() for histogram in self._histograms()))
 
     def counts(self) -> dict[Code, int]:
-        successes = sum(self.buckets)
+        successes = self.latency_us.count
         return ({Code.OK: successes} if successes else {}) | self.failures
 
-
-# Model, method and entrypoint.
-_Labels = tuple[str, str, str]
+    def _histograms(self) -> tuple[Histogram, Histogram, Histogram]:
+        return self.latency_us, self.run_us, self.examples
 
 
 class RequestMetrics(Collector):
-    """Counts requests by model, method, entrypoint and code, and the latency of those that succeeded."""
+    """Counts requests by model, version, signature, method, entrypoint and code, and the times of those that succeeded.
+
+    TensorFlow Serving's families know models only: they sum over all versions, those that are gone included.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._series: dict[_Labels, _Series] = {}
+        self._series: dict[Labels, _Series] = {}
 
-    def observe(self, model: str, method: str, entrypoint: str, code: Code, elapsed_s: float) -> None:
-        """Count one request. `model` is the name of a loaded model or UNKNOWN_MODEL, never a name a client made up."""
-        labels = (model, method, entrypoint)
+    def observe(self, labels: Labels, code: Code, elapsed_s: float, *, run_s: float = 0.0, examples: int = 0) -> None:
+        """Count one request.
+
+        labels: of a loaded model, or UNKNOWN_MODEL; never a name a client made up.
+        run_s: how long the model took, queueing included. examples: how many Examples came, for methods that take them.
+        """
         with self._lock:
             series = self._series.get(labels) or self._series.setdefault(labels, _Series())
-            if code is Code.OK:
-                elapsed_us = elapsed_s * 1e6
-                series.buckets[bisect_left(BUCKETS_US, elapsed_us)] += 1
-                series.sum_us += elapsed_us
-            else:
-                series.failures[code] = series.failures.get(code, 0) + 1
+            if code is not Code.OK:
+                series.failures[code] += 1
+                return
+            series.latency_us.add(elapsed_s * 1e6)
+            series.run_us.add(run_s * 1e6)
+            if examples:
+                series.examples.add(examples)
+
+    def keep(self, loaded: Collection[tuple[str, str]]) -> None:
+        """Forget the version and signature of counts whose version is not among these (model, version)."""
+        with self._lock:
+            for labels in [one for one in self._series if one.target.version and one.target[:2] not in loaded]:
+                gone = labels._replace(target=VersionLabels(labels.target.model))
+                self._series.setdefault(gone, _Series()).merge(self._series.pop(labels))
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
             series = {labels: one.copy() for labels, one in self._series.items()}
         yield _count_by_status(series)
-        yield _latency_family(series)
+        yield from _times_by_model(series)
+        yield from _examples_by_model(series)
         yield _requests_family(series)
+        yield _latency_family(series)
+
+
+class Counts:
+    """Counts under one name, by labels."""
+
+    def __init__(self, name: str, text: str, *labels: str) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, ...], float] = {}
+
+    def add(self, *labels: str, amount: float = 1) -> None:
+        with self._lock:
+            self._counts[labels] = self._counts.get(labels, 0) + amount
+
+    def keep(self, is_wanted: Callable[[tuple[str, ...]], bool]) -> None:
+        with self._lock:
+            self._counts = {labels: count for labels, count in self._counts.items() if is_wanted(labels)}
+
+    def family(self) -> Metric:
+        with self._lock:
+            return _plain_family(self._name, self._text, self._labels, self._counts)
+
+
+class Histograms:
+    """Histograms under one name, by labels."""
+
+    def __init__(self, name: str, text: str, *labels: str, bounds: tuple[float, ...]) -> None:
+        self._name, self._text, self._labels, self._bounds = name, text, labels, bounds
+        self._lock = threading.Lock()
+        self._histograms: dict[tuple[str, ...], Histogram] = {}
+
+    def add(self, *labels: str, value: float) -> None:
+        with self._lock:
+            histogram = self._histograms.get(labels) or self._histograms.setdefault(labels, Histogram(self._bounds))
+            histogram.add(value)
+
+    def keep(self, is_wanted: Callable[[tuple[str, ...]], bool]) -> None:
+        with self._lock:
+            self._histograms = {labels: one for labels, one in self._histograms.items() if is_wanted(labels)}
+
+    def family(self) -> Metric:
+        with self._lock:
+            return _histogram_family(self._name, self._text, self._labels, self._histograms)
+
+
+class BatchMetrics(Collector):
+    """What happens in the queues: TensorFlow Serving's batching_session metrics, and our own by version."""
+
+    def __init__(self) -> None:
+        session = ":tensorflow:serving:batching_session:"
+        self.queueing = Histograms(
+            session + "queuing_latency", "Microseconds a request waited for its batch.", "thread_pool_name",
+            bounds=QUEUEING_BUCKETS_US,
+        )  # fmt: skip
+        self.runs = Counts(session + "wrapped_run_count", "Batches run.")
+        self.padding = Histograms(
+            session + "padding_size", "Rows added up to an allowed batch size.", "execution_batch_size",
+            bounds=SIZE_BUCKETS,
+        )  # fmt: skip
+        self.input_sizes = Histograms(session + "input_batch_size", "Rows of a request.", bounds=SIZE_BUCKETS)
+        self.processed_sizes = Histograms(
+            session + "processed_batch_size", "Rows of a batch, padding included.", bounds=SIZE_BUCKETS
+        )
+        version = VersionLabels._fields
+        self.batch_rows = Histograms(
+            "estimator_serving_batch_rows", "Rows of a batch, padding left out.", *version, bounds=SIZE_BUCKETS
+        )
+        self.rejected = Counts(
+            "estimator_serving_rejected_requests_total", "Requests that batching turned away.", *version, "reason"
+        )
+
+    def meter(self, model: str, version: int, thread_pool_name: str) -> VersionMeter:
+        """Takes note for the queues of one version."""
+        return VersionMeter(self, model, str(version), thread_pool_name)
+
+    def keep(self, loaded: Collection[tuple[str, str]]) -> None:
+        """Drop what belongs to versions that are not among these (model, version)."""
+        for family in (self.batch_rows, self.rejected):
+            family.keep(lambda labels: labels[:2] in loaded)
+
+    def collect(self) -> Iterator[Metric]:
+        for family in (self.queueing, self.runs, self.padding, self.input_sizes, self.processed_sizes,
+                       self.batch_rows, self.rejected):  # fmt: skip
+            yield family.family()
+
+
+class VersionMeter:
+    """One version's side of BatchMetrics."""
+
+    def __init__(self, metrics: BatchMetrics, model: str, version: str, thread_pool_name: str) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._version = version
+        self._thread_pool_name = thread_pool_name
+
+    def ran(self, signature_name: str, rows: int, padded_rows: int, *, has_sizes: bool) -> None:
+        """A batch. `has_sizes`: it is padded to one of the operator's sizes, which alone are labels."""
+        self._metrics.runs.add()
+        self._metrics.processed_sizes.add(value=padded_rows)
+        self._metrics.batch_rows.add(self._model, self._version, signature_name, value=rows)
+        if has_sizes:
+            self._metrics.padding.add(str(padded_rows), value=padded_rows - rows)
+
+    def waited(self, queued_s: float, rows: int) -> None:
+        """A request that goes into a batch."""
+        self._metrics.queueing.add(self._thread_pool_name, value=queued_s * 1e6)
+        self._metrics.input_sizes.add(value=rows)
+
+    def rejected(self, signature_name: str, reason: str) -> None:
+        self._metrics.rejected.add(self._model, self._version, signature_name, reason)
+
+
+class LoadMetrics(Collector):
+    """Loads and warmups of version directories, the last ones, under TensorFlow's names."""
+
+    def __init__(self) -> None:
+        saved_model, serving = ":tensorflow:cc:saved_model:", ":tensorflow:serving:"
+        self._attempts = Counts(saved_model + "load_attempt_count", "Loads of a directory.", "model_path", "status")
+        self._latency_us = Counts(saved_model + "load_latency", "Microseconds successful loads took.", "model_path")
+        self._warmup_us = Histograms(
+            serving + "model_warmup_latency", "Microseconds a warmup took.", "model_path", "status", bounds=BUCKETS_US
+        )
+        self._records = Counts(serving + "model_warmup_records_read", "Warmup requests replayed.", "model_path")
+        self._paths: dict[str, None] = {}
+
+    def loaded(self, path: str, elapsed_s: float, *, succeeded: bool) -> None:
+        self._remember(path)
+        self._attempts.add(path, "success" if succeeded else "fail")
+        if succeeded:
+            self._latency_us.add(path, amount=elapsed_s * 1e6)
+
+    def warmed_up(self, path: str, elapsed_s: float, code: Code, records: int) -> None:
+        self._remember(path)
+        self._warmup_us.add(path, code.name, value=elapsed_s * 1e6)
+        self._records.add(path, amount=records)
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families():
+            yield family.family()
+
+    def _families(self) -> tuple[Counts | Histograms, ...]:
+        return self._attempts, self._latency_us, self._warmup_us, self._records
+
+    def _remember(self, path: str) -> None:
+        self._paths.pop(path, None)
+        self._paths[path] = None
+        if len(self._paths) > _PATHS_MAX:
+            del self._paths[next(iter(self._paths))]
+            for family in self._families():
+                family.keep(lambda labels: labels[0] in self._paths)
+
+
+class LogMetrics(Collector):
+    """Requests that were logged, and those that should have been."""
+
+    def __init__(self) -> None:
+        self._counts = Counts(
+            ":tensorflow:serving:request_log_count", "Requests logged, by how that went.", "model_name", "status_code"
+        )
+
+    def logged(self, model: str, code: Code) -> None:
+        self._counts.add(model, code.name)
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._counts.family()
 
 
 class Exposition:
-    """The server's registry as text. Its own one: the library's default is shared by the whole process."""
+    """The server's registry as text. Its own one: the library's default is shared by the whole process.
 
-    def __init__(self, requests: RequestMetrics) -> None:
+    loaded: the (model, version) pairs that are loaded now; None where nothing is ever dropped.
+    paths: where a front that speaks HTTP serves it.
+    """
+
+    def __init__(
+        self,
+        *collectors: Collector,
+        loaded: Callable[[], Collection[tuple[str, str]]] | None = None,
+        paths: Sequence[str] = ("/metrics",),
+    ) -> None:
+        self.paths = paths
+        self._collectors = collectors
+        self._loaded = loaded
         self._registry = CollectorRegistry()
         for make in (ProcessCollector, PlatformCollector, GCCollector):
             make(registry=self._registry)
-        self._registry.register(requests)
+        for collector in self._collectors:
+            self._registry.register(collector)
 
     def render(self) -> bytes:
+        if self._loaded is not None:
+            loaded = self._loaded()
+            for collector in self._collectors:
+                if isinstance(collector, RequestMetrics | BatchMetrics):
+                    collector.keep(loaded)
         return generate_latest(self._registry)
 
-
-def _count_by_status(series: Mapping[_Labels, _Series]) -> Metric:
-    """TensorFlow Serving's counter. "unknown" is the type that keeps its name: a counter's would get a _total."""
-    totals: Counter[tuple[str, Code]] = Counter()
-    for (model, _, _), one in series.items():
-        totals.update({(model, code): count for code, count in one.counts().items()})
-    family = Metric(":tensorflow:serving:request_count", "Requests by model and status.", "unknown")
-    for (model, code), count in totals.items():
-        family.add_sample(family.name, {"model_name": model, "status": code.name}, count)
-    return family
+    def total(self, name: str) -> int:
+        """A counter's sum over its labels, 0 for an unknown name. TensorFlow Serving writes names with slashes."""
+        wanted = name.replace("/", ":")
+        samples = (sample for metric in self._registry.collect() for sample in metric.samples)
+        return int(sum(sample.value for sample in samples if sample.name == wanted))
 
 
-def _latency_family(series: Mapping[_Labels, _Series]) -> Metric:
-    family = HistogramMetricFamily(
-        ":tensorflow:serving:request_latency",
-        "Microseconds a successful request took.",
-        labels=["model_name", "API", "entrypoint"],
-    )
+def _count_by_status(series: Mapping[Labels, _Series]) -> Metric:
+    totals: Counter[tuple[str, ...]] = Counter()
     for labels, one in series.items():
-        family.add_metric(list(labels), _cumulative(one.buckets), one.sum_us)
-    return family
+        totals.update({(labels.target.model, code.name): count for code, count in one.counts().items()})
+    name = ":tensorflow:serving:request_count"
+    return _plain_family(name, "Requests by model and status.", ("model_name", "status"), totals)
 
 
-def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
-    bounds = [*(f"{bound:g}" for bound in BUCKETS_US), "+Inf"]
-    return [(bound, float(total)) for bound, total in zip(bounds, accumulate(buckets), strict=True)]
+def _times_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
+    latency: dict[tuple[str, ...], Histogram] = {}
+    run: dict[tuple[str, ...], Histogram] = {}
+    for labels, one in series.items():
+        model = labels.target.model
+        latency.setdefault((model, labels.api, labels.entrypoint), Histogram()).merge(one.latency_us)
+        run.setdefault((model, labels.method, RUNTIME), Histogram()).merge(one.run_us)
+    yield _histogram_family(
+        ":tensorflow:serving:request_latency", "Microseconds a successful request took.",
+        ("model_name", "API", "entrypoint"), latency,
+    )  # fmt: skip
+    yield _histogram_family(
+        ":tensorflow:serving:runtime_latency", "Microseconds the model took, queueing included.",
+        ("model_name", "API", "runtime"), run,
+    )  # fmt: skip
 
 
-def _requests_family(series: Mapping[_Labels, _Series]) -> Metric:
-    family = CounterMetricFamily(
-        "estimator_serving_requests", "Requests answered.", labels=["model", "method", "entrypoint", "code"]
-    )
+def _examples_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
+    examples: dict[tuple[str, ...], Histogram] = {}
+    for labels, one in series.items():
+        if one.examples.count:
+            examples.setdefault((labels.target.model,), Histogram(SIZE_BUCKETS)).merge(one.examples)
+    counts, total = ":tensorflow:serving:request_example_counts", ":tensorflow:serving:request_example_count_total"
+    yield _histogram_family(counts, "Examples of a request.", ("model",), examples)
+    sums = {labels: histogram.sum for labels, histogram in examples.items()}
+    yield _plain_family(total, "Examples of all requests.", ("model",), sums)
+
+
+def _requests_family(series: Mapping[Labels, _Series]) -> Metric:
+    names = (*VersionLabels._fields, "method", "entrypoint", "code")
+    family = CounterMetricFamily("estimator_serving_requests", "Requests answered.", labels=names)
     for labels, one in series.items():
         for code, count in one.counts().items():
-            family.add_metric([*labels, code.name], count)
+            family.add_metric([*labels.target, labels.method, labels.entrypoint, code.name], count)
+    return family
+
+
+def _latency_family(series: Mapping[Labels, _Series]) -> Metric:
+    seconds: dict[tuple[str, ...], Histogram] = {
+        (*labels.target, labels.method, labels.entrypoint): one.latency_us.copy(1e-6)
+        for labels, one in series.items()
+        if one.latency_us.count
+    }
+    names = (*VersionLabels._fields, "method", "entrypoint")
+    return _histogram_family(
+        "estimator_serving_request_latency_seconds", "Time a successful request took.", names, seconds
+    )
+
+
+def _plain_family(
+    name: str, text: str, label_names: tuple[str, ...], counts: Mapping[tuple[str, ...], float]
+) -> Metric:
+    """A counter whose name stays as it is: "unknown" is the type to which the library adds no _total."""
+    family = Metric(name, text, "unknown")
+    for labels, count in counts.items():
+        family.add_sample(name, dict(zip(label_names, labels, strict=True)), count)
+    return family
+
+
+def _histogram_family(
+    name: str, text: str, label_names: tuple[str, ...], histograms: Mapping[tuple[str, ...], Histogram]
+) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=label_names)
+    for labels, histogram in histograms.items():
+        family.add_metric(list(labels), histogram.cumulative(), histogram.sum)
     return family

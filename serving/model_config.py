@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
@@ -30,6 +30,13 @@ TENSORFLOW_PLATFORM = "tensorflow"
 PLATFORMS = (ONNX_PLATFORM, "onnxruntime", TENSORFLOW_PLATFORM)
 
 M = TypeVar("M", bound=Message)
+
+
+class VersionDirectory(NamedTuple):
+    """Where a version lies, and a stamp of its files: equal as long as none of them changes."""
+
+    path: Path
+    stamp: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ def _read_policy(entry: Any) -> VersionPolicy:
                 _log.warning("Model %s asks for specific versions and lists none; none is served.", entry.name)
             return Specific(frozenset(policy.specific.versions))
         case _:
-            return Latest(policy.latest.num_versions)
+            return Latest(policy.latest.num_versions or 1)
 
 
 def _read_platform(entry: Any) -> str:

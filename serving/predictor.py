@@ -1,19 +1,19 @@
 """The one path from a payload to an answer, for every dialect and both transports.
 
-Owns the order of the steps, and that every request is counted. Synchronous, bytes to bytes: who calls it decides on
-which thread. Knows no wire format; a Codec brings it.
+Owns the order of the steps, and that every request is counted and can be observed. Synchronous, bytes to bytes: who
+calls it decides on which thread. Knows no wire format; a Codec brings it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.manager import Manager
-from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestMetrics
+from estimator_serving.serving.metrics import UNKNOWN_MODEL, Labels, RequestMetrics, VersionLabels
 from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.servable import Servable
 
@@ -38,12 +38,51 @@ class Codec(NamedTuple):
     encode: Callable[[Outputs, Request, Servable], bytes]
 
 
-class Predictor:
-    """Answers payloads from the servables of a Manager."""
+class Call:
+    """One request on its way, filled in step by step: what those who take note of requests get to see.
 
-    def __init__(self, manager: Manager, metrics: RequestMetrics) -> None:
+    spec, servable, request, outputs and answer are None where the request did not get that far. run_s: how long the
+    model took, queueing included. Times are in seconds.
+    """
+
+    __slots__ = (
+        "answer", "code", "codec", "context", "elapsed_s", "outputs", "payload", "request", "run_s", "servable", "spec",
+    )  # fmt: skip
+
+    def __init__(self, codec: Codec, payload: bytes, spec: ModelSpec | None, context: Context) -> None:
+        self.codec = codec
+        self.payload = payload
+        self.context = context
+        self.spec = spec
+        self.servable: Servable | None = None
+        self.request: Request | None = None
+        self.outputs: Outputs | None = None
+        self.answer: bytes | None = None
+        self.code = Code.OK
+        self.run_s = 0.0
+        self.elapsed_s = 0.0
+
+    @property
+    def examples(self) -> int:
+        """How many Examples came; 0 for Predict, whose tensors may be anything."""
+        if self.request is None or self.codec.method == "Predict":
+            return 0
+        return len(next(iter(self.request.inputs.values())))
+
+
+Observer = Callable[[Call], None]
+
+
+class Predictor:
+    """Answers payloads from the servables of a Manager.
+
+    observers: called at the end of every request, on its thread; they must neither raise nor take long.
+    """
+
+    def __init__(self, manager: Manager, metrics: RequestMetrics, observers: Sequence[Observer] = ()) -> None:
         self.manager = manager
         self._metrics = metrics
+        self._observers = tuple(observers)
 
     def predict(
         self, codec: Codec, payload: bytes, target: ModelSpec | None = None, context: Context = PATIENT
@@ -53,24 +92,42 @@ class Predictor:
         Raises ServingError, and nothing else: an error that is not ours is logged and becomes InternalError.
         """
         started_s = time.perf_counter()
-        code, spec = Code.OK, target
+        call = Call(codec, payload, target, context)
         try:
             context.check()
-            document = codec.parse(payload, target)
-            spec = document.spec
-            with self.manager.servable(spec) as servable:
-                request = codec.decode(document, servable)
-                outputs = servable.run(request, context)
-                return codec.encode(outputs, request, servable)
+            return self._answer(call)
         except ServingError as error:
-            code = error.code
+            call.code = error.code
             raise
         except Exception as error:
-            code = Code.INTERNAL
+            call.code = Code.INTERNAL
             raise errors.as_serving_error(error) from error
         finally:
-            name = spec.name if spec and self.manager.knows(spec.name) else UNKNOWN_MODEL
-            self._metrics.observe(name, codec.method, codec.entrypoint, code, time.perf_counter() - started_s)
+            call.elapsed_s = time.perf_counter() - started_s
+            self._metrics.observe(
+                self._labels(call), call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples
+            )
+            for observe in self._observers:
+                observe(call)
+
+    def _answer(self, call: Call) -> bytes:
+        document = call.codec.parse(call.payload, call.spec)
+        call.spec = document.spec
+        with self.manager.servable(document.spec) as servable:
+            call.servable = servable
+            call.request = request = call.codec.decode(document, servable)
+            began_s = time.perf_counter()
+            call.outputs = servable.run(request, call.context)
+            call.run_s = time.perf_counter() - began_s
+            call.answer = answer = call.codec.encode(call.outputs, request, servable)
+            return answer
+
+    def _labels(self, call: Call) -> Labels:
+        """Names of what is loaded alone: those a client makes up would each be a series of its own."""
+        name = call.spec.name if call.spec and self.manager.knows(call.spec.name) else UNKNOWN_MODEL
+        version = str(call.servable.version) if call.servable else ""
+        signature_name = call.request.signature_name if call.request else ""
+        return Labels(VersionLabels(name, version, signature_name), call.codec.method, call.codec.entrypoint)
 
     def is_quick(self, target: ModelSpec, payload_bytes: int) -> bool:
         """Whether a request may run on the thread that reads requests.

@@ -218,11 +218,11 @@ def build_pages(api: Rest, exposition: Exposition, unready: Callable[[], str]) -
         reason = unready()
         return _json(Reply(503, rest.error_body(reason)) if reason else Reply(200, b'{"status":"ready"}'))
 
-    @app.get("/metrics", summary="Prometheus metrics")
-    @app.get("/monitoring/prometheus/metrics", summary="Prometheus metrics, at TensorFlow Serving's path")
     async def prometheus() -> Response:
         return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
+    for path in exposition.paths:
+        app.add_api_route(path, prometheus, methods=["GET"], summary="Prometheus metrics")
     _add_descriptions(app, api)
     return app
 

@@ -17,8 +17,11 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from estimator_serving import ops
-from estimator_serving.serving import errors
+from estimator_serving.serving import batch_parameters, errors
+from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
+from estimator_serving.serving.batching import Batcher, Meter, Waiting
 from estimator_serving.serving.request import PATIENT, Array, Context, Outputs, Request
+from estimator_serving.serving.watchdog import Watchdog
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import FeatureSpec, join_examples
@@ -32,12 +35,36 @@ CPU_PROVIDER = "CPUExecutionProvider"
 # Under this a run costs less than handing the request to a thread and back twice over.
 QUICK_RUN_S = 0.0005
 NOT_RUN_S = float("inf")
+# Bad requests are answered, not logged: at lower levels each would write a line that a client can choose.
+_NO_LOG = 4
 # How much one run moves the average: about the last ten count.
 _RUN_WEIGHT = 0.2
 
 
-# Output names and feeds to the outputs' arrays: what is used of a session.
-Run = Callable[[list[str], dict[str, Array]], list[Array]]
+# Output names, feeds and a deadline on time.monotonic() to the outputs' arrays: what is used of a session.
+Run = Callable[[list[str], dict[str, Array], float | None], list[Array]]
+
+_watchdog = Watchdog()
+
+
+class Batching(NamedTuple):
+    """How a server's versions batch.
+
+    parameters: the server's.
+    per_version: whether each version's directory says how it batches; one that does not say runs without.
+    meter: who takes note, by model and version and the pool's name.
+    """
+
+    parameters: BatchParameters
+    per_version: bool
+    meter: Callable[[str, int, str], Meter]
+
+    def of_version(self, directory: Path) -> BatchParameters | None:
+        """Raises InvalidArgumentError for parameters that cannot be used."""
+        try:
+            return batch_parameters.of_version(directory, self.parameters) if self.per_version else self.parameters
+        except BatchParametersError as error:
+            raise errors.InvalidArgumentError(str(error)) from error
 
 
 class Input(NamedTuple):
@@ -61,6 +88,7 @@ class Binding(NamedTuple):
     outputs: Mapping[str, str]
     aliases: tuple[str, ...]
     value_names: list[str]
+    has_rows: bool
 
 
 class Servable:
@@ -77,11 +105,23 @@ class Servable:
             key: _bind(signature, names, metadata.signatures) for key, signature in metadata.signatures.items()
         }
         self._run_s = NOT_RUN_S
+        self._batcher: Batcher | None = None
+
+    def batch(self, parameters: BatchParameters, meter: Meter | None = None) -> None:
+        """From now on let requests share runs. To be called before the first one."""
+        self._batcher = Batcher(self._run_inputs, parameters, meter)
+
+    def waiting(self) -> Mapping[str, Waiting]:
+        """What waits in this version's queues, by signature; nothing where it does not batch."""
+        return self._batcher.waiting() if self._batcher else {}
 
     @property
     def is_quick(self) -> bool:
-        """Whether a run takes microseconds, going by the last runs; a version that has not run yet is not quick."""
-        return self._run_s < QUICK_RUN_S
+        """Whether a run takes microseconds, going by the last runs; a version that has not run yet is not quick.
+
+        Nor is one that batches: a request may have to wait for others.
+        """
+        return self._run_s < QUICK_RUN_S and self._batcher is None
 
     def takes_examples(self, signature_name: str, alias: str) -> bool:
         """Whether this input is fed serialized tf.Examples."""
@@ -95,18 +135,29 @@ class Servable:
         """Run one request and return the outputs it asked for, by the signature's names; strings as arrays of str.
 
         Raises:
-            CancelledError, DeadlineExceededError: nobody waits for this request any more; it did not run.
+            CancelledError, DeadlineExceededError: nobody waits for this request any more; it did not run, or was ended.
             InvalidArgumentError: a wrong dtype or shape, text that is not UTF-8, Examples the graph refuses.
             ResourceExhaustedError: no memory for this request.
+            Where it batches, also what Batcher.run raises.
         """
         binding = self._bindings[request.signature_name]
-        feeds = _feeds(binding, request.inputs)
+        inputs = _checked(binding, request.inputs)
         aliases = request.outputs or binding.aliases
-        names = [binding.outputs[alias] for alias in request.outputs] or binding.value_names
+        if self._batcher is not None and binding.has_rows:
+            return self._batcher.run(request.signature_name, inputs, aliases, context)
         context.check()
+        return self._run_inputs(request.signature_name, inputs, aliases, context.deadline_s)
+
+    def _run_inputs(
+        self, signature_name: str, inputs: Mapping[str, Array], aliases: tuple[str, ...], deadline_s: float | None
+    ) -> Outputs:
+        """One run of the graph. Strings among the inputs are str, Examples bytes."""
+        binding = self._bindings[signature_name]
+        feeds = _feeds(binding, inputs)
+        names = binding.value_names if aliases is binding.aliases else [binding.outputs[alias] for alias in aliases]
         started_s = time.perf_counter()
         try:
-            values = self._graph(names, feeds)
+            values = self._graph(names, feeds, deadline_s)
         except Exception as error:
             raise _translate(error) from error
         self._note_run(time.perf_counter() - started_s)
@@ -122,14 +173,18 @@ class Servable:
         self._run_s += _RUN_WEIGHT * (min(run_s, 2 * QUICK_RUN_S) - self._run_s)
 
 
-def load(name: str, version: int, directory: Path, *, intra_op_threads: int, device: str = "cpu") -> Servable:
+def load(
+    name: str, version: int, directory: Path, *,
+    intra_op_threads: int, device: str = "cpu", batching: Batching | None = None,
+) -> Servable:  # fmt: skip
     """Open `directory/model.onnx` as a Servable.
 
     Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
 
     Raises:
         NotFoundError: the directory holds no model.onnx.
-        InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph.
+        InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph, or its batching
+            parameters cannot be used.
         FailedPreconditionError: `device` is cuda and this machine has none that ONNX Runtime can use.
     """
     path = directory / MODEL_FILE
@@ -143,7 +198,15 @@ def load(name: str, version: int, directory: Path, *, intra_op_threads: int, dev
     except (ValueError, TypeError) as error:
         raise errors.InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
     _check_bindings(servable, path, frozenset(n.name for n in inputs), frozenset(n.name for n in outputs))
+    parameters = batching.of_version(directory) if batching else None
+    if batching and parameters:
+        servable.batch(parameters, batching.meter(name, version, parameters.thread_pool_name))
     return servable
+
+
+def provider_of(device: str) -> str:
+    """The execution provider that runs models on a device."""
+    return f"{device.upper()}ExecutionProvider"
 
 
 def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.InferenceSession:
@@ -152,14 +215,17 @@ def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.Inferen
     options.intra_op_num_threads = intra_op_threads
     # A spinning idle thread would take the core from the threads that read requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Bad requests are answered, not logged: at lower levels each would write a line that a client can choose.
-    options.log_severity_level = 4
-    provider = f"{device.upper()}ExecutionProvider"
+    options.log_severity_level = _NO_LOG
+    provider = provider_of(device)
     if device == "cuda":
         onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
     try:
         session = ops.session(path, options=options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
     except Exception as error:
+        if _MEMORY.search(str(error)):
+            raise errors.ResourceExhaustedError(
+                f"Insufficient resources to load servable {path}: ONNX Runtime finds no memory for it."
+            ) from error
         raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(str(error))}") from error
     # ONNX Runtime goes on with the CPU where CUDA fails, which an operator would only notice by the latency.
     if provider not in session.get_providers():
@@ -175,8 +241,20 @@ def _bare_run(session: onnxruntime.InferenceSession) -> Run:
 
     They look for missing inputs, of which a signature has none, and at modes of WebGPU.
     """
-    run = session._sess.run
-    return lambda names, feeds: run(names, feeds, None)
+    bare = session._sess.run
+
+    def run(names: list[str], feeds: dict[str, Array], deadline_s: float | None) -> list[Array]:
+        values: list[Array]
+        if deadline_s is None:
+            values = bare(names, feeds, None)
+            return values
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _NO_LOG
+        with _watchdog.watching(options, deadline_s):
+            values = bare(names, feeds, options)
+        return values
+
+    return run
 
 
 def _metadata(properties: Mapping[str, str], inputs: list[Any], outputs: list[Any]) -> Metadata:
@@ -210,7 +288,13 @@ def _bind(signature: Signature, graph_inputs: frozenset[str], all_signatures: Ma
         for alias, info in other.outputs.items()
         if other.inputs == signature.inputs
     }
-    return Binding(signature, inputs, joint | outputs, tuple(outputs), list(outputs.values()))
+    return Binding(signature, inputs, joint | outputs, tuple(outputs), list(outputs.values()), _has_rows(signature))
+
+
+def _has_rows(signature: Signature) -> bool:
+    """Whether dimension 0 may be a batch in every input and output, as far as their shapes are declared."""
+    shapes = [info.shape for info in (*signature.inputs.values(), *signature.outputs.values())]
+    return all(shape is None or shape[:1] == (-1,) for shape in shapes)
 
 
 def _is_ragged(info: TensorInfo, graph_inputs: frozenset[str]) -> bool:
@@ -232,8 +316,9 @@ def _check_bindings(
             )
 
 
-def _feeds(binding: Binding, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    feeds: dict[str, Array] = {}
+def _checked(binding: Binding, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs as a run takes them: of the declared dtypes, strings as str, Examples still as bytes."""
+    checked: dict[str, Array] = {}
     for index, entry in enumerate(binding.inputs):
         array = inputs[entry.alias]
         if array.dtype != entry.dtype.numpy:
@@ -243,21 +328,29 @@ def _feeds(binding: Binding, inputs: Mapping[str, Array]) -> dict[str, Array]:
                 f"send it as {entry.dtype.name}."
             )
         if entry.ragged:
-            values, row_splits = join_examples(_rows(array, entry.alias))
+            _check_vector(array, entry.alias)
+        elif entry.dtype.is_string:
+            array = _as_text(array, entry.alias)
+        checked[entry.alias] = array
+    return checked
+
+
+def _feeds(binding: Binding, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    feeds: dict[str, Array] = {}
+    for entry in binding.inputs:
+        if entry.ragged:
             values_name, row_splits_name = binding.signature.inputs[entry.alias].ragged_names
-            feeds |= {values_name: values, row_splits_name: row_splits}
+            feeds[values_name], feeds[row_splits_name] = join_examples(inputs[entry.alias].tolist())
         else:
-            feeds[entry.value_name] = _as_text(array, entry.alias) if entry.dtype.is_string else array
+            feeds[entry.value_name] = inputs[entry.alias]
     return feeds
 
 
-def _rows(array: Array, alias: str) -> list[bytes]:
+def _check_vector(array: Array, alias: str) -> None:
     if array.ndim != 1:
         raise errors.InvalidArgumentError(
             f"Input {alias} has shape {list(array.shape)}; expected a vector [batch] of serialized tf.Examples."
         )
-    rows: list[bytes] = array.tolist()
-    return rows
 
 
 def _as_text(array: Array, alias: str) -> Array:
@@ -277,6 +370,7 @@ def _as_text(array: Array, alias: str) -> Array:
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ", re.DOTALL)
 _LINE_END = re.compile(r"\s*\n\s*")
+_TERMINATED = "terminate flag"
 _MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
 _DEVICE = re.compile(r"CUDA|CUDNN|CUBLAS", re.IGNORECASE)
 
@@ -289,6 +383,10 @@ def _own_text(text: str) -> str:
 def _translate(error: Exception) -> Exception:
     """ONNX Runtime's error as ours; what is neither the request's nor memory's fault stays as it is."""
     text = str(error)
+    if _TERMINATED in text:
+        return errors.DeadlineExceededError(
+            "Timed out waiting for notification; the model was still running at the deadline and was ended."
+        )
     if isinstance(error, ort_errors.InvalidArgument):
         return errors.InvalidArgumentError(_own_text(text))
     if isinstance(error, UnicodeDecodeError):

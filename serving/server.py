@@ -8,28 +8,45 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from estimator_serving.serving import batch_parameters, batching, model_config, monitoring, servable
 from estimator_serving.serving import config as configuration
-from estimator_serving.serving import servable
+from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
+from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
+from estimator_serving.serving.credentials import read_credentials
+from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
-from estimator_serving.serving.manager import Manager
-from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.loader import Loader
+from estimator_serving.serving.manager import Manager, Retries
+from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, RequestMetrics
+from estimator_serving.serving.model_config import ModelConfig
+from estimator_serving.serving.monitoring import VersionGauges
+from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.rest_server import RestServer
+from estimator_serving.serving.servable import Batching
 from estimator_serving.serving.source import DirectorySource
 from estimator_serving.serving.tfs import grpc as tfs_grpc
-from estimator_serving.serving.tfs.options import Options
+from estimator_serving.serving.tfs import proto_codec
+from estimator_serving.serving.tfs.options import DEFAULT, Options
+from estimator_serving.serving.tfs.reload import handle_reload
+from estimator_serving.serving.tfs.replay import answer
 from estimator_serving.serving.tfs.rest import Rest
 
 _log = logging.getLogger(__name__)
 
 STOPPING = "The server is shutting down; send requests elsewhere."
+# How long `stop` waits for a load, which nothing can interrupt and nobody waits for any more.
+LOAD_END_S = 2.0
+THREADS_END_S = 1.0
 
 
 class StartError(RuntimeError):
@@ -39,26 +56,54 @@ class StartError(RuntimeError):
 class Server:
     """A model server with both fronts.
 
-    Making one binds the ports (StartError where one is taken); `start` loads what is there and answers; `stop` drains.
+    Making one reads the files its flags name and binds the ports; `start` loads what is there and answers; `stop`
+    drains.
+
+    Raises:
+        StartError: a port or socket that is taken, a file that cannot be read or breaks a rule.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stopping = False
-        requests = RequestMetrics()
-        self.manager = Manager(partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device))
-        self._source = DirectorySource(
-            Path(config.model_base_path),
-            partial(self.manager.aspire, config.model_name),
-            poll_wait_s=config.file_system_poll_wait_seconds,
-        )
-        predictor = Predictor(self.manager, requests)
+        self._starting = threading.Lock()
+        requests, batches, loads = RequestMetrics(), BatchMetrics(), LoadMetrics()
+        self._models = _read_models(config)
         self._options = Options(
             tensor_content=config.enable_serialization_as_tensor_content,
             check_method_names=config.enable_signature_method_name_check,
         )
-        self._rest = self._make_rest(predictor, Exposition(requests))
-        self._grpc = self._make_grpc(predictor)
+        self.manager = Manager(
+            monitoring.timed(_make_loader(config, _read_batching(config, batches)), loads),
+            load_threads=config.load_threads,
+            unload_threads=config.unload_threads,
+            next_action=TRANSITIONS[config.aspired_version_policy],
+            retries=Retries(config.max_num_load_retries, config.load_retry_interval_micros / 1e6),
+        )
+        source = DirectorySource(
+            self.manager.aspire,
+            poll_wait_s=config.file_system_poll_wait_seconds,
+            always_present=config.servable_versions_always_present,
+        )
+        self._source = source
+        self.catalog = Catalog(
+            self.manager, source, labels_for_unavailable=config.allow_version_labels_for_unavailable_models
+        )
+        self._file = ConfigFile(
+            config.model_config_file, self.catalog, poll_wait_s=config.model_config_file_poll_wait_seconds
+        )
+        predictor = Predictor(self.manager, requests)
+        gauges = VersionGauges(self.manager)
+        exposition = Exposition(
+            requests, batches, loads, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
+        )
+        self._rest = self._make_rest(predictor, exposition)
+        try:
+            self._grpc = self._make_grpc(predictor, exposition)
+        except StartError:
+            if self._rest:
+                self._rest.stop()
+            raise
 
     @property
     def rest_port(self) -> int:
@@ -71,29 +116,47 @@ class Server:
         return self._grpc.port if self._grpc else OFF_PORT
 
     def start(self) -> None:
-        """Load the versions that are there, then answer.
+        """Load the versions that are there, then answer; returns early when `stop` is called meanwhile.
 
         A version that fails, or a base path that is empty, does not keep the server from starting: /readyz tells.
         """
-        self.manager.aspire(self._config.model_name, {})
-        self._source.start()
-        # An open port means ready to TensorFlow Serving's clients, so the first load comes before it.
-        self.manager.wait_until_settled()
-        for name, front in (("gRPC", self._grpc), ("REST", self._rest)):
-            if front:
-                front.start()
-                _log.info("Serving %s at %s:%d.", name, self._config.bind_address, front.port)
+        with self._starting:
+            # An open port means ready to TensorFlow Serving's clients, so the first load comes before it.
+            self.catalog.start(self._models)
+            if self._stopping:
+                return
+            self._source.start()
+            if self._config.model_config_file:
+                self._file.start()
+            for name, front in (("gRPC", self._grpc), ("REST", self._rest)):
+                if front:
+                    front.start()
+                if front and front.port:
+                    _log.info("Serving %s at %s:%d.", name, self._config.bind_address, front.port)
+            if self._config.grpc_socket_path:
+                _log.info("Serving gRPC at unix:%s.", self._config.grpc_socket_path)
 
-    def stop(self) -> None:
-        """Say "not ready", accept no more, finish what is in flight within the grace period, let go of the models."""
+    def look(self) -> None:
+        """Read the file of models and look at the base paths now, without waiting for the next poll."""
+        if self._config.model_config_file:
+            self._file.look()
+        self.catalog.look()
+
+    def stop(self) -> bool:
+        """Say "not ready", accept no more, finish what is in flight within the grace period, let go of the models.
+
+        Returns False when a load is still going on, which nothing can interrupt.
+        """
         self._stopping = True
-        self._source.stop()
-        draining = [threading.Thread(target=front.stop) for front in (self._grpc, self._rest) if front]
-        for thread in draining:
-            thread.start()
-        for thread in draining:
-            thread.join()
-        self.manager.stop()
+        self.catalog.stop()
+        self._file.stop()
+        with self._starting:
+            draining = [threading.Thread(target=front.stop) for front in (self._grpc, self._rest) if front]
+            for thread in draining:
+                thread.start()
+            for thread in draining:
+                thread.join()
+        return self.manager.stop(LOAD_END_S)
 
     def unready(self) -> str:
         """Why requests cannot be answered now; empty when they can."""
@@ -101,12 +164,16 @@ class Server:
 
     def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer | None:
         config = self._config
+        if config.rest_api_port == config.port and config.port > OFF_PORT:
+            _log.error("--rest_api_port is --port, %d; REST is off. Give it a port of its own.", config.port)
+            return None
         if config.rest_api_port == OFF_PORT:
             return None
         try:
             return RestServer(
                 Rest(predictor, self._options, cors=config.rest_api_enable_cors_support), exposition, self.unready,
-                address=config.bind_address, port=_bindable(config.rest_api_port), threads=config.rest_api_num_threads,
+                address=config.bind_address, port=_bindable(config.rest_api_port),
+                threads=_threads(config, config.rest_api_num_threads),
                 body_bytes_max=config.request_bytes_max, grace_s=config.shutdown_grace_seconds,
                 timeout_s=config.rest_api_timeout_in_ms / 1000,
             )  # fmt: skip
@@ -115,19 +182,76 @@ class Server:
                 _taken("REST", "rest_api_port", config.bind_address, config.rest_api_port, error)
             ) from error
 
-    def _make_grpc(self, predictor: Predictor) -> GrpcServer | None:
+    def _make_grpc(self, predictor: Predictor, exposition: Exposition) -> GrpcServer | None:
         config = self._config
-        if config.port == OFF_PORT:
+        if config.port == OFF_PORT and not config.grpc_socket_path:
             return None
+        reload = partial(handle_reload, self.catalog, exposition.total)
         try:
             return GrpcServer(
-                tfs_grpc.methods(predictor, self._options), address=config.bind_address, port=_bindable(config.port),
-                threads=config.grpc_max_threads, message_bytes_max=config.request_bytes_max,
+                tfs_grpc.methods(predictor, self._options, HandleReloadConfigRequest=reload),
+                address=config.bind_address, port=None if config.port == OFF_PORT else _bindable(config.port),
+                threads=_threads(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
                 grace_s=config.shutdown_grace_seconds, unready=self.unready,
-                health=config.enable_grpc_healthcheck_service,
+                health=config.enable_grpc_healthcheck_service, credentials=read_credentials(config),
+                socket_path=config.grpc_socket_path, arguments=config.channel_arguments(),
             )  # fmt: skip
+        except ConfigError as error:
+            raise StartError(f"Failed to start server. Error: {error}") from error
         except OSError as error:
-            raise StartError(_taken("gRPC", "port", config.bind_address, config.port, error)) from error
+            raise StartError(_grpc_refused(config, error)) from error
+
+
+def _grpc_refused(config: Config, error: OSError) -> str:
+    """What keeps gRPC from listening: grpc's own error does not tell a port from a certificate from a socket."""
+    if config.port != OFF_PORT and not _can_bind(config.bind_address, _bindable(config.port)):
+        return _taken("gRPC", "port", config.bind_address, config.port, error)
+    if config.ssl_config_file:
+        return (
+            f"gRPC cannot speak TLS with --ssl_config_file={config.ssl_config_file}; check that server_key and "
+            "server_cert are PEM texts and belong together."
+        )
+    because = error.strerror or "the address cannot be bound"
+    return (
+        f"gRPC cannot listen on the socket {config.grpc_socket_path} ({because}); "
+        "stop what uses it or choose another --grpc_socket_path."
+    )
+
+
+def _can_bind(address: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def _threads(config: Config, threads: int) -> int:
+    """The threads of a front: where requests wait for each other, they need more than those that run."""
+    return max(threads, batching.REQUEST_THREADS) if config.enable_batching else threads
+
+
+def _read_batching(config: Config, metrics: BatchMetrics) -> Batching | None:
+    """Whether and how versions batch. Raises StartError where the parameters cannot be used."""
+    if not config.enable_batching:
+        return None
+    parameters, path = BatchParameters(), config.batching_parameters_file
+    try:
+        if path:
+            parameters = batch_parameters.parse(configuration.read_text("batching_parameters_file", path), path)
+    except (BatchParametersError, ConfigError) as error:
+        raise StartError(str(error)) from None
+    return Batching(parameters, config.enable_per_model_batching_parameters, metrics.meter)
+
+
+def _read_metrics_paths(config: Config) -> tuple[str, ...]:
+    try:
+        return monitoring.read_paths(config.monitoring_config_file)
+    except ConfigError as error:
+        raise StartError(str(error)) from None
 
 
 def _bindable(port: int) -> int:
@@ -140,28 +264,81 @@ def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> st
     return f"{front} cannot listen on {address}:{port} ({because}); stop what uses it or choose another --{flag}."
 
 
+def _make_loader(config: Config, batching: Batching | None) -> Loader:
+    return Loader(
+        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batching),
+        # What an operator chose for clients is not what a version was exported with.
+        partial(answer, proto_codec.codecs(DEFAULT)),
+        servable.provider_of(config.device),
+        config.warmup_iterations if config.enable_model_warmup else 0,
+        config.flush_filesystem_caches,
+    )
+
+
+def _read_models(config: Config) -> tuple[ModelConfig, ...]:
+    """The models to start with: those of --model_config_file, or the one of --model_name and --model_base_path."""
+    if not config.model_config_file:
+        return (ModelConfig(config.model_name, Path(config.model_base_path).absolute()),)
+    try:
+        models = model_config.read_file(config.model_config_file)
+    except (ConfigError, ServingError) as error:
+        raise StartError(f"Failed to start server. Error: {error}") from error
+    if models is None:
+        _log.warning("%s configures nothing; the server starts without models.", config.model_config_file)
+    return models or ()
+
+
 def main(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; a second signal ends at once. Returns the process's exit code."""
+    """Serve until SIGTERM or SIGINT; a second one ends at once; SIGHUP looks for changes now. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stop_wanted = threading.Event()
+    stop_wanted, look_wanted, woken = threading.Event(), threading.Event(), threading.Event()
 
     def handle(number: int, _frame: Any) -> None:
-        if stop_wanted.is_set():
+        if number == signal.SIGHUP:
+            look_wanted.set()
+        elif stop_wanted.is_set():
             os._exit(128 + number)
-        stop_wanted.set()
+        else:
+            stop_wanted.set()
+        woken.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, handle)
+    if unused := config.unused():
+        _log.warning("These flags have no effect here: %s.", ", ".join(unused))
     try:
         server = Server(config)
     except StartError as error:
         print(error, file=sys.stderr)
         return 1
-    server.start()
-    stop_wanted.wait()
+    # In a thread of its own, because a signal has to be heard while models load.
+    starting = threading.Thread(target=server.start, name="start", daemon=True)
+    starting.start()
+    while not stop_wanted.is_set():
+        woken.wait()
+        woken.clear()
+        if look_wanted.is_set():
+            look_wanted.clear()
+            server.look()
     _log.info("Stopping: finishing requests in flight.")
-    server.stop()
+    ended = server.stop()
+    if not ended or _is_anything_running():
+        # Python waits for its threads, and one is in a load or a run that nothing interrupts.
+        _log.warning("Work is still going on after the grace period; it is given up.")
+        logging.shutdown()
+        os._exit(0)
     return 0
+
+
+def _is_anything_running() -> bool:
+    """Whether a thread is left that Python would wait for, after those that are ending had time to."""
+    end_s = time.monotonic() + THREADS_END_S
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(max(end_s - time.monotonic(), 0))
+            if thread.is_alive():
+                return True
+    return False
 
 
 if __name__ == "__main__":

@@ -69,9 +69,7 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     Raises TypeError for an array TensorFlow has no type for.
     """
     dtype = dtypes.from_numpy(array.dtype)
-    proto = tensorflow_pb.TensorProto(dtype=dtype.number)
-    for length in array.shape:
-        proto.tensor_shape.dim.add(size=length)
+    proto = _header(array, dtype)
     if dtype.is_string:
         proto.string_val.extend(_as_bytes(value) for value in array.ravel().tolist())
     elif as_content:
@@ -85,6 +83,31 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     return proto
 
 
+def serialize_tensor(array: Array, *, as_content: bool = False) -> bytes:
+    """The bytes of `encode_tensor(array)`, for large arrays without the message in between.
+
+    Raises TypeError for an array TensorFlow has no type for.
+    """
+    dtype = dtypes.from_numpy(array.dtype)
+    is_packed = dtype.values_field in _PACKED
+    if dtype.is_string or array.size <= _FEW_VALUES or not (as_content or is_packed):
+        return encode_tensor(array, as_content=as_content).SerializeToString()
+    tag = _CONTENT_TAG if as_content else _PACKED[dtype.values_field][0]
+    values = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<"))
+    return b"".join(
+        (_header(array, dtype).SerializeToString(), tag, write_varint(values.nbytes), values.data.cast("B"))
+    )
+
+
+def _header(array: Array, dtype: DType) -> tensorflow_pb.TensorProto:
+    proto = tensorflow_pb.TensorProto(dtype=dtype.number)
+    for length in array.shape:
+        proto.tensor_shape.dim.add(size=length)
+    return proto
+
+
+# The tag of tensor_content: number and wire type 2.
+_CONTENT_TAG = b"\x22"
 # A packed field of fixed width lies on the wire as its values lie in memory. Going through Python value by value costs
 # forty times the copy. Field -> its tag (number and wire type 2) and the dtype of its values.
 _PACKED: Mapping[str, tuple[bytes, np.dtype[Any]]] = {
@@ -98,7 +121,7 @@ _FEW_VALUES = 32
 
 def _packed_field(dtype: DType, content: bytes) -> bytes:
     tag, _ = _PACKED[dtype.values_field]
-    return tag + _write_varint(len(content)) + content
+    return tag + write_varint(len(content)) + content
 
 
 def _packed_values(proto: tensorflow_pb.TensorProto, dtype: DType, count: int) -> Array | None:
@@ -166,7 +189,8 @@ def _read_varint32(content: bytes, position: int) -> tuple[int, int]:
     raise TensorError("tensor_content of a string tensor ends inside a length.")
 
 
-def _write_varint(value: int) -> bytes:
+def write_varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
     content = bytearray()
     while value > 0x7F:
         content.append(value & 0x7F | 0x80)

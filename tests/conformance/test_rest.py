@@ -97,7 +97,8 @@ def test_metrics(fronts, path):
     assert ':tensorflow:serving:request_count{model_name="half",status="OK"}' in text
     assert ':tensorflow:serving:request_latency_count{API="Predict",entrypoint="REST",model_name="half"}' in text
     assert (
-        'estimator_serving_requests_total{code="NOT_FOUND",entrypoint="REST",method="Predict",model="unknown"}' in text
+        'estimator_serving_requests_total{code="NOT_FOUND",entrypoint="REST",method="Predict",model="unknown",signature="",version=""}'
+        in text
     )
     assert "made-up" not in text
 

@@ -3,22 +3,24 @@ from types import SimpleNamespace
 import pytest
 
 from estimator_serving.serving import errors
+from estimator_serving.serving.errors import Code
 from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.predictor import QUICK_PAYLOAD_BYTES, Codec, Predictor
-from estimator_serving.serving.request import Context, Document, ModelSpec
+from estimator_serving.serving.request import Context, Document, ModelSpec, Request
 
 
 class FakeServable(SimpleNamespace):
     def run(self, request, context):
         context.check()
-        return request
+        return request.inputs["x"]
 
 
 def codec(**steps):
     given = {
         "parse": lambda payload, target: Document(target, payload, payload),
-        "decode": lambda document, _servable: document.content,
+        "decode": lambda document, _servable: Request("s", {"x": document.content}),
         "encode": lambda outputs, _request, _servable: outputs.upper(),
     }
     return Codec("Predict", "TEST", **given | steps)
@@ -32,7 +34,7 @@ def metrics():
 @pytest.fixture
 def predictor(metrics, tmp_path):
     manager = Manager(lambda name, version, _path: FakeServable(name=name, version=version, is_quick=True))
-    manager.aspire("m", {1: tmp_path})
+    manager.aspire("m", {1: VersionDirectory(tmp_path)})
     assert manager.wait_until_settled(10)
     yield Predictor(manager, metrics)
     manager.stop()
@@ -41,9 +43,21 @@ def predictor(metrics, tmp_path):
 def test_path(predictor, metrics):
     assert predictor.predict(codec(), b"text", ModelSpec("m")) == b"TEXT"
     assert (
-        'requests_total{code="OK",entrypoint="TEST",method="Predict",model="m"} 1.0'
+        'requests_total{code="OK",entrypoint="TEST",method="Predict",model="m",signature="s",version="1"} 1.0'
         in Exposition(metrics).render().decode()
     )
+
+
+def test_observers_see_the_whole_call(metrics, predictor):
+    seen = []
+    observed = Predictor(predictor.manager, metrics, [seen.append])
+    observed.predict(codec(), b"text", ModelSpec("m"))
+    with pytest.raises(errors.NotFoundError):
+        observed.predict(codec(), b"text", ModelSpec("nope"))
+    whole, failed = seen
+    assert (whole.request.signature_name, whole.outputs, whole.answer, whole.code) == ("s", b"text", b"TEXT", Code.OK)
+    assert 0 < whole.run_s < whole.elapsed_s
+    assert (failed.servable, failed.answer, failed.code) == (None, None, Code.NOT_FOUND)
 
 
 def fail(*_):
@@ -55,14 +69,14 @@ def test_errors_that_are_not_ours(predictor, metrics, step, caplog):
     with pytest.raises(errors.InternalError, match=errors.INTERNAL_TEXT):
         predictor.predict(codec(**{step: fail}), b"text", ModelSpec("m"))
     assert "a secret" in caplog.text
-    assert 'code="INTERNAL",entrypoint="TEST",method="Predict",model="m"} 1.0' in Exposition(metrics).render().decode()
+    assert 'code="INTERNAL",entrypoint="TEST",method="Predict",model="m",' in Exposition(metrics).render().decode()
 
 
 def test_made_up_names_make_no_series(predictor, metrics):
     with pytest.raises(errors.NotFoundError):
         predictor.predict(codec(), b"text", ModelSpec("made-up"))
     text = Exposition(metrics).render().decode()
-    assert 'code="NOT_FOUND",entrypoint="TEST",method="Predict",model="unknown"} 1.0' in text
+    assert 'code="NOT_FOUND",entrypoint="TEST",method="Predict",model="unknown",signature="",version=""} 1.0' in text
     assert "made-up" not in text
 
 

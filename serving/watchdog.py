@@ -1,0 +1,70 @@
+"""Ends runs of a model that nobody waits for any more.
+
+Owns one thread for the process, which looks at the deadlines of what is running and sleeps while nothing is. ONNX
+Runtime ends a run between two nodes, and between two rounds of a Loop: a model that hangs gives its thread back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+_log = logging.getLogger(__name__)
+
+LOOK_S = 0.05
+
+
+class Stoppable(Protocol):
+    """Set `terminate`, and the run that was given this ends: onnxruntime.RunOptions."""
+
+    terminate: bool
+
+
+class Watchdog:
+    """Watches runs with a deadline. Its thread starts with the first of them."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, tuple[float, Stoppable]] = {}
+        self._busy = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def watching(self, run: Stoppable, deadline_s: float) -> Iterator[None]:
+        """Terminate the run if the block is still in it at `deadline_s` of time.monotonic()."""
+        key = id(run)
+        self._runs[key] = (deadline_s, run)
+        if not self._busy.is_set():
+            self._wake()
+        try:
+            yield
+        finally:
+            del self._runs[key]
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._busy.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
+                self._thread.start()
+
+    def _look(self) -> None:
+        while self._busy.wait():
+            time.sleep(LOOK_S)
+            self._terminate_late()
+            if not self._runs:
+                self._busy.clear()
+                # A run may have begun between the look and the clearing, and seen the flag still set.
+                if self._runs:
+                    self._busy.set()
+
+    def _terminate_late(self) -> None:
+        now_s = time.monotonic()
+        for deadline_s, run in list(self._runs.values()):
+            if now_s >= deadline_s and not run.terminate:
+                run.terminate = True
+                _log.warning("A run took longer than its caller waits and is being ended.")
