@@ -1,12 +1,36 @@
 """A trained estimator and a serving input receiver -> a servable directory. Knows training; knows no server."""
 
-from estimator_serving.exporter.export import export_saved_model
-from estimator_serving.exporter.receivers import ServingInputReceiver, build_parsing_serving_input_receiver_fn
+from estimator_serving.exporter.export import export_all_saved_models, export_saved_model
+from estimator_serving.exporter.options import ExportOptions
+from estimator_serving.exporter.receivers import (
+    Padded,
+    ReceiverTensor,
+    ServingInputReceiver,
+    SupervisedInputReceiver,
+    TensorServingInputReceiver,
+    build_parsing_serving_input_receiver_fn,
+    build_raw_serving_input_receiver_fn,
+    build_raw_supervised_input_receiver_fn,
+    parse_example,
+    placeholder,
+)
 from estimator_serving.exporter.verify import ExportMismatch
 
 __all__ = [
+    # exports
     "ExportMismatch",
-    "ServingInputReceiver",
-    "build_parsing_serving_input_receiver_fn",
+    "ExportOptions",
+    "export_all_saved_models",
     "export_saved_model",
+    # receivers
+    "Padded",
+    "ReceiverTensor",
+    "ServingInputReceiver",
+    "SupervisedInputReceiver",
+    "TensorServingInputReceiver",
+    "build_parsing_serving_input_receiver_fn",
+    "build_raw_serving_input_receiver_fn",
+    "build_raw_supervised_input_receiver_fn",
+    "parse_example",
+    "placeholder",
 ]

@@ -1,16 +1,13 @@
 """An estimator and a receiver -> a servable directory: the steps in order.
 
-Owns the order, the verification and the atomic rename. What each step does is in the module of its name.
+Owns how receiver, transform and network become one graph, and what the estimator itself gives for the samples it is
+checked with. What each step does is in the module of its name.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import time
-import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,43 +16,71 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import spox
+import spox.opset.ai.onnx.v21 as op
 import torch
 from onnxruntime import InferenceSession
 from spox import Var
 
 from estimator_serving import ops
-from estimator_serving.exporter.merge import direct_feature, feed_transform, look_up_text, run_graph
-from estimator_serving.exporter.network import Network, NetworkOutputs, export_outputs, list_outputs, select
-from estimator_serving.exporter.receivers import EXAMPLES_KEY, Padded, ServingInputReceiver, ServingInputReceiverFn
-from estimator_serving.exporter.samples import sample_examples
+from estimator_serving.exporter import weights
+from estimator_serving.exporter.directory import MODEL_FILE, write_servable
+from estimator_serving.exporter.draft import SAMPLE_ROWS, Draft, run_all
+from estimator_serving.exporter.front import Front, add_empty_defaults, build_front
+from estimator_serving.exporter.merge import direct_feature, feed_transform, forward, look_up_text, run_graph
+from estimator_serving.exporter.network import (
+    Caller,
+    Network,
+    NetworkOutput,
+    NetworkOutputs,
+    Roles,
+    exports_of,
+    list_outputs,
+    select,
+)
+from estimator_serving.exporter.options import DEFAULT_OPTIONS, ExportOptions
+from estimator_serving.exporter.provenance import describe_estimator
+from estimator_serving.exporter.receivers import (
+    Padded,
+    ServingInputReceiver,
+    ServingInputReceiverFn,
+    SupervisedInputReceiver,
+)
+from estimator_serving.exporter.samples import graph_feeds, sample_inputs
 from estimator_serving.exporter.signature_defs import (
     CLASSIFICATION,
+    EVALUATION,
     PREDICTION,
     REGRESSION,
-    ExportedOutput,
-    build_signatures,
+    TRAINING,
+    Kind,
 )
-from estimator_serving.exporter.verify import check_outputs
+from estimator_serving.exporter.supervised import EvalOutput, TrainOutput
 from estimator_serving.training.definitions import inputs as transform_inputs
 from estimator_serving.training.estimator import Estimator, TrainedModel
-from estimator_serving.training.features import Features
 from estimator_serving.training.finish import finish_graph, serialize
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
-    EstimatorSpec,
+    ExportOutput,
+    ModeKeys,
     PredictOutput,
     RegressionOutput,
     StringPrediction,
 )
-from estimator_serving.wire import dtypes
-from estimator_serving.wire.examples import join_examples
-from estimator_serving.wire.signatures import Metadata, TensorInfo, to_properties
 
 Array = npt.NDArray[Any]
 
-SAMPLE_ROWS = 16
-RENAME_ATTEMPTS_MAX = 10
-KINDS = {PredictOutput: PREDICTION, ClassificationOutput: CLASSIFICATION, RegressionOutput: REGRESSION}
+KINDS: Mapping[type[ExportOutput], Kind] = {
+    PredictOutput: PREDICTION,
+    ClassificationOutput: CLASSIFICATION,
+    RegressionOutput: REGRESSION,
+    TrainOutput: TRAINING,
+    EvalOutput: EVALUATION,
+}
+MODE_FILES = {
+    ModeKeys.PREDICT: MODEL_FILE,
+    ModeKeys.TRAIN: "model.train.onnx",
+    ModeKeys.EVAL: "model.eval.onnx",
+}
 
 
 def export_saved_model(
@@ -64,6 +89,8 @@ def export_saved_model(
     serving_input_receiver_fn: ServingInputReceiverFn,
     assets_extra: Mapping[str, str] | None = None,
     checkpoint_path: str | None = None,
+    experimental_mode: str = ModeKeys.PREDICT,
+    options: ExportOptions | None = None,
 ) -> str:
     """Exports a trained estimator as `<export_dir_base>/<unix seconds>/model.onnx`.
 
@@ -73,6 +100,9 @@ def export_saved_model(
         serving_input_receiver_fn: makes the receiver, see `build_parsing_serving_input_receiver_fn`.
         assets_extra: files to put under `assets.extra/`: path there -> path here.
         checkpoint_path: the checkpoint to export; None takes the latest.
+        experimental_mode: what the graph is for. TRAIN and EVAL give `model.train.onnx` and `model.eval.onnx`, which no
+            server loads, and take a supervised receiver.
+        options: opset, external data, tolerances; see ExportOptions.
 
     Returns:
         The path of the new version directory. It appears under its name only when it is whole.
@@ -80,6 +110,7 @@ def export_saved_model(
     Raises:
         ValueError: no receiver, no checkpoint, or a model that cannot become a graph.
         ExportMismatch: ONNX Runtime and torch disagree on a sample batch.
+        OSError: the directory cannot be written.
 
     Source: TF 2.15 estimator, Estimator.export_saved_model (which returns bytes; this returns str).
     """
@@ -87,105 +118,155 @@ def export_saved_model(
         raise ValueError(
             "An input_receiver_fn must be defined. Pass build_parsing_serving_input_receiver_fn(feature_spec)."
         )
+    receivers = {experimental_mode: serving_input_receiver_fn}
+    return _export(estimator, export_dir_base, receivers, assets_extra, checkpoint_path, options)
+
+
+def export_all_saved_models(
+    estimator: Estimator,
+    export_dir_base: str | os.PathLike[str],
+    input_receiver_fn_map: Mapping[str, Callable[[], ServingInputReceiver]],
+    assets_extra: Mapping[str, str] | None = None,
+    checkpoint_path: str | None = None,
+    options: ExportOptions | None = None,
+) -> str:
+    """Exports a graph for every mode into one version: `model.onnx`, `model.train.onnx`, `model.eval.onnx`.
+
+    `input_receiver_fn_map` maps ModeKeys to functions that make receivers: supervised ones for TRAIN and EVAL. The rest
+    as in export_saved_model. Raises ValueError where no mode is one of ModeKeys, too.
+    Source: TF 2.15 estimator, Estimator.experimental_export_all_saved_models.
+    """
+    known = {mode: make for mode, make in input_receiver_fn_map.items() if mode in MODE_FILES}
+    if not known:
+        raise ValueError(
+            f"No valid modes for exporting found. Got {input_receiver_fn_map.keys()}. "
+            "Map ModeKeys.PREDICT, TRAIN or EVAL to functions that make receivers."
+        )
+    return _export(estimator, export_dir_base, known, assets_extra, checkpoint_path, options)
+
+
+def _export(
+    estimator: Estimator,
+    base: str | os.PathLike[str],
+    receivers: Mapping[str, Callable[[], ServingInputReceiver]],
+    assets_extra: Mapping[str, str] | None,
+    checkpoint_path: str | None,
+    options: ExportOptions | None,
+) -> str:
     model = estimator.load(checkpoint_path)
-    content = build_servable(model, serving_input_receiver_fn())
-    return str(write_version(Path(export_dir_base), content, assets_extra or {}))
+    drafts = {MODE_FILES[mode]: build_draft(model, make(), mode) for mode, make in receivers.items()}
+    return str(write_servable(Path(base), drafts, assets_extra or {}, options or DEFAULT_OPTIONS))
 
 
-def build_servable(model: TrainedModel, receiver: ServingInputReceiver) -> bytes:
-    """The verified bytes of `model.onnx`. Raises as export_saved_model does."""
-    front = _Front.build(model, receiver)
-    feeds = _sample_feeds(receiver, model, SAMPLE_ROWS)
-    sample = _run(front.session, feeds)
-    spec, read_keys = _call_eagerly(model, front, sample)
-    outputs = list_outputs(spec)
-    network = Network(model, list(front.transformed), [key for key in front.direct if key in read_keys], outputs)
-    graph = network.to_onnx([torch.from_numpy(sample[name]) for name in network.input_names])
-    built = _merge(receiver, front, graph, outputs)
-    content = serialize(finish_graph(built, metadata=to_properties(_metadata(receiver, built, spec, outputs))))
-    _verify(content, receiver, model, feeds, _expected(spec, outputs))
-    return content
+def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str = ModeKeys.PREDICT) -> Draft:
+    """The graph of a trained model behind a receiver, and what to check it with.
+
+    Raises ValueError for a receiver that does not fit the model, and for a model that cannot become a graph.
+    """
+    front = build_front(receiver)
+    given = _Given.build(model, receiver, front)
+    definitions = {} if model.transform is None else model.transform.definitions
+    inputs = sample_inputs(receiver, definitions, SAMPLE_ROWS)
+    sample = given.run(graph_feeds(receiver, inputs))
+    caller = Caller(model, mode, given.roles)
+    exported = exports_of(caller(sample), mode)
+    outputs = list_outputs(exported, front.inputs)
+    computed = [one for one in outputs.distinct if one.forwarded is None]
+    read = [name for name in sample if given.roles.is_read(name, caller.read_keys)]
+    graph = finish_graph(Network(caller, read, computed).to_onnx([sample[name] for name in read]))
+    detached = weights.detach(graph)
+    return Draft(
+        receiver=receiver,
+        front=front,
+        model=_merge(front, given, graph, detached, outputs),
+        detached=detached,
+        outputs={key: (KINDS[type(exported[key])], outputs.aliases[key]) for key in exported},
+        inputs=inputs,
+        expected=_expected(caller, exported, computed, sample),
+        provenance=describe_estimator(model),
+        assets={} if model.transform is None else _assets(model),
+    )
 
 
 @dataclass(frozen=True)
-class _Front:
+class _Given:
     """The graph in front of the network: receiver and transform.
 
     Attributes:
-        session: runs it alone.
-        transformed: outputs of the transform, by name.
-        direct: features that model_fn could read itself, by key.
+        values: what the network may take, by name.
+        roles: what each of them is to model_fn.
     """
 
-    session: InferenceSession
-    transformed: Mapping[str, Var]
-    direct: Mapping[str, Var]
+    values: Mapping[str, Var]
+    roles: Roles
+    _session: InferenceSession
 
     @classmethod
-    def build(cls, model: TrainedModel, receiver: ServingInputReceiver) -> _Front:
+    def build(cls, model: TrainedModel, receiver: ServingInputReceiver, front: Front) -> _Given:
         transformed: dict[str, Var] = {}
         if model.transform is not None:
-            fed = feed_transform(receiver.features, transform_inputs(model.transform.definitions.values()))
+            fed = feed_transform(front.features, transform_inputs(model.transform.definitions.values()))
             transformed = run_graph(onnx.load_from_string(model.transform.model_bytes), fed)
-        direct = {
-            key: direct_feature(receiver.features, key)
-            for key, feature in receiver.features.items()
-            if not isinstance(feature, Padded) and feature.unwrap_tensor().dtype.kind not in "OSUT"
-        }
-        built = finish_graph(spox.build(receiver.graph_inputs, transformed | direct))
-        return cls(ops.session(serialize(built)), transformed, direct)
-
-
-def _sample_feeds(receiver: ServingInputReceiver, model: TrainedModel, rows: int) -> dict[str, Array]:
-    if receiver.feature_spec is None or not receiver.takes_examples:
-        raise ValueError(
-            "Only receivers of serialized Examples can be exported; make one with "
-            "build_parsing_serving_input_receiver_fn(feature_spec)."
+        direct = {key: var for key, one in front.features.items() if (var := direct_feature(one)) is not None}
+        labels: dict[Any, Var] = {}
+        if isinstance(receiver, SupervisedInputReceiver):
+            labels = {key: _number(key, label) for key, label in receiver.labels.items()}
+        roles = Roles(
+            transformed=tuple(transformed),
+            direct={str(key): key for key in direct},
+            labels={f"label/{key}": key for key in labels},
+            is_bare=receiver.is_bare,
+            has_one_label=isinstance(receiver, SupervisedInputReceiver) and receiver.has_one_label,
         )
-    definitions = {} if model.transform is None else model.transform.definitions
-    joined = join_examples(sample_examples(receiver.feature_spec, definitions, rows))
-    return dict(zip(receiver.receiver_tensors[EXAMPLES_KEY].info.ragged_names, joined, strict=True))
+        values = transformed | {str(key): var for key, var in direct.items()}
+        values |= {f"label/{key}": var for key, var in labels.items()}
+        built = finish_graph(spox.build(dict(front.inputs), {name: op.identity(var) for name, var in values.items()}))
+        if front.alternatives:
+            add_empty_defaults(built)
+        return cls(values, roles, ops.session(serialize(built)))
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(value) for name, value in run_all(self._session, feeds).items()}
 
 
-def _call_eagerly(model: TrainedModel, front: _Front, sample: Mapping[str, Array]) -> tuple[EstimatorSpec, set[str]]:
-    tensors = {name: torch.from_numpy(value) for name, value in sample.items()}
-    recorder = model.recorder()
-    transformed = {name: tensors[name] for name in front.transformed}
-    features = Features.traced(transformed, {key: tensors[key] for key in front.direct}, recorder)
-    return model.call(features), recorder.read_keys
+def _number(key: Any, label: Var | Padded) -> Var:
+    number = direct_feature(label)
+    if number is None:
+        raise ValueError(f"The label {key} is text, which never enters a network; let clients send class ids.")
+    return number
 
 
 def _merge(
-    receiver: ServingInputReceiver, front: _Front, graph: onnx.ModelProto, outputs: NetworkOutputs
+    front: Front,
+    given: _Given,
+    graph: onnx.ModelProto,
+    detached: Mapping[str, onnx.TensorProto],
+    outputs: NetworkOutputs,
 ) -> onnx.ModelProto:
-    given = run_graph(finish_graph(graph), {**front.transformed, **front.direct})
-    texts = {one.name: one.vocabulary for one in outputs.distinct if one.vocabulary is not None}
-    named = {name: look_up_text(var, texts[name]) if name in texts else var for name, var in given.items()}
-    return spox.build(receiver.graph_inputs, named)
+    stand_ins = {name: weights.stand_in(tensor) for name, tensor in detached.items()}
+    got = run_graph(graph, {**given.values, **stand_ins})
+
+    def output(one: NetworkOutput) -> Var:
+        if one.forwarded is not None:
+            return forward(front.features, one.forwarded)
+        return got[one.name] if one.vocabulary is None else look_up_text(got[one.name], one.vocabulary)
+
+    return spox.build({**front.inputs, **stand_ins}, {one.name: output(one) for one in outputs.distinct})
 
 
-def _metadata(
-    receiver: ServingInputReceiver, built: onnx.ModelProto, spec: EstimatorSpec, outputs: NetworkOutputs
-) -> Metadata:
-    infos = {value.name: _info(value) for value in built.graph.output}
-    exports = export_outputs(spec)
-    exported = {
-        key: ExportedOutput(KINDS[type(exports[key])], {alias: infos[name] for alias, name in aliases.items()})
-        for key, aliases in outputs.aliases.items()
-    }
-    return Metadata(build_signatures(receiver, exported), receiver.feature_spec)
-
-
-def _info(value: onnx.ValueInfoProto) -> TensorInfo:
-    tensor = value.type.tensor_type
-    dtype = dtypes.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
-    return TensorInfo(f"{value.name}:0", dtype, shape)
-
-
-def _expected(spec: EstimatorSpec, outputs: NetworkOutputs) -> dict[str, Array]:
-    values = select(spec, outputs)
-    return {one.name: _array(value) for one, value in zip(outputs.distinct, values, strict=True)}
+def _expected(
+    caller: Caller,
+    exported: Mapping[str, ExportOutput],
+    computed: Sequence[NetworkOutput],
+    sample: Mapping[str, torch.Tensor],
+) -> dict[str, Array]:
+    """What the estimator gives; without what it gives differently the next time, as dropout in TRAIN mode does."""
+    expected = {one.name: _array(value) for one, value in zip(computed, select(exported, computed), strict=True)}
+    if caller.mode != ModeKeys.TRAIN:
+        return expected
+    again = select(exports_of(caller(sample), caller.mode), computed)
+    repeated = {one.name: _array(value) for one, value in zip(computed, again, strict=True)}
+    return {name: value for name, value in expected.items() if np.array_equal(value, repeated[name])}
 
 
 def _array(value: Any) -> Array:
@@ -197,60 +278,6 @@ def _array(value: Any) -> Array:
     return array
 
 
-def _verify(
-    content: bytes,
-    receiver: ServingInputReceiver,
-    model: TrainedModel,
-    feeds: Mapping[str, Array],
-    expected: Mapping[str, Array],
-) -> None:
-    session = ops.session(content)
-    check_outputs(expected, _run(session, feeds), f"{SAMPLE_ROWS} sample rows")
-    for rows in (1, 0):
-        first = {name: value[:rows] for name, value in expected.items() if value.ndim}
-        check_outputs(first, _run(session, _sample_feeds(receiver, model, rows)), f"a batch of {rows}")
-
-
-def _run(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """All outputs of a session, by name."""
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
-
-
-def write_version(base: Path, content: bytes, assets_extra: Mapping[str, str]) -> Path:
-    """Writes a version aside and renames it into place; nothing is left under `base` where that fails.
-
-    Raises OSError naming the path where it cannot be written.
-    """
-    version = int(time.time())
-    # Not an integer, so no server takes it for a version; not the time alone, since two may export in one second.
-    aside = base / f"temp-{version}-{uuid.uuid4().hex[:8]}"
-    try:
-        aside.mkdir(parents=True)
-        (aside / "model.onnx").write_bytes(content)
-        for destination, source in assets_extra.items():
-            target = aside / "assets.extra" / destination
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-        return _rename(aside, base, version)
-    except BaseException:
-        with suppress(OSError):
-            shutil.rmtree(aside)
-        raise
-
-
-def _rename(aside: Path, base: Path, version: int) -> Path:
-    """Two exports within one second want one number: the later one takes the next second's, as TensorFlow does."""
-    for attempt in range(RENAME_ATTEMPTS_MAX):
-        target = base / str(version + attempt)
-        try:
-            aside.rename(target)
-        except OSError:
-            if not target.exists():
-                raise
-            continue
-        return target
-    raise FileExistsError(
-        f"{base} already has versions {version} to {version + RENAME_ATTEMPTS_MAX - 1}; "
-        "export to another directory, or later."
-    )
+def _assets(model: TrainedModel) -> Mapping[str, Path]:
+    """The files that columns read, by their names, where the transform knows them."""
+    return dict(getattr(model.transform, "assets", {}))

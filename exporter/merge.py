@@ -14,7 +14,8 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, inline
 
 from estimator_serving.exporter.receivers import Padded
-from estimator_serving.training.definitions import Input, PaddedInput, WeightInput
+from estimator_serving.training.definitions import Input, NumericInput, PaddedInput, WeightInput
+from estimator_serving.training.forward import ForwardedFeature
 from estimator_serving.wire import dtypes
 
 Features = Mapping[str, Var | Padded]
@@ -35,7 +36,7 @@ def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var
             values = op.cast(padded.values, to=np.float32) if is_weight else padded.values
             fed |= dict(zip(wanted.names, (values, padded.lengths), strict=True))
         else:
-            fed[wanted.names[0]] = _numeric(wanted.key, feature)
+            fed[wanted.names[0]] = _numeric(wanted, feature)
     return fed
 
 
@@ -43,15 +44,15 @@ def _pad(feature: Var, blank: str | float | None) -> Padded:
     return pad_whole(feature) if blank is None else pad_dense(feature, blank)
 
 
-def direct_feature(features: Features, key: str) -> Var:
-    """A feature that model_fn reads itself, as float32, int64 or bool. Raises ValueError as feed_transform does."""
-    feature = _find(features, key)
-    if isinstance(feature, Padded):
-        raise ValueError(
-            f"model_fn reads the feature {key!r} itself, and the receiver gives it as a VarLenFeature; "
-            "declare it as a FixedLenFeature, or read it through a feature column."
-        )
-    return feature
+def direct_feature(feature: Var | Padded) -> Var | None:
+    """A feature that model_fn may read itself: a number as float32, int64 or bool, as training gives it.
+
+    None for text and for padded features, which never enter a network directly.
+    """
+    if isinstance(feature, Padded) or is_string(feature):
+        return None
+    kind = _element(feature).kind
+    return feature if kind == "b" else op.cast(feature, to=np.dtype(np.int64 if kind in "iu" else np.float32))
 
 
 def pad_dense(values: Var, blank: str | float) -> Padded:
@@ -60,7 +61,7 @@ def pad_dense(values: Var, blank: str | float) -> Padded:
     Source: TF 2.15 feature columns, dense categorical input.
     """
     rows = _as_matrix(values)
-    nothing = op.const(blank) if _is_string(rows) else op.const(_element(rows).type(blank))
+    nothing = op.const(blank) if is_string(rows) else op.const(_element(rows).type(blank))
     kept = op.cast(op.not_(op.equal(rows, nothing)), to=np.int64)
     lengths = op.reduce_sum(kept, op.const(np.array([1], np.int64)), keepdims=False)
     # Sorting by `kept`, first come first, moves what is kept to the front without changing its order.
@@ -78,6 +79,26 @@ def pad_whole(values: Var) -> Padded:
 
 def _width(rows: Var) -> Var:
     return op.shape(rows, start=1, end=2)
+
+
+def forward(features: Features, wanted: ForwardedFeature) -> Var:
+    """A feature as an output: dense as it is, a padded one [batch, k] with its default behind each row's values.
+
+    Raises ValueError where the receiver does not give the feature, or gives it padded and there is no default.
+    """
+    feature = _find(features, wanted.key)
+    if not isinstance(feature, Padded):
+        return op.identity(feature)
+    if wanted.default is None:
+        raise ValueError(
+            f"Feature ({wanted.key}) should be a Tensor. Please use `keys` argument of forward_features to filter "
+            f"unwanted features, or add key to argument `sparse_default_values`."
+        )
+    element = str if is_string(feature.values) else _element(feature.values).type
+    width = op.squeeze(op.shape(feature.values, start=1))
+    places = op.range(op.const(np.int64(0)), width, op.const(np.int64(1)))
+    kept = op.less(places, op.unsqueeze(feature.lengths, op.const(np.array([1], np.int64))))
+    return op.where(kept, feature.values, op.const(np.array(wanted.default, element)))
 
 
 def look_up_text(ids: Var, vocabulary: tuple[str, ...]) -> Var:
@@ -101,20 +122,25 @@ def _find(features: Features, key: str) -> Var | Padded:
     return features[key]
 
 
-def _numeric(key: str, feature: Var | Padded) -> Var:
+def _numeric(wanted: NumericInput, feature: Var | Padded) -> Var:
+    key = wanted.key
     if isinstance(feature, Padded):
         raise ValueError(
             f"The numeric column {key!r} needs a FixedLenFeature, and the receiver gives a VarLenFeature; "
             "build its feature_spec with make_parse_example_spec."
         )
-    if _is_string(feature):
+    if is_string(feature):
         raise ValueError(f"The numeric column {key!r} needs numbers, and the receiver gives text; declare it as float.")
-    return op.cast(_as_matrix(feature), to=np.float32)
+    numbers = op.cast(feature, to=np.float32)
+    if (_tensor(feature).shape or ())[1:] == wanted.shape:
+        return numbers
+    # 0 keeps the batch, which -1 could not infer for a batch of 0 rows.
+    return op.reshape(numbers, op.const(np.array([0, *wanted.shape], np.int64)))
 
 
 def _check_dtype(wanted: PaddedInput, values: Var) -> None:
-    if _is_string(values) != wanted.dtype.is_string:
-        given = "string" if _is_string(values) else dtypes.from_numpy(_element(values)).name
+    if is_string(values) != wanted.dtype.is_string:
+        given = "string" if is_string(values) else dtypes.from_numpy(_element(values)).name
         raise ValueError(
             f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
             f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
@@ -123,8 +149,15 @@ def _check_dtype(wanted: PaddedInput, values: Var) -> None:
 
 
 def _as_matrix(values: Var) -> Var:
+    """[batch] as [batch, 1], [batch, i, j, ...] as [batch, i · j · ...], a batch of 0 rows too."""
     rank = len(_tensor(values).shape or ())
-    return op.unsqueeze(values, op.const(np.array([1], np.int64))) if rank == 1 else values
+    if rank == 1:
+        return op.unsqueeze(values, op.const(np.array([1], np.int64)))
+    if rank == 2:
+        return values
+    lengths = op.shape(values, start=1)
+    shape = op.concat([op.shape(values, end=1), op.reduce_prod(lengths, keepdims=True)], axis=0)
+    return op.reshape(values, shape, allowzero=True)
 
 
 def _tensor(value: Var) -> Tensor:
@@ -135,5 +168,5 @@ def _element(value: Var) -> np.dtype:
     return np.dtype(_tensor(value).dtype)
 
 
-def _is_string(value: Var) -> bool:
+def is_string(value: Var) -> bool:
     return _element(value).kind in "OSUT"

@@ -1,24 +1,29 @@
-"""The network of an estimator -> ONNX: model_fn in PREDICT mode, from transformed features to outputs.
+"""The network of an estimator -> ONNX: model_fn in one mode, from transformed features to outputs.
 
-Owns which tensors a network takes and gives, and its tracing. Knows nothing of receivers or signatures' keys rules.
+Owns which tensors a network takes and gives, its tracing, and the sentence for a model_fn that cannot be traced. Knows
+nothing of receivers or of signatures' key rules.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from estimator_serving.exporter.supervised import supervised_outputs
+from estimator_serving.exporter.tracing import explain, trace_program
 from estimator_serving.training.estimator import TrainedModel
 from estimator_serving.training.features import Features
+from estimator_serving.training.forward import ForwardedFeature
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
     EstimatorSpec,
     ExportOutput,
+    ModeKeys,
     Prediction,
     PredictOutput,
     RegressionOutput,
@@ -37,12 +42,14 @@ class NetworkOutput:
         signature: the export output it belongs to.
         alias: its alias there.
         vocabulary: the words behind its ids, None for a number.
+        forwarded: the feature it is, which no network computes; None for what the network gives.
     """
 
     name: str
     signature: str
     alias: str
     vocabulary: tuple[str, ...] | None
+    forwarded: ForwardedFeature | None = None
 
 
 @dataclass(frozen=True)
@@ -58,15 +65,15 @@ class NetworkOutputs:
     aliases: Mapping[str, Mapping[str, str]]
 
 
-def list_outputs(spec: EstimatorSpec) -> NetworkOutputs:
-    """The outputs of a PREDICT spec. A tensor that stands in several export outputs is given once.
+def list_outputs(exported: Mapping[str, ExportOutput], taken: Iterable[str] = ()) -> NetworkOutputs:
+    """The tensors of export outputs. One that stands in several export outputs is given once.
 
-    Names are the aliases of the predict outputs; others are `<signature>/<alias>`.
+    Names are the aliases of the predict outputs, unless `taken` by the graph; others are `<signature>/<alias>`.
     """
     distinct: dict[object, NetworkOutput] = {}
     aliases: dict[str, dict[str, str]] = {}
+    names = set(taken)
     # PredictOutputs first: their names are the predictions' own.
-    exported = export_outputs(spec)
     for key, output in sorted(exported.items(), key=lambda item: not isinstance(item[1], PredictOutput)):
         aliases[key] = {}
         for alias, value in tensors_of(output):
@@ -74,16 +81,12 @@ def list_outputs(spec: EstimatorSpec) -> NetworkOutputs:
             # The same ids may be given as numbers and as words: two outputs.
             identity = (id(_tensor(value)), vocabulary)
             if identity not in distinct:
-                name = _free_name(key, alias, isinstance(output, PredictOutput), distinct.values())
-                distinct[identity] = NetworkOutput(name, key, alias, vocabulary)
+                name = _free_name(key, alias, isinstance(output, PredictOutput), names)
+                forwarded = value if isinstance(value, ForwardedFeature) else None
+                distinct[identity] = NetworkOutput(name, key, alias, vocabulary, forwarded)
+                names.add(name)
             aliases[key][alias] = distinct[identity].name
     return NetworkOutputs(tuple(distinct.values()), {key: aliases[key] for key in exported})
-
-
-def export_outputs(spec: EstimatorSpec) -> Mapping[str, ExportOutput]:
-    """The export outputs of a PREDICT spec, which always has some."""
-    assert spec.export_outputs is not None
-    return spec.export_outputs
 
 
 def tensors_of(output: ExportOutput) -> Iterator[tuple[str, Prediction]]:
@@ -104,41 +107,94 @@ def tensors_of(output: ExportOutput) -> Iterator[tuple[str, Prediction]]:
             )
 
 
-def select(spec: EstimatorSpec, outputs: NetworkOutputs) -> list[Prediction]:
-    """The values of `outputs` in a spec, in the network's order."""
-    exported = export_outputs(spec)
-    return [dict(tensors_of(exported[one.signature]))[one.alias] for one in outputs.distinct]
+def select(exported: Mapping[str, ExportOutput], outputs: Iterable[NetworkOutput]) -> list[Prediction]:
+    """The values of `outputs` in export outputs, in their order."""
+    return [dict(tensors_of(exported[one.signature]))[one.alias] for one in outputs]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the tensors a network may take are to model_fn.
+
+    Attributes:
+        transformed: names of the transform's outputs.
+        direct: features that model_fn may read itself, key by name.
+        labels: labels, key by name.
+        is_bare: whether model_fn takes its one feature as it is instead of a mapping.
+        has_one_label: whether it takes its one label as it is instead of a mapping.
+    """
+
+    transformed: tuple[str, ...]
+    direct: Mapping[str, Any]
+    labels: Mapping[str, Any]
+    is_bare: bool = False
+    has_one_label: bool = True
+
+    def is_read(self, name: str, read_keys: Iterable[Any]) -> bool:
+        """Whether a model_fn that read these keys needs the tensor."""
+        return name not in self.direct or self.is_bare or self.direct[name] in read_keys
+
+
+class Caller:
+    """Calls a trained model_fn for export: tensors by name in, its spec out.
+
+    Attributes:
+        model: the trained model.
+        mode: what model_fn is called for.
+        read_keys: the features it read itself so far.
+    """
+
+    def __init__(self, model: TrainedModel, mode: str, roles: Roles) -> None:
+        self.model = model
+        self.mode = mode
+        self.read_keys: set[str] = set()
+        self._roles = roles
+
+    def __call__(self, tensors: Mapping[str, Tensor]) -> EstimatorSpec:
+        """What model_fn returns for these tensors, by the names of its Roles."""
+        roles = self._roles
+        transformed = {name: tensors[name] for name in roles.transformed if name in tensors}
+        direct = {key: tensors[name] for name, key in roles.direct.items() if name in tensors}
+        labels: Any = {key: tensors[name] for name, key in roles.labels.items() if name in tensors}
+        if roles.has_one_label or not labels:
+            labels = next(iter(labels.values()), None)
+        if roles.is_bare:
+            (feature,) = direct.values()
+            return self.model.call(feature, self.mode, labels)
+        recorder = self.model.recorder()
+        spec = self.model.call(Features.traced(transformed, direct, recorder), self.mode, labels)
+        self.read_keys |= recorder.read_keys
+        return spec
+
+
+def exports_of(spec: EstimatorSpec, mode: str) -> Mapping[str, ExportOutput]:
+    """The export outputs of a spec of this mode."""
+    if mode != ModeKeys.PREDICT:
+        return supervised_outputs(spec, mode)
+    assert spec.export_outputs is not None, "a PREDICT spec always has some"
+    return spec.export_outputs
 
 
 class Network(nn.Module):
-    """model_fn in PREDICT mode as a module: transformed and directly read features in, output tensors out.
+    """model_fn as a module: transformed and directly read features in, output tensors out.
 
     Text leaves as ids. The variables are the estimator's own.
     """
 
-    def __init__(
-        self, model: TrainedModel, transformed: Sequence[str], direct: Sequence[str], outputs: NetworkOutputs
-    ) -> None:
+    def __init__(self, caller: Caller, input_names: Sequence[str], outputs: Sequence[NetworkOutput]) -> None:
         super().__init__()
-        self.store = model.store
-        self._model = model
-        self._transformed = tuple(transformed)
-        self._direct = tuple(direct)
-        definitions = model.transform.definitions if model.transform is not None else {}
+        self.store = caller.model.store
+        self.input_names = tuple(input_names)
+        self._caller = caller
+        self._outputs = tuple(outputs)
+        transform = caller.model.transform
+        definitions = {} if transform is None else transform.definitions
         # Ids and their weights: [batch, k] of any width.
         self._ids = frozenset(name for name, definition in definitions.items() if definition["use"] != "dense")
-        self._outputs = outputs
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        return (*self._transformed, *self._direct)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        split = len(self._transformed)
-        transformed = dict(zip(self._transformed, inputs[:split], strict=True))
-        direct = dict(zip(self._direct, inputs[split:], strict=True))
-        spec = self._model.call(Features.traced(transformed, direct, self._model.recorder()))
-        return tuple(_tensor(value) for value in select(spec, self._outputs))
+        spec = self._caller(dict(zip(self.input_names, inputs, strict=True)))
+        return tuple(_tensor(value) for value in select(exports_of(spec, self._caller.mode), self._outputs))
 
     def to_onnx(self, sample: Sequence[Tensor]) -> onnx.ModelProto:
         """The network as ONNX, batch axis dynamic.
@@ -146,22 +202,20 @@ class Network(nn.Module):
         Args:
             sample: one tensor an input, at least two rows each.
 
-        Raises ValueError where model_fn cannot be traced, with torch's reason.
+        Raises ValueError where model_fn cannot be traced: which line, why, and what to write instead.
         """
-        names = [one.name for one in self._outputs.distinct]
-        return to_onnx(self._trace(sample), input_names=self.input_names, output_names=names)
+        names = [one.name for one in self._outputs]
+        try:
+            return to_onnx(self._trace(sample), input_names=self.input_names, output_names=names)
+        except Exception as error:
+            raise ValueError(explain("model_fn", self._caller.model.model_fn, error)) from error
 
     def _trace(self, sample: Sequence[Tensor]) -> torch.export.ExportedProgram:
         are_ids = [name in self._ids for name in self.input_names]
-        sample = [_widened(one) if ids else one for one, ids in zip(sample, are_ids, strict=True)]
+        tensors = [_widened(one) if ids else one for one, ids in zip(sample, are_ids, strict=True)]
         batch = torch.export.Dim("batch")
         shapes = tuple({0: batch, 1: torch.export.Dim.AUTO} if ids else {0: batch} for ids in are_ids)
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
-                return torch.export.export(self, tuple(sample), dynamic_shapes=(shapes,), strict=False)
-        except Exception as error:
-            raise ValueError(_refusal(error)) from error
+        return trace_program(self, tuple(tensors), (shapes,))
 
 
 def _tensor(value: Prediction) -> Tensor:
@@ -173,14 +227,8 @@ def _widened(value: Tensor) -> Tensor:
     return nn.functional.pad(value, (0, max(0, 3 - value.shape[1])), value=-1)
 
 
-def _free_name(key: str, alias: str, is_predict: bool, taken: Iterable[NetworkOutput]) -> str:
-    names = {one.name for one in taken}
-    return alias if is_predict and alias not in names else f"{key}/{alias}"
-
-
-def _refusal(error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        f"model_fn cannot become a graph ({type(error).__name__}: {reason[:300]}). In PREDICT mode compute with torch "
-        "functions of the features alone: torch.where instead of an if on values, no .item(), no numpy, nothing random."
-    )
+def _free_name(key: str, alias: str, is_predict: bool, taken: set[str]) -> str:
+    wanted = alias if is_predict and alias not in taken else f"{key}/{alias}"
+    while wanted in taken:
+        wanted = f"{wanted}/output"
+    return wanted

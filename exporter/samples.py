@@ -1,7 +1,7 @@
-"""Sample Examples for a feature spec: what an export is verified with.
+"""Sample requests for a receiver: what an export is verified with, and what stands in its warmup file.
 
-Owns the choice of values: words that the columns know and words they do not, numbers around zero and large ones,
-defaults left out, lists of several lengths. The same spec and columns give the same Examples.
+Owns the choice of values: words that the columns know and words they do not, ids within their range, numbers around
+zero and large ones, defaults left out, lists of several lengths. The same receiver and columns give the same samples.
 """
 
 from __future__ import annotations
@@ -10,28 +10,83 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from estimator_serving.exporter.receivers import ReceiverTensor, ServingInputReceiver
 from estimator_serving.wire.dtypes import DType
-from estimator_serving.wire.examples import Feature, FeatureSpec, FixedLenFeature, encode_example_by_spec
+from estimator_serving.wire.examples import (
+    Feature,
+    FeatureSpec,
+    FixedLenFeature,
+    encode_example_by_spec,
+    join_examples,
+)
+
+Array = npt.NDArray[Any]
 
 LENGTH_MAX = 3
 WORDS = ("", "a", "é", "out of vocabulary")
 
 
+def sample_inputs(receiver: ServingInputReceiver, definitions: Mapping[str, Any], rows: int) -> dict[str, Array]:
+    """`rows` rows for every receiver tensor, by alias; text as object arrays of bytes."""
+    return {alias: _tensor(tensor, definitions, rows) for alias, tensor in receiver.receiver_tensors.items()}
+
+
+def graph_feeds(receiver: ServingInputReceiver, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What a session of the exported graph is fed for these inputs."""
+    feeds: dict[str, Array] = {}
+    for alias, tensor in receiver.receiver_tensors.items():
+        array = inputs[alias]
+        if tensor.feature_spec is not None:
+            feeds |= dict(zip(tensor.info.ragged_names, join_examples(array.tolist()), strict=True))
+        else:
+            feeds[tensor.info.value_name] = _as_text(array) if tensor.info.dtype.is_string else array
+    return feeds
+
+
 def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int) -> list[bytes]:
-    """`rows` serialized Examples of the spec, with the words that the columns' definitions name."""
+    """`rows` serialized Examples of the spec, with the values that the columns know."""
     generator = np.random.default_rng(0)
-    words = known_words(definitions)
+    known = known_values(definitions)
 
     def features() -> dict[str, Any]:
-        return {key: _values(feature, words.get(key, ()), generator) for key, feature in spec.items()}
+        values = {key: _values(feature, known.get(key, ()), generator) for key, feature in spec.items()}
+        return values | aligned_weights(values, spec, definitions, generator)
 
     return [encode_example_by_spec(features(), spec) for _ in range(rows)]
 
 
-def known_words(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """The vocabularies in columns' definitions, by feature key."""
-    return {part["key"]: tuple(part["vocabulary_list"]) for part in _parts(definitions) if "vocabulary_list" in part}
+def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """What columns' definitions say a feature holds, by its key: the words of a vocabulary, the ids below a bound."""
+    known: dict[str, tuple[Any, ...]] = {}
+    for part in _parts(definitions):
+        if "vocabulary_list" in part:
+            known[part["key"]] = tuple(part["vocabulary_list"])
+        elif part.get("kind") == "identity":
+            known[part["key"]] = tuple(range(part["num_buckets"]))
+    return known
+
+
+def aligned_weights(
+    values: Mapping[str, Any], spec: FeatureSpec, definitions: Mapping[str, Any], generator: np.random.Generator
+) -> dict[str, list[float]]:
+    """One weight for each id of every weighted column, by feature key."""
+    weights: dict[str, list[float]] = {}
+    for part in _parts(definitions):
+        if part.get("kind") == "weighted" and part["weight"]["key"] in spec:
+            key = part["weight"]["key"]
+            count = _count_ids(part["categorical"], values)
+            weights[key] = [_value(spec[key].dtype, (), generator) for _ in range(count)]
+    return weights
+
+
+def _count_ids(definition: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    if definition["kind"] == "crossed":
+        return int(np.prod([_count_ids(key, values) for key in definition["keys"]], dtype=np.int64))
+    if definition["kind"] == "bucketized":
+        return int(np.prod(definition["source"]["shape"], dtype=np.int64))
+    return len(values[definition["key"]] or ())
 
 
 def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -44,21 +99,49 @@ def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _parts(one)
 
 
-def _values(feature: Feature, words: tuple[Any, ...], generator: np.random.Generator) -> list[Any] | None:
+def _tensor(tensor: ReceiverTensor, definitions: Mapping[str, Any], rows: int) -> Array:
+    name = tensor.info.value_name
+    known = known_values(definitions)
+    if tensor.feature_spec is not None:
+        return _objects(sample_examples(tensor.feature_spec, definitions, rows))
+    # Seeded by the name, so that two tensors differ.
+    generator = np.random.default_rng(list(name.encode()))
+    shape = (rows, *(LENGTH_MAX if dim < 0 else dim for dim in (tensor.info.shape or ())[1:]))
+    values = [_value(tensor.info.dtype, known.get(name, ()), generator) for _ in range(int(np.prod(shape)))]
+    if tensor.info.dtype.is_string:
+        return _objects([value.encode() for value in values]).reshape(shape)
+    return np.array(values, np.float64).astype(tensor.info.dtype.numpy).reshape(shape)
+
+
+def _objects(values: list[bytes]) -> Array:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _as_text(array: Array) -> Array:
+    """ONNX Runtime's binding takes str alone."""
+    return _objects([value.decode() for value in array.ravel().tolist()]).reshape(array.shape)
+
+
+def _values(feature: Feature, known: tuple[Any, ...], generator: np.random.Generator) -> list[Any] | None:
     if isinstance(feature, FixedLenFeature):
         if feature.default_value is not None and generator.random() < 0.25:
             return None
         count = int(np.prod(feature.shape, dtype=np.int64))
     else:
         count = int(generator.integers(0, LENGTH_MAX + 1))
-    return [_value(feature.dtype, words, generator) for _ in range(count)]
+    return [_value(feature.dtype, known, generator) for _ in range(count)]
 
 
-def _value(dtype: DType, words: tuple[Any, ...], generator: np.random.Generator) -> Any:
-    if words and generator.random() < 0.75:
-        return words[generator.integers(len(words))]
+def _value(dtype: DType, known: tuple[Any, ...], generator: np.random.Generator) -> Any:
+    is_id = bool(known) and not dtype.is_string
+    if known and (is_id or generator.random() < 0.75):
+        return known[generator.integers(len(known))]
     if dtype.is_string:
         return WORDS[generator.integers(len(WORDS))]
-    if dtype.name == "int64":
-        return int(generator.integers(-2, 50))
+    if dtype.name == "bool":
+        return bool(generator.integers(2))
+    if dtype.numpy.kind in "iu":
+        return int(generator.integers(0 if dtype.numpy.kind == "u" else -2, 50))
     return float(np.float32(generator.normal() * 10.0 ** generator.integers(-1, 3)))

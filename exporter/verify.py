@@ -11,18 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from estimator_serving.exporter.options import DEFAULT_OPTIONS
 
-# float32 does not hold 1e-6 across batch sizes: the order of a sum changes with them.
-TOLERANCE = 1e-5
+Array = npt.NDArray[Any]
 
 
 class ExportMismatch(RuntimeError):  # noqa: N818 - the name that users of the exporter know
     """The exported graph gives other numbers than the estimator; nothing was written."""
 
 
-def check_outputs(expected: Mapping[str, Array], actual: Mapping[str, Array], what: str) -> None:
-    """Compares outputs by name: text exactly, numbers within 1e-5 · max(1, |x|), NaN equal to NaN.
+def check_outputs(
+    expected: Mapping[str, Array],
+    actual: Mapping[str, Array],
+    what: str,
+    tolerance: float = DEFAULT_OPTIONS.tolerance,
+) -> None:
+    """Compares outputs by name: text and integers exactly, numbers within tolerance · max(1, |x|), NaN equal to NaN.
 
     Raises ExportMismatch naming the first output that differs, its row and both values.
     """
@@ -30,18 +34,18 @@ def check_outputs(expected: Mapping[str, Array], actual: Mapping[str, Array], wh
         got = actual[name]
         if wanted.shape != got.shape:
             raise ExportMismatch(_sentence(name, what, f"shape {list(wanted.shape)} became {list(got.shape)}"))
-        differs = np.argwhere(_differences(wanted, got))
+        differs = np.argwhere(_differences(wanted, got, tolerance))
         if len(differs):
             index = tuple(differs[0])
             place = f"at {[int(i) for i in index]} {wanted[index]!r} became {got[index]!r}"
             raise ExportMismatch(_sentence(name, what, f"{place} ({len(differs)} of {wanted.size} values differ)"))
 
 
-def _differences(wanted: Array, got: Array) -> Array:
+def _differences(wanted: Array, got: Array, tolerance: float) -> Array:
     if wanted.dtype.kind not in "fc":
         return np.asarray(wanted != got)
     with np.errstate(invalid="ignore"):
-        near = np.abs(wanted - got) <= TOLERANCE * np.maximum(1.0, np.abs(wanted))
+        near = np.abs(wanted - got) <= tolerance * np.maximum(1.0, np.abs(wanted))
     same = (wanted == got) | (np.isnan(wanted) & np.isnan(got))
     return np.asarray(~(near | same))
 

@@ -13,6 +13,7 @@ ort::CustomOpDomain* Domain() {
     ort::CustomOpDomain* created = nullptr;
     ort::Check(ort::api.Call(ort::kCreateCustomOpDomain, kDomain, &created));
     const ort::CustomOp* const declarations[] = {ort::Declaration<estimator::ParseExample>(),
+                                                 ort::Declaration<estimator::ParseSequenceExample>(),
                                                  ort::Declaration<estimator::Fingerprint64Op>(),
                                                  ort::Declaration<estimator::CrossHash>(),
                                                  ort::Declaration<estimator::CheckIds>(),

@@ -27,7 +27,7 @@ struct Value;
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2, kRuntimeException = 6, kInvalidGraph = 10 };
 
 // ONNXTensorElementDataType; the numbers are ONNX's own. kUndefined stands for "any" in an op's declaration.
-enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt64 = 7, kString = 8, kUint64 = 13 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt32 = 6, kInt64 = 7, kString = 8, kUint64 = 13 };
 
 enum AttributeType : int { kInts = 2, kStringAttribute = 5 };
 
@@ -88,6 +88,9 @@ inline constexpr Entry<Status*(const InferContext*, std::size_t, const TensorTyp
 inline constexpr Entry<Status*(TensorTypeAndShapeInfo*, const char**, std::size_t)> kSetSymbolicDimensions{271};
 inline constexpr Entry<Status*(const OpAttribute*, AttributeType, void* data, std::size_t size, std::size_t* needed)>
     kReadAttribute{272};
+inline constexpr Entry<Status*(const KernelContext*, void (*action)(void* data, std::size_t index), std::size_t total,
+                               std::size_t batches, void* data)>
+    kKernelContextParallelFor{274};
 
 // What RegisterCustomOps is given.
 struct ApiBase {

@@ -81,6 +81,32 @@ const Value* Input(const KernelContext* context, std::size_t index);
 // Null where the graph leaves this output unnamed, because nobody reads it.
 Value* Output(KernelContext* context, std::size_t index, const Shape& shape);
 
+// ---- threads ------------------------------------------------------------------------------------------------------
+
+// Calls action(i) for every i below `count`, on the threads of the session where there is more than one. If some throw,
+// what the lowest i threw is thrown here, after all have ended.
+template <class Action>
+void ParallelFor(const KernelContext* context, std::size_t count, const Action& action) {
+  if (count == 1) return action(std::size_t{0});
+  struct Work {
+    const Action& action;
+    std::vector<std::exception_ptr> thrown;
+  } work{action, std::vector<std::exception_ptr>(count)};
+  const auto run = [](void* data, std::size_t i) {
+    Work& shared = *static_cast<Work*>(data);
+    try {
+      shared.action(i);
+    } catch (...) {
+      shared.thrown[i] = std::current_exception();
+    }
+  };
+  // The runtime chooses how many are run in one go.
+  Check(api.Call(kKernelContextParallelFor, context, run, count, std::size_t{0}, static_cast<void*>(&work)));
+  for (const std::exception_ptr& exception : work.thrown) {
+    if (exception) std::rethrow_exception(exception);
+  }
+}
+
 // ---- attributes and inferred shapes -------------------------------------------------------------------------------
 
 struct ReleaseTensor {

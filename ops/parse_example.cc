@@ -1,99 +1,19 @@
-// ParseExample: the attributes of a node to a parse spec, and decoded columns to tensors.
-//
-//     kinds   ints             0 FixedLen, 1 VarLen; one a feature
-//     dtypes  ints             TensorFlow's DataType: 1 float, 7 string, 9 int64; one a feature
-//     ranks   ints             of each feature's shape; 0 for VarLen
-//     dims    ints             all shapes, one after the other; may be left out where there are none
-//     key_i   string           the key of feature i
-//     default_i tensor         FixedLen, optional: what a row without the feature gets
-//
-// Outputs, in the order of the features: FixedLen gives a tensor [batch, *shape]. VarLen gives the values padded with 0
-// or '' to [batch, k], where k is the length of the longest row, and the lengths, int64[batch].
+// ParseExample and ParseSequenceExample: a batch is decoded in chunks of rows, on the session's threads, and every
+// chunk then writes its part of each output tensor. What the tensors hold and what is refused depends on the batch alone
+// and not on the threads.
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 #include <utility>
 
+#include "composites.h"
 #include "ops.h"
 
 namespace estimator {
 namespace {
 
-[[noreturn]] void RefuseSpec(const std::string& text) {
-  throw ort::Error(ort::kInvalidArgument, "ParseExample: " + text);
-}
-
-// ---- attributes -> features ---------------------------------------------------------------------------------------
-
-Kind ToKind(std::int64_t number) {
-  switch (number) {
-    case 0: return Kind::kFixedLen;
-    case 1: return Kind::kVarLen;
-  }
-  RefuseSpec("kind " + std::to_string(number) + " is not known; it is 0 for FixedLen or 1 for VarLen.");
-}
-
-DType ToDType(std::int64_t number) {
-  switch (number) {
-    case 1: return DType::kFloat;
-    case 7: return DType::kString;
-    case 9: return DType::kInt64;
-  }
-  RefuseSpec("dtype " + std::to_string(number) +
-             " is not one Examples hold; it is 1 for float, 7 for string or 9 for int64.");
-}
-
-ort::ElementType ElementTypeOf(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat: return ort::kFloat;
-    case DType::kInt64: return ort::kInt64;
-    case DType::kString: return ort::kString;
-  }
-  return ort::kUndefined;
-}
-
-// The next `rank` of the dims that have not been taken by an earlier feature.
-std::vector<std::int64_t> TakeShape(const std::vector<std::int64_t>& dims, std::size_t& taken, std::int64_t rank) {
-  if (rank < 0 || static_cast<std::uint64_t>(rank) > dims.size() - taken) {
-    RefuseSpec("rank " + std::to_string(rank) + " does not fit: " + std::to_string(dims.size() - taken) +
-               " of the numbers in dims are left; dims holds the shapes of all features one after the other.");
-  }
-  const auto begin = dims.begin() + static_cast<std::ptrdiff_t>(taken);
-  taken += static_cast<std::size_t>(rank);
-  return {begin, begin + rank};
-}
-
-std::string Numbered(const char* prefix, std::size_t i) { return prefix + std::to_string(i); }
-
-// The features without their defaults, which shape inference does not need and cannot read.
-template <class Attributes>
-std::vector<Feature> ReadFeatures(const Attributes& attributes) {
-  const auto ints = [&](const char* name) { return attributes.Ints(name).value_or(std::vector<std::int64_t>()); };
-  const auto kinds = ints("kinds"), dtypes = ints("dtypes"), ranks = ints("ranks"), dims = ints("dims");
-  if (kinds.empty() || dtypes.size() != kinds.size() || ranks.size() != kinds.size()) {
-    RefuseSpec("the attributes kinds, dtypes and ranks have " + std::to_string(kinds.size()) + ", " +
-               std::to_string(dtypes.size()) + " and " + std::to_string(ranks.size()) +
-               " numbers; each has one for every feature, and there is at least one feature.");
-  }
-  std::vector<Feature> features(kinds.size());
-  std::size_t taken = 0;
-  for (std::size_t f = 0; f < features.size(); ++f) {
-    const auto key = attributes.String(Numbered("key_", f).c_str());
-    if (!key) RefuseSpec("the attribute key_" + std::to_string(f) + " is missing; it is the key of that feature.");
-    features[f] = {*key, ToKind(kinds[f]), ToDType(dtypes[f]), TakeShape(dims, taken, ranks[f]), std::nullopt};
-  }
-  if (taken != dims.size()) {
-    RefuseSpec("dims has " + std::to_string(dims.size()) + " numbers and the ranks add up to " + std::to_string(taken) +
-               "; dims holds the shapes of all features one after the other.");
-  }
-  return features;
-}
-
-std::size_t OutputCount(const std::vector<Feature>& features) {
-  std::size_t count = 0;
-  for (const Feature& feature : features) count += feature.kind == Kind::kVarLen ? 2 : 1;
-  return count;
-}
+// ---- attributes -> decoder ----------------------------------------------------------------------------------------
 
 template <class T>
 Values CopyValues(const ort::Value* tensor) {
@@ -101,12 +21,12 @@ Values CopyValues(const ort::Value* tensor) {
   return std::vector<T>(data, data + ort::CountOf(tensor));
 }
 
-Values ReadDefault(const ort::Value* tensor, std::vector<ort::Strings>& strings) {
+Values ReadDefault(Message message, const ort::Value* tensor, std::vector<ort::Strings>& strings) {
   switch (ort::TypeOf(tensor)) {
     case ort::kFloat: return CopyValues<float>(tensor);
     case ort::kInt64: return CopyValues<std::int64_t>(tensor);
     case ort::kString: break;
-    default: RefuseSpec("a default is neither float nor int64 nor string; give it the dtype of its feature.");
+    default: RefuseSpec(message, "a default is neither float nor int64 nor string; give it the dtype of its feature.");
   }
   const ort::Strings& kept = strings.emplace_back(tensor);
   std::vector<std::string_view> views;
@@ -114,25 +34,84 @@ Values ReadDefault(const ort::Value* tensor, std::vector<ort::Strings>& strings)
   return views;
 }
 
-ExampleDecoder MakeDecoder(const ort::Node& node, std::vector<ort::Strings>& strings) {
-  std::vector<Feature> features = ReadFeatures(node);
+std::vector<Declared> ReadDeclared(Message message, const ort::Node& node, std::vector<ort::Strings>& strings) {
+  std::vector<Declared> features = ReadFeatures(message, node);
   strings.reserve(features.size());  // views of the elements must stay
+  std::size_t outputs = 0;
   for (std::size_t f = 0; f < features.size(); ++f) {
-    const ort::OwnedTensor tensor = node.Tensor(Numbered("default_", f).c_str());
-    if (tensor) features[f].default_value = ReadDefault(tensor.get(), strings);
+    const ort::OwnedTensor tensor = node.Tensor(("default_" + std::to_string(f)).c_str());
+    if (tensor) features[f].default_value = ReadDefault(message, tensor.get(), strings);
+    if (tensor && features[f].kind != Kind::kFixedLen && features[f].kind != Kind::kFixedLenSequence) {
+      RefuseSpec(message, "Feature '" + features[f].keys[0] + "': only FixedLen and FixedLenSequence have a default.");
+    }
+    outputs += features[f].outputs();
   }
-  if (node.OutputCount() != OutputCount(features)) {
-    RefuseSpec("the node has " + std::to_string(node.OutputCount()) + " outputs and its features make " +
-               std::to_string(OutputCount(features)) + ": one for FixedLen, two for VarLen.");
+  if (node.OutputCount() != outputs) {
+    RefuseSpec(message, "the node has " + std::to_string(node.OutputCount()) + " outputs and its features make " +
+                            std::to_string(outputs) + ": one for FixedLen, two for VarLen.");
   }
+  return features;
+}
+
+ExampleDecoder MakeDecoder(Message message, std::vector<Declared>& features) {
   try {
-    return ExampleDecoder(std::move(features));
+    return ExampleDecoder(message, MakeColumns(message, features));
   } catch (const SpecError& error) {
-    RefuseSpec(error.what());
+    RefuseSpec(message, error.what());
   }
 }
 
-// ---- columns -> tensors -------------------------------------------------------------------------------------------
+// ---- chunks -------------------------------------------------------------------------------------------------------
+
+// Handing a chunk to a thread costs some microseconds, and so does making the columns of a chunk; decoding this many
+// bytes costs tens of them.
+constexpr std::size_t kChunkBytesMin = std::size_t{1} << 15;
+constexpr std::size_t kChunkRowsMin = 16;
+constexpr std::size_t kChunksMax = 64;
+
+// What a feature made of several columns becomes.
+struct Composite {
+  Values values;
+  std::vector<std::vector<std::int64_t>> parts;  // Sparse: the indices. Ragged: the limits of each level
+};
+
+// Some rows of the batch.
+struct Chunk {
+  std::size_t first = 0;
+  std::size_t rows = 0;
+  std::vector<Column> columns;        // of the decoder
+  std::vector<Composite> composites;  // one a feature, empty for those of one column
+};
+
+std::vector<Chunk> Split(std::size_t rows, std::size_t bytes) {
+  const std::size_t most = std::min({kChunksMax, bytes / kChunkBytesMin, rows / kChunkRowsMin});
+  const std::size_t count = std::max<std::size_t>(most, 1);
+  std::vector<Chunk> chunks(count);
+  for (std::size_t c = 0; c < count; ++c) {
+    chunks[c].first = rows * c / count;
+    chunks[c].rows = rows * (c + 1) / count - chunks[c].first;
+  }
+  return chunks;
+}
+
+Composite Compose(const Declared& feature, const Chunk& chunk) {
+  const auto keyed = [&](std::size_t k) { return KeyedColumn{&feature.keys[k], &chunk.columns[feature.columns[k]]}; };
+  if (feature.kind == Kind::kSparse) {
+    std::vector<KeyedColumn> indices;
+    for (std::size_t k = 1; k < feature.keys.size(); ++k) indices.push_back(keyed(k));
+    SparseRows rows = ComposeSparse(keyed(0), indices, feature.flags & Declared::kAlreadySorted, chunk.first);
+    return {std::move(rows.values), {std::move(rows.indices)}};
+  }
+  std::vector<Partition> partitions = feature.partitions();
+  for (std::size_t p = 0; p < partitions.size(); ++p) {
+    if (partitions[p].kind != PartitionKind::kUniform) partitions[p].column = keyed(p + 1);
+  }
+  RaggedRows rows = ComposeRagged(keyed(0), partitions, feature.in_lists(), feature.flags & Declared::kValidate,
+                                  chunk.first);
+  return {std::move(rows.values), std::move(rows.limits)};
+}
+
+// ---- values -> tensors --------------------------------------------------------------------------------------------
 
 // Writes values into a tensor, from element `at` on.
 template <class T>
@@ -142,7 +121,7 @@ class Writer {
   void Write(std::size_t at, const T* values, std::size_t count) {
     if (count > 0) std::memcpy(data_ + at, values, count * sizeof(T));
   }
-  void Pad(std::size_t at, std::size_t count) { std::fill_n(data_ + at, count, T{0}); }
+  void Pad(std::size_t at, std::size_t count, T value) { std::fill_n(data_ + at, count, value); }
 
  private:
   T* data_;
@@ -157,55 +136,287 @@ class Writer<std::string_view> {
       if (!values[i].empty()) ort::SetString(tensor_, at + i, values[i]);
     }
   }
-  void Pad(std::size_t, std::size_t) {}  // the strings of a new tensor are empty
+  void Pad(std::size_t at, std::size_t count, std::string_view value) {
+    if (value.empty()) return;  // the strings of a new tensor are
+    for (std::size_t i = 0; i < count; ++i) ort::SetString(tensor_, at + i, value);
+  }
 
  private:
   ort::Value* tensor_;
 };
 
-template <class T>
-void WritePadded(const std::vector<T>& values, const Column& column, ort::Value* tensor) {
-  Writer<T> writer(tensor);
-  const auto width = static_cast<std::size_t>(column.longest);
-  const T* row = values.data();
-  for (std::size_t i = 0; i < column.lengths.size(); ++i) {
-    const auto length = static_cast<std::size_t>(column.lengths[i]);
-    writer.Write(i * width, row, length);
-    writer.Pad(i * width + length, width - length);
-    row += length;
+// A padded tensor may be far larger than the bytes it comes from: one long row pads all others.
+constexpr std::size_t kPaddedBytesMax = std::size_t{1} << 30;
+
+std::size_t PaddedElementSize(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat: return sizeof(float);
+    case DType::kInt64: return sizeof(std::int64_t);
+    case DType::kString: return sizeof(std::string);
+  }
+  return 0;
+}
+
+void CheckPadding(const std::string& key, DType dtype, const ort::Shape& shape) {
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return;
+  std::size_t left = kPaddedBytesMax / PaddedElementSize(dtype);
+  for (const std::int64_t dim : shape) left /= static_cast<std::size_t>(dim);
+  if (left > 0) return;
+  throw ExampleError("Key: " + key + ".  Padding " + std::to_string(shape[0]) + " rows to the longest one's " +
+                     std::to_string(shape[1]) + " values or steps would take more than 1 GiB; send fewer rows at " +
+                     "once, or rows of similar length together.");
+}
+
+// Calls `action` with a value of the C++ type of a dtype.
+template <class Action>
+void WithType(DType dtype, const Action& action) {
+  switch (dtype) {
+    case DType::kFloat: return action(float{});
+    case DType::kInt64: return action(std::int64_t{});
+    case DType::kString: return action(std::string_view{});
   }
 }
 
-void OutputFixedLen(ort::KernelContext* context, std::size_t index, const ort::Shape& shape, const Column& column) {
-  ort::Value* const tensor = ort::Output(context, index, shape);
-  if (!tensor) return;
-  const auto write = [tensor](const auto& values) {
-    using T = typename std::decay_t<decltype(values)>::value_type;
-    Writer<T>(tensor).Write(0, values.data(), values.size());
-  };
-  std::visit(write, column.values);
+std::int64_t Longest(const std::vector<std::int64_t>& lengths) {
+  return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
 }
 
-void OutputVarLen(ort::KernelContext* context, std::size_t index, const Column& column) {
-  const auto batch = static_cast<std::int64_t>(column.lengths.size());
-  if (ort::Value* const tensor = ort::Output(context, index, {batch, column.longest})) {
-    std::visit([&](const auto& values) { WritePadded(values, column, tensor); }, column.values);
-  }
-  if (ort::Value* const tensor = ort::Output(context, index + 1, {batch})) {
-    Writer<std::int64_t>(tensor).Write(0, column.lengths.data(), column.lengths.size());
-  }
-}
+// Makes the output tensors of one batch, one after the other, and then has every chunk write its part of each.
+class BatchWriter {
+ public:
+  BatchWriter(ort::KernelContext* context, const std::vector<Chunk>& chunks, std::size_t rows)
+      : context_(context), chunks_(chunks), rows_(static_cast<std::int64_t>(rows)) {}
 
-std::vector<Column> Decode(const ExampleDecoder& decoder, const ort::KernelContext* context) {
-  const ort::Value* const values = ort::Input(context, 0);
-  const ort::Value* const row_splits = ort::Input(context, 1);
-  try {
-    return decoder.Decode({ort::Data<char>(values), ort::CountOf(values)}, ort::Data<std::int64_t>(row_splits),
-                          ort::CountOf(row_splits));
-  } catch (const ExampleError& error) {
-    throw ort::Error(ort::kInvalidArgument, error.what());
+  void Add(const Declared& feature, std::size_t f) {
+    switch (feature.kind) {
+      case Kind::kFixedLen: return AddFixedLen(feature);
+      case Kind::kVarLen: return feature.in_lists() ? AddVarLenSteps(feature) : AddVarLen(feature);
+      case Kind::kFixedLenSequence: return AddSequence(feature);
+      case Kind::kSparse: return AddSparse(feature, f);
+      case Kind::kRagged: return AddRagged(feature, f);
+    }
   }
-}
+
+  void Write() const {
+    ort::ParallelFor(context_, chunks_.size(), [this](std::size_t c) {
+      for (const auto& part : parts_) part(c);
+    });
+  }
+
+ private:
+  using Part = std::function<void(std::size_t chunk)>;
+
+  void AddFixedLen(const Declared& feature) {
+    ort::Shape shape = {rows_};
+    shape.insert(shape.end(), feature.dims.begin(), feature.dims.end());
+    Concatenate(feature.dtype, shape, [column = feature.columns[0]](const Chunk& chunk) -> const auto& {
+      return chunk.columns[column].values;
+    });
+  }
+
+  void AddVarLen(const Declared& feature) {
+    const auto lengths = [column = feature.columns[0]](const Chunk& chunk) -> const auto& {
+      return chunk.columns[column].lengths;
+    };
+    const std::int64_t longest = LongestOf(lengths);
+    Pad(feature, {rows_, longest}, longest, 1, lengths);
+    Concatenate<std::int64_t>(ort::Output(context_, next_++, {rows_}), lengths);
+  }
+
+  void AddSequence(const Declared& feature) {
+    const auto steps = [column = feature.columns[0]](const Chunk& chunk) -> const auto& {
+      return chunk.columns[column].steps;
+    };
+    const std::int64_t longest = LongestOf(steps), stride = static_cast<std::int64_t>(ValuesInShape(feature.dims));
+    ort::Shape shape = {rows_, longest};
+    shape.insert(shape.end(), feature.dims.begin(), feature.dims.end());
+    Pad(feature, shape, longest * stride, stride, steps);
+    if (feature.in_lists()) Concatenate<std::int64_t>(ort::Output(context_, next_++, {rows_}), steps);
+  }
+
+  // Steps of steps: two paddings, that of the values in a step and that of the steps in a row.
+  void AddVarLenSteps(const Declared& feature) {
+    const std::size_t column = feature.columns[0];
+    const auto steps = LongestOf([column](const Chunk& chunk) -> const auto& { return chunk.columns[column].steps; });
+    const auto longest = LongestOf([column](const Chunk& chunk) -> const auto& { return chunk.columns[column].lengths; });
+    CheckPadding(feature.keys[0], feature.dtype, {rows_, steps, longest});
+    CheckPadding(feature.keys[0], DType::kInt64, {rows_, steps});
+    ort::Value* const values = ort::Output(context_, next_++, {rows_, steps, longest});
+    ort::Value* const lengths = ort::Output(context_, next_++, {rows_, steps});
+    WithType(feature.dtype, [&](auto type) {
+      using T = decltype(type);
+      if (!values) return;
+      AddPart([=](std::size_t c) {
+        const Column& from = chunks_[c].columns[column];
+        WriteSteps<T>(std::get<std::vector<T>>(from.values), from, chunks_[c].first, steps, longest, values);
+      });
+    });
+    if (!lengths) return;
+    AddPart([=](std::size_t c) {
+      const Column& from = chunks_[c].columns[column];
+      WriteRows<std::int64_t>(from.lengths, from.steps, 1, chunks_[c].first, steps, 0, lengths);
+    });
+  }
+
+  void AddSparse(const Declared& feature, std::size_t f) {
+    const auto indices = [f](const Chunk& chunk) -> const auto& { return chunk.composites[f].parts[0]; };
+    const auto values = [f](const Chunk& chunk) -> const auto& { return chunk.composites[f].values; };
+    const auto rank = static_cast<std::int64_t>(feature.keys.size());
+    const std::int64_t count = SizeOf(indices) / rank;
+    Concatenate<std::int64_t>(ort::Output(context_, next_++, {count, rank}), indices);
+    Concatenate(feature.dtype, {count}, values);
+    if (ort::Value* const tensor = ort::Output(context_, next_++, {rank})) {
+      Writer<std::int64_t> writer(tensor);
+      writer.Write(0, &rows_, 1);
+      writer.Write(1, feature.dims.data(), feature.dims.size());
+    }
+  }
+
+  void AddRagged(const Declared& feature, std::size_t f) {
+    const auto values = [f](const Chunk& chunk) -> const auto& { return chunk.composites[f].values; };
+    std::int64_t count = 0, inner = 1;
+    for (const Chunk& chunk : chunks_) count += static_cast<std::int64_t>(Count(values(chunk)));
+    ort::Shape shape = {0};
+    const std::size_t dimensions = CountInnerDimensions(feature.partitions());
+    for (std::size_t d = feature.dims.size() - dimensions; d < feature.dims.size(); ++d) {
+      shape.push_back(feature.dims[d]);
+      inner *= feature.dims[d];
+    }
+    shape[0] = count / inner;
+    Concatenate(feature.dtype, shape, values);
+    for (std::size_t level = 0; level < feature.levels(); ++level) AddSplits(feature, f, level);
+  }
+
+  void AddSplits(const Declared& feature, std::size_t f, std::size_t level) {
+    const auto limits = [f, level](const Chunk& chunk) -> const auto& { return chunk.composites[f].parts[level]; };
+    ort::Value* const tensor = ort::Output(context_, next_++, {SizeOf(limits) + 1});
+    if (!tensor) return;
+    std::vector<std::int64_t> bases = {0};  // of each chunk: what its limits are counted from
+    for (const Chunk& chunk : chunks_) bases.push_back(bases.back() + (limits(chunk).empty() ? 0 : limits(chunk).back()));
+    if (feature.splits_type() == ort::kInt64) {
+      WriteSplits<std::int64_t>(tensor, limits, bases);
+    } else if (bases.back() <= INT32_MAX) {
+      WriteSplits<std::int32_t>(tensor, limits, bases);
+    } else {
+      throw ExampleError("Key: " + feature.keys[0] + ".  int32 row_splits hold no number above 2^31 - 1, and " +
+                         std::to_string(bases.back()) + " came; declare the feature with int64 row_splits.");
+    }
+  }
+
+  // What the functions above are made of.
+
+  void AddPart(Part part) { parts_.push_back(std::move(part)); }
+
+  template <class Take>
+  std::int64_t LongestOf(const Take& take) const {
+    std::int64_t longest = 0;
+    for (const Chunk& chunk : chunks_) longest = std::max(longest, Longest(take(chunk)));
+    return longest;
+  }
+
+  template <class Take>
+  std::int64_t SizeOf(const Take& take) const {
+    std::size_t size = 0;
+    for (const Chunk& chunk : chunks_) size += take(chunk).size();
+    return static_cast<std::int64_t>(size);
+  }
+
+  // The next output: the chunks' values one after the other.
+  template <class Take>
+  void Concatenate(DType dtype, const ort::Shape& shape, const Take& take) {
+    ort::Value* const tensor = ort::Output(context_, next_++, shape);
+    WithType(dtype, [&](auto type) {
+      using T = decltype(type);
+      Concatenate<T>(tensor, [take](const Chunk& chunk) -> const auto& { return std::get<std::vector<T>>(take(chunk)); });
+    });
+  }
+
+  template <class T, class Take>
+  void Concatenate(ort::Value* tensor, const Take& take) {
+    if (!tensor) return;
+    std::vector<std::size_t> begins;
+    std::size_t size = 0;
+    for (const Chunk& chunk : chunks_) {
+      begins.push_back(size);
+      size += take(chunk).size();
+    }
+    AddPart([this, tensor, take, begins = std::move(begins)](std::size_t c) {
+      const auto& values = take(chunks_[c]);
+      Writer<T>(tensor).Write(begins[c], values.data(), values.size());
+    });
+  }
+
+  // The next output: rows of `lengths` times `stride` values, each padded to `width` values.
+  template <class Take>
+  void Pad(const Declared& feature, const ort::Shape& shape, std::int64_t width, std::int64_t stride,
+           const Take& lengths) {
+    CheckPadding(feature.keys[0], feature.dtype, shape);
+    ort::Value* const tensor = ort::Output(context_, next_++, shape);
+    if (!tensor) return;
+    WithType(feature.dtype, [&](auto type) {
+      using T = decltype(type);
+      const T padding = feature.default_value ? std::get<std::vector<T>>(*feature.default_value)[0] : T{};
+      AddPart([=, column = feature.columns[0]](std::size_t c) {
+        const Chunk& chunk = chunks_[c];
+        const auto& values = std::get<std::vector<T>>(chunk.columns[column].values);
+        WriteRows<T>(values, lengths(chunk), stride, chunk.first, width, padding, tensor);
+      });
+    });
+  }
+
+  template <class T>
+  static void WriteRows(const std::vector<T>& values, const std::vector<std::int64_t>& lengths, std::int64_t stride,
+                        std::size_t first, std::int64_t width, T padding, ort::Value* tensor) {
+    Writer<T> writer(tensor);
+    const auto row = static_cast<std::size_t>(width);
+    std::size_t at = first * row;
+    const T* from = values.data();
+    for (const std::int64_t length : lengths) {
+      const auto count = static_cast<std::size_t>(length * stride);
+      writer.Write(at, from, count);
+      writer.Pad(at + count, row - count, padding);
+      from += count;
+      at += row;
+    }
+  }
+
+  template <class T>
+  static void WriteSteps(const std::vector<T>& values, const Column& column, std::size_t first, std::int64_t steps,
+                         std::int64_t longest, ort::Value* tensor) {
+    Writer<T> writer(tensor);
+    const auto width = static_cast<std::size_t>(longest), row = static_cast<std::size_t>(steps) * width;
+    const T* from = values.data();
+    auto length = column.lengths.begin();
+    for (std::size_t i = 0; i < column.steps.size(); ++i) {
+      std::size_t at = (first + i) * row;
+      const std::size_t end = at + row;
+      for (std::int64_t step = 0; step < column.steps[i]; ++step, at += width) {
+        const auto count = static_cast<std::size_t>(*length++);
+        writer.Write(at, from, count);
+        writer.Pad(at + count, width - count, T{});
+        from += count;
+      }
+      writer.Pad(at, end - at, T{});
+    }
+  }
+
+  template <class T, class Take>
+  void WriteSplits(ort::Value* tensor, const Take& limits, const std::vector<std::int64_t>& bases) {
+    *ort::Data<T>(tensor) = 0;
+    std::vector<std::size_t> begins = {1};
+    for (const Chunk& chunk : chunks_) begins.push_back(begins.back() + limits(chunk).size());
+    AddPart([this, tensor, limits, bases, begins = std::move(begins)](std::size_t c) {
+      T* to = ort::Data<T>(tensor) + begins[c];
+      for (const std::int64_t limit : limits(chunks_[c])) *to++ = static_cast<T>(bases[c] + limit);
+    });
+  }
+
+  ort::KernelContext* const context_;
+  const std::vector<Chunk>& chunks_;
+  const std::int64_t rows_;
+  std::size_t next_ = 0;  // output
+  std::vector<Part> parts_;
+};
 
 // ---- inferred shapes ----------------------------------------------------------------------------------------------
 
@@ -221,57 +432,94 @@ ort::Dimension BatchDimension(const ort::Inference& inference) {
   return {-1, splits.name + "-1"};
 }
 
-std::vector<ort::Dimension> FixedLenShape(const ort::Dimension& batch, const Feature& feature) {
-  std::vector<ort::Dimension> shape = {batch};
-  for (const std::int64_t size : feature.shape) shape.push_back({size, ""});
-  return shape;
-}
-
 // Sets one output after the other, and counts those that are set.
-void SetOutputs(const ort::Inference& inference, std::size_t& set) {
-  const ort::Dimension batch = BatchDimension(inference);
-  const auto next = [&](ort::ElementType type, const std::vector<ort::Dimension>& shape) {
-    if (inference.SetOutput(set, type, shape)) ++set;
-  };
-  for (const Feature& feature : ReadFeatures(inference)) {
-    if (feature.kind == Kind::kFixedLen) {
-      next(ElementTypeOf(feature.dtype), FixedLenShape(batch, feature));
-    } else {
-      next(ElementTypeOf(feature.dtype), {batch, {-1, feature.key + "/longest"}});
-      next(ort::kInt64, {batch});
+class ShapeWriter {
+ public:
+  ShapeWriter(const ort::Inference& inference, std::size_t& set)
+      : inference_(inference), set_(set), batch_(BatchDimension(inference)) {}
+
+  void Add(const Declared& feature) {
+    const ort::ElementType type = ElementTypeOf(feature.dtype);
+    const ort::Dimension longest = {-1, feature.in_lists() ? "" : feature.keys[0] + "/longest"};
+    switch (feature.kind) {
+      case Kind::kFixedLen: return Set(type, {batch_}, feature.dims);
+      case Kind::kVarLen:
+        Set(type, feature.in_lists() ? Dimensions{batch_, {}, {}} : Dimensions{batch_, longest});
+        return Set(ort::kInt64, feature.in_lists() ? Dimensions{batch_, {}} : Dimensions{batch_});
+      case Kind::kFixedLenSequence:
+        Set(type, {batch_, longest}, feature.dims);
+        if (feature.in_lists()) Set(ort::kInt64, {batch_});
+        return;
+      case Kind::kSparse: return AddSparse(feature, type);
+      case Kind::kRagged: return AddRagged(feature, type);
     }
   }
-}
+
+ private:
+  using Dimensions = std::vector<ort::Dimension>;
+
+  void Set(ort::ElementType type, Dimensions shape, const std::vector<std::int64_t>& more = {}) {
+    for (const std::int64_t size : more) shape.push_back({size, ""});
+    if (inference_.SetOutput(set_, type, shape)) ++set_;
+  }
+
+  void AddSparse(const Declared& feature, ort::ElementType type) {
+    const auto rank = static_cast<std::int64_t>(feature.keys.size());
+    Set(ort::kInt64, {{}, {rank, ""}});
+    Set(type, {{}});
+    Set(ort::kInt64, {{rank, ""}});
+  }
+
+  void AddRagged(const Declared& feature, ort::ElementType type) {
+    const auto inner = static_cast<std::ptrdiff_t>(CountInnerDimensions(feature.partitions()));
+    Set(type, {{}}, {feature.dims.end() - inner, feature.dims.end()});
+    for (std::size_t level = 0; level < feature.levels(); ++level) Set(feature.splits_type(), {{}});
+  }
+
+  const ort::Inference& inference_;
+  std::size_t& set_;
+  const ort::Dimension batch_;
+};
 
 }  // namespace
 
 // The runtime drops what shape inference has to say against a spec and then complains of missing types. So outputs that
 // are left over get some type, and it goes on to make the kernel, whose refusal is heard.
-void ParseExample::InferShapes(const ort::Inference& inference) {
+void ExampleParser::InferShapes(Message message, const ort::Inference& inference) {
   std::size_t set = 0;
   try {
-    SetOutputs(inference, set);
+    ShapeWriter writer(inference, set);
+    for (const Declared& feature : ReadFeatures(message, inference)) writer.Add(feature);
   } catch (const ort::Error&) {
   }
   while (inference.SetOutput(set, ort::kFloat, {})) ++set;
 }
 
-ParseExample::ParseExample(const ort::Node& node) : decoder_(MakeDecoder(node, default_strings_)) {}
+ExampleParser::ExampleParser(Message message, const ort::Node& node)
+    : features_(ReadDeclared(message, node, default_strings_)), decoder_(MakeDecoder(message, features_)) {}
 
-void ParseExample::Compute(ort::KernelContext* context) const {
-  const std::vector<Column> columns = Decode(decoder_, context);
-  const std::size_t batch = ort::CountOf(ort::Input(context, 1)) - 1;
-  std::size_t index = 0;
-  for (std::size_t f = 0; f < columns.size(); ++f) {
-    const Feature& feature = decoder_.features()[f];
-    if (feature.kind == Kind::kFixedLen) {
-      ort::Shape shape = {static_cast<std::int64_t>(batch)};
-      shape.insert(shape.end(), feature.shape.begin(), feature.shape.end());
-      OutputFixedLen(context, index++, shape, columns[f]);
-    } else {
-      OutputVarLen(context, index, columns[f]);
-      index += 2;
-    }
+void ExampleParser::Compute(ort::KernelContext* context) const {
+  const ort::Value* const values = ort::Input(context, 0);
+  const ort::Value* const row_splits = ort::Input(context, 1);
+  const std::string_view bytes(ort::Data<char>(values), ort::CountOf(values));
+  const std::int64_t* const splits = ort::Data<std::int64_t>(row_splits);
+  try {
+    CheckSplits(bytes, splits, ort::CountOf(row_splits));
+    const std::size_t rows = ort::CountOf(row_splits) - 1;
+    std::vector<Chunk> chunks = Split(rows, bytes.size());
+    ort::ParallelFor(context, chunks.size(), [&](std::size_t c) {
+      Chunk& chunk = chunks[c];
+      chunk.columns = decoder_.Decode(bytes, splits, chunk.first, chunk.rows);
+      chunk.composites.resize(features_.size());
+      for (std::size_t f = 0; f < features_.size(); ++f) {
+        if (features_[f].kind >= Kind::kSparse) chunk.composites[f] = Compose(features_[f], chunk);
+      }
+    });
+    BatchWriter writer(context, chunks, rows);
+    for (std::size_t f = 0; f < features_.size(); ++f) writer.Add(features_[f], f);
+    writer.Write();
+  } catch (const ExampleError& error) {
+    throw ort::Error(ort::kInvalidArgument, error.what());
   }
 }
 

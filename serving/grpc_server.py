@@ -6,9 +6,14 @@ Knows no message: the bytes go to the dialects as they came, which also spares g
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+import stat
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -33,9 +38,12 @@ _SIDE_THREADS = 4
 class GrpcServer:
     """The server. The port is bound when this is made, so that a taken one is known before models load.
 
+    port: None for a Unix socket alone.
     unready: why requests cannot be answered now, empty when they can; answered by grpc.health.v1 where `health` is set.
+    credentials: grpc's, for the port; None for plain text. A Unix socket is always plain.
+    arguments: further options of grpc's core; they win over ours.
 
-    Raises OSError when the address cannot be bound.
+    Raises OSError when the address or the socket cannot be bound.
     """
 
     def __init__(
@@ -43,12 +51,15 @@ class GrpcServer:
         methods: Mapping[str, Mapping[str, Answer]],
         *,
         address: str,
-        port: int,
+        port: int | None,
         threads: int,
         message_bytes_max: int,
         grace_s: float,
         unready: Callable[[], str] = str,
         health: bool = False,
+        credentials: Any = None,
+        socket_path: str = "",
+        arguments: Collection[tuple[str, int | str]] = (),
     ) -> None:
         self._grace_s = grace_s
         self._side_pool = ThreadPoolExecutor(_SIDE_THREADS, thread_name_prefix="grpc-side")
@@ -67,9 +78,13 @@ class GrpcServer:
                 ("grpc.max_send_message_length", message_bytes_max),
                 # Otherwise a second server on the same port would take half the calls instead of failing.
                 ("grpc.so_reuseport", 0),
+                *arguments,
             ],
         )
-        self.port = self._bind(address, port)
+        self.port = 0 if port is None else self._bind(address, port, credentials)
+        if socket_path:
+            _free_socket(socket_path)
+            self._add(f"unix:{socket_path}", None)
 
     def start(self) -> None:
         self._server.start()
@@ -84,13 +99,37 @@ class GrpcServer:
         self._server.stop(self._grace_s).wait()
         self._side_pool.shutdown(wait=False)
 
-    def _bind(self, address: str, port: int) -> int:
+    def _bind(self, address: str, port: int, credentials: Any) -> int:
         host = f"[{address}]" if ":" in address else address
+        return self._add(f"{host}:{port}", credentials)
+
+    def _add(self, target: str, credentials: Any) -> int:
         try:
-            bound: int = self._server.add_insecure_port(f"{host}:{port}")
+            if credentials is None:
+                return self._server.add_insecure_port(target)  # type: ignore[no-any-return]
+            return self._server.add_secure_port(target, credentials)  # type: ignore[no-any-return]
         except RuntimeError as error:
             raise OSError(str(error)) from error
-        return bound
+
+
+def _free_socket(path: str) -> None:
+    """Remove a Unix socket that a server left behind when it was killed.
+
+    Raises OSError where another server listens on it, or where the path is something else: grpc would take a socket
+    away from its owner.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def _health_names(services: Collection[str]) -> list[str]:
@@ -116,4 +155,4 @@ def _handler(answer: Answer) -> Any:
 def _context(call: grpc.ServicerContext) -> Context:
     remaining_s = call.time_remaining()
     deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + remaining_s
-    return Context(deadline_s, lambda: not call.is_active())
+    return Context(deadline_s, lambda: not call.is_active(), call.peer)

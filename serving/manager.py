@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 Load = Callable[[str, int, Path], Servable]
 
 # What may pass by itself; everything else stays as long as the files do.
-TRANSIENT = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.INTERNAL, Code.UNKNOWN, Code.ABORTED})
+TRANSIENT = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
 
 
 class Retries(NamedTuple):

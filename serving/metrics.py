@@ -357,6 +357,12 @@ class Exposition:
                     collector.keep(loaded)
         return generate_latest(self._registry)
 
+    def total(self, name: str) -> int:
+        """A counter's sum over its labels, 0 for an unknown name. TensorFlow Serving writes names with slashes."""
+        wanted = name.replace("/", ":")
+        samples = (sample for metric in self._registry.collect() for sample in metric.samples)
+        return int(sum(sample.value for sample in samples if sample.name == wanted))
+
 
 def _count_by_status(series: Mapping[Labels, _Series]) -> Metric:
     totals: Counter[tuple[str, ...]] = Counter()

@@ -204,6 +204,11 @@ def load(
     return servable
 
 
+def provider_of(device: str) -> str:
+    """The execution provider that runs models on a device."""
+    return f"{device.upper()}ExecutionProvider"
+
+
 def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     # Given a number, ONNX Runtime does not pin its threads to cores, which fails under a restricted set of CPUs.
@@ -211,12 +216,16 @@ def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.Inferen
     # A spinning idle thread would take the core from the threads that read requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _NO_LOG
-    provider = f"{device.upper()}ExecutionProvider"
+    provider = provider_of(device)
     if device == "cuda":
         onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
     try:
         session = ops.session(path, options=options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
     except Exception as error:
+        if _MEMORY.search(str(error)):
+            raise errors.ResourceExhaustedError(
+                f"Insufficient resources to load servable {path}: ONNX Runtime finds no memory for it."
+            ) from error
         raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(str(error))}") from error
     # ONNX Runtime goes on with the CPU where CUDA fails, which an operator would only notice by the latency.
     if provider not in session.get_providers():

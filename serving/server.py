@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -17,22 +18,30 @@ from typing import Any
 
 from estimator_serving.serving import batch_parameters, batching, model_config, monitoring, servable
 from estimator_serving.serving import config as configuration
+from estimator_serving.serving.access_log import AccessLog
 from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
 from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
+from estimator_serving.serving.credentials import read_credentials
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
+from estimator_serving.serving.loader import Loader
+from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.manager import Manager, Retries
-from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, RequestMetrics
+from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, LogMetrics, RequestMetrics
 from estimator_serving.serving.model_config import ModelConfig
 from estimator_serving.serving.monitoring import VersionGauges
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
+from estimator_serving.serving.request_log import RequestLog
 from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.servable import Batching
 from estimator_serving.serving.source import DirectorySource
 from estimator_serving.serving.tfs import grpc as tfs_grpc
-from estimator_serving.serving.tfs.options import Options
+from estimator_serving.serving.tfs import proto_codec
+from estimator_serving.serving.tfs.options import DEFAULT, Options
+from estimator_serving.serving.tfs.reload import handle_reload
+from estimator_serving.serving.tfs.replay import answer
 from estimator_serving.serving.tfs.rest import Rest
 
 _log = logging.getLogger(__name__)
@@ -63,12 +72,12 @@ class Server:
         self._starting = threading.Lock()
         requests, batches, loads = RequestMetrics(), BatchMetrics(), LoadMetrics()
         self._models = _read_models(config)
-        load = partial(
-            servable.load, intra_op_threads=config.intra_op_threads, device=config.device,
-            batching=_read_batching(config, batches),
-        )  # fmt: skip
+        self._options = Options(
+            tensor_content=config.enable_serialization_as_tensor_content,
+            check_method_names=config.enable_signature_method_name_check,
+        )
         self.manager = Manager(
-            monitoring.timed(load, loads),
+            monitoring.timed(_make_loader(config, _read_batching(config, batches)), loads),
             load_threads=config.load_threads,
             unload_threads=config.unload_threads,
             next_action=TRANSITIONS[config.aspired_version_policy],
@@ -86,18 +95,18 @@ class Server:
         self._file = ConfigFile(
             config.model_config_file, self.catalog, poll_wait_s=config.model_config_file_poll_wait_seconds
         )
-        predictor = Predictor(self.manager, requests)
-        self._options = Options(
-            tensor_content=config.enable_serialization_as_tensor_content,
-            check_method_names=config.enable_signature_method_name_check,
-        )
+        logged = LogMetrics()
+        self._logs: list[RequestLog | AccessLog] = [RequestLog(self.catalog.log_settings, proto_codec.CODECS, logged)]
+        if config.access_log:
+            self._logs.append(AccessLog(config.access_log))
+        predictor = Predictor(self.manager, requests, self._logs)
         gauges = VersionGauges(self.manager)
         exposition = Exposition(
-            requests, batches, loads, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
+            requests, batches, loads, logged, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
         )
         self._rest = self._make_rest(predictor, exposition)
         try:
-            self._grpc = self._make_grpc(predictor)
+            self._grpc = self._make_grpc(predictor, exposition)
         except StartError:
             if self._rest:
                 self._rest.stop()
@@ -129,7 +138,10 @@ class Server:
             for name, front in (("gRPC", self._grpc), ("REST", self._rest)):
                 if front:
                     front.start()
+                if front and front.port:
                     _log.info("Serving %s at %s:%d.", name, self._config.bind_address, front.port)
+            if self._config.grpc_socket_path:
+                _log.info("Serving gRPC at unix:%s.", self._config.grpc_socket_path)
 
     def look(self) -> None:
         """Read the file of models and look at the base paths now, without waiting for the next poll."""
@@ -151,6 +163,8 @@ class Server:
                 thread.start()
             for thread in draining:
                 thread.join()
+        for log in self._logs:
+            log.close()
         return self.manager.stop(LOAD_END_S)
 
     def unready(self) -> str:
@@ -159,6 +173,9 @@ class Server:
 
     def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer | None:
         config = self._config
+        if config.rest_api_port == config.port and config.port > OFF_PORT:
+            _log.error("--rest_api_port is --port, %d; REST is off. Give it a port of its own.", config.port)
+            return None
         if config.rest_api_port == OFF_PORT:
             return None
         try:
@@ -174,19 +191,51 @@ class Server:
                 _taken("REST", "rest_api_port", config.bind_address, config.rest_api_port, error)
             ) from error
 
-    def _make_grpc(self, predictor: Predictor) -> GrpcServer | None:
+    def _make_grpc(self, predictor: Predictor, exposition: Exposition) -> GrpcServer | None:
         config = self._config
-        if config.port == OFF_PORT:
+        if config.port == OFF_PORT and not config.grpc_socket_path:
             return None
+        reload = partial(handle_reload, self.catalog, exposition.total)
         try:
             return GrpcServer(
-                tfs_grpc.methods(predictor, self._options), address=config.bind_address, port=_bindable(config.port),
+                tfs_grpc.methods(predictor, self._options, HandleReloadConfigRequest=reload),
+                address=config.bind_address, port=None if config.port == OFF_PORT else _bindable(config.port),
                 threads=_threads(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
                 grace_s=config.shutdown_grace_seconds, unready=self.unready,
-                health=config.enable_grpc_healthcheck_service,
+                health=config.enable_grpc_healthcheck_service, credentials=read_credentials(config),
+                socket_path=config.grpc_socket_path, arguments=config.channel_arguments(),
             )  # fmt: skip
+        except ConfigError as error:
+            raise StartError(f"Failed to start server. Error: {error}") from error
         except OSError as error:
-            raise StartError(_taken("gRPC", "port", config.bind_address, config.port, error)) from error
+            raise StartError(_grpc_refused(config, error)) from error
+
+
+def _grpc_refused(config: Config, error: OSError) -> str:
+    """What keeps gRPC from listening: grpc's own error does not tell a port from a certificate from a socket."""
+    if config.port != OFF_PORT and not _can_bind(config.bind_address, _bindable(config.port)):
+        return _taken("gRPC", "port", config.bind_address, config.port, error)
+    if config.ssl_config_file:
+        return (
+            f"gRPC cannot speak TLS with --ssl_config_file={config.ssl_config_file}; check that server_key and "
+            "server_cert are PEM texts and belong together."
+        )
+    because = error.strerror or "the address cannot be bound"
+    return (
+        f"gRPC cannot listen on the socket {config.grpc_socket_path} ({because}); "
+        "stop what uses it or choose another --grpc_socket_path."
+    )
+
+
+def _can_bind(address: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
 
 
 def _threads(config: Config, threads: int) -> int:
@@ -224,11 +273,28 @@ def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> st
     return f"{front} cannot listen on {address}:{port} ({because}); stop what uses it or choose another --{flag}."
 
 
+def _make_loader(config: Config, batches: Batching | None) -> Loader:
+    return Loader(
+        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batches),
+        # What an operator chose for clients is not what a version was exported with.
+        partial(answer, proto_codec.codecs(DEFAULT)),
+        servable.provider_of(config.device),
+        config.warmup_iterations if config.enable_model_warmup else 0,
+        config.flush_filesystem_caches,
+    )
+
+
+def _flag_log_settings(config: Config) -> LogSettings | None:
+    prefix = config.request_log_prefix
+    return LogSettings(Path(prefix), config.request_log_sampling_rate) if prefix else None
+
+
 def _read_models(config: Config) -> tuple[ModelConfig, ...]:
     """The models to start with: those of --model_config_file, or the one of --model_name and --model_base_path."""
-    if not config.model_config_file:
-        return (ModelConfig(config.model_name, Path(config.model_base_path).absolute()),)
     try:
+        if not config.model_config_file:
+            path = Path(config.model_base_path).absolute()
+            return (ModelConfig(config.model_name, path, logging=_flag_log_settings(config)),)
         models = model_config.read_file(config.model_config_file)
     except (ConfigError, ServingError) as error:
         raise StartError(f"Failed to start server. Error: {error}") from error

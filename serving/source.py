@@ -26,7 +26,7 @@ _ALMOST_VERSION_NAME = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 # A directory that nobody wrote into for this long is not being copied any more.
 QUIET_S = 2.0
 # Whoever still copies into a directory does so within this time.
-SETTLE_S = 0.1
+SETTLE_S = 0.05
 # Files looked at for a stamp; more than a version directory has, fewer than take long.
 STAMPED_FILES_MAX = 10_000
 

@@ -4,6 +4,7 @@ A program written for tf.estimator imports these names instead and exchanges its
 """
 
 from estimator_serving.training import (
+    experimental,
     feature_column,
     hooks,
     initializers,
@@ -19,6 +20,8 @@ from estimator_serving.training.canned import (
     BaselineClassifier,
     BaselineEstimator,
     BaselineRegressor,
+    BoostedTreesClassifier,
+    BoostedTreesRegressor,
     DNNClassifier,
     DNNEstimator,
     DNNLinearCombinedClassifier,
@@ -56,6 +59,9 @@ from estimator_serving.training.heads import (
 from estimator_serving.training.hooks import (
     CheckpointSaverHook,
     CheckpointSaverListener,
+    FeedFnHook,
+    FinalOpsHook,
+    GlobalStepWaiterHook,
     LoggingTensorHook,
     NanTensorHook,
     SecondOrStepTimer,
@@ -78,6 +84,9 @@ from estimator_serving.training.model_fn import (
     StringPrediction,
 )
 from estimator_serving.training.parse_specs import classifier_parse_example_spec, regressor_parse_example_spec
+from estimator_serving.training.predictor import Predictor
+from estimator_serving.training.profiler_hook import ProfilerHook
+from estimator_serving.training.progress_bar_hook import ProgressBarHook
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
@@ -94,6 +103,8 @@ __all__ = [
     "BaselineClassifier",
     "BaselineEstimator",
     "BaselineRegressor",
+    "BoostedTreesClassifier",
+    "BoostedTreesRegressor",
     "DNNClassifier",
     "DNNEstimator",
     "DNNLinearCombinedClassifier",
@@ -106,6 +117,7 @@ __all__ = [
     "LinearEstimator",
     "LinearRegressor",
     "ModeKeys",
+    "Predictor",
     "RunConfig",
     "TrainedModel",
     # heads and export outputs
@@ -154,8 +166,13 @@ __all__ = [
     # hooks
     "CheckpointSaverHook",
     "CheckpointSaverListener",
+    "FeedFnHook",
+    "FinalOpsHook",
+    "GlobalStepWaiterHook",
     "LoggingTensorHook",
     "NanTensorHook",
+    "ProfilerHook",
+    "ProgressBarHook",
     "SecondOrStepTimer",
     "SessionRunArgs",
     "SessionRunContext",
@@ -164,6 +181,7 @@ __all__ = [
     "StepCounterHook",
     "StopAtStepHook",
     "SummarySaverHook",
+    "experimental",
     "hooks",
     # errors
     "CheckpointError",

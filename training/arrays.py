@@ -1,11 +1,14 @@
 """Values people hand over -> numpy arrays: numbers keep their dtype, text becomes object arrays of `str`.
 
+And arrays -> what a model_fn computes with: numbers as tensors.
+
 ONNX Runtime's Python binding takes `str` alone (it turns `bytes` into the text "b'..'"), so text is decoded here, once.
 Knows nothing of columns, batches or files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -70,3 +73,18 @@ def _decode(entry: Any, row: int, name: str) -> str:
             f"Feature {name} holds the bytes {entry[:32]!r} at entry {row}, which are not UTF-8; "
             "decode them yourself, or hash them to a number first."
         ) from None
+
+
+def as_tensors(given: Any) -> Any:
+    """Numbers as bool, int64 or float32 tensors, text as an object array; dicts of them alike, None as it is."""
+    if given is None or isinstance(given, torch.Tensor):
+        return given
+    if isinstance(given, Mapping):
+        return {key: as_tensors(value) for key, value in given.items()}
+    array = np.asarray(given)
+    kind = array.dtype.kind
+    if kind in "OSU":
+        return array.astype(object)
+    wanted = np.bool_ if kind == "b" else np.int64 if kind in "iu" else np.float32
+    # A copy, so that a model_fn working in place does not write into the data set.
+    return torch.from_numpy(np.array(array, wanted))

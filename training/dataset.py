@@ -70,10 +70,13 @@ class Dataset:
         *,
         may_read_ahead: bool = True,
         gather: Callable[[list[Any]], Element] | None = None,
+        no_rows: Callable[[], Element] | None = None,
     ) -> None:
         self._passes = passes
         self._unit = unit
         self._gather = gather
+        self.no_rows = no_rows
+        """Makes a batch without rows, with the columns and dtypes of all others; None where only reading tells them."""
         self.may_read_ahead = may_read_ahead
         """Whether more may be taken from it than is needed now; not where a user's code makes the rows."""
 
@@ -90,7 +93,7 @@ class Dataset:
         """
         columns = map_leaves(as_array, tensors)
         check_lengths(columns)
-        return cls(lambda: iter((columns,)), Unit.COLUMNS)
+        return cls(lambda: iter((columns,)), Unit.COLUMNS, no_rows=lambda: rows_between(columns, 0, 0))
 
     @classmethod
     def from_csv(
@@ -248,7 +251,9 @@ class Dataset:
         return cls.from_tensor_slices((table, labels))
 
     def _with(self, passes: Callable[[], Iterator[Pass]], unit: Unit | None = None) -> Dataset:
-        return Dataset(passes, unit or self._unit, may_read_ahead=self.may_read_ahead, gather=self._gather)
+        return Dataset(
+            passes, unit or self._unit, may_read_ahead=self.may_read_ahead, gather=self._gather, no_rows=self.no_rows
+        )
 
     @property
     def _is_batched(self) -> bool:
@@ -442,7 +447,10 @@ class Dataset:
                 else:
                     yield map(apply if self._is_batched else call, one)
 
-        return self._with(passes)
+        made = self._with(passes)
+        no_rows = self.no_rows
+        made.no_rows = None if no_rows is None or self._unit is Unit.ROWS else lambda: apply(no_rows())
+        return made
 
     def __iter__(self) -> Iterator[Element]:
         gather = self._gather

@@ -12,15 +12,16 @@ import logging
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from estimator_serving.training.arrays import as_tensors
 from estimator_serving.training.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -28,7 +29,7 @@ from estimator_serving.training.checkpoint import (
     read_checkpoint,
     step_of,
 )
-from estimator_serving.training.errors import NanLossDuringTrainingError
+from estimator_serving.training.errors import CheckpointError, NanLossDuringTrainingError, NotFoundError
 from estimator_serving.training.features import Features, TransformRecorder
 from estimator_serving.training.hooks import (
     CheckpointSaverHook,
@@ -42,11 +43,15 @@ from estimator_serving.training.hooks import (
     StepCounterHook,
     StopAtStepHook,
     SummarySaverHook,
+    check_all,
+    check_hooks,
 )
-from estimator_serving.training.inputs import call_input_fn, prepared_batches
+from estimator_serving.training.inputs import call_input_fn, empty_batch, prepared_batches
 from estimator_serving.training.metrics import Metric
-from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn, Prediction, check_model_fn
+from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn, check_model_fn
+from estimator_serving.training.predictor import Predictor, arrays, as_keys, examples, selected, warn_of_unknown
 from estimator_serving.training.run_config import RunConfig
+from estimator_serving.training.statistics import watch
 from estimator_serving.training.summaries import EventWriter
 from estimator_serving.training.transform import Transform
 from estimator_serving.training.variables import GLOBAL_STEP, SLOTS, VariableStore
@@ -63,6 +68,13 @@ class Estimator:
     `model_fn(features, labels, mode, params, config)` may leave out any argument but `features`; it is called once a
     batch and returns an EstimatorSpec. `params` are handed through. `model_dir` holds checkpoints and events: the
     argument, else the config's, else a new temporary directory. Raises ValueError as TF 2.15 does.
+
+    With `config.tf_random_seed` two trainings of the same program give the same numbers: it fixes initial weights,
+    Dataset.shuffle and dropout, and torch's global generator while train and evaluate run (which is put back after).
+    What is drawn in a step depends on the seed and global_step alone, so a resumed training draws what an unbroken one
+    does. The input starts again on resume, as in TF, in the same order; with `config.resume_input` it goes on where
+    the checkpoint's steps left it, and the whole loss curve is that of an unbroken training. numpy's and Python's
+    global generators are the program's own.
     """
 
     def __init__(
@@ -128,8 +140,8 @@ class Estimator:
             NanLossDuringTrainingError: the loss is NaN; the step was not taken.
         """
         stop = _stop_hooks(steps, max_steps)
-        hooks = _checked(hooks, SessionRunHook, "Hooks must be a SessionRunHook, given: {}")
-        listeners = _checked(
+        hooks = check_hooks(hooks)
+        listeners = check_all(
             saving_listeners,
             CheckpointSaverListener,
             "saving_listeners must be a list of CheckpointSaverListener, given: {}",
@@ -139,36 +151,42 @@ class Estimator:
             logger.info("Skipping training since max_steps has already saved.")
             return self
         store, recorder = self._restored(newest)
-        with (
-            closing(self._batches(input_fn, ModeKeys.TRAIN, recorder)) as batches,
-            closing(EventWriter(self.model_dir)) as writer,
-        ):
-            self._train(store, recorder, batches, writer, [*hooks, *stop], listeners)
+        run = Run(store, recorder, self._config)
+        with self._random_numbers(), closing(EventWriter(self.model_dir)) as writer:
+            made = self._call_input_fn(input_fn, ModeKeys.TRAIN)
+            skipped = store.global_step if self._config.resume_input else 0
+            with closing(watch(self._batches(made, ModeKeys.TRAIN, recorder, skipped), self.model_dir)) as batches:
+                first = next(batches, None)
+                built = self._built(run, first or empty_batch(made, recorder), is_real=first is not None)
+                if built is not None:
+                    hooks = self._training_hooks([*hooks, *stop], built, writer, listeners)
+                    self._run_training(run, itertools.chain([first] if first else [], batches), hooks)
+        if first is None:
+            logger.warning(_NO_STEPS, "" if built is not None else _NOTHING_SAVED)
         return self
 
-    def _train(
-        self,
-        store: VariableStore,
-        recorder: TransformRecorder,
-        batches: Iterator[Batch],
-        writer: EventWriter,
-        hooks: Sequence[SessionRunHook],
-        listeners: Sequence[CheckpointSaverListener],
-    ) -> None:
-        batch = next(batches, None)
-        if batch is None:
-            logger.warning("Training with estimator made no steps. Perhaps input is empty or misspecified.")
-            return
-        # Makes or restores every variable: a model that does not fit its checkpoint stops before anything is written.
-        # The first step calls again: a hook may set variables between the two.
-        built = self._call_model_fn(store, *batch, ModeKeys.TRAIN)
-        run = Run(store, recorder, self._config)
-        run.first_spec = built
-        context = SessionRunContext(run)
-        hooks = self._training_hooks(hooks, built, writer, listeners)
-        _begin(hooks, run)
-        batches = itertools.chain([batch], batches)
+    def _built(self, run: Run, batch: Batch | None, *, is_real: bool) -> EstimatorSpec | None:
+        """model_fn's first spec, which makes or restores every variable.
 
+        A model that does not fit its checkpoint stops here, before anything is written. The first step calls again: a
+        hook may set variables between the two. A batch without rows is worth a try: not every model_fn takes one.
+        """
+        if batch is None:
+            return None
+        try:
+            run.first_spec = self._call_model_fn(run.store, *_as_tensors(batch), ModeKeys.TRAIN)
+        except CheckpointError:
+            raise
+        except Exception:
+            if is_real:
+                raise
+            return None
+        return run.first_spec
+
+    def _run_training(self, run: Run, batches: Iterator[Batch], hooks: Sequence[SessionRunHook]) -> None:
+        store = run.store
+        context = SessionRunContext(run)
+        _begin(hooks, run)
         while not run.stop_requested:
             requests = [hook.before_run(context) for hook in hooks]
             batch = next(batches, None)
@@ -190,7 +208,8 @@ class Estimator:
 
         for hook in hooks:
             hook.end(run)
-        logger.info("Loss for final step: %s.", run.loss)
+        if run.spec is not None:
+            logger.info("Loss for final step: %s.", run.loss)
 
     def _training_hooks(
         self,
@@ -260,50 +279,57 @@ class Estimator:
         """
         if steps is not None and steps <= 0:
             raise ValueError(f"Must specify steps > 0, given: {steps}")
-        hooks = _checked(hooks, SessionRunHook, "Hooks must be a SessionRunHook, given: {}")
-        stop = [] if steps is None else [_StopAfterBatches(steps)]
-        model = self._model(checkpoint_path, "evaluate")
-        recorder = model.recorder()
-        with closing(self._batches(input_fn, ModeKeys.EVAL, recorder)) as batches:
-            results = self._evaluate(Run(model.store, recorder, self._config), model, batches, [*hooks, *stop])
-        self._write_evaluation(results, model, name)
-        return results
+        hooks = check_hooks(hooks)
+        return self.evaluate_model(self._model(checkpoint_path, "evaluate"), input_fn, steps, hooks, name)
 
-    def _evaluate(
-        self, run: Run, model: TrainedModel, batches: Iterator[Batch], hooks: Sequence[SessionRunHook]
+    def evaluate_model(
+        self,
+        model: TrainedModel,
+        input_fn: InputFn,
+        steps: int | None = None,
+        hooks: Sequence[SessionRunHook] = (),
+        name: str | None = None,
     ) -> dict[str, Any]:
-        totals: dict[str, Metric] = {}
-        losses: list[float] = []
-        for spec in _run_batches(run, model, batches, ModeKeys.EVAL, hooks):
-            assert spec.loss is not None
-            losses.append(spec.loss.item())
-            for key, metric in (spec.eval_metric_ops or {}).items():
-                totals[key] = totals[key] + metric if key in totals else metric
-        if not losses:
-            logger.warning("Evaluation saw no batch, so it reports no metric. Perhaps input is empty or misspecified.")
-        for reserved in ("loss", GLOBAL_STEP):
-            if reserved in totals:
-                raise ValueError(_RESERVED_METRIC.format(reserved))
+        """As `evaluate`, of a model that `load` gave, or of the one in training (InMemoryEvaluatorHook)."""
+        run = Run(model.store, model.recorder(), self._config)
+        with self._random_numbers(), torch.no_grad():
+            made = self._call_input_fn(input_fn, ModeKeys.EVAL)
+            with closing(self._batches(made, ModeKeys.EVAL, run.recorder)) as batches:
+                specs = _run_batches(run, model, itertools.islice(batches, steps), ModeKeys.EVAL, hooks)
+                totals, losses = _add_up(specs)
+            if not losses:
+                totals = self._totals_of_nothing(model, made)
         results: dict[str, Any] = {key: totals[key].result() for key in sorted(totals)}
         results["loss"] = np.float32(np.mean(losses) if losses else 0.0)
         results[GLOBAL_STEP] = np.int64(model.global_step)
         said = ", ".join(f"{key} = {value}" for key, value in results.items())
         logger.info("Saving dict for global step %d: %s", model.global_step, said)
+        self._write_evaluation(results, model, name)
         return results
 
+    def _totals_of_nothing(self, model: TrainedModel, made: Any) -> dict[str, Metric]:
+        """The metrics of no example, which are 0 in TF; none where only a batch would tell which there are."""
+        batch = empty_batch(made, model.recorder())
+        try:
+            if batch is not None:
+                features, labels = _as_tensors(batch)
+                spec = model.call(features, ModeKeys.EVAL, labels)
+                logger.warning("Evaluation saw no batch, so its metrics are those of no example. %s", _IS_EMPTY)
+                return dict(spec.eval_metric_ops or {})
+        except CheckpointError:
+            raise
+        except Exception as error:
+            # Not every model_fn takes a batch without rows.
+            logger.debug("model_fn did not take a batch without rows: %s", error)
+        logger.warning("Evaluation saw no batch, so it reports no metric but a loss of 0. %s", _IS_EMPTY)
+        return {}
+
     def _write_evaluation(self, results: Mapping[str, Any], model: TrainedModel, name: str | None) -> None:
-        values: dict[str, Any] = {}
-        for key, value in results.items():
-            if key == GLOBAL_STEP:
-                continue
-            if np.ndim(value):
-                logger.warning("Skipping summary for %s, must be a float, not an array.", key)
-                continue
-            values[key] = float(value)
+        values = {key: value for key, value in results.items() if key != GLOBAL_STEP}
         if model.checkpoint_path is not None:
             values["checkpoint_path"] = model.checkpoint_path
         with closing(EventWriter(self.eval_dir(name))) as writer:
-            writer.add(values, model.global_step)
+            writer.add_metrics(values, model.global_step)
 
     # -- predict ------------------------------------------------------------------------------------------------------
 
@@ -318,21 +344,35 @@ class Estimator:
         """Predictions, one example at a time: a dict of arrays without the batch axis (an array if model_fn gives one).
 
         Strings are bytes. `predict_keys` keeps some keys. With yield_single_examples=False whole batches are yielded.
-        Nothing happens before the first `next`; the model of a checkpoint is kept, so a second call rebuilds nothing.
+        Nothing happens before the first `next`; the model of a checkpoint is kept, so a second call rebuilds nothing
+        (for a service, see `predictor`).
         Raises ValueError for predict_keys that name no prediction and for predictions of different lengths.
         """
-        hooks = _checked(hooks, SessionRunHook, "Hooks must be a SessionRunHook, given: {}")
+        hooks = check_hooks(hooks)
         model = self._model(checkpoint_path, "predict")
-        wanted = [predict_keys] if isinstance(predict_keys, str) else predict_keys
-        recorder = model.recorder()
-        run = Run(model.store, recorder, self._config)
-        with closing(self._batches(input_fn, ModeKeys.PREDICT, recorder)) as batches:
+        wanted = as_keys(predict_keys)
+        run = Run(model.store, model.recorder(), self._config)
+        with self._random_numbers():
+            made = self._call_input_fn(input_fn, ModeKeys.PREDICT)
+        with closing(self._batches(made, ModeKeys.PREDICT, run.recorder)) as batches:
             for spec in _run_batches(run, model, batches, ModeKeys.PREDICT, hooks):
-                predictions = _arrays(_selected(spec.predictions, wanted))
+                predictions = arrays(selected(spec.predictions, wanted))
+                if spec is run.first_spec:
+                    warn_of_unknown(spec.predictions, wanted)
                 if yield_single_examples:
-                    yield from _examples(predictions)
+                    yield from examples(predictions)
                 else:
                     yield predictions
+
+    def predictor(
+        self, checkpoint_path: str | None = None, predict_keys: str | Sequence[str] | None = None
+    ) -> Predictor:
+        """The model of a checkpoint as a function of a dict of arrays, safe to call from several threads.
+
+        What tf.contrib.predictor.from_estimator was. Raises ValueError if nothing has been trained, CheckpointError if
+        the checkpoint cannot be used.
+        """
+        return Predictor(self.load(checkpoint_path), predict_keys)
 
     # -- what has been trained ----------------------------------------------------------------------------------------
 
@@ -345,10 +385,11 @@ class Estimator:
         return sorted(self._newest_checkpoint().values)
 
     def get_variable_value(self, name: str) -> np.ndarray:
-        """The value of a variable in the newest checkpoint. ValueError before training or for an unknown name."""
+        """The value of a variable in the newest checkpoint. ValueError before training, NotFoundError for an unknown
+        name."""
         values = self._newest_checkpoint().values
         if name not in values:
-            raise ValueError(f"Key {name} not found in checkpoint. It holds {sorted(values)}.")
+            raise NotFoundError(f"Key {name} not found in checkpoint. It holds {sorted(values)}.")
         return values[name].numpy()
 
     def eval_dir(self, name: str | None = None) -> str:
@@ -372,14 +413,34 @@ class Estimator:
         export_dir_base: str | os.PathLike[str],
         serving_input_receiver_fn: Callable[[], Any],
         assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
         checkpoint_path: str | None = None,
+        experimental_mode: str = ModeKeys.PREDICT,
+        options: Any = None,
     ) -> str:
         """Write a servable to `<export_dir_base>/<unix seconds>` and return that path. See exporter.export."""
         # The one arrow upwards: users of the API look for export here, and training works without the exporter.
         from estimator_serving.exporter import export
 
+        del as_text  # a SavedModel's alone
         return export.export_saved_model(
-            self, export_dir_base, serving_input_receiver_fn, assets_extra=assets_extra, checkpoint_path=checkpoint_path
+            self, export_dir_base, serving_input_receiver_fn, assets_extra, checkpoint_path, experimental_mode, options
+        )
+
+    def experimental_export_all_saved_models(
+        self,
+        export_dir_base: str | os.PathLike[str],
+        input_receiver_fn_map: Mapping[str, Callable[[], Any]],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        checkpoint_path: str | None = None,
+    ) -> str:
+        """Write one servable with a graph for every mode of `input_receiver_fn_map`. See exporter.export."""
+        from estimator_serving.exporter import export
+
+        del as_text
+        return export.export_all_saved_models(
+            self, export_dir_base, input_receiver_fn_map, assets_extra, checkpoint_path
         )
 
     def _newest_checkpoint(self) -> Checkpoint:
@@ -396,8 +457,10 @@ class Estimator:
         logger.info(
             "Could not find trained model in model_dir: %s, running initialization to %s.", self.model_dir, purpose
         )
-        store = VariableStore(seed=self._seed(), frozen=True)
-        return TrainedModel(self, store, None, None)
+        if self._cached is None or self._cached[0] != _UNTRAINED:
+            store = VariableStore(seed=self._seed(), frozen=True)
+            self._cached = (_UNTRAINED, TrainedModel(self, store, None, None))
+        return self._cached[1]
 
     def _loaded(self, path: str) -> TrainedModel:
         checkpoint_file = Path(path.removesuffix(".safetensors") + ".safetensors")
@@ -426,13 +489,29 @@ class Estimator:
         seed = self._config.tf_random_seed
         return secrets.randbits(31) if seed is None else seed
 
-    def _batches(self, input_fn: InputFn, mode: str, recorder: TransformRecorder) -> Generator[Batch]:
-        made = call_input_fn(input_fn, mode=mode, params=self.params, config=self.config)
-        for features, labels in prepared_batches(made, mode, recorder):
-            yield features if isinstance(features, Features) else _tensors(features), _tensors(labels)
+    @contextmanager
+    def _random_numbers(self) -> Iterator[None]:
+        """torch's global generator follows the config's seed inside, and is put back after."""
+        seed = self._config.tf_random_seed
+        if seed is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+
+    def _call_input_fn(self, input_fn: InputFn, mode: str) -> Any:
+        return call_input_fn(input_fn, mode=mode, params=self.params, config=self.config)
+
+    def _batches(self, made: Any, mode: str, recorder: TransformRecorder, skip: int = 0) -> Generator[Batch]:
+        for batch in prepared_batches(made, mode, recorder, skip):
+            yield _as_tensors(batch)
 
     def _call_model_fn(self, store: VariableStore, features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        with store.activate(training=mode == ModeKeys.TRAIN):
+        training = mode == ModeKeys.TRAIN
+        if training and self._config.tf_random_seed is not None:
+            torch.default_generator.manual_seed(store.step_seed)  # for modules and functions of torch that draw from it
+        with store.activate(training=training):
             spec = self._model_fn(**self._arguments(features, labels, mode, self._config))
         if not isinstance(spec, EstimatorSpec):
             raise ValueError(f"model_fn should return an EstimatorSpec. It returned {type(spec).__name__}.")
@@ -460,22 +539,29 @@ class TrainedModel:
         self.store = store
         self.transform = transform
         self.checkpoint_path = checkpoint_path
+        self._lock = threading.RLock()
 
     @property
     def global_step(self) -> int:
         return self.store.global_step
+
+    @property
+    def model_fn(self) -> ModelFn:
+        """The function as the user wrote it, for messages that name it."""
+        return self._estimator._model_fn
 
     def recorder(self) -> TransformRecorder:
         """A fresh recorder that knows the checkpoint's transform and refuses columns it does not have."""
         return TransformRecorder(self.transform)
 
     def call(self, features: Any, mode: str = ModeKeys.PREDICT, labels: Any = None) -> EstimatorSpec:
-        """What model_fn returns for a batch, without gradients.
+        """What model_fn returns for a batch, without gradients. Threads take turns.
 
         Can be traced by torch.export once it has been called eagerly, for that makes the variables: put `store` into
         the traced module and pass Features.traced.
         """
-        return self._estimator._call_model_fn(self.store, features, labels, mode)
+        with self._lock:
+            return self._estimator._call_model_fn(self.store, features, labels, mode)
 
 
 # -- loops over a trained model ---------------------------------------------------------------------------------------
@@ -484,26 +570,54 @@ class TrainedModel:
 def _run_batches(
     run: Run, model: TrainedModel, batches: Iterator[Batch], mode: str, hooks: Sequence[SessionRunHook]
 ) -> Iterator[EstimatorSpec]:
-    """The spec of each batch, with the hooks' life cycle around it."""
+    """The spec of each batch, with the hooks' life cycle around it.
+
+    The first call makes the variables and tells the model's own hooks. With hooks the first batch is then run again,
+    since they may set variables before it.
+    """
     context = SessionRunContext(run)
-    all_hooks: Sequence[SessionRunHook] = hooks
-    for features, labels in batches:
-        spec = run.spec = model.call(features, mode, labels)
-        run.loss = float("nan") if spec.loss is None else spec.loss.item()
-        if run.first_spec is None:
-            run.first_spec = spec
-            own = spec.evaluation_hooks if mode == ModeKeys.EVAL else spec.prediction_hooks
-            all_hooks = [*hooks, *(own or ())]
-            _begin(all_hooks, run)
-        requests = [hook.before_run(context) for hook in all_hooks]
-        yield spec
-        for hook, request in zip(all_hooks, requests, strict=True):
-            hook.after_run(context, _NOTHING if request is None else _values(run, request))
-        if run.stop_requested:
+    first = next(batches, None)
+    if first is not None:
+        run.first_spec = model.call(first[0], mode, first[1])
+        batches = itertools.chain([first], batches)
+    hooks = [*hooks, *_own_hooks(run.first_spec, mode)]
+    _begin(hooks, run)
+    ready = None if hooks else run.first_spec
+    while not run.stop_requested:
+        requests = [hook.before_run(context) for hook in hooks]
+        batch = next(batches, None)
+        if batch is None:
             break
-    if run.spec is not None:
-        for hook in all_hooks:
-            hook.end(run)
+        spec = run.spec = ready or model.call(batch[0], mode, batch[1])
+        ready = None
+        run.loss = float("nan") if spec.loss is None else spec.loss.item()
+        yield spec
+        for hook, request in zip(hooks, requests, strict=True):
+            hook.after_run(context, _NOTHING if request is None else _values(run, request))
+    for hook in hooks:
+        hook.end(run)
+
+
+def _own_hooks(spec: EstimatorSpec | None, mode: str) -> Iterable[SessionRunHook]:
+    if spec is None:
+        return ()
+    return (spec.evaluation_hooks if mode == ModeKeys.EVAL else spec.prediction_hooks) or ()
+
+
+def _add_up(specs: Iterable[EstimatorSpec]) -> tuple[dict[str, Metric], list[float]]:
+    """The sum of each metric, and the loss of each batch."""
+    totals: dict[str, Metric] = {}
+    losses: list[float] = []
+    for spec in specs:
+        metrics = spec.eval_metric_ops or {}
+        for reserved in ("loss", GLOBAL_STEP):
+            if reserved in metrics:
+                raise ValueError(_RESERVED_METRIC.format(reserved))
+        assert spec.loss is not None
+        losses.append(spec.loss.item())
+        for key, metric in metrics.items():
+            totals[key] = totals[key] + metric if key in totals else metric
+    return totals, losses
 
 
 def _begin(hooks: Iterable[SessionRunHook], run: Run) -> None:
@@ -521,72 +635,9 @@ def _values(run: Run, request: SessionRunArgs) -> SessionRunValues:
     return SessionRunValues(run.fetch(request.fetches))
 
 
-class _StopAfterBatches(SessionRunHook):
-    def __init__(self, count: int) -> None:
-        self._left = count
-
-    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        self._left -= 1
-        if self._left <= 0:
-            run_context.request_stop()
-
-
-# -- arrays and tensors -----------------------------------------------------------------------------------------------
-
-
-def _tensors(arrays: Any) -> Any:
-    """Numbers as bool, int64 or float32 tensors, text as an object array, dicts and sequences of them alike."""
-    if arrays is None or isinstance(arrays, Tensor):
-        return arrays
-    if isinstance(arrays, Mapping):
-        return {key: _tensors(value) for key, value in arrays.items()}
-    array = np.asarray(arrays)
-    kind = array.dtype.kind
-    if kind in "OSU":
-        return array.astype(object)
-    wanted = np.bool_ if kind == "b" else np.int64 if kind in "iu" else np.float32
-    # A copy, so that a model_fn working in place does not write into the data set.
-    return torch.from_numpy(np.array(array, wanted))
-
-
-def _selected(predictions: Any, wanted: Sequence[str] | None) -> Any:
-    if not wanted:
-        return predictions
-    if not isinstance(predictions, Mapping):
-        raise ValueError("predict_keys argument is not valid in case of non-dict predictions.")
-    kept = {key: value for key, value in predictions.items() if key in wanted}
-    if not kept:
-        raise ValueError(
-            f"Expected to run at least one output from {predictions.keys()}, provided {list(wanted)}. "
-            "Name some of them in predict_keys."
-        )
-    return kept
-
-
-def _arrays(predictions: Any) -> Any:
-    if isinstance(predictions, Mapping):
-        return {key: _array(value) for key, value in predictions.items()}
-    return _array(predictions)
-
-
-def _array(prediction: Prediction) -> np.ndarray:
-    return prediction.detach().numpy() if isinstance(prediction, Tensor) else prediction.numpy()
-
-
-def _examples(predictions: Any) -> Iterator[Any]:
-    if not isinstance(predictions, Mapping):
-        yield from predictions
-        return
-    lengths = {key: value.shape[0] if value.ndim else None for key, value in predictions.items()}
-    first = next(iter(lengths.values()))
-    for key, length in lengths.items():
-        if length is None or length != first:
-            raise ValueError(
-                f"Batch length of predictions should be same. {key} has different batch length than others. "
-                "Pass yield_single_examples=False to get whole batches."
-            )
-    for row in zip(*predictions.values(), strict=True):
-        yield dict(zip(predictions, row, strict=True))
+def _as_tensors(batch: Batch) -> Batch:
+    features, labels = batch
+    return features if isinstance(features, Features) else as_tensors(features), as_tensors(labels)
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
@@ -597,6 +648,15 @@ _RESERVED_METRIC = (
 )
 
 
+_IS_EMPTY = "Perhaps input is empty or misspecified."
+_NO_STEPS = "Training with estimator made no steps. Perhaps input is empty or misspecified.%s"
+_NOTHING_SAVED = (
+    " No checkpoint was written either: only a batch tells what the model is made of. A Dataset tells without one."
+)
+_UNTRAINED = ("", 0)
+"""The key of the model without a checkpoint."""
+
+
 def _stop_hooks(steps: int | None, max_steps: int | None) -> list[SessionRunHook]:
     if steps is not None and max_steps is not None:
         raise ValueError("Can not provide both steps and max_steps.")
@@ -605,18 +665,6 @@ def _stop_hooks(steps: int | None, max_steps: int | None) -> list[SessionRunHook
     if max_steps is not None and max_steps <= 0:
         raise ValueError(f"Must specify max_steps > 0, given: {max_steps}")
     return [] if steps is None and max_steps is None else [StopAtStepHook(steps, max_steps)]
-
-
-def _checked(items: Any, kind: type, text: str) -> list[Any]:
-    if items is None:
-        return []
-    if not isinstance(items, Iterable):
-        raise TypeError(text.format(items))
-    found = list(items)
-    for item in found:
-        if not isinstance(item, kind):
-            raise TypeError(text.format(item))
-    return found
 
 
 def _with_model_dir(config: RunConfig | None, model_dir: str | os.PathLike[str] | None) -> RunConfig:

@@ -147,6 +147,16 @@ class Features(Mapping[str, Any]):
         return f"Features({', '.join(sorted(map(str, self)))})"
 
     @property
+    def raw(self) -> RawFeatures:
+        """The batch as it came. Reading it is not noted as the model's own reading."""
+        return self._raw
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether these are an export's tensors, of which none is computed here."""
+        return False
+
+    @property
     def batch_size(self) -> Any:
         """Rows of the batch: an int, or torch's symbolic one under export."""
         for value in self._raw.values():
@@ -191,6 +201,10 @@ class _TracedFeatures(Features):
     ) -> None:
         super().__init__(direct, recorder, None)
         self._ready = dict(outputs)
+
+    @property
+    def is_traced(self) -> bool:
+        return True
 
     @property
     def batch_size(self) -> Any:

@@ -138,7 +138,8 @@ def _dtype_text(wanted: PaddedInput, found: str, is_id: bool) -> str:
 
 def _checked_weights(array: Array, wanted: WeightInput) -> Array:
     found = dtypes.from_numpy(array.dtype)
-    if found != wanted.dtype:
+    # TensorFlow's estimators cast every kind of float to float32 before they look.
+    if found != wanted.dtype and not (found.numpy.kind == wanted.dtype.numpy.kind == "f"):
         raise ValueError(
             f"Bad dtype, expected {describe(wanted.dtype)}, but got {describe(found)}. The feature {wanted.key} holds "
             "the weights of weighted_categorical_column; convert it, or give the column its dtype."

@@ -2,8 +2,10 @@
 
     begin → after_create_session → (before_run → after_run)* → end
 
-There is no TensorFlow session and nothing to feed. Where TensorFlow hands a hook a session, it gets the Run: the step,
-the loss, and any variable or prediction by name. `end` is not called after an error.
+There is no TensorFlow session, no coordinator and nothing to feed. Where TensorFlow hands a hook a session, it gets the
+Run: the step, the loss, and any variable or prediction by name (`session.run("loss")`). `end` is not called after an
+error. Hooks that need more than the loop itself have modules of their own: profiler_hook, progress_bar_hook,
+in_memory_evaluator_hook.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -25,15 +27,22 @@ from estimator_serving.training.summaries import EventWriter
 from estimator_serving.training.variables import GLOBAL_STEP, VariableStore
 
 if TYPE_CHECKING:
+    from estimator_serving.training.estimator import Estimator
     from estimator_serving.training.features import TransformRecorder
     from estimator_serving.training.model_fn import EstimatorSpec
     from estimator_serving.training.run_config import RunConfig
 
 logger = logging.getLogger("estimator_serving.training")
 
+Kind = TypeVar("Kind")
+
 
 class Run:
-    """The train, evaluate or predict call that is going on; what hooks find where TensorFlow had a session."""
+    """The train, evaluate or predict call that is going on; what hooks find where TensorFlow had a session.
+
+    `loss` is the last step's, nan before it and in predict. `last_step` is the global_step this run is to end at, None
+    where only the end of the input tells.
+    """
 
     def __init__(self, store: VariableStore, recorder: TransformRecorder, config: RunConfig) -> None:
         self.store = store
@@ -42,6 +51,7 @@ class Run:
         self.spec: EstimatorSpec | None = None
         self.first_spec: EstimatorSpec | None = None
         self.loss = math.nan
+        self.last_step: int | None = None
         self.stop_requested = False
 
     @property
@@ -53,6 +63,11 @@ class Run:
     def transform_bytes(self) -> bytes | None:
         transform = self.recorder.transform
         return None if transform is None else transform.model_bytes
+
+    def run(self, fetches: Any, feed_dict: None = None) -> Any:
+        """`fetch` under the name a session had. Raises ValueError for a feed_dict: there are no placeholders."""
+        _check_nothing_fed(feed_dict)
+        return self.fetch(fetches)
 
     def fetch(self, what: Any) -> Any:
         """The current value of a name, a variable, or a dict, list or tuple of them.
@@ -98,11 +113,25 @@ class Run:
 
 @dataclass(frozen=True)
 class SessionRunArgs:
-    """What a hook wants to see after the step: see Run.fetch. `feed_dict` and `options` have no meaning here."""
+    """What a hook wants to see after the step: see Run.fetch.
+
+    `options` changes nothing. Raises ValueError for a `feed_dict`: there are no placeholders.
+    """
 
     fetches: Any
     feed_dict: None = None
-    options: None = None
+    options: Any = None
+
+    def __post_init__(self) -> None:
+        _check_nothing_fed(self.feed_dict)
+
+
+def _check_nothing_fed(feed_dict: object) -> None:
+    if feed_dict:
+        raise ValueError(
+            f"feed_dict is not supported, given: {feed_dict!r}. There is no graph with placeholders: let input_fn "
+            "return the values, or set a variable through run_context.session.store."
+        )
 
 
 @dataclass(frozen=True)
@@ -200,6 +229,7 @@ class StopAtStepHook(SessionRunHook):
     def after_create_session(self, session: Run, coord: None) -> None:
         if self._num_steps is not None:
             self._last_step = session.global_step + self._num_steps
+        session.last_step = self._last_step
 
     def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
         assert self._last_step is not None
@@ -358,8 +388,10 @@ class CheckpointSaverHook(SessionRunHook):
         store = session.store
         path = self._saver.save(store.values(), step, session.transform_bytes, store.trainable_variables)
         logger.info("Saving checkpoints for %d into %s.", step, path)
-        answers = [listener.after_save(session, step) for listener in self._listeners]
-        return any(answers)
+        stopping = [listener for listener in self._listeners if listener.after_save(session, step)]
+        for listener in stopping:
+            logger.info("A CheckpointSaverListener requested that training be stopped. listener: %s", listener)
+        return bool(stopping)
 
 
 class StepCounterHook(SessionRunHook):
@@ -436,6 +468,82 @@ class SummarySaverHook(SessionRunHook):
 
     def end(self, session: Run) -> None:
         _finish(self._writer, self._owned)
+
+
+class FinalOpsHook(SessionRunHook):
+    """Keep the values of `final_ops` (what Run.fetch takes) at the end of the run in `final_ops_values`."""
+
+    def __init__(self, final_ops: Any, final_ops_feed_dict: None = None) -> None:
+        _check_nothing_fed(final_ops_feed_dict)
+        self._final_ops = final_ops
+        self._values: Any = None
+
+    @property
+    def final_ops_values(self) -> Any:
+        """The values in the shape of `final_ops`; None before the end, or if nothing was asked for."""
+        return self._values
+
+    def end(self, session: Run) -> None:
+        if self._final_ops is not None:
+            self._values = session.fetch(self._final_ops)
+
+
+class GlobalStepWaiterHook(SessionRunHook):
+    """Start only at a global_step, which in TensorFlow other workers raise meanwhile.
+
+    Here every worker takes every step together with the others, so nobody would raise it: a run that begins below
+    `wait_until_step` raises ValueError where TensorFlow would wait, and any other begins at once.
+    """
+
+    def __init__(self, wait_until_step: int) -> None:
+        self._wait_until_step = wait_until_step
+
+    def after_create_session(self, session: Run, coord: None) -> None:
+        if session.global_step < self._wait_until_step:
+            raise ValueError(
+                f"GlobalStepWaiterHook would wait for ever: global_step is {session.global_step}, it waits for "
+                f"{self._wait_until_step}, and no other worker takes steps meanwhile. Remove the hook."
+            )
+
+
+class FeedFnHook(SessionRunHook):
+    """TensorFlow's hook that feeds placeholders before each step. There are none, so making one raises ValueError."""
+
+    def __init__(self, feed_fn: Callable[[], Mapping[Any, Any]]) -> None:
+        raise ValueError(
+            f"FeedFnHook({feed_fn!r}) feeds placeholders of a graph, and there is no graph. Let input_fn return the "
+            "values: a generator may call feed_fn for each batch and yield (features, labels)."
+        )
+
+
+def make_stop_at_checkpoint_step_hook(
+    estimator: Estimator, last_step: int, wait_after_file_check_secs: float = 30
+) -> SessionRunHook:
+    """A hook that stops once `last_step` has been reached (tf.estimator.experimental's).
+
+    The chief stops by its own count. In TensorFlow the others look for the chief's checkpoint every
+    `wait_after_file_check_secs` seconds; here all workers count alike and stop at the same step.
+    """
+    del estimator, wait_after_file_check_secs
+    return StopAtStepHook(last_step=last_step)
+
+
+def check_hooks(hooks: Any) -> list[SessionRunHook]:
+    """The hooks as a list. Raises TypeError with TF's text for anything that is none."""
+    return check_all(hooks, SessionRunHook, "Hooks must be a SessionRunHook, given: {}")
+
+
+def check_all(items: Any, kind: type[Kind], text: str) -> list[Kind]:
+    """The items as a list, [] for None. Raises TypeError(text) for the first that is not of the kind."""
+    if items is None:
+        return []
+    if not isinstance(items, Iterable):
+        raise TypeError(text.format(items))
+    found = list(items)
+    for item in found:
+        if not isinstance(item, kind):
+            raise TypeError(text.format(item))
+    return found
 
 
 def _writer(given: EventWriter | None, directory: str | os.PathLike[str] | None) -> tuple[EventWriter | None, bool]:

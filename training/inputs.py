@@ -214,14 +214,21 @@ def iterate_batches(result: Any, mode: str) -> Iterator[Batch]:
         yield features, None if mode == PREDICT_MODE else labels
 
 
-def prepared_batches(result: Any, mode: str, recorder: TransformRecorder) -> Iterator[Batch]:
+def empty_batch(result: Any, recorder: TransformRecorder) -> Batch | None:
+    """A batch without rows as prepared_batches gives them, None where only the batches tell what is in them."""
+    if not isinstance(result, Dataset) or result.no_rows is None:
+        return None
+    return next(_prepare([_pair(result.no_rows())], recorder))
+
+
+def prepared_batches(result: Any, mode: str, recorder: TransformRecorder, skip: int = 0) -> Iterator[Batch]:
     """As iterate_batches, with features ready for a model_fn: mappings become Features, columns transformed ahead.
 
     The first batch is transformed when the model_fn asks, which tells what to transform. From then on a Dataset's
     batches are transformed up to 1024 rows at a time: the graph treats rows independently, and a run has a fixed cost.
-    Of a generator or another iterable no batch is taken before it is needed.
+    Of a generator or another iterable no batch is taken before it is needed. The first `skip` batches are left out.
     """
-    batches = iterate_batches(result, mode)
+    batches = itertools.islice(iterate_batches(result, mode), skip, None)
     looks_ahead = isinstance(result, Dataset) and result.may_read_ahead
     size = 1
     while group := list(itertools.islice(batches, size)):

@@ -458,7 +458,7 @@ def average_precision_at_k(labels: Tensor, predictions: Tensor, k: int, weights:
     is_label = (best.unsqueeze(-1) == rows.unsqueeze(-2)).any(-1).double()
     places = torch.arange(1, k + 1, dtype=torch.float64)
     precisions = is_label.cumsum(-1) / places
-    labelled = (rows >= 0).sum(-1).clamp(max=k).double()
+    labelled = (labels.reshape(len(rows), -1) != -1).sum(-1).clamp(max=k).double()
     total = (precisions * is_label).sum(-1)
     return mean(torch.where(labelled > 0, total / labelled.clamp(min=1.0), 0.0), _per_example(weights, len(rows)))
 

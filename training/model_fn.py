@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,17 @@ class EstimatorSpec:
         for field in ("training_hooks", "training_chief_hooks", "evaluation_hooks", "prediction_hooks"):
             put(self, field, _checked_hooks(getattr(self, field)))
         if self.scaffold is not None:
-            raise TypeError(f"scaffold is not supported, given: {self.scaffold!r}. Pass hooks to train instead.")
+            raise TypeError(
+                f"scaffold must be tf.train.Scaffold. Given: {self.scaffold!r}. There is none here: "
+                "leave it None, and do with hooks what a Scaffold did."
+            )
+
+    def _replace(self, **changes: Any) -> EstimatorSpec:
+        """A copy with `changes`, checked again; TF's EstimatorSpec is a namedtuple, and programs use this of it.
+
+        As there, `export_outputs` stay what they are unless they are among the changes.
+        """
+        return replace(self, **changes)
 
 
 def _checked_train_op(train_op: object, mode: str) -> TrainOp | None:
@@ -153,7 +163,10 @@ def _checked_train_op(train_op: object, mode: str) -> TrainOp | None:
             raise ValueError("Missing train_op. Return optimizers.X(...).minimize(loss) as train_op in TRAIN mode.")
         return None
     if not isinstance(train_op, TrainOp):
-        raise TypeError(f"train_op must be what an optimizer's minimize(loss) returned, given: {train_op!r}.")
+        raise TypeError(
+            f"train_op must be Operation or Tensor, given: {train_op!r}. Here it is what an optimizer's minimize(loss) "
+            "returns."
+        )
     return train_op
 
 
@@ -197,8 +210,8 @@ def _checked_metrics(metrics: Mapping[str, Metric] | None) -> Mapping[str, Metri
     for key, value in metrics.items():
         if not isinstance(value, Metric):
             raise TypeError(
-                f"Values of eval_metric_ops must be metrics of this batch, given: {value!r} for key: {key}. "
-                "Make them with training.metrics, for example metrics.accuracy(labels, predictions)."
+                f"Values of eval_metric_ops must be (metric_value, update_op) tuples, given: {value!r} for key: {key}. "
+                "What training.metrics gives stands for both, for example metrics.accuracy(labels, predictions)."
             )
     return metrics
 

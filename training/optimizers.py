@@ -9,17 +9,34 @@ Adagrad, Ftrl and SGD change only the rows of a table that a batch looked up; Ad
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
+from estimator_serving.training import schedules as schedules
 from estimator_serving.training.variables import VariableStore, current_store
 
-LearningRate = float | Callable[[int], float]
+LearningRate = float | Callable[[int], float] | Callable[[], float]
 Tensors = list[Tensor]
+
+
+class Common(TypedDict, total=False):
+    """Arguments of every optimizer.
+
+    `name` stands in the names of its slots; `decay` divides the rate by 1 + decay·step; `clipvalue` limits each entry
+    of a gradient, `clipnorm` the length of each variable's gradient, `global_clipnorm` that of all of them together
+    (one of the last two).
+    """
+
+    name: str
+    decay: float
+    clipvalue: float | None
+    clipnorm: float | None
+    global_clipnorm: float | None
 
 
 _SMALL_ELEMENTS = 65536
@@ -30,6 +47,7 @@ _SMALL_ELEMENTS = 65536
 class _Plan:
     """One optimizer's parameters and slots, looked up once and kept in the store for every later step."""
 
+    path: str
     parameters: tuple[Tensor, ...]
     slots: tuple[Tensors, ...]
     """Per slot name a list parallel to `parameters`."""
@@ -77,6 +95,7 @@ class TrainOp:
                 optimizer.apply(plan, gradients[taken : taken + count], step, self.store)
                 taken += count
         self.store.global_step = step + 1
+        _count_iterations(self.parts, self.store)
 
     def _gradients(self) -> tuple[Tensor | None, ...]:
         if len(self.parts) == 1:
@@ -90,22 +109,53 @@ def group(*train_ops: TrainOp) -> TrainOp:
     first = train_ops[0]
     if any(op.loss is not first.loss for op in train_ops):
         raise ValueError("group takes train ops of one loss: add the losses up and minimize the sum.")
-    return TrainOp(first.store, first.loss, tuple(part for op in train_ops for part in op.parts))
+    parts = tuple(part for op in train_ops for part in op.parts)
+    _count_iterations(parts, first.store)
+    return TrainOp(first.store, first.loss, parts)
+
+
+def _count_iterations(parts: Sequence[tuple[Optimizer, _Plan]], store: VariableStore) -> None:
+    """Of several optimizers the first one's steps are global_step; TF saves the others' own counts as `iter`."""
+    for _, plan in parts[1:]:
+        store.hyperparameter(f"{plan.path}/iter", store.global_step)
 
 
 class Optimizer:
     """An update formula. Subclasses name their slots and write `update`."""
 
-    name: ClassVar[str]
+    default_name: ClassVar[str]
     slot_names: tuple[str, ...] = ()
     touches_rows_alone: bool = True
     """Whether a sparse gradient changes only its own rows."""
     rests_without_gradient: bool = False
     """Whether a gradient of 0 changes nothing, so that small tables may be updated whole with the same result."""
 
-    def __init__(self, learning_rate: LearningRate, decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        learning_rate: LearningRate,
+        *,
+        name: str | None = None,
+        decay: float = 0.0,
+        clipvalue: float | None = None,
+        clipnorm: float | None = None,
+        global_clipnorm: float | None = None,
+    ) -> None:
+        if clipnorm is not None and global_clipnorm is not None:
+            raise ValueError(
+                "Cannot accept both `clipnorm` and `global_clipnorm`. "
+                f"Received: `clipnorm`={clipnorm}, `global_clipnorm`={global_clipnorm}. Pass one of them."
+            )
+        limits = {"decay": decay, "clipvalue": clipvalue, "clipnorm": clipnorm, "global_clipnorm": global_clipnorm}
+        for key, value in limits.items():
+            if value is not None and value < 0:
+                raise ValueError(f"Expected {key} >= 0, received: {value}")
+        self.name = name or self.default_name
         self.learning_rate = learning_rate
         self.decay = decay
+        self.clipvalue = clipvalue
+        self.clipnorm = clipnorm
+        self.global_clipnorm = global_clipnorm
+        self._rate_at = _function_of_step(learning_rate)
 
     def minimize(
         self,
@@ -126,6 +176,7 @@ class Optimizer:
     def apply(self, plan: _Plan, gradients: Sequence[Tensor | None], step: int, store: VariableStore) -> None:
         """Change the plan's parameters and slots in place. `step` is the global_step before this one."""
         rate = self.rate(step)
+        gradients = self._clipped(gradients)
         if plan.joined is None:
             plan.joined = self._join(plan, gradients, store)
         joined = plan.joined
@@ -143,8 +194,8 @@ class Optimizer:
 
     def rate(self, step: int) -> float:
         """The learning rate of the step that starts at global_step `step`."""
-        rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
-        return float(rate) / (1.0 + self.decay * step) if self.decay else float(rate)
+        rate = self._rate_at(step)
+        return rate / (1.0 + self.decay * step) if self.decay else rate
 
     def initial(self, slot: str) -> float:
         """What a new slot is full of."""
@@ -179,7 +230,26 @@ class Optimizer:
             store.hyperparameter(f"{path}/{name}", value)
         if not callable(self.learning_rate):
             store.hyperparameter(f"{path}/learning_rate", float(self.learning_rate))
-        return _Plan(wanted, slots, slot_names)
+        return _Plan(path, wanted, slots, slot_names)
+
+    # -- limits -------------------------------------------------------------------------------------------------------
+
+    def _clipped(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """In TF's order: entries, then each variable, or all variables together."""
+        if self.clipvalue is None and self.clipnorm is None and self.global_clipnorm is None:
+            return gradients
+        # A row that was looked up twice has one gradient, the sum.
+        summed = [g.coalesce() if g is not None and g.is_sparse else g for g in gradients]
+        if self.clipvalue is not None:
+            limit = self.clipvalue
+            summed = [_mapped(g, lambda values: values.clamp(-limit, limit)) for g in summed]
+        if self.clipnorm is not None:
+            summed = [None if g is None else g * _shrinkage(_norm(g), self.clipnorm) for g in summed]
+        if self.global_clipnorm is not None:
+            norm = torch.stack([_norm(g) for g in summed if g is not None]).norm()
+            shrinkage = _shrinkage(norm, self.global_clipnorm)
+            summed = [None if g is None else g * shrinkage for g in summed]
+        return summed
 
     # -- small tensors together, the others one by one ----------------------------------------------------------------
 
@@ -238,6 +308,32 @@ class Optimizer:
             whole.index_copy_(0, ids, part)
 
 
+def _function_of_step(learning_rate: LearningRate) -> Callable[[int], float]:
+    """A number, a function of the step or a function without arguments, all as the second."""
+    if not callable(learning_rate):
+        constant = float(learning_rate)
+        return lambda step: constant  # noqa: ARG005
+    function: Any = learning_rate
+    takes_step = isinstance(function, schedules.LearningRateSchedule) or inspect.signature(function).parameters
+    return (lambda step: float(function(step))) if takes_step else (lambda step: float(function()))  # noqa: ARG005
+
+
+def _mapped(gradient: Tensor | None, change: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """A gradient with its values changed; of a coalesced sparse one those that are there."""
+    if gradient is None or not gradient.is_sparse:
+        return None if gradient is None else change(gradient)
+    values = change(gradient.values())
+    return torch.sparse_coo_tensor(gradient.indices(), values, gradient.shape, is_coalesced=True)
+
+
+def _norm(gradient: Tensor) -> Tensor:
+    return (gradient.values() if gradient.is_sparse else gradient).norm()
+
+
+def _shrinkage(norm: Tensor, limit: float) -> Tensor:
+    return limit / norm.clamp(min=limit)
+
+
 def _side_by_side(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensors]:
     """A flat copy of all, and views of it in the shape of each."""
     flat = torch.cat([t.detach().reshape(-1) for t in tensors])
@@ -252,12 +348,16 @@ def _same_tensors(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
 class SGD(Optimizer):
     """w −= lr·g; with momentum a = m·a − lr·g, w += a (Nesterov: w += m·a − lr·g). Default lr 0.01."""
 
-    name = "SGD"
+    default_name = "SGD"
 
     def __init__(
-        self, learning_rate: LearningRate = 0.01, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0
+        self,
+        learning_rate: LearningRate = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(learning_rate, decay)
+        super().__init__(learning_rate, **common)
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"`momentum` must be between [0, 1], given: {momentum}.")
         self.momentum = momentum
@@ -285,7 +385,7 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """n += g²; w −= lr·g/(√n + ε). Defaults lr 0.001, n₀ 0.1, ε 1e-7."""
 
-    name = "Adagrad"
+    default_name = "Adagrad"
     slot_names = ("accumulator",)
     rests_without_gradient = True
 
@@ -294,9 +394,9 @@ class Adagrad(Optimizer):
         learning_rate: LearningRate = 0.001,
         initial_accumulator_value: float = 0.1,
         epsilon: float = 1e-7,
-        decay: float = 0.0,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(learning_rate, decay)
+        super().__init__(learning_rate, **common)
         if initial_accumulator_value < 0.0:
             raise ValueError(f"initial_accumulator_value must be non-negative: {initial_accumulator_value}")
         self.initial_accumulator_value = initial_accumulator_value
@@ -317,9 +417,10 @@ class Adam(Optimizer):
     """Adam with ε outside the corrected root, as TF has it: w −= lr·√(1−β₂ᵗ)/(1−β₁ᵗ) · m/(√v + ε).
 
     Defaults lr 0.001, β 0.9 and 0.999, ε 1e-7. t is global_step + 1. Every row of a table moves, looked up or not.
+    `amsgrad` divides by the root of the largest v so far.
     """
 
-    name = "Adam"
+    default_name = "Adam"
     slot_names = ("m", "v")
     touches_rows_alone = False
 
@@ -329,9 +430,49 @@ class Adam(Optimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
-        decay: float = 0.0,
+        amsgrad: bool = False,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(learning_rate, decay)
+        super().__init__(learning_rate, **common)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.slot_names = ("m", "v", "vhat") if amsgrad else ("m", "v")
+
+    def hyperparameters(self) -> dict[str, float]:
+        return {**super().hyperparameters(), "beta_1": self.beta_1, "beta_2": self.beta_2}
+
+    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
+        m, v, *largest = slots
+        corrected = rate * (1.0 - self.beta_2 ** (step + 1)) ** 0.5 / (1.0 - self.beta_1 ** (step + 1))
+        torch._foreach_lerp_(m, gradients, 1.0 - self.beta_1)
+        torch._foreach_mul_(v, self.beta_2)
+        torch._foreach_addcmul_(v, gradients, gradients, value=1.0 - self.beta_2)
+        if largest:
+            torch._foreach_maximum_(largest[0], v)
+        denominator = torch._foreach_sqrt(largest[0] if largest else v)
+        torch._foreach_add_(denominator, self.epsilon)
+        torch._foreach_addcdiv_(weights, m, denominator, value=-corrected)
+
+
+class Adamax(Optimizer):
+    """Adam with the largest gradient in place of the root: u = max(β₂·u, |g|); w −= lr/(1−β₁ᵗ) · m/(u + ε).
+
+    Defaults lr 0.001, β 0.9 and 0.999, ε 1e-7. t is global_step + 1.
+    """
+
+    default_name = "Adamax"
+    slot_names = ("m", "v")
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **common: Unpack[Common],
+    ) -> None:
+        super().__init__(learning_rate, **common)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
@@ -340,14 +481,40 @@ class Adam(Optimizer):
         return {**super().hyperparameters(), "beta_1": self.beta_1, "beta_2": self.beta_2}
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        m, v = slots
-        corrected = rate * (1.0 - self.beta_2 ** (step + 1)) ** 0.5 / (1.0 - self.beta_1 ** (step + 1))
+        m, largest = slots
         torch._foreach_lerp_(m, gradients, 1.0 - self.beta_1)
-        torch._foreach_mul_(v, self.beta_2)
-        torch._foreach_addcmul_(v, gradients, gradients, value=1.0 - self.beta_2)
-        denominator = torch._foreach_sqrt(v)
-        torch._foreach_add_(denominator, self.epsilon)
-        torch._foreach_addcdiv_(weights, m, denominator, value=-corrected)
+        torch._foreach_mul_(largest, self.beta_2)
+        torch._foreach_maximum_(largest, torch._foreach_abs(gradients))
+        denominator = torch._foreach_add(largest, self.epsilon)
+        torch._foreach_addcdiv_(weights, m, denominator, value=-rate / (1.0 - self.beta_1 ** (step + 1)))
+
+
+class Adadelta(Optimizer):
+    """s = ρ·s + (1−ρ)·g²; d = g·√(u + ε)/√(s + ε); u = ρ·u + (1−ρ)·d²; w −= lr·d. Defaults lr 0.001, ρ 0.95, ε 1e-7."""
+
+    default_name = "Adadelta"
+    slot_names = ("accum_grad", "accum_var")
+
+    def __init__(
+        self, learning_rate: LearningRate = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **common: Unpack[Common]
+    ) -> None:
+        super().__init__(learning_rate, **common)
+        self.rho = rho
+        self.epsilon = epsilon
+
+    def hyperparameters(self) -> dict[str, float]:
+        return {**super().hyperparameters(), "rho": self.rho}
+
+    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
+        squares, steps = slots
+        torch._foreach_mul_(squares, self.rho)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - self.rho)
+        delta = torch._foreach_sqrt(torch._foreach_add(steps, self.epsilon))
+        torch._foreach_div_(delta, torch._foreach_sqrt(torch._foreach_add(squares, self.epsilon)))
+        torch._foreach_mul_(delta, gradients)
+        torch._foreach_mul_(steps, self.rho)
+        torch._foreach_addcmul_(steps, delta, delta, value=1.0 - self.rho)
+        torch._foreach_add_(weights, delta, alpha=-rate)
 
 
 class RMSProp(Optimizer):
@@ -356,7 +523,7 @@ class RMSProp(Optimizer):
     `centered` takes the square of the moving mean of g from s. Defaults lr 0.001, ρ 0.9, momentum 0, ε 1e-7.
     """
 
-    name = "RMSprop"
+    default_name = "RMSprop"
 
     def __init__(
         self,
@@ -365,9 +532,9 @@ class RMSProp(Optimizer):
         momentum: float = 0.0,
         epsilon: float = 1e-7,
         centered: bool = False,
-        decay: float = 0.0,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(learning_rate, decay)
+        super().__init__(learning_rate, **common)
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"`momentum` must be between [0, 1], given: {momentum}.")
         self.rho = rho
@@ -400,6 +567,10 @@ class RMSProp(Optimizer):
             torch._foreach_addcdiv_(weights, gradients, root, value=-rate)
 
 
+RMSprop = RMSProp
+"""Keras' spelling."""
+
+
 class Ftrl(Optimizer):
     """Follow the regularised leader. Defaults lr 0.001, lr_power −0.5, n₀ 0.1, l1 = l2 = shrinkage = β = 0.
 
@@ -409,7 +580,7 @@ class Ftrl(Optimizer):
     z starts at 0, so a weight that starts elsewhere is pulled towards 0 and one without gradient becomes 0 (TF's too).
     """
 
-    name = "Ftrl"
+    default_name = "Ftrl"
     slot_names = ("accumulator", "linear")
 
     def __init__(
@@ -421,9 +592,9 @@ class Ftrl(Optimizer):
         l2_regularization_strength: float = 0.0,
         l2_shrinkage_regularization_strength: float = 0.0,
         beta: float = 0.0,
-        decay: float = 0.0,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(learning_rate, decay)
+        super().__init__(learning_rate, **common)
         _check_ftrl(
             learning_rate_power,
             initial_accumulator_value=initial_accumulator_value,

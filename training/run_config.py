@@ -35,6 +35,7 @@ _REPLACEABLE = (
     "experimental_max_worker_delay_secs",
     "session_creation_timeout_secs",
     "checkpoint_save_graph_def",
+    "resume_input",
 )
 
 
@@ -44,6 +45,8 @@ class RunConfig:
 
     Steps are counted in batches, `*_secs` in seconds, `keep_checkpoint_every_n_hours` in hours. Giving one of
     `save_checkpoints_steps` and `save_checkpoints_secs` sets the other to None; both None saves no checkpoint at all.
+    `resume_input` is this project's own: a resumed training leaves out as many batches of its input as global_step says
+    that earlier calls took, so that it sees the data an unbroken one would see; without it the input starts again.
     Fields about sessions, devices and protocols are kept for programs that pass them and change nothing here. Raises
     ValueError with TF's texts for values out of range.
     """
@@ -65,6 +68,7 @@ class RunConfig:
     experimental_max_worker_delay_secs: int | None = None
     session_creation_timeout_secs: int = 7200
     checkpoint_save_graph_def: bool = True
+    resume_input: bool = False
 
     def __post_init__(self) -> None:
         steps, seconds = _checkpoint_schedule(self.save_checkpoints_steps, self.save_checkpoints_secs)

@@ -6,6 +6,7 @@ all other steps `scalar` and `histogram` cost a look-up.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from estimator_serving.training.variables import current_store, scoped_name
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+
+logger = logging.getLogger("estimator_serving.training")
 
 _HISTOGRAM_BUCKETS = 30
 
@@ -45,12 +48,19 @@ class EventWriter:
 
     def add(self, values: Mapping[str, float | np.ndarray | str], step: int) -> None:
         """One event: numbers as simple values, arrays as histograms, text as TensorBoard text."""
+        self._write([_value(tag, value) for tag, value in values.items()], step)
+
+    def add_metrics(self, values: Mapping[str, Any], step: int) -> None:
+        """One event of an evaluation: numbers as simple values, arrays as tensors, text as TensorBoard text, bytes as
+        the serialized Summary they are. Anything else is left out with a warning (TF 2.15)."""
+        self._write([found for tag, value in values.items() for found in _metric_values(tag, value)], step)
+
+    def _write(self, values: list[Summary.Value], step: int) -> None:
         # Importing tensorboard takes a third of a second; who only predicts should not wait for it.
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        summary = Summary(value=[_value(tag, value) for tag, value in values.items()])
-        self._opened().add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._opened().add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def flush(self) -> None:
         if self._file is not None:
@@ -82,6 +92,33 @@ def _value(tag: str, value: float | np.ndarray | str) -> Summary.Value:
     if np.ndim(value) == 0:
         return Summary.Value(tag=tag, simple_value=float(value))
     return Summary.Value(tag=tag, histo=_histogram(np.asarray(value, np.float64).ravel()))
+
+
+def _metric_values(tag: str, value: Any) -> list[Summary.Value]:
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    if isinstance(value, bytes):
+        try:
+            parsed = Summary.FromString(value)
+        except DecodeError:
+            logger.warning("Skipping summary for %s, cannot parse string to Summary.", tag)
+            return []
+        for number, each in enumerate(parsed.value):
+            each.tag = f"{tag}/{number}"
+        return list(parsed.value)
+    if isinstance(value, str | int | float | np.number) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return [_value(tag, value)]  # type: ignore[arg-type]
+    if isinstance(value, np.ndarray):
+        return [Summary.Value(tag=tag, tensor=make_tensor_proto(value))]
+    logger.warning(
+        "Skipping summary for %s, must be a float, np.float32, np.int64, np.int32 or int or np.ndarray or a serialized "
+        "string of Summary. It is a %s.",
+        tag,
+        type(value).__name__,
+    )
+    return []
 
 
 def _histogram(values: np.ndarray) -> HistogramProto:

@@ -25,6 +25,8 @@ DEFAULT_SIGNATURE_KEY = "serving_default"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
 PREDICT_METHOD = "tensorflow/serving/predict"
+TRAIN_METHOD = "tensorflow/supervised/training"
+EVAL_METHOD = "tensorflow/supervised/eval"
 
 CLASSIFY_INPUTS = REGRESS_INPUTS = "inputs"
 CLASSIFY_CLASSES = "classes"
@@ -36,6 +38,10 @@ EXAMPLES_TENSOR = "input_example_tensor"
 
 SIGNATURES_PROPERTY = "signature_def"
 FEATURES_PROPERTY = "example_parser_configuration"
+# JSON object: execution provider -> how far its answers may be from the expected ones, |a - b| <= t · max(1, |a|).
+TOLERANCE_PROPERTY = "parity_tolerance"
+# JSON object: the versions, the training data and the transform behind an export.
+PROVENANCE_PROPERTY = "provenance"
 
 
 class SignatureError(ValueError):

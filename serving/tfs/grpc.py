@@ -22,9 +22,12 @@ from estimator_serving.wire.services import SERVICES
 Answer = Callable[[bytes, Context], bytes]
 
 
-def methods(predictor: Predictor, options: Options = DEFAULT) -> dict[str, dict[str, Answer]]:
-    """Service name -> method name -> what answers it, for every rpc of the table of services."""
-    answers: dict[str, Answer] = {
+def methods(predictor: Predictor, options: Options = DEFAULT, **others: Answer) -> dict[str, dict[str, Answer]]:
+    """Service name -> method name -> what answers it, for every rpc of the table of services.
+
+    others: by name, the rpcs that more than a predictor answers.
+    """
+    answers: dict[str, Answer] = others | {
         "GetModelMetadata": _at_once(partial(_get_model_metadata, predictor.manager)),
         "GetModelStatus": _at_once(partial(_get_model_status, predictor.manager)),
     }

@@ -1,6 +1,7 @@
 """The programs a new user runs first: the demo and XOR."""
 
 from estimator_serving.cli import main
+from estimator_serving.examples.boosted_trees import train as boosted_trees
 from estimator_serving.examples.xor import train as xor
 
 
@@ -18,3 +19,12 @@ def test_xor_is_learned(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.mkdtemp", lambda *_, **__: str(tmp_path))
     xor.main()
     assert "accuracy: 1.0" in capsys.readouterr().out
+
+
+def test_trees_say_what_they_go_by(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.mkdtemp", lambda *_, **__: str(tmp_path))
+    boosted_trees.main()
+    said = capsys.readouterr().out
+    assert float(said.split("accuracy: ")[1].split()[0]) > 0.79
+    assert "importance of gender_indicator:" in said
+    assert "for everyone" in said

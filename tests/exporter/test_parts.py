@@ -8,7 +8,7 @@ from estimator_serving.exporter.receivers import (
     ServingInputReceiver,
     build_parsing_serving_input_receiver_fn,
 )
-from estimator_serving.exporter.samples import known_words, sample_examples
+from estimator_serving.exporter.samples import known_values, sample_examples
 from estimator_serving.exporter.verify import ExportMismatch, check_outputs
 from estimator_serving.training import FixedLenFeature, VarLenFeature
 from estimator_serving.wire.examples import decode_example
@@ -53,7 +53,7 @@ def test_samples_follow_the_spec_and_know_the_words():
 
 def test_words_are_found_however_deep():
     nested = {"x": {"column": {"categorical": {"key": "a", "vocabulary_list": ["b"]}}, "parts": [{"key": "k"}]}}
-    assert known_words(nested) == {"a": ("b",)}
+    assert known_values(nested) == {"a": ("b",)}
 
 
 NAN = float("nan")

@@ -7,10 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from estimator_serving import ops
-from estimator_serving.wire.examples import FeatureSpec, FixedLenFeature, VarLenFeature, join_examples
+from estimator_serving.training import onnx_ops
+from estimator_serving.wire.examples import FeatureSpec, join_examples, list_tensors_of, tensors_of
 
 Parse = Callable[[Sequence[bytes]], dict[str, Any]]
 
@@ -39,43 +40,45 @@ def parse_inputs() -> dict[str, tuple[int, list[str]]]:
     return {"values": (TensorProto.UINT8, ["bytes"]), "row_splits": (TensorProto.INT64, ["batch+1"])}
 
 
-@pytest.fixture(scope="session")
-def attributes_of():
-    """The attributes and output names of a ParseExample node, by a feature spec."""
-
-    def attributes(spec: FeatureSpec) -> tuple[dict[str, Any], list[str]]:
-        features = list(spec.values())
-        shapes = [list(feature.shape) if isinstance(feature, FixedLenFeature) else [] for feature in features]
-        named: dict[str, Any] = {f"key_{i}": key for i, key in enumerate(spec)}
-        for i, feature in enumerate(features):
-            if isinstance(feature, FixedLenFeature) and feature.default_array is not None:
-                named[f"default_{i}"] = numpy_helper.from_array(feature.default_array)
-        lists = {
-            "kinds": [int(isinstance(feature, VarLenFeature)) for feature in features],
-            "dtypes": [feature.dtype.number for feature in features],
-            "ranks": [len(shape) for shape in shapes],
-            "dims": [dim for shape in shapes for dim in shape] or None,
-        }
-        outputs = []
-        for key, feature in spec.items():
-            outputs += [key] if isinstance(feature, FixedLenFeature) else [f"{key}/values", f"{key}/lengths"]
-        return {**lists, **named}, outputs
-
-    return attributes
+def placed(spec: FeatureSpec, lists: FeatureSpec | None) -> list[onnx_ops.Placed]:
+    features = [(name, feature, False) for name, feature in spec.items()]
+    return features + [(name, feature, True) for name, feature in (lists or {}).items()]
 
 
 @pytest.fixture(scope="session")
-def parser(load, attributes_of, parse_inputs):
-    """Makes a function from serialized Examples to {output name: array}, by a feature spec."""
+def node_of(parse_inputs):
+    """A ParseExample node, by a feature spec; with the spec of feature lists a ParseSequenceExample node.
 
-    def make(spec: FeatureSpec) -> Parse:
-        attributes, outputs = attributes_of(spec)
-        node = helper.make_node("ParseExample", list(parse_inputs), outputs, domain=ops.DOMAIN, **attributes)
+    Its outputs are named as wire.features names them, those of the lists with `lists/` before.
+    """
+
+    def make(
+        spec: FeatureSpec, lists: FeatureSpec | None = None, outputs: Sequence[str] | None = None
+    ) -> onnx.NodeProto:
+        if outputs is None:
+            outputs = [tensor.name for name, feature in spec.items() for tensor in tensors_of(name, feature)]
+            for name, feature in (lists or {}).items():
+                outputs += [f"lists/{tensor.name}" for tensor in list_tensors_of(name, feature)]
+        op_type = "ParseExample" if lists is None else "ParseSequenceExample"
+        node = helper.make_node(op_type, list(parse_inputs), outputs, domain=ops.DOMAIN)
+        node.attribute.extend(onnx_ops.attributes_of(placed(spec, lists)))
+        return node
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def parser(load, node_of, parse_inputs):
+    """Makes a function from serialized messages to {output name: array}, by a feature spec and that of lists."""
+
+    def make(spec: FeatureSpec, lists: FeatureSpec | None = None) -> Parse:
+        node = node_of(spec, lists)
         session = load([node], parse_inputs)
 
         def parse(examples: Sequence[bytes]) -> dict[str, Any]:
             values, row_splits = join_examples(examples)
-            return dict(zip(outputs, session.run(None, {"values": values, "row_splits": row_splits}), strict=True))
+            found = session.run(None, {"values": values, "row_splits": row_splits})
+            return dict(zip(node.output, found, strict=True))
 
         return parse
 

@@ -45,13 +45,10 @@ def test_hash_buckets_are_tensorflows(fingerprint, buckets):
     assert (fingerprint(WORDS) % np.uint64(buckets)).tolist() == BUCKETS[buckets]
 
 
-def test_every_length_of_bytes_as_tensorflow(load, parse_inputs, attributes_of):
+def test_every_length_of_bytes_as_tensorflow(load, parse_inputs, node_of):
     """Through ParseExample, since bytes that are not UTF-8 reach a graph that way only."""
-    attributes, outputs = attributes_of({"x": VarLenFeature("string")})
-    nodes = [
-        helper.make_node("ParseExample", list(parse_inputs), outputs, domain=ops.DOMAIN, **attributes),
-        helper.make_node("Fingerprint64", [outputs[0]], ["fingerprints"], domain=ops.DOMAIN),
-    ]
+    parse = node_of({"x": VarLenFeature("string")})
+    nodes = [parse, helper.make_node("Fingerprint64", [parse.output[0]], ["fingerprints"], domain=ops.DOMAIN)]
     values, row_splits = join_examples([encode_example({"x": [bytes.fromhex(data) for data in RECORDED]})])
     (fingerprints,) = load(nodes, parse_inputs).run(None, {"values": values, "row_splits": row_splits})
     assert fingerprints.dtype == np.uint64

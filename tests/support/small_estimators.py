@@ -1,6 +1,9 @@
 """Small estimators of every kind, and the rows they are trained on."""
 
+import functools
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,6 +11,8 @@ import torch
 from estimator_serving.training import (
     BaselineClassifier,
     BinaryClassHead,
+    BoostedTreesClassifier,
+    BoostedTreesRegressor,
     DNNClassifier,
     DNNEstimator,
     DNNLinearCombinedClassifier,
@@ -34,6 +39,10 @@ ROWS = {
     "fare": np.float32([7.25, 71.28, 7.92, 53.1, 16.7, 26.0]),
     "class": np.array(["3rd", "1st", "3rd", "1st", "2nd", ""], object),
     "port": np.array(["S", "C", "S", "Q", "S", "C"], object),
+    "age_group": np.int64([1, 2, 1, 2, 0, 3]),
+    "deck": np.int64([3, 0, -1, 7, 2, 3]),
+    # one for each deck, none for -1
+    "deck_weight": np.float32([0.5, 2.0, 0.0, -1.0, 1.5, 1.0]),
 }
 LABELS = np.int64([0, 1, 1, 1, 0, 2])
 
@@ -53,6 +62,50 @@ def make_columns():
 
 def linear_columns():
     return [feature_column.numeric_column("age"), *(c for c in make_columns() if c.name == "age_bucketized")]
+
+
+@functools.cache
+def vocabulary_path():
+    path = Path(tempfile.mkdtemp()) / "ports.txt"
+    path.write_text("S\nC\n")
+    return str(path)
+
+
+def every_column():
+    """A column of every kind."""
+    fc = feature_column
+    age = fc.bucketized_column(fc.numeric_column("age"), [6, 18, 40])
+    deck = fc.categorical_column_with_identity("deck", 8)
+    weighted = fc.weighted_categorical_column(deck, "deck_weight")
+    port = fc.categorical_column_with_vocabulary_file("port", vocabulary_path(), num_oov_buckets=2)
+    cross = fc.crossed_column(["class", port, age, "port"], 50)
+    pair = [
+        fc.categorical_column_with_identity("deck", 4, default_value=2),
+        fc.categorical_column_with_identity("age_group", 4),
+    ]
+    return [
+        *make_columns(),
+        fc.indicator_column(port),
+        fc.indicator_column(weighted),
+        fc.embedding_column(cross, 4, combiner="sqrtn", max_norm=0.5),
+        fc.embedding_column(weighted, 2),
+        *fc.shared_embeddings(pair, 2, combiner="sum"),
+    ]
+
+
+def every_linear_column():
+    """What a linear model reads otherwise than a network does: categorical columns as they are."""
+    fc = feature_column
+    deck = fc.categorical_column_with_identity("deck", 8)
+    cross = fc.crossed_column(["class", deck, "port"], 50, hash_key=7)
+    return [
+        fc.numeric_column("age"),
+        deck,
+        cross,
+        fc.weighted_categorical_column(deck, "deck_weight"),
+        fc.categorical_column_with_vocabulary_file("port", vocabulary_path(), default_value=1),
+        fc.bucketized_column(fc.numeric_column("fare", default_value=7.0), [10, 20]),
+    ]
 
 
 def model_fn(features, labels, mode):
@@ -90,6 +143,8 @@ MAKERS = {
     "dnn multiclass": partial(DNNClassifier, [8], make_columns(), n_classes=3, label_vocabulary=WORDS, optimizer=ADAM),
     "dnn batch_norm": partial(DNNClassifier, [8], make_columns(), batch_norm=True, dropout=0.5, optimizer=ADAM),
     "dnn regressor": partial(DNNRegressor, [4], make_columns(), label_dimension=2, optimizer=ADAM),
+    "dnn every column": lambda **common: DNNClassifier([8], every_column(), optimizer=ADAM, **common),
+    "linear every column": lambda **common: LinearClassifier(every_linear_column(), sparse_combiner="mean", **common),
     "linear binary": partial(LinearClassifier, [*linear_columns(), make_columns()[3]]),
     "linear multiclass": partial(LinearClassifier, [*linear_columns(), make_columns()[4]], n_classes=3),
     "linear poisson": partial(LinearEstimator, PoissonRegressionHead(), linear_columns()[1:], optimizer=ADAM),
@@ -105,6 +160,8 @@ MAKERS = {
         make_columns(),
         optimizer=ADAM,
     ),
+    "trees multiclass": partial(BoostedTreesClassifier, make_columns()[:4], 1, n_classes=3, n_trees=3, max_depth=1),
+    "trees regressor": partial(BoostedTreesRegressor, make_columns()[:4], 1, n_trees=2, max_depth=1, center_bias=True),
     "custom": _custom,
 }
 KINDS = tuple(MAKERS)
@@ -125,7 +182,9 @@ def labels_for(kind):
             return np.array([["no", "é"], ["yes", ""], ["", ""], ["no", ""], ["no", "yes"], ["é", ""]], object)
         case "multi_head":
             return {"survived": np.minimum(LABELS, 1), "prices": pairs}
-        case "linear multiclass" | "combined multiclass" | "baseline" | "linear poisson" | "custom":
+        case (
+            "linear multiclass" | "combined multiclass" | "baseline" | "linear poisson" | "custom" | "trees multiclass"
+        ):
             return LABELS
         case _:
             return np.minimum(LABELS, 1)

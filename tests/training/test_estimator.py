@@ -1,3 +1,5 @@
+import concurrent.futures
+import importlib
 import itertools
 from pathlib import Path
 
@@ -5,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from estimator_serving import training
 from estimator_serving.training import feature_column as fc
-from estimator_serving.training import layers, losses, metrics, optimizers
+from estimator_serving.training import layers, losses, metrics, optimizers, summaries
 
 XOR = {"a": np.array([0, 0, 1, 1], np.float32), "b": np.array([0, 1, 0, 1], np.float32)}
 XOR_LABELS = np.array([0, 1, 1, 0])
@@ -143,11 +146,35 @@ def test_the_end_of_the_data_ends_training(tmp_path):
     assert dnn(tmp_path).train(rows(3), steps=10).latest_checkpoint().endswith("model.ckpt-4")
 
 
-def test_no_data_is_a_warning(tmp_path, caplog):
+def no_rows():
+    return training.Dataset.from_tensor_slices((XOR, XOR_LABELS)).map(lambda x, y: (x, y)).repeat(0).batch(2)
+
+
+def test_no_data_is_a_warning_and_leaves_the_first_checkpoint(tmp_path, caplog):
     estimator = dnn(tmp_path)
-    assert estimator.train(rows(0), steps=3) is estimator
+    assert estimator.train(no_rows, steps=3) is estimator
     assert "made no steps" in caplog.text
+    assert estimator.latest_checkpoint().endswith("model.ckpt-0")
+    assert estimator.get_variable_value("dnn/hiddenlayer_0/kernel").shape == (2, 4)
+    assert set(estimator.load().transform.definitions) == {"a/dense", "b/dense"}
+    assert estimator.train(endless, steps=1).get_variable_value("global_step") == 1
+
+
+def test_no_data_of_which_nothing_is_known(tmp_path, caplog):
+    estimator = dnn(tmp_path).train(lambda: iter(()), steps=3)
+    assert "No checkpoint was written either" in caplog.text
     assert estimator.latest_checkpoint() is None
+    assert dict(estimator.evaluate(lambda: iter(()))) == {"loss": 0.0, "global_step": 0}
+
+
+def test_an_evaluation_of_nothing_gives_zeros(tmp_path, caplog):
+    estimator = dnn(tmp_path).train(endless, steps=2)
+    hook = Watch()
+    found = estimator.evaluate(no_rows, hooks=[hook])
+    assert found.pop("global_step") == 2
+    assert found == dict.fromkeys(estimator.evaluate(rows(2)).keys() - {"global_step"}, 0.0)
+    assert "Evaluation saw no batch" in caplog.text
+    assert hook.log == ["hook.begin", "hook.after_create_session", "hook.before_run", "hook.end"]
 
 
 def test_one_seed_gives_one_curve_and_a_resumed_run_goes_on_with_it(tmp_path):
@@ -165,6 +192,68 @@ def test_one_seed_gives_one_curve_and_a_resumed_run_goes_on_with_it(tmp_path):
     assert curve("b", (0, 8)) == unbroken
     assert curve("c", (0, 5), (5, 3)) == unbroken
     assert len(set(unbroken)) == 8
+
+
+def noisy_model_fn(features, labels, mode):
+    """Every kind of randomness: first weights, dropout here and torch's, batch norm, and shuffled input."""
+    net = torch.stack([features["a"], features["b"]], 1)
+    net = layers.dropout(layers.dense(net, 8, torch.tanh), 0.3, training=mode == training.ModeKeys.TRAIN)
+    net = training.module("block", lambda: torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.3)))(net)
+    net = torch.nn.functional.dropout(net, 0.1)
+    loss = losses.sparse_softmax_cross_entropy(labels, layers.dense(net, 2))
+    return training.EstimatorSpec(mode, loss=loss, train_op=optimizers.Adam(0.05).minimize(loss))
+
+
+def shuffled():
+    return training.Dataset.from_tensor_slices((XOR, XOR_LABELS)).shuffle().repeat().batch(3)
+
+
+def shuffled_loader():
+    rows = [({"a": XOR["a"][i], "b": XOR["b"][i]}, XOR_LABELS[i]) for i in range(4)] * 6
+    return torch.utils.data.DataLoader(rows, batch_size=3, shuffle=True)
+
+
+def noisy_curve(model_dir, *runs, input_fn=shuffled, **config):
+    """The losses of one training after the other, each with a new estimator."""
+    watch = Watch()
+    for steps in runs:
+        given = training.RunConfig(**{"tf_random_seed": 11, "save_checkpoints_steps": 3, **config})
+        training.Estimator(noisy_model_fn, model_dir, given).train(input_fn, steps=steps, hooks=[watch])
+    return watch.losses
+
+
+@pytest.mark.parametrize("input_fn", [shuffled, shuffled_loader])
+def test_one_seed_fixes_weights_dropout_and_shuffling(input_fn, tmp_path):
+    before = torch.random.get_rng_state()
+    first = noisy_curve(tmp_path / "a", 8, input_fn=input_fn)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(1)
+    assert noisy_curve(tmp_path / "b", 8, input_fn=input_fn) == first
+    assert noisy_curve(tmp_path / "c", 8, input_fn=input_fn, tf_random_seed=12) != first
+    assert len(set(first)) == 8
+
+
+def test_a_resumed_training_repeats_itself_and_goes_on_with_its_input_if_asked(tmp_path):
+    unbroken = noisy_curve(tmp_path / "a", 9)
+    again = noisy_curve(tmp_path / "b", 4, 5)
+    # The input starts again: the curve is another one, and always the same.
+    assert again[:4] == unbroken[:4]
+    assert again != unbroken
+    assert noisy_curve(tmp_path / "c", 4, 5) == again
+    assert noisy_curve(tmp_path / "d", 4, 3, 2, resume_input=True) == unbroken
+
+
+def test_a_crash_resumes_on_the_same_curve(tmp_path):
+    class Crash(training.SessionRunHook):
+        def after_run(self, run_context, run_values):
+            if run_context.session.global_step == 5:
+                raise KeyboardInterrupt
+
+    config = training.RunConfig(tf_random_seed=11, save_checkpoints_steps=3, resume_input=True)
+    estimator = training.Estimator(noisy_model_fn, tmp_path / "a", config)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.train(shuffled, steps=9, hooks=[Crash()])
+    assert noisy_curve(tmp_path / "a", 6, resume_input=True) == noisy_curve(tmp_path / "b", 9)[3:]
 
 
 # -- hooks and listeners ----------------------------------------------------------------------------------------------
@@ -247,7 +336,10 @@ def test_summaries_are_written_at_the_first_step_and_every_so_many(tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"hidden_units": [5]}, r"variable dnn/hiddenlayer_0/kernel has shape \(2, 5\) in the model and \(2, 4\) in"),
+        (
+            {"hidden_units": [5]},
+            r"The variable dnn/hiddenlayer_0/kernel has shape \(2, 5\) in the model and \(2, 4\) in",
+        ),
         ({"hidden_units": [4, 4]}, r"asks for dnn/hiddenlayer_1/kernel with shape \(4, 4\)"),
         ({"optimizer": "Adam"}, r"asks for training/Adam/dnn/hiddenlayer_0/kernel/m"),
     ],
@@ -311,6 +403,16 @@ def test_evaluation_is_written_for_tensorboard(tmp_path):
     assert "global_step" not in found
 
 
+def test_metrics_that_are_arrays_and_other_things(tmp_path, caplog):
+    writer = summaries.EventWriter(tmp_path)
+    figure = Summary(value=[Summary.Value(tag="any", simple_value=3.0)]).SerializeToString()
+    writer.add_metrics({"counts": np.float32([1, 2]), "figure": figure, "odd": object(), "cut": b"\xff", "one": 1}, 5)
+    writer.close()
+    assert events(tmp_path) == {"counts": [5], "figure/0": [5], "one": [5]}
+    assert "Skipping summary for odd, must be a float" in caplog.text
+    assert "Skipping summary for cut, cannot parse string to Summary" in caplog.text
+
+
 def test_evaluate_stops_after_steps_and_takes_an_older_checkpoint(tmp_path):
     estimator = dnn(tmp_path).train(endless, steps=4)
     hook = Watch()
@@ -358,6 +460,105 @@ def test_predict_is_lazy_and_builds_a_model_once(tmp_path):
     assert estimator.load() is not model
 
 
+def test_a_second_predict_reads_builds_and_makes_nothing(tmp_path, monkeypatch):
+    estimator = dnn(tmp_path).train(endless, steps=2)
+    first = list(estimator.predict(rows(2)))
+    made = []
+    for owner, name in (
+        ("checkpoint", "safe_open"),
+        ("estimator", "VariableStore"),
+        ("estimator", "Transform"),
+        ("transform", "onnxruntime"),
+    ):
+        module = importlib.import_module(f"estimator_serving.training.{owner}")
+        monkeypatch.setattr(module, name, lambda *_, name=name, **__: made.append(name))
+    second = list(estimator.predict(rows(2)))
+    assert [row["logits"] for row in second] == [row["logits"] for row in first]
+    assert made == []
+
+
+def test_an_untrained_model_predicts_the_same_twice(tmp_path):
+    estimator = training.LinearClassifier([fc.numeric_column("a")], tmp_path)
+    first, second = ([row["logits"] for row in estimator.predict(rows(2))] for _ in range(2))
+    assert first == second
+
+
+def test_hooks_of_the_spec_and_of_the_call(tmp_path):
+    class Bias(Watch):
+        """Sets a variable before the first batch."""
+
+        def after_create_session(self, session, coord):
+            super().after_create_session(session, coord)
+            session.store.get("bias").fill_(2.0)
+
+    log = []
+
+    def model_fn(features, labels, mode):
+        bias = training.get_variable("bias", (), initializer=lambda shape, _: torch.zeros(shape))
+        loss = (bias - features["a"]).square().mean()
+        return training.EstimatorSpec(
+            mode,
+            {"bias": bias + features["a"] * 0},
+            loss,
+            optimizers.SGD(0.1).minimize(loss),
+            training_hooks=[Watch("training", log)],
+            training_chief_hooks=[Watch("chief", log)],
+            evaluation_hooks=[Watch("evaluation", log)],
+            prediction_hooks=[Watch("prediction", log)],
+        )
+
+    estimator = training.Estimator(model_fn, tmp_path)
+    estimator.train(endless, steps=1, hooks=[Watch("mine", log)])
+    assert [line for line in log if line.endswith("begin")] == ["mine.begin", "training.begin", "chief.begin"]
+    log.clear()
+    assert estimator.evaluate(rows(2), hooks=[Bias("mine", log)])["loss"] == pytest.approx((4 + 1) / 2)
+    assert log[:2] == ["mine.begin", "evaluation.begin"]
+    assert log[-2:] == ["mine.end", "evaluation.end"]
+    log.clear()
+    assert next(estimator.predict(rows(2)))["bias"] == 2.0
+    assert log[0] == "prediction.begin"
+
+
+# -- predictor --------------------------------------------------------------------------------------------------------
+
+
+def test_a_predictor_is_a_function_of_arrays(tmp_path):
+    estimator = dnn(tmp_path).train(endless, steps=2)
+    predictor = estimator.predictor()
+    found = predictor({"a": XOR["a"].tolist(), "b": XOR["b"]})
+    for row, expected in enumerate(estimator.predict(rows(2))):
+        for key, value in expected.items():
+            if value.dtype != object:
+                np.testing.assert_allclose(found[key][row], value, rtol=1e-6)
+    assert found["classes"].tolist() == [[str(i).encode()] for i in found["class_ids"][:, 0]]
+    estimator.train(endless, steps=1)
+    assert (predictor.global_step, estimator.predictor().global_step) == (2, 3)
+    assert predictor.checkpoint_path == str(tmp_path / "model.ckpt-2")
+    assert set(estimator.predictor(predict_keys="logits")(XOR)) == {"logits"}
+    with pytest.raises(ValueError, match="^Feature b is not in features dictionary"):
+        predictor({"a": XOR["a"]})
+
+
+def test_a_predictor_of_one_tensor(tmp_path):
+    def model_fn(features, labels, mode):
+        loss = (features * training.get_variable("w", ())).mean()
+        return training.EstimatorSpec(mode, features * 2, loss, optimizers.SGD(0.1).minimize(loss))
+
+    estimator = training.Estimator(model_fn, tmp_path)
+    with pytest.raises(ValueError, match="^Couldn't find trained model at"):
+        estimator.predictor()
+    estimator.train(lambda: (np.ones(2, np.float32), None), steps=1)
+    assert estimator.predictor()([1.0, 2.0])["output"].tolist() == [2.0, 4.0]
+
+
+def test_a_predictor_serves_threads(tmp_path):
+    predictor = dnn(tmp_path).train(endless, steps=2).predictor()
+    inputs = [{"a": np.float32([i]), "b": np.float32([-i])} for i in range(40)]
+    expected = [predictor(one)["logits"].item() for one in inputs]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert [found["logits"].item() for found in pool.map(predictor, inputs)] == expected
+
+
 def test_two_predictions_may_be_interleaved(tmp_path):
     estimator = dnn(tmp_path).train(endless, steps=2)
     pairs = zip(estimator.predict(rows(4)), estimator.predict(rows(4)), strict=True)
@@ -367,6 +568,7 @@ def test_two_predictions_may_be_interleaved(tmp_path):
 def test_predict_keys(tmp_path, caplog):
     estimator = dnn(tmp_path).train(endless, steps=2)
     assert set(next(estimator.predict(rows(2), predict_keys=["logits", "zz"]))) == {"logits"}
+    assert "predict_keys ['zz'] name no prediction and are left out" in caplog.text
     assert set(next(estimator.predict(rows(2), predict_keys="classes"))) == {"classes"}
     with pytest.raises(ValueError, match=r"^Expected to run at least one output from .*, provided \['zz'\]\."):
         next(estimator.predict(rows(2), predict_keys=["zz"]))
@@ -481,7 +683,7 @@ def test_subclasses_may_not_override(tmp_path):
 def test_variable_values(tmp_path):
     estimator = dnn(tmp_path).train(endless, steps=2)
     assert estimator.get_variable_value("dnn/hiddenlayer_0/kernel").shape == (2, 4)
-    with pytest.raises(ValueError, match="^Key zzz not found in checkpoint"):
+    with pytest.raises(training.NotFoundError, match="^Key zzz not found in checkpoint"):
         estimator.get_variable_value("zzz")
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from estimator_serving.training import feature_column as fc
+from estimator_serving.training.checkpoint import write_checkpoint
 from estimator_serving.training.features import Features, TransformRecorder
-from estimator_serving.training.variables import VariableStore
+from estimator_serving.training.variables import VariableStore, variable_scope
 
 TABLE = [[1.0, 2.0], [3.0, 5.0], [7.0, 11.0]]
 NAMES = fc.categorical_column_with_vocabulary_list("name", ["omar", "stringer", "marlo"])
@@ -179,3 +180,82 @@ def test_width_does_not_matter(combiner):
     narrow = {"name": np.array(["marlo", "", "skywalker"], dtype=object)}
     wide = {"name": np.array([["marlo", ""], ["", ""], ["skywalker", ""]], dtype=object)}
     assert torch.equal(call(fc.input_layer, narrow, [column]), call(fc.input_layer, wide, [column]))
+
+
+WEIGHTS = {"w": np.array([[2.0, 3.0], [-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("combiner", "safe", "expected"),
+    [
+        ("mean", True, [[4.6, 7.4], [0, 0], [0, 0], [0, 0]]),
+        ("sqrtn", True, [[6.37905, 10.26195], [0, 0], [0, 0], [0, 0]]),
+        ("sum", True, [[23, 37], [-3, -5], [0, 0], [0, 0]]),
+        ("mean", False, [[4.6, 7.4], [3, 5], [0, 0], [0, 0]]),
+    ],
+)
+def test_weighted_embeddings(combiner, safe, expected):
+    weighted = fc.weighted_categorical_column(NAMES, "w")
+    column = fc.embedding_column(weighted, 2, combiner=combiner, initializer=table, use_safe_embedding_lookup=safe)
+    found = call(fc.input_layer, ROWS | WEIGHTS, [column])
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5)
+
+
+def test_an_id_with_a_weight_of_zero_has_no_gradient():
+    raw = {"name/values": ROWS["name"][:2], "name/lengths": np.array([2, 1])}
+    raw |= {"w/values": np.float32([[1, 0], [2, 0]]), "w/lengths": np.array([2, 1])}
+    store = VariableStore()
+    column = fc.embedding_column(fc.weighted_categorical_column(NAMES, "w"), 2, initializer=table)
+    call(fc.input_layer, raw, [column], store=store).sum().backward()
+    gradient = store.trainable_variables["input_layer/name_weighted_by_w_embedding/embedding_weights"].grad
+    assert gradient.to_dense().tolist() == [[1, 1], [1, 1], [0, 0]]
+
+
+OTHER = fc.categorical_column_with_vocabulary_list("other", ["omar", "stringer", "marlo"])
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (fc.shared_embeddings, ["name_other_shared_embedding"]),
+        (fc.shared_embedding_columns, ["dnn/input_layer/name_other_shared_embedding/embedding_weights"]),
+    ],
+)
+def test_shared_embeddings_have_one_table(make, names):
+    store = VariableStore()
+    columns = make([OTHER, NAMES], 2, initializer=table)
+    assert [column.name for column in columns] == ["other_shared_embedding", "name_shared_embedding"]
+    with store.activate(training=True), variable_scope("dnn"):
+        features = Features(ROWS | {"other": ROWS["name"][::-1]}, TransformRecorder())
+        found = fc.input_layer(features, columns)
+    assert found.tolist() == [[4, 6.5, 0, 0], [3, 5, 0, 0], [0, 0, 3, 5], [0, 0, 4, 6.5]]
+    assert list(store.trainable_variables) == names
+
+
+def test_a_shared_table_can_be_named():
+    store = VariableStore()
+    columns = fc.shared_embeddings([NAMES, OTHER], 2, shared_embedding_collection_name="people", trainable=False)
+    call(fc.input_layer, ROWS | {"other": ROWS["name"]}, columns, store=store)
+    assert store.get("people").shape == (3, 2)
+    assert not store.trainable_variables
+
+
+def test_an_embedding_begins_with_a_checkpoints_table(tmp_path):
+    write_checkpoint(str(tmp_path / "model.ckpt-1"), {"old/table": torch.tensor(TABLE)}, None, [])
+    path = str(tmp_path / "model.ckpt-1")
+    column = fc.embedding_column(NAMES, 2, ckpt_to_load_from=path, tensor_name_in_ckpt="old/table")
+    assert call(fc.input_layer, ROWS, [column])[1].tolist() == [3, 5]
+    absent = fc.embedding_column(NAMES, 2, ckpt_to_load_from=path, tensor_name_in_ckpt="table")
+    with pytest.raises(ValueError, match=r"Tensor table is not found in .* which holds \['old/table'\]"):
+        call(fc.input_layer, ROWS, [absent])
+    wide = fc.embedding_column(NAMES, 3, ckpt_to_load_from=path, tensor_name_in_ckpt="old/table")
+    with pytest.raises(ValueError, match=r"Shape of variable old/table .* is \(3, 2\) and the embedding has \(3, 3\)"):
+        call(fc.input_layer, ROWS, [wide])
+
+
+def test_a_sequence_is_categorical_for_a_linear_model():
+    """TF 2.15 refuses it in embedding and indicator alone."""
+    sequence = fc.sequence_categorical_column_with_vocabulary_list("name", ["omar", "stringer", "marlo"])
+    assert call(fc.linear_model, ROWS, [sequence], units=2).shape == (4, 2)
+    with pytest.raises(ValueError, match="In embedding_column: name_embedding. categorical_column must not be of type"):
+        call(fc.linear_model, ROWS, [fc.embedding_column(sequence, 2)])

@@ -3,8 +3,18 @@ import pytest
 import torch
 
 from estimator_serving import training
-from estimator_serving.training import BinaryClassHead, ModeKeys, MultiClassHead
+from estimator_serving.training import (
+    BinaryClassHead,
+    LogisticRegressionHead,
+    ModeKeys,
+    MultiClassHead,
+    MultiHead,
+    MultiLabelHead,
+    PoissonRegressionHead,
+    RegressionHead,
+)
 from estimator_serving.training import feature_column as fc
+from estimator_serving.training.heads import contrib, multi_hot
 
 LOGITS = torch.tensor([[45.0], [-41.0], [0.5], [0.0]])
 LABELS = torch.tensor([1, 1, 0, 1])
@@ -152,6 +162,161 @@ def test_own_loss_fn_and_normalised_weights():
     head = BinaryClassHead(loss_fn=squared, weight_column=column)
     found = head.loss(LABELS, LOGITS, {"scale": 3.0, "w": WEIGHTS}).item()
     assert found == pytest.approx(((Z - X) ** 2 * 3 * W * 2).mean())
+
+
+HOT = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 1]])
+
+
+def ragged(*rows):
+    labels = np.empty(len(rows), object)
+    labels[:] = rows
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "vocabulary"),
+    [
+        (HOT, None),
+        (HOT.bool(), None),
+        (HOT.float(), None),
+        (ragged([0, 2], [1], [], np.int64([2])), None),
+        (ragged(["a", "c"], [b"b"], [], ["c"]), ["a", "b", "c"]),
+        (np.array([["a", "c"], ["b", ""], ["", ""], ["", "c"]], object), ["a", "b", "c"]),
+        (torch.from_numpy(multi_hot(np.array([[2, 0], [1, -1], [-1, -1], [2, -1]]), 3)), None),
+    ],
+)
+def test_multi_label_labels_in_every_form(labels, vocabulary):
+    head = MultiLabelHead(3, label_vocabulary=vocabulary)
+    assert head.loss(labels, MULTI_LOGITS) == MultiLabelHead(3).loss(HOT, MULTI_LOGITS)
+
+
+def test_one_word_an_example_is_a_label_too():
+    head = MultiLabelHead(2, label_vocabulary=["a", "b"])
+    logits = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
+    assert head.loss(np.array(["a", ""], object), logits) == head.loss(ragged(["a"], []), logits)
+
+
+def test_a_link_changes_predictions_and_not_the_loss():
+    plain, linked = RegressionHead(), RegressionHead(inverse_link_fn=torch.exp)
+    assert plain.loss(LABELS, LOGITS) == linked.loss(LABELS, LOGITS)
+    assert set(plain.predictions(LOGITS)) == {"predictions"}
+    assert linked.predictions(LOGITS)["predictions"].equal(LOGITS.exp())
+    assert linked.metrics(LABELS, LOGITS)["prediction/mean"].result() == pytest.approx(float(LOGITS.exp().mean()))
+
+
+def test_a_loss_fn_gives_a_loss_for_each_dimension():
+    head = RegressionHead(3, loss_fn=lambda labels, logits: (labels - logits).abs())
+    assert head.loss(HOT, MULTI_LOGITS).item() == pytest.approx(float((HOT - MULTI_LOGITS).abs().mean()))
+
+
+def test_contrib_names_take_the_weight_column_first():
+    assert contrib.regression_head("w", 2).logits_dimension == 2
+    assert contrib.poisson_regression_head("w", 2).logits_dimension == 2
+    assert contrib.multi_class_head is MultiClassHead
+
+
+@pytest.mark.parametrize(
+    ("head", "logits", "keys"),
+    [
+        (RegressionHead(), LOGITS, {"serving_default", "regression", "predict"}),
+        (PoissonRegressionHead(), LOGITS, {"serving_default", "regression", "predict"}),
+        (MultiLabelHead(3), MULTI_LOGITS, {"serving_default", "classification", "predict"}),
+    ],
+)
+def test_export_outputs_of_other_heads(head, logits, keys):
+    outputs = head.create_estimator_spec({}, ModeKeys.PREDICT, logits).export_outputs
+    assert set(outputs) == keys
+
+
+NAMED = [RegressionHead(name="a"), RegressionHead(name="b", loss_reduction="sum")]
+HEADS_A_B = MultiHead([RegressionHead(name="a"), BinaryClassHead(name="b")])
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: RegressionHead(0), r"Invalid label_dimension 0\."),
+        (
+            lambda: RegressionHead(2).loss(LABELS, HOT[:, :2].float()),
+            "Mismatched label shape. Expected labels dimension=2",
+        ),
+        (lambda: RegressionHead().loss(np.array(["x"] * 4, object), LOGITS), "Labels must be numbers"),
+        (lambda: RegressionHead().loss(None, LOGITS), "You must provide a labels Tensor. Given: None"),
+        (
+            lambda: RegressionHead(2, "w").loss(HOT[:, :2], MULTI_LOGITS[:, :2], {"w": torch.ones(4, 3)}),
+            r"weights shape must be \[D0, D1, ... DN\], \[D0, D1, ... DN, 1\] or \[D0, D1, ... DN, logits_dimension\]",
+        ),
+        (
+            lambda: RegressionHead(2, loss_fn=lambda labels, logits: (labels - logits).sum(1)).loss(
+                HOT[:, :2], MULTI_LOGITS[:, :2]
+            ),
+            r"loss_fn must return Tensor of shape \[D0, D1, ... DN, 2\]",
+        ),
+        (lambda: LogisticRegressionHead().loss(LABELS * 1.5, LOGITS), r"Labels must be in range \[0, 1\]"),
+        (lambda: BinaryClassHead().loss(ragged([0], [1, 1], [], [0]), LOGITS), "SparseTensor labels are not supported"),
+        (lambda: MultiLabelHead(1), "n_classes must be > 1 for multi-label classification. Given: 1"),
+        (lambda: MultiLabelHead(3, thresholds=[1.0]), r"thresholds must be in \(0, 1\) range. Given: 1.0"),
+        (lambda: MultiLabelHead(3, label_vocabulary="abc"), "label_vocabulary must be a list or tuple. Given type"),
+        (
+            lambda: MultiLabelHead(3, label_vocabulary=["a"]),
+            r"Length of label_vocabulary must be n_classes \(3\). Given: 1",
+        ),
+        (
+            lambda: MultiLabelHead(3, classes_for_class_based_metrics=["a"]),
+            "label_vocabulary must be provided when classes_for_class_based_metrics are strings",
+        ),
+        (
+            lambda: MultiLabelHead(2, label_vocabulary=["a", "b"], classes_for_class_based_metrics=["c"]),
+            "'c' in classes_for_class_based_metrics is not in label_vocabulary",
+        ),
+        (
+            lambda: MultiLabelHead(3, classes_for_class_based_metrics=[3]),
+            r"All classes_for_class_based_metrics must be in range \[0, 2\]. Given: 3",
+        ),
+        (
+            lambda: MultiLabelHead(3).loss(HOT * 2, MULTI_LOGITS),
+            "labels must be an integer indicator Tensor with values in",
+        ),
+        (
+            lambda: MultiLabelHead(3).loss(HOT[:, :2], MULTI_LOGITS),
+            "Mismatched label shape. Expected labels dimension=3",
+        ),
+        (
+            lambda: MultiLabelHead(3).loss(ragged([0], [3], [], []), MULTI_LOGITS),
+            r"labels must be an integer SparseTensor with values in \[0, 3\)",
+        ),
+        (lambda: MultiLabelHead(3).loss(ragged([0.5], [], [], []), MULTI_LOGITS), "Labels dtype should be integer"),
+        (lambda: MultiLabelHead(3).loss(ragged(["a"], [], [], []), MULTI_LOGITS), "Labels are strings"),
+        (
+            lambda: MultiLabelHead(2, label_vocabulary=["a", "b"]).loss(ragged(["c"], [], [], []), MULTI_LOGITS[:, :2]),
+            "Labels must be >= 0: label_vocabulary lacks 'c'",
+        ),
+        (
+            lambda: MultiLabelHead(2, label_vocabulary=["a", "b"]).loss(HOT[:, :2], MULTI_LOGITS[:, :2]),
+            "Labels must be strings when label_vocabulary is given",
+        ),
+        (lambda: MultiHead([]), r"Must specify heads. Given: \[\]"),
+        (lambda: MultiHead([RegressionHead()]), r"All given heads must have name specified. Given: "),
+        (
+            lambda: MultiHead(NAMED[:1], [1.0, 2.0]),
+            r"heads and head_weights must have the same size. Given len\(heads\): 1. Given len\(head_weights\): 2\.",
+        ),
+        (
+            lambda: MultiHead(NAMED).loss({"a": LABELS, "b": LABELS}, torch.zeros(4, 2)),
+            "The loss_reduction must be the same for different heads. Given: ",
+        ),
+        (lambda: HEADS_A_B.loss(LABELS, torch.zeros(4, 2)), "labels must be a dict. Given: "),
+        (lambda: HEADS_A_B.loss({"a": LABELS}, torch.zeros(4, 2)), r"labels has missing values for head\(s\): \['b'\]"),
+        (lambda: HEADS_A_B.predictions({"a": LOGITS}), r"logits has missing values for head\(s\): \['b'\]"),
+        (
+            lambda: HEADS_A_B.predictions(torch.zeros(4, 3)),
+            r"Could not split logits of shape \(4, 3\) among the heads with individual logits dimensions: \[1, 1\]",
+        ),
+    ],
+)
+def test_misuse_of_the_other_heads_is_refused(call, text):
+    with pytest.raises(ValueError, match=f"^{text}"):
+        call()
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import goldens
 import numpy as np
 import pytest
 import torch
@@ -87,3 +88,59 @@ def test_states_add_up_over_batches(name, data):
     parts = make(labels[:cut], scores[:cut], weights[:cut]) + make(labels[cut:], scores[cut:], weights[cut:])
     assert parts.result() == pytest.approx(whole.result(), rel=1e-6, abs=1e-9)
     assert isinstance(whole.result(), np.float32)
+
+
+GOLDENS = goldens.read("functions.json")["metrics"]
+
+
+@pytest.mark.parametrize("case", GOLDENS, ids=lambda case: f"{case['function']}-{case['weights'] is not None}")
+def test_metrics_are_tensorflows(case):
+    total = None
+    for i in range(2):
+        arguments = {key: torch.tensor(values[i]) for key, values in case["batches"].items()}
+        if case["weights"] is not None:
+            arguments["weights"] = torch.tensor(case["weights"][i])
+        one = getattr(metrics, case["function"])(**arguments, **case["arguments"])
+        total = one if total is None else total + one
+    goldens.assert_near(total.result(), case["value"])
+
+
+def test_a_confusion_matrix_and_what_is_read_off_it():
+    labels, predictions = torch.tensor([0, 1, 1, 2]), torch.tensor([[0], [1], [2], [2]])
+    weights = torch.tensor([1.0, 2.0, 1.0, 0.5])
+    matrix = metrics.confusion_matrix(labels, predictions, 4, weights).result()
+    assert matrix.tolist() == [[1, 0, 0, 0], [0, 2, 1, 0], [0, 0, 0.5, 0], [0, 0, 0, 0]]
+    recalls = metrics.recall_per_class(labels, predictions, 4, weights).result()
+    precisions = metrics.precision_per_class(labels, predictions, 4, weights).result()
+    np.testing.assert_allclose(recalls, [1, 2 / 3, 1, 0])
+    np.testing.assert_allclose(precisions, [1, 1, 1 / 3, 0], rtol=1e-6)
+
+
+def test_padded_labels_are_no_labels():
+    scores = torch.tensor([[0.9, 0.5, 0.1], [0.2, 0.3, 0.4]])
+    labels = torch.tensor([[0, -1], [0, 2]])
+    assert metrics.recall_at_k(labels, scores, 1).result() == pytest.approx(2 / 3)
+    assert metrics.recall_at_top_k(labels, torch.tensor([[0], [2]])).result() == pytest.approx(2 / 3)
+    assert metrics.precision_at_top_k(labels, torch.tensor([[0], [2]])).result() == 1
+
+
+def test_weights_that_are_one_number():
+    assert metrics.precision(LABELS, SCORES, 2.0).result() == metrics.precision(LABELS, SCORES).result()
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: metrics.accuracy(LABELS, SCORES[:3]), r"Shapes \(3,\) and \(6,\) are incompatible"),
+        (lambda: metrics.mean(SCORES, WEIGHTS[:3]), "weights can not be broadcast to values"),
+        (lambda: metrics.mean_iou(LABELS, LABELS, 1), r"`labels` out of bound: class ids must be in \[0, 1\)"),
+        (lambda: metrics.auc(LABELS, SCORES, num_thresholds=1), "Argument `num_thresholds` must be an integer > 1"),
+        (lambda: metrics.auc(LABELS, SCORES, summation_method="x"), "Invalid summation_method: x"),
+        (lambda: metrics.sensitivity_at_specificity(LABELS, SCORES, 2.0), "`specificity` must be in the range"),
+        (lambda: metrics.specificity_at_sensitivity(LABELS, SCORES, -1), "`sensitivity` must be in the range"),
+        (lambda: metrics.recall_at_k(LABELS, SCORES.reshape(6, 1), 2), "k must be from 1 to the number of classes"),
+    ],
+)
+def test_misuse_is_refused(call, text):
+    with pytest.raises(ValueError, match=f"^{text}"):
+        call()

@@ -28,21 +28,29 @@ LOSS = torch.tensor(1.0)
         ({"mode": ModeKeys.PREDICT}, ValueError, "Missing predictions"),
         ({"mode": ModeKeys.EVAL, "loss": ONE}, ValueError, r"Loss must be scalar, given: a tensor of shape \(2, 1\)"),
         ({"mode": ModeKeys.EVAL, "loss": 1.0}, TypeError, "loss must be Tensor, given: 1.0"),
-        ({"mode": ModeKeys.TRAIN, "loss": LOSS, "train_op": 3}, TypeError, "train_op must be what an optimizer's"),
+        (
+            {"mode": ModeKeys.TRAIN, "loss": LOSS, "train_op": 3},
+            TypeError,
+            "train_op must be Operation or Tensor, given: 3",
+        ),
         ({"mode": ModeKeys.PREDICT, "predictions": 3}, TypeError, "predictions must be Tensor"),
         ({"mode": ModeKeys.PREDICT, "predictions": {"a": 3}}, TypeError, r"predictions\[a\] must be Tensor"),
         ({"mode": ModeKeys.EVAL, "loss": LOSS, "eval_metric_ops": 3}, TypeError, "eval_metric_ops must be a dict"),
         (
             {"mode": ModeKeys.EVAL, "loss": LOSS, "eval_metric_ops": {"a": 3}},
             TypeError,
-            "Values of eval_metric_ops must be metrics of this batch, given: 3 for key: a",
+            r"Values of eval_metric_ops must be \(metric_value, update_op\) tuples, given: 3 for key: a",
         ),
         (
             {"mode": ModeKeys.EVAL, "loss": LOSS, "evaluation_hooks": [3]},
             TypeError,
             "All hooks must be SessionRunHook instances, given: 3",
         ),
-        ({"mode": ModeKeys.EVAL, "loss": LOSS, "scaffold": 3}, TypeError, "scaffold is not supported"),
+        (
+            {"mode": ModeKeys.EVAL, "loss": LOSS, "scaffold": 3},
+            TypeError,
+            "scaffold must be tf.train.Scaffold. Given: 3",
+        ),
         (
             {"mode": ModeKeys.PREDICT, "predictions": ONE, "export_outputs": 3},
             TypeError,
@@ -82,6 +90,9 @@ def test_what_a_spec_fills_in():
     assert spec.loss.shape == ()
     assert spec.evaluation_hooks == (hook,)
     assert spec.predictions == {}
+    assert spec._replace(predictions={"a": ONE}).predictions["a"] is ONE
+    with pytest.raises(TypeError, match="^loss must be Tensor"):
+        spec._replace(loss=3)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_sigmoid_and_squared_losses():
     torch.testing.assert_close(losses.mean_squared_error(z, x), torch.tensor(1.0))
     with pytest.raises(ValueError, match=r"^Labels dtype should be integer. Instead got torch.float32"):
         losses.sparse_softmax_cross_entropy(LABELS.float(), LOGITS)
-    with pytest.raises(ValueError, match="^Invalid reduction: zz"):
+    with pytest.raises(ValueError, match="^Invalid Reduction Key zz"):
         losses.sigmoid_cross_entropy(z, x, reduction="zz")
 
 

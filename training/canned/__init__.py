@@ -1,6 +1,7 @@
 """Canned estimators: a model_fn over a head each, with TensorFlow's arguments and defaults."""
 
 from estimator_serving.training.canned.baseline import BaselineClassifier, BaselineEstimator, BaselineRegressor
+from estimator_serving.training.canned.boosted_trees import BoostedTreesClassifier, BoostedTreesRegressor
 from estimator_serving.training.canned.dnn import DNNClassifier, DNNEstimator, DNNRegressor
 from estimator_serving.training.canned.dnn_linear_combined import (
     DNNLinearCombinedClassifier,
@@ -13,6 +14,8 @@ __all__ = [
     "BaselineClassifier",
     "BaselineEstimator",
     "BaselineRegressor",
+    "BoostedTreesClassifier",
+    "BoostedTreesRegressor",
     "DNNClassifier",
     "DNNEstimator",
     "DNNLinearCombinedClassifier",
