@@ -25,6 +25,8 @@ from estimator_serving.serving.tfs.rest import InferTarget, Reply, Rest, infer_t
 _HEAD = b"content-type: application/json\r\ncontent-length: %d\r\n"
 # What has a say in how a body comes: with any but one length, it takes the normal way.
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"content-encoding"})
+# The headers by which a client offers to go on in another protocol, such as HTTP/2.
+_OFFER_HEADERS = frozenset({b"upgrade", b"connection", b"http2-settings"})
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class InferProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._go_on(data[upgrade.args[0] :])
+            self._pass_over_offer(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(self._refusal or self._api.refuse_with(400, "Invalid HTTP request received."))
         else:
@@ -129,6 +131,8 @@ class InferProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._head_bytes > self._limits.head_bytes:
             self._check_head()
+        if self.parser.should_upgrade():
+            return  # the parser stops here, and `data_received` begins anew
         self._stage = Stage.BODY
         self._body_bytes = 0
         self._target = self._find_target()
@@ -149,6 +153,8 @@ class InferProtocol(HttpToolsProtocol):
             self._body += body
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._stage = Stage.NOTHING
         self._head_bytes = 0
         if self._target is None:
@@ -172,7 +178,7 @@ class InferProtocol(HttpToolsProtocol):
         except InvalidArgumentError:
             return None
         length = self._content_length()
-        if target is None or length > QUICK_PAYLOAD_BYTES or self.parser.should_upgrade():
+        if target is None or length > QUICK_PAYLOAD_BYTES:
             return None
         return target if self._api.is_quick(target.spec, length) else None
 
@@ -237,11 +243,19 @@ class InferProtocol(HttpToolsProtocol):
         else:
             self._write(reply, stays=False)
 
-    def _go_on(self, rest: bytes) -> None:
-        """Read on as HTTP/1.1 behind a request that offered another protocol, which is never taken up."""
+    def _pass_over_offer(self, rest: bytes) -> None:
+        """Read a request that offers another protocol as one that does not: its head again, without the offer.
+
+        The parser leaves the body unread, and there is no telling it otherwise.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            return self._refuse(self._api.refuse_with(405, "This is no proxy; CONNECT leads nowhere."))
+        head = b"%s %s HTTP/%s\r\n" % (method, self.url, self.parser.get_http_version().encode())
+        kept = [(name, value) for name, value in self.headers if name not in _OFFER_HEADERS]
         self.parser = httptools.HttpRequestParser(self)
-        if rest:
-            self.data_received(rest)
+        self._head_bytes = 0
+        return self.data_received(head + b"".join(b"%s: %s\r\n" % header for header in kept) + b"\r\n" + rest)
 
     def _check_head(self) -> None:
         """The exact length of a head, where what came is long enough for it to be too long."""

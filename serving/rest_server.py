@@ -114,7 +114,8 @@ class RestApp:
         running = loop.run_in_executor(self._slow, self._run, target, body, compressed, context)
         leaving = asyncio.ensure_future(receive())  # after the body comes only one message: the client has gone
         try:
-            await asyncio.wait({running, leaving}, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {running, leaving}
+            await asyncio.wait(waited, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 return running.result()
             gone.set()

@@ -89,8 +89,8 @@ def to_json(array: Array, alias: str) -> Any:
     """Nested lists (or one value) that print as TensorFlow Serving prints this output.
 
     float32 becomes the double with 6 significant digits where these give the float32 back, else 9; half, which
-    TensorFlow Serving does not write, the shortest that gives it back. Strings stay text, or become {"b64": …} where the
-    output's name ends in _bytes. Raises InvalidArgumentError for a dtype that JSON has no form for.
+    TensorFlow Serving does not write, the shortest that gives it back. Strings stay text, or become {"b64": …} where
+    the output's name ends in _bytes. Raises InvalidArgumentError for a dtype that JSON has no form for.
     """
     kind_letter = array.dtype.char
     if kind_letter == "f":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import httpx
+import numpy as np
 import onnx.parser
 import pytest
 
@@ -44,9 +45,22 @@ SCALAR = """g (float[N] x) => (float y) { y = ReduceSum<keepdims=0>(x) }"""
 
 NOT_FINITE = """g (float[N] x) => (float[N] y) { y = Log(x) }"""
 
+TYPES = {
+    "f": "float", "d": "double", "h": "float16", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
+    "u8": "uint8", "u32": "uint32", "u64": "uint64", "b": "bool", "s": "string",
+}  # fmt: skip
+EVERY_TYPE = "g ({inputs}) => ({outputs}) {{ {nodes} }}".format(
+    inputs=", ".join(f"{kind}[N] {alias}" for alias, kind in TYPES.items()),
+    outputs=", ".join(f"{kind}[N] {alias}_out" for alias, kind in TYPES.items()),
+    nodes=" ".join(f"{alias}_out = Identity({alias})" for alias in TYPES),
+)
+UINT16 = "g (uint16[N] x) => (uint16[N] y) { y = Identity(x) }"
+
 EXAMPLES = """g (uint8[n] "input_example_tensor/values", int64[m] "input_example_tensor/row_splits")
-=> (float[N,2] scores, string[N,2] classes, float[N,1] total, int64[N] lengths)
-<int64[1,2] both = {0, 1}, string[2] vocabulary = {"no", "yes"}>
+=> (float[N,2] scores, string[N,2] classes, float[N,1] total, int64[N] lengths, int64[N,2] ids, float[1,2] pair,
+    float[1,1] alone, float[N] flat)
+<int64[1,2] both = {0, 1}, string[2] vocabulary = {"no", "yes"}, float[1,2] one_row = {1, 2}, float[1,1] one = {1},
+ int64[1] last = {1}>
 {
   x, y, tags, lengths = estimator.ops.ParseExample <
     kinds = [0, 0, 1], dtypes = [1, 1, 7], ranks = [1, 1, 0], dims = [1, 1],
@@ -57,6 +71,9 @@ EXAMPLES = """g (uint8[n] "input_example_tensor/values", int64[m] "input_example
   shape = Shape(scores)
   ids = Expand(both, shape)
   classes = Gather(vocabulary, ids)
+  pair = Identity(one_row)
+  alone = Identity(one)
+  flat = Squeeze(x, last)
 }"""
 
 _EXAMPLES_INFO = TensorInfo("input_example_tensor:0", dtypes.string, (-1,))
@@ -64,16 +81,47 @@ _SCORES = TensorInfo("scores:0", dtypes.float32, (-1, 2))
 _CLASSES = TensorInfo("classes:0", dtypes.string, (-1, 2))
 _TOTAL = TensorInfo("total:0", dtypes.float32, (-1, 1))
 _LENGTHS = TensorInfo("lengths:0", dtypes.int64, (-1,))
+_IDS = TensorInfo("ids:0", dtypes.int64, (-1, 2))
+_PAIR = TensorInfo("pair:0", dtypes.float32, (1, 2))
+_ALONE = TensorInfo("alone:0", dtypes.float32, (1, 1))
+_FLAT = TensorInfo("flat:0", dtypes.float32, (-1,))
+
+_TWO = Signature(
+    {"a": TensorInfo("a:0", dtypes.float32, (-1,)), "b": TensorInfo("b:0", dtypes.int64, (-1,))},
+    {"total": TensorInfo("total:0", dtypes.float32, (-1,)), "twice": TensorInfo("twice:0", dtypes.int64, (-1,))},
+    PREDICT_METHOD,
+    {"b": np.array([5], np.int64)},
+)
+
+
+def _classifies(**outputs: TensorInfo) -> Signature:
+    return Signature({"inputs": _EXAMPLES_INFO}, outputs, CLASSIFY_METHOD)
+
+
+def _regresses(outputs: TensorInfo) -> Signature:
+    return Signature({"inputs": _EXAMPLES_INFO}, {"outputs": outputs}, REGRESS_METHOD)
+
 
 _CLASSIFICATION = Signature({"inputs": _EXAMPLES_INFO}, {"classes": _CLASSES, "scores": _SCORES}, CLASSIFY_METHOD)
 EXAMPLES_METADATA = Metadata(
     {
         "serving_default": _CLASSIFICATION,
-        "scores_only": Signature({"inputs": _EXAMPLES_INFO}, {"scores": _SCORES}, CLASSIFY_METHOD),
-        "classes_only": Signature({"inputs": _EXAMPLES_INFO}, {"classes": _CLASSES}, CLASSIFY_METHOD),
-        "regression": Signature({"inputs": _EXAMPLES_INFO}, {"outputs": _TOTAL}, REGRESS_METHOD),
-        "wide_regression": Signature({"inputs": _EXAMPLES_INFO}, {"outputs": _SCORES}, REGRESS_METHOD),
-        "flat_scores": Signature({"inputs": _EXAMPLES_INFO}, {"scores": _LENGTHS}, CLASSIFY_METHOD),
+        "scores_only": _classifies(scores=_SCORES),
+        "classes_only": _classifies(classes=_CLASSES),
+        "many": _classifies(scores=_SCORES, classes=_CLASSES, total=_TOTAL),
+        "flat_scores": _classifies(scores=_LENGTHS),
+        "integer_scores": _classifies(scores=_IDS),
+        "number_classes": _classifies(classes=_SCORES),
+        "fixed_scores": _classifies(scores=_PAIR),
+        "uneven": _classifies(classes=_CLASSES, scores=_TOTAL),
+        "two_inputs": Signature(
+            {"inputs": _EXAMPLES_INFO, "more": _EXAMPLES_INFO}, {"scores": _SCORES}, CLASSIFY_METHOD
+        ),
+        "regression": _regresses(_TOTAL),
+        "flat_regression": _regresses(_FLAT),
+        "wide_regression": _regresses(_SCORES),
+        "integer_regression": _regresses(_LENGTHS),
+        "fixed_regression": _regresses(_ALONE),
         "predict": Signature({"examples": _EXAMPLES_INFO}, {"total": _TOTAL, "lengths": _LENGTHS}, PREDICT_METHOD),
     },
     {
@@ -90,6 +138,9 @@ MODELS = {
     "text": (TEXT, None),
     "scalar": (SCALAR, None),
     "log": (NOT_FINITE, None),
+    "types": (EVERY_TYPE, None),
+    "uint16": (UINT16, None),
+    "defaults": (TWO_INPUTS, Metadata({"serving_default": _TWO})),
     "examples": (EXAMPLES, EXAMPLES_METADATA),
     "examples_unknown": (EXAMPLES, Metadata(EXAMPLES_METADATA.signatures)),
 }
@@ -144,14 +195,23 @@ class Fronts:
             front.channel.close()
             front.server.stop()
 
-    def _start(self, name: str) -> Front:
-        write_model(self._directory / name, VERSION, *MODELS[name])
+    def with_settings(self, name: str, **settings: object) -> Front:
+        """A server of its own for a model, with these settings; stopped with the others."""
+        key = f"{name} {settings}"
+        if key not in self._running:
+            self._running[key] = self._start(name, **settings)
+        return self._running[key]
+
+    def _start(self, name: str, **settings: object) -> Front:
+        if not (self._directory / name).exists():
+            write_model(self._directory / name, VERSION, *MODELS[name])
         config = Config(
             port=-1,
             rest_api_port=-1,
             bind_address="127.0.0.1",
             model_name=name,
             model_base_path=str(self._directory / name),
+            **settings,
         )
         server = Server(config)
         server.start()

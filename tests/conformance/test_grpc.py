@@ -1,156 +1,81 @@
-# ruff: noqa: E501  (the tables read by line: one case, one line)
-"""What only gRPC asks: Classify, Regress, metadata and status messages, malformed specs and tensors."""
+"""The table's gRPC messages: typed tensors field by field, MultiInference, metadata and status, malformed requests."""
 
 from __future__ import annotations
 
 import grpc
 import numpy as np
 import pytest
+from tfs_cases import GRPC_ANSWERS, GRPC_REFUSALS, MODEL_SERVICE, X2, X3, multi, spec
 
-from estimator_serving.wire.examples import encode_example
-from estimator_serving.wire.pb import serving_pb, tensorflow_pb
-from estimator_serving.wire.tensors import encode_tensor
+from estimator_serving.wire.pb import serving_pb
+from estimator_serving.wire.signatures import CLASSIFY_METHOD, REGRESS_METHOD
+from estimator_serving.wire.tensors import decode_tensor
 
-X2 = encode_example({"x": [2.0]})
-X3 = encode_example({"x": [3.0], "y": [0.25]})
-MODELS = "tensorflow.serving.ModelService"
-
-
-def spec(name: str, version: int | None = None, signature: str = "") -> serving_pb.ModelSpec:
-    message = serving_pb.ModelSpec(name=name, signature_name=signature)
-    if version is not None:
-        message.version.value = version
-    return message
+# Each has a server of its own.
+MODELS = ("half", "two", "examples", "types", "uint16", "defaults")
 
 
-def predict(
-    model: str = "half", version: int | None = None, signature: str = "", **inputs
-) -> serving_pb.PredictRequest:
-    request = serving_pb.PredictRequest(model_spec=spec(model, version, signature))
-    for alias, value in inputs.items():
-        tensor = value if isinstance(value, tensorflow_pb.TensorProto) else encode_tensor(value)
-        request.inputs[alias].CopyFrom(tensor)
-    return request
+def server_of(request) -> str:
+    """The model's own server, or any for a model that is nowhere."""
+    specs = [task.model_spec for task in request.tasks] if hasattr(request, "tasks") else [request.model_spec]
+    names = [one.name for one in specs if one.name in MODELS]
+    return names[0] if names else "half"
 
 
-def filtered(*aliases: str) -> serving_pb.PredictRequest:
-    request = predict("two", a=np.ones(1, np.float32), b=np.ones(1, np.int64))
-    request.output_filter.extend(aliases)
-    return request
-
-
-def example_list(*examples: bytes) -> serving_pb.Input:
-    return serving_pb.Input(example_list=serving_pb.ExampleList(examples=examples))
-
-
-def with_context(context: bytes, *examples: bytes) -> serving_pb.Input:
-    message = serving_pb.ExampleListWithContext(examples=examples, context=context)
-    return serving_pb.Input(example_list_with_context=message)
-
-
-def classify(examples: serving_pb.Input | None, signature: str = "") -> serving_pb.ClassificationRequest:
-    return serving_pb.ClassificationRequest(model_spec=spec("examples", signature=signature), input=examples)
-
-
-def regress(examples: serving_pb.Input | None, signature: str = "regression") -> serving_pb.RegressionRequest:
-    return serving_pb.RegressionRequest(model_spec=spec("examples", signature=signature), input=examples)
-
-
-X = np.ones(1, np.float32)
-BAD_CONTENT = tensorflow_pb.TensorProto(dtype=1, tensor_content=b"abc")
-BAD_CONTENT.tensor_shape.dim.add(size=1)
-NEGATIVE = tensorflow_pb.TensorProto(dtype=1)
-NEGATIVE.tensor_shape.dim.add(size=-1)
-
-# method, request, code, part of the text
-REFUSALS = [
-    ("Predict", serving_pb.PredictRequest(), "INVALID_ARGUMENT", "Missing ModelSpec"),
-    ("Predict", predict("", x=X), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
-    ("Predict", predict("nope", x=X), "NOT_FOUND", "Servable not found for request: Latest(nope)"),
-    ("Predict", predict("half", 99, x=X), "NOT_FOUND", "Servable not found for request: Specific(half, 99)"),
-    ("Predict", predict("half", -1, x=X), "NOT_FOUND", "Servable not found for request: Specific(half, -1)"),
-    ("Predict", predict(signature="no", x=X), "FAILED_PRECONDITION", 'Serving signature key "no" not found.'),
-    ("Predict", predict(), "INVALID_ARGUMENT", "input size does not match signature: 0!=1 len({}) != len({x}). Sent extra: {}. Missing but required: {x}."),
-    ("Predict", predict(a=X, b=X), "INVALID_ARGUMENT", "input size does not match signature: 2!=1 len({a,b}) != len({x}). Sent extra: {a,b}. Missing but required: {x}."),
-    ("Predict", predict(z=X), "INVALID_ARGUMENT", "Signature input alias: x(feed name: x:0) not found in request and no default value provided."),
-    ("Predict", predict(x=X.astype(np.float64)), "INVALID_ARGUMENT", "Expects arg[0] to be float but double is provided. Input: x"),
-    ("Predict", predict(x=np.array(["1"], object)), "INVALID_ARGUMENT", "Expects arg[0] to be float but string is provided. Input: x"),
-    ("Predict", predict("two", a=X, b=X), "INVALID_ARGUMENT", "Expects arg[1] to be int64 but float is provided. Input: b"),
-    ("Predict", predict(x=BAD_CONTENT), "INVALID_ARGUMENT", "tensor parsing error: x"),
-    ("Predict", predict(x=NEGATIVE), "INVALID_ARGUMENT", "tensor parsing error: x"),
-    ("Predict", predict(x=tensorflow_pb.TensorProto()), "INVALID_ARGUMENT", "tensor parsing error: x"),
-    ("Predict", filtered("nope"), "INVALID_ARGUMENT", "output tensor alias not found in signature: nope Outputs expected to be in the set {total,twice}."),
-    ("Predict", filtered("total", "total"), "INVALID_ARGUMENT", "duplicate output tensor alias: total"),
-    ("Classify", classify(None), "INVALID_ARGUMENT", "Input is empty."),
-    ("Classify", classify(example_list()), "INVALID_ARGUMENT", "Input is empty."),
-    ("Classify", classify(with_context(X2)), "INVALID_ARGUMENT", "Input is empty."),
-    ("Classify", classify(example_list(X2), "no"), "INVALID_ARGUMENT", "No signature was found with the name: no"),
-    ("Classify", classify(example_list(X2), "predict"), "INVALID_ARGUMENT", "No classification inputs found in SignatureDef"),
-    ("Classify", classify(example_list(X2, b"\xff\xff")), "INVALID_ARGUMENT", "Could not parse example input"),
-    ("Classify", classify(example_list(encode_example({}))), "INVALID_ARGUMENT", "Feature: x (data type: float) is required"),
-    ("Regress", regress(example_list(X2), "scores_only"), "INVALID_ARGUMENT", "No regression outputs found in SignatureDef"),
-    ("Regress", regress(None), "INVALID_ARGUMENT", "Input is empty."),
-    ("MultiInference", serving_pb.MultiInferenceRequest(), "INVALID_ARGUMENT", "Missing ModelSpec"),
-    ("GetModelMetadata", serving_pb.GetModelMetadataRequest(model_spec=spec("half")), "INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field"),
-    ("GetModelMetadata", serving_pb.GetModelMetadataRequest(model_spec=spec("half"), metadata_field=["x"]), "INVALID_ARGUMENT", "Metadata field x is not supported"),
-    ("GetModelMetadata", serving_pb.GetModelMetadataRequest(model_spec=spec("nope"), metadata_field=["signature_def"]), "NOT_FOUND", "Servable not found for request: Latest(nope)"),
-    ("GetModelStatus", serving_pb.GetModelStatusRequest(model_spec=spec("nope")), "NOT_FOUND", "Could not find any versions of model nope"),
-    ("GetModelStatus", serving_pb.GetModelStatusRequest(model_spec=spec("half", 99)), "NOT_FOUND", "Could not find version 99 of model half"),
-    ("GetModelStatus", serving_pb.GetModelStatusRequest(), "INVALID_ARGUMENT", "Missing ModelSpec"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("method", "request_", "code", "text"), REFUSALS)
+@pytest.mark.parametrize(("method", "request_", "code", "text"), GRPC_REFUSALS)
 def test_refusal(fronts, method, request_, code, text):
-    service = MODELS if method == "GetModelStatus" else "tensorflow.serving.PredictionService"
-    model = request_.model_spec.name if hasattr(request_, "model_spec") else ""
-    front = fronts[model if model in ("two", "examples") else "half"]
+    service = MODEL_SERVICE if method == "GetModelStatus" else "tensorflow.serving.PredictionService"
+    front = fronts[server_of(request_)]
     with pytest.raises(grpc.RpcError) as raised:
         front.call(method, request_, service)
     assert raised.value.code().name == code
     assert text in raised.value.details()
 
 
-def test_label(fronts):
-    request = predict(x=X)
-    request.model_spec.version_label = "stable"
-    with pytest.raises(grpc.RpcError, match="Unrecognized servable version label: stable"):
-        fronts["half"].call("Predict", request)
+@pytest.mark.parametrize(("id_", "model", "request_", "expected"), GRPC_ANSWERS, ids=lambda value: str(value)[:40])
+def test_answer(fronts, id_, model, request_, expected):
+    response = fronts[model].call("Predict", request_)
+    for alias, array in expected.items():
+        answered = decode_tensor(response.outputs[alias])
+        assert answered.shape == array.shape
+        np.testing.assert_array_equal(answered, array)
+    if request_.output_filter:
+        assert set(response.outputs) == set(expected)
 
 
-def test_output_filter(fronts):
-    assert set(fronts["two"].call("Predict", filtered("twice")).outputs) == {"twice"}
+def test_multi_inference(fronts):
+    """Several signatures, one after the other in the answer, whatever their kind."""
+    tasks = [
+        ("examples", "regression", REGRESS_METHOD),
+        ("examples", "", CLASSIFY_METHOD),
+        ("examples", "scores_only", CLASSIFY_METHOD),
+    ]
+    response = fronts["examples"].call("MultiInference", multi(tasks, X2, X3))
+    specs = [
+        (one.model_spec.name, one.model_spec.version.value, one.model_spec.signature_name) for one in response.results
+    ]
+    assert specs == [
+        ("examples", 123, "regression"),
+        ("examples", 123, "serving_default"),
+        ("examples", 123, "scores_only"),
+    ]
+    assert [one.WhichOneof("result") for one in response.results] == [
+        "regression_result", "classification_result", "classification_result"
+    ]  # fmt: skip
+    assert [one.value for one in response.results[0].regression_result.regressions] == [2.5, 3.25]
+    classes = response.results[1].classification_result.classifications
+    assert [[(one.label, one.score) for one in row.classes] for row in classes] == [
+        [("no", 2.0), ("yes", 0.5)], [("no", 3.0), ("yes", 0.25)]
+    ]  # fmt: skip
 
 
-def test_repeated_last_value(fronts):
-    tensor = tensorflow_pb.TensorProto(dtype=1, float_val=[1.0])
-    tensor.tensor_shape.dim.add(size=3)
-    assert list(fronts["half"].call("Predict", predict(x=tensor)).outputs["y"].float_val) == [2.5, 2.5, 2.5]
-
-
-def rows(response: serving_pb.ClassificationResponse) -> list:
-    return [[(one.label, one.score) for one in row.classes] for row in response.result.classifications]
-
-
-@pytest.mark.parametrize(
-    ("request_", "expected"),
-    [
-        (classify(example_list(X2, X3)), [[("no", 2.0), ("yes", 0.5)], [("no", 3.0), ("yes", 0.25)]]),
-        (classify(example_list(X2), "scores_only"), [[("", 2.0), ("", 0.5)]]),
-        (classify(example_list(X2), "classes_only"), [[("no", 0.0), ("yes", 0.0)]]),
-        (classify(with_context(X3, X2)), [[("no", 2.0), ("yes", 0.25)]]),
-    ],
-)
-def test_classify(fronts, request_, expected):
-    response = fronts["examples"].call("Classify", request_)
-    assert rows(response) == expected
-    assert response.model_spec.version.value == 123
-
-
-def test_regress(fronts):
-    response = fronts["examples"].call("Regress", regress(example_list(X2, X3)))
-    assert [one.value for one in response.result.regressions] == [2.5, 3.25]
-    assert response.model_spec.signature_name == "regression"
+def test_multi_inference_is_one_run(fronts, monkeypatch):
+    servable = fronts["examples"].server.manager.peek("examples", None)
+    runs, run = [], servable._graph
+    monkeypatch.setattr(servable, "_graph", lambda names, feeds: runs.append(names) or run(names, feeds))
+    tasks = [("examples", "", CLASSIFY_METHOD), ("examples", "regression", REGRESS_METHOD)]
+    fronts["examples"].call("MultiInference", multi(tasks, X2))
+    assert runs == [["classes", "scores", "total"]]
 
 
 def test_metadata(fronts):
@@ -166,7 +91,7 @@ def test_metadata(fronts):
 @pytest.mark.parametrize("version", [None, 123])
 def test_status(fronts, version):
     request = serving_pb.GetModelStatusRequest(model_spec=spec("half", version))
-    (status,) = fronts["half"].call("GetModelStatus", request, MODELS).model_version_status
+    (status,) = fronts["half"].call("GetModelStatus", request, MODEL_SERVICE).model_version_status
     assert (status.version, status.state, status.status.error_code) == (123, 30, 0)
 
 
