@@ -77,7 +77,7 @@ class Server:
             check_method_names=config.enable_signature_method_name_check,
         )
         self.manager = Manager(
-            monitoring.timed(_make_loader(config, _read_batching(config, batches)), loads),
+            monitoring.timed(_make_loader(config, _read_batching(config, batches), loads), loads),
             load_threads=config.load_threads,
             unload_threads=config.unload_threads,
             next_action=TRANSITIONS[config.aspired_version_policy],
@@ -273,7 +273,7 @@ def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> st
     return f"{front} cannot listen on {address}:{port} ({because}); stop what uses it or choose another --{flag}."
 
 
-def _make_loader(config: Config, batches: Batching | None) -> Loader:
+def _make_loader(config: Config, batches: Batching | None, loads: LoadMetrics) -> Loader:
     return Loader(
         partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batches),
         # What an operator chose for clients is not what a version was exported with.
@@ -281,6 +281,7 @@ def _make_loader(config: Config, batches: Batching | None) -> Loader:
         servable.provider_of(config.device),
         config.warmup_iterations if config.enable_model_warmup else 0,
         config.flush_filesystem_caches,
+        loads,
     )
 
 
