@@ -188,4 +188,4 @@ def _handler(answer: Answer) -> Any:
 def _context(call: grpc.ServicerContext) -> Context:
     remaining_s = call.time_remaining()
     deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + remaining_s
-    return Context(deadline_s, lambda: not call.is_active())
+    return Context(deadline_s, lambda: not call.is_active(), call.peer)

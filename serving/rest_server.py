@@ -32,7 +32,7 @@ from estimator_serving.serving.errors import (
     shorten,
 )
 from estimator_serving.serving.http_encoding import BodyTooLargeError, UnknownCodingError
-from estimator_serving.serving.http_protocol import InferProtocol, Limits
+from estimator_serving.serving.http_protocol import InferProtocol, Limits, remote_of
 from estimator_serving.serving.metrics import Exposition
 from estimator_serving.serving.request import Context
 from estimator_serving.serving.tfs import rest
@@ -84,7 +84,7 @@ class RestApp:
         try:
             compressed = http_encoding.is_compressed(scope["headers"])
             await self._receive(body)
-            reply = await self._answer(target, bytes(body.content), compressed, receive)
+            reply = await self._answer(target, bytes(body.content), compressed, scope, receive)
         except ClientGoneError:
             return
         except (BodyTooLargeError, UnknownCodingError, ServingError) as error:
@@ -104,11 +104,14 @@ class RestApp:
             if self._held_bytes > self._held_bytes_max:
                 raise UnavailableError("The requests under way fill the memory set aside for them; ask again.")
 
-    async def _answer(self, target: rest.InferTarget, body: bytes, compressed: bool, receive: Receive) -> Reply:
+    async def _answer(
+        self, target: rest.InferTarget, body: bytes, compressed: bool, scope: Scope, receive: Receive
+    ) -> Reply:
+        remote = remote_of(scope.get("client"))
         if not compressed and self._api.is_quick(target.spec, len(body)):
-            return self._api.infer(target, body)
+            return self._api.infer(target, body, Context(remote=remote))
         gone = threading.Event()
-        context = Context(time.monotonic() + self._timeout_s, gone.is_set)
+        context = Context(time.monotonic() + self._timeout_s, gone.is_set, remote)
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._slow, self._run, target, body, compressed, context)
         leaving = asyncio.ensure_future(receive())  # after the body comes only one message: the client has gone

@@ -19,6 +19,7 @@ from typing import Any
 
 from estimator_serving.serving import batch_parameters, batching, model_config, monitoring, servable
 from estimator_serving.serving import config as configuration
+from estimator_serving.serving.access_log import AccessLog
 from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
 from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
@@ -26,12 +27,14 @@ from estimator_serving.serving.credentials import read_credentials
 from estimator_serving.serving.errors import STOPPING_TEXT, ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
 from estimator_serving.serving.loader import Loader
+from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.manager import Manager, Retries
-from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, RequestMetrics
+from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, LogMetrics, RequestMetrics
 from estimator_serving.serving.model_config import ModelConfig
 from estimator_serving.serving.monitoring import VersionGauges
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
+from estimator_serving.serving.request_log import RequestLog
 from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.servable import Batching
 from estimator_serving.serving.source import DirectorySource
@@ -74,7 +77,7 @@ class Server:
             check_method_names=config.enable_signature_method_name_check,
         )
         self.manager = Manager(
-            monitoring.timed(_make_loader(config, _read_batching(config, batches)), loads),
+            monitoring.timed(_make_loader(config, _read_batching(config, batches), loads), loads),
             load_threads=config.load_threads,
             unload_threads=config.unload_threads,
             next_action=TRANSITIONS[config.aspired_version_policy],
@@ -92,10 +95,14 @@ class Server:
         self._file = ConfigFile(
             config.model_config_file, self.catalog, poll_wait_s=config.model_config_file_poll_wait_seconds
         )
-        predictor = Predictor(self.manager, requests)
+        logged = LogMetrics()
+        self._logs: list[RequestLog | AccessLog] = [RequestLog(self.catalog.log_settings, proto_codec.CODECS, logged)]
+        if config.access_log:
+            self._logs.append(AccessLog(config.access_log))
+        predictor = Predictor(self.manager, requests, self._logs)
         gauges = VersionGauges(self.manager)
         exposition = Exposition(
-            requests, batches, loads, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
+            requests, batches, loads, logged, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
         )
         self._rest = self._make_rest(predictor, exposition)
         try:
@@ -156,6 +163,8 @@ class Server:
                 thread.start()
             for thread in draining:
                 thread.join()
+        for log in self._logs:
+            log.close()
         return self.manager.stop(LOAD_END_S)
 
     def unready(self) -> str:
@@ -264,22 +273,29 @@ def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> st
     return f"{front} cannot listen on {address}:{port} ({because}); stop what uses it or choose another --{flag}."
 
 
-def _make_loader(config: Config, batching: Batching | None) -> Loader:
+def _make_loader(config: Config, batches: Batching | None, loads: LoadMetrics) -> Loader:
     return Loader(
-        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batching),
+        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batches),
         # What an operator chose for clients is not what a version was exported with.
         partial(answer, proto_codec.codecs(DEFAULT)),
         servable.provider_of(config.device),
         config.warmup_iterations if config.enable_model_warmup else 0,
         config.flush_filesystem_caches,
+        loads,
     )
+
+
+def _flag_log_settings(config: Config) -> LogSettings | None:
+    prefix = config.request_log_prefix
+    return LogSettings(Path(prefix), config.request_log_sampling_rate) if prefix else None
 
 
 def _read_models(config: Config) -> tuple[ModelConfig, ...]:
     """The models to start with: those of --model_config_file, or the one of --model_name and --model_base_path."""
-    if not config.model_config_file:
-        return (ModelConfig(config.model_name, Path(config.model_base_path).absolute()),)
     try:
+        if not config.model_config_file:
+            path = Path(config.model_base_path).absolute()
+            return (ModelConfig(config.model_name, path, logging=_flag_log_settings(config)),)
         models = model_config.read_file(config.model_config_file)
     except (ConfigError, ServingError) as error:
         raise StartError(f"Failed to start server. Error: {error}") from error
