@@ -123,6 +123,7 @@ __all__ = [
     "Predictor",
     "RunConfig",
     "TrainedModel",
+    "add_metrics",
     # heads and export outputs
     "BinaryClassHead",
     "ClassificationOutput",
@@ -162,7 +163,6 @@ __all__ = [
     "losses",
     "metrics",
     "figures",
-    "add_metrics",
     "module",
     "optimizers",
     "regularizers",
