@@ -82,7 +82,7 @@ def pad_whole(values: Var) -> Padded:
 
 def pad_sequence(values: Var, blank: str | float) -> Padded:
     """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` is dropped at a row's end alone."""
-    rows = _as_matrix(values)
+    rows = as_matrix(values)
     kept = op.cast(op.not_(op.equal(rows, op.const(_element(rows).type(blank)))), to=np.int64)
     places = op.range(
         op.const(np.int64(1)), op.add(op.squeeze(_width(rows)), op.const(np.int64(1))), op.const(np.int64(1))
