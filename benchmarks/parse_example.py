@@ -4,11 +4,11 @@
 
 TensorFlow runs in a process of its own, on the same serialized Examples: 12 features, four each of float, int64 and
 string, half of them FixedLen and half VarLen. Every batch is measured twice: with the map entries of all Examples in
-one order, as one program writes them, and shuffled from row to row. The two take turns, and the best of all turns counts
-for each, so that a busy machine disturbs both alike. Both are measured as a call from Python that leaves its results where they are: the
-op as `run_with_iobinding`, TensorFlow as the raw op behind `tf.io.parse_example`, without the Python around it (which
-at batch 1 takes ten times as long as the op). String tensors and padded tensors are part of the op's time. The budgets
-are ratios to TensorFlow; the command fails if one is broken.
+one order, as one program writes them, and shuffled from row to row. The two take turns, and the best of all turns
+counts for each, so that a busy machine disturbs both alike. Both are measured as a call from Python that leaves its
+results where they are: the op as `run_with_iobinding`, TensorFlow as the raw op behind `tf.io.parse_example`, without
+the Python around it (which at batch 1 takes ten times as long as the op). String tensors and padded tensors are part
+of the op's time. The budgets are ratios to TensorFlow; the command fails if one is broken.
 """
 
 from __future__ import annotations

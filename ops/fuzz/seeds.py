@@ -1,8 +1,8 @@
 """Writes the seed corpus of the fuzz target: `python ops/fuzz/seeds.py DIRECTORY`.
 
-Each seed is what decode_example.cc expects: a byte that chooses the spec, a byte with the number of splits, the splits,
-the values. The messages are put together field by field, because most of what is worth fuzzing no protobuf library would
-write. What fuzzing found beside them lies in corpus.tar.xz, minimised, and is unpacked into the same directory.
+Each seed is what decode_example.cc expects: a byte that chooses the spec, a byte with the number of splits, the
+splits, the values. The messages are put together field by field, because most of what is worth fuzzing no protobuf
+library would write. What fuzzing found beside them lies in corpus.tar.xz, minimised, and is unpacked to the same place.
 """
 
 from __future__ import annotations
