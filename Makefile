@@ -7,6 +7,7 @@ SOURCES := $(PARTS) tools tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-parity test-tfs check fmt proto build serve bench docs fuzz clean
+.PHONY: help demo test check fmt proto build serve bench docs parity fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -57,11 +58,15 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 docs: .venv/.ready  ## check that the documents' commands, paths and snippets are true
 	@$(BIN)/python -m pytest -q tests/test_docs.py
 
-fuzz:  ## fuzz the Example decoder with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660
+parity: .venv/.ready  ## the parsing ops against TensorFlow on random specs and Examples; TF=path/to/its/python CASES=10000
+	@$(BIN)/python tests/ops/parity.py --tensorflow-python $(or $(TF),$(error say TF=path/to/a/python that has tensorflow 2.15)) --cases $(or $(CASES),10000)
+
+fuzz:  ## fuzz the decoder with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
 	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null
 	@cmake --build build/fuzz --target fuzz_decode_example
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
-	@build/fuzz/fuzz/fuzz_decode_example -max_total_time=$(or $(SECONDS_MAX),660) -max_len=600 build/fuzz/corpus
+	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
+	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/corpus
 
 clean:  ## remove what these targets made
 	rm -rf .venv .links build

@@ -475,8 +475,9 @@ std::size_t CheckSpec(Message message, const Feature& feature) {
   if ((feature.place == Place::kExample) != (message == Message::kExample)) {
     throw SpecError(named + "feature lists and context belong to SequenceExamples alone.");
   }
-  if (feature.place == Place::kLists ? feature.layout == Layout::kFixedLen
-                                     : feature.place == Place::kContext && feature.layout == Layout::kFixedLenSequence) {
+  const bool misplaced = (feature.place == Place::kLists && feature.layout == Layout::kFixedLen) ||
+                         (feature.place == Place::kContext && feature.layout == Layout::kFixedLenSequence);
+  if (misplaced) {
     throw SpecError(named + "FixedLen belongs to the context and FixedLenSequence to the feature lists.");
   }
   const std::size_t count = ValuesInShape(feature.shape);

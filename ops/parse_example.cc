@@ -1,6 +1,6 @@
 // ParseExample and ParseSequenceExample: a batch is decoded in chunks of rows, on the session's threads, and every
-// chunk then writes its part of each output tensor. What the tensors hold and what is refused depends on the batch alone
-// and not on the threads.
+// chunk then writes its part of each output tensor. What the tensors hold and what is refused depends on the batch
+// alone and not on the threads.
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -48,7 +48,7 @@ std::vector<Declared> ReadDeclared(Message message, const ort::Node& node, std::
   }
   if (node.OutputCount() != outputs) {
     RefuseSpec(message, "the node has " + std::to_string(node.OutputCount()) + " outputs and its features make " +
-                            std::to_string(outputs) + ": one for FixedLen, two for VarLen.");
+                            std::to_string(outputs) + "; give each tensor of each feature a name, or ''.");
   }
   return features;
 }
@@ -243,8 +243,9 @@ class BatchWriter {
   // Steps of steps: two paddings, that of the values in a step and that of the steps in a row.
   void AddVarLenSteps(const Declared& feature) {
     const std::size_t column = feature.columns[0];
-    const auto steps = LongestOf([column](const Chunk& chunk) -> const auto& { return chunk.columns[column].steps; });
-    const auto longest = LongestOf([column](const Chunk& chunk) -> const auto& { return chunk.columns[column].lengths; });
+    const auto steps_of = [column](const Chunk& chunk) -> const auto& { return chunk.columns[column].steps; };
+    const auto lengths_of = [column](const Chunk& chunk) -> const auto& { return chunk.columns[column].lengths; };
+    const std::int64_t steps = LongestOf(steps_of), longest = LongestOf(lengths_of);
     CheckPadding(feature.keys[0], feature.dtype, {rows_, steps, longest});
     CheckPadding(feature.keys[0], DType::kInt64, {rows_, steps});
     ort::Value* const values = ort::Output(context_, next_++, {rows_, steps, longest});
@@ -295,7 +296,9 @@ class BatchWriter {
     ort::Value* const tensor = ort::Output(context_, next_++, {SizeOf(limits) + 1});
     if (!tensor) return;
     std::vector<std::int64_t> bases = {0};  // of each chunk: what its limits are counted from
-    for (const Chunk& chunk : chunks_) bases.push_back(bases.back() + (limits(chunk).empty() ? 0 : limits(chunk).back()));
+    for (const Chunk& chunk : chunks_) {
+      bases.push_back(bases.back() + (limits(chunk).empty() ? 0 : limits(chunk).back()));
+    }
     if (feature.splits_type() == ort::kInt64) {
       WriteSplits<std::int64_t>(tensor, limits, bases);
     } else if (bases.back() <= INT32_MAX) {
@@ -336,7 +339,9 @@ class BatchWriter {
     ort::Value* const tensor = ort::Output(context_, next_++, shape);
     WithType(dtype, [&](auto type) {
       using T = decltype(type);
-      Concatenate<T>(tensor, [take](const Chunk& chunk) -> const auto& { return std::get<std::vector<T>>(take(chunk)); });
+      Concatenate<T>(tensor, [take](const Chunk& chunk) -> const auto& {
+        return std::get<std::vector<T>>(take(chunk));
+      });
     });
   }
 

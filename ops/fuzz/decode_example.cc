@@ -90,7 +90,9 @@ std::vector<Spec> MakeSpecs() {
   };
   const std::vector<Feature> listed = {lists("s", DType::kString), lists("i", DType::kInt64),
                                        lists("j", DType::kInt64)};
-  const auto plain = [](std::vector<Feature> features) { return ExampleDecoder(Message::kExample, std::move(features)); };
+  const auto plain = [](std::vector<Feature> features) {
+    return ExampleDecoder(Message::kExample, std::move(features));
+  };
   const auto sequence = [](std::vector<Feature> features) {
     return ExampleDecoder(Message::kSequenceExample, std::move(features));
   };
@@ -104,9 +106,10 @@ std::vector<Spec> MakeSpecs() {
   made.push_back({plain({Fixed("f", DType::kFloat, {2, 2}), Fixed("i", DType::kInt64, {3})}), {}, {}});
   made.push_back({plain({Fixed("s", DType::kString, {}), Var("", DType::kInt64)}), {}, {}});
   made.push_back({plain({Fixed("f", DType::kFloat, {2, 0}), Var("s", DType::kString)}), {}, {}});
-  made.push_back({plain({Steps("f", DType::kFloat, {2}), Steps("i", DType::kInt64, {}), Steps("s", DType::kString, {0})}),
-                  {},
-                  {}});
+  made.push_back(
+      {plain({Steps("f", DType::kFloat, {2}), Steps("i", DType::kInt64, {}), Steps("s", DType::kString, {0})}),
+       {},
+       {}});
   made.push_back({plain(numbers), {{0, {1}, false}, {0, {2, 1}, false}, {1, {2}, true}}, {}});
   made.push_back({plain(numbers),
                   {},

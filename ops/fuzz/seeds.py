@@ -2,8 +2,7 @@
 
 Each seed is what decode_example.cc expects: a byte that chooses the spec, a byte with the number of splits, the
 splits, the values. The messages are put together field by field, because most of what is worth fuzzing no protobuf
-library would write. What fuzzing found beside them lies in corpus.tar.xz, minimised, and is unpacked into the same
-directory.
+library would write. What fuzzing found beside them lies in corpus.tar.xz, minimised, and is unpacked to the same place.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The op against TensorFlow 2.15's parse_example and parse_sequence_example, on random specs and Examples.
 
+    make parity TF=/path/to/python/with/tensorflow
     python tests/ops/parity.py --tensorflow-python /path/to/python/with/tensorflow [--cases 10000] [--seed 0]
 
 TensorFlow answers in a process of its own (tests/ops/goldens/tensorflow_side.py). Prints, for every kind of fault and
@@ -32,12 +33,13 @@ RECORDED_PER_NAME = 12
 # Names of faults that both refuse with texts of their own.
 OTHER_TEXT = {
     "a partition that does not fit": "TensorFlow names the check over the whole batch that failed",
+    "a step of another length": "TensorFlow counts the values of the whole batch first",
     "indices and values of two lengths": "TensorFlow counts over the whole batch",
 }
 # Names of faults that the two answer differently on purpose.
 SETTLED = {
     "a partition that leaves values over": "TensorFlow lets a row's leftovers run into the next row; the op drops them",
-    "a row id below 0": "TensorFlow counts it to the row before, if there is one; the op refuses it",
+    "a row id or start below 0": "TensorFlow counts it to the row before, if there is one; the op never does",
     "twice, at last without a kind": "TensorFlow takes the earlier entry; the op takes the last, as protobuf does",
 }
 

@@ -333,7 +333,7 @@ def ragged_parts(case: Case, validate: bool, kinds_of: tuple[str, ...]) -> list[
 
 def bad_partition(case: Case) -> bool:
     """One that TensorFlow finds as well: a negative length, a limit that is too great."""
-    parts = ragged_parts(case, True, ("RowLengths", "RowStarts", "RowLimits"))
+    parts = ragged_parts(case, True, ("RowLengths", "RowLimits"))
     if not parts:
         return False
     row, name, kind = case.rng.choice(parts)
@@ -341,8 +341,8 @@ def bad_partition(case: Case) -> bool:
     return True
 
 
-def negative_row_id(case: Case) -> bool:
-    parts = ragged_parts(case, case.rng.random() < 0.5, ("ValueRowIds",))
+def negative_start(case: Case) -> bool:
+    parts = ragged_parts(case, case.rng.random() < 0.5, ("ValueRowIds", "RowStarts"))
     if not parts:
         return False
     row, name, _ = case.rng.choice(parts)
@@ -387,7 +387,7 @@ FAULTS: dict[str, Callable[[Case], bool]] = {
     "indices and values of two lengths": sparse_lengths,
     "a partition that does not fit": bad_partition,
     "a partition that leaves values over": left_over,
-    "a row id below 0": negative_row_id,
+    "a row id or start below 0": negative_start,
     "twice, at last without a kind": forgotten_kind,
     "garbage": garbage,
 }
