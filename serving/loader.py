@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from estimator_serving.serving import model_files, warmup
+from estimator_serving.serving import memory, model_files, warmup
 from estimator_serving.serving.errors import ResourceExhaustedError, UnavailableError
 from estimator_serving.serving.servable import MODEL_FILE, Servable
 from estimator_serving.serving.warmup import Answer
@@ -71,4 +71,6 @@ class Loader:
             _log.info("Model %s version %d answers %d requests as it was exported.", name, version, compared)
         if self.drops_cache:
             model_files.drop_from_cache(directory)
+        # To open a file takes as much memory again as the model keeps.
+        memory.give_back()
         return servable
