@@ -99,13 +99,7 @@ class GrpcServer:
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
             handlers=handlers,
             maximum_concurrent_rpcs=threads + WAITING_CALLS_MAX,
-            options=[
-                *arguments,  # of two with one name, grpc takes the first
-                ("grpc.max_receive_message_length", message_bytes_max),
-                ("grpc.max_send_message_length", message_bytes_max),
-                # Otherwise a second server on the same port would take half the calls instead of failing.
-                ("grpc.so_reuseport", 0),
-            ],
+            options=list((_options(message_bytes_max) | dict(arguments)).items()),
         )
         self.port = 0 if port is None else self._bind(address, port, credentials)
         if socket_path:
@@ -140,6 +134,15 @@ class GrpcServer:
             return self._server.add_secure_port(target, credentials)  # type: ignore[no-any-return]
         except RuntimeError as error:
             raise OSError(str(error)) from error
+
+
+def _options(message_bytes_max: int) -> dict[str, int | str]:
+    return {
+        "grpc.max_receive_message_length": message_bytes_max,
+        "grpc.max_send_message_length": message_bytes_max,
+        # Otherwise a second server on the same port would take half the calls instead of failing.
+        "grpc.so_reuseport": 0,
+    }
 
 
 def _free_socket(path: str) -> None:
