@@ -42,8 +42,8 @@ def write_version(base_path: Path, version: int, parameters: int) -> None:
     offset = numpy_helper.from_array(np.float32([version]), "offset")
     graph = helper.make_graph(
         [
-            helper.make_node("ReduceMean", ["ballast"], ["mean"], keepdims=0),
-            helper.make_node("Sub", ["offset", "mean"], ["zero"]),
+            helper.make_node("ReduceMax", ["ballast"], ["largest"], keepdims=0),
+            helper.make_node("Sub", ["offset", "largest"], ["zero"]),
             helper.make_node("Add", ["x", "offset"], ["sum"]),
             helper.make_node("Add", ["sum", "zero"], ["y"]),
         ],

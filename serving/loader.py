@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from estimator_serving.serving import model_files, warmup
+from estimator_serving.serving import memory, model_files, warmup
 from estimator_serving.serving.errors import Code, ResourceExhaustedError, ServingError, UnavailableError
 from estimator_serving.serving.metrics import LoadMetrics
 from estimator_serving.serving.servable import MODEL_FILE, Servable
@@ -73,6 +73,8 @@ class Loader:
             _log.info("Model %s version %d answers %d requests as it was exported.", name, version, compared)
         if self.drops_cache:
             model_files.drop_from_cache(directory)
+        # To open a file takes as much memory again as the model keeps.
+        memory.give_back()
         return servable
 
     def _warm_up(self, directory: Path, servable: Servable) -> None:

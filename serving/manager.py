@@ -105,7 +105,10 @@ class _Model:
 
 
 class Manager:
-    """Brings what is loaded to what is aspired, one step at a time for each model, models beside each other."""
+    """Brings what is loaded to what is aspired, one step at a time for each model, models beside each other.
+
+    load: makes a servable of a name, a version and its directory; unloaded: called after each version that was let go.
+    """
 
     def __init__(
         self,
@@ -115,10 +118,12 @@ class Manager:
         unload_threads: int = 1,
         next_action: NextAction = policy.availability_preserving,
         retries: Retries = Retries(),  # noqa: B008  # immutable
+        unloaded: Callable[[], None] = lambda: None,
     ) -> None:
         self._load = load
         self._policy = next_action
         self._retries = retries
+        self._unloaded = unloaded
         self._models: dict[str, _Model] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -431,6 +436,7 @@ class Manager:
             self._begin_settling(model)
             self._changed.notify_all()
         del servable
+        self._unloaded()
         _log.info("Model %s version %d is unloaded.", model.name, version.number)
 
 
@@ -444,13 +450,17 @@ def _cancel_retry(version: _Version) -> None:
         version.retry = None
 
 
+def _newest(model: _Model) -> _Version | None:
+    return max(model.versions.values(), key=lambda version: version.number, default=None)
+
+
 def _newest_status(model: _Model) -> VersionStatus | None:
-    newest = max(model.versions.values(), key=lambda version: version.number, default=None)
+    newest = _newest(model)
     return newest.status() if newest else None
 
 
 def _reason(model: _Model) -> str:
-    newest = max(model.versions.values(), key=lambda version: version.number, default=None)
+    newest = _newest(model)
     if newest is None:
         return f"Model {model.name} has no version yet; export one into its base path."
     because = f": {newest.error.message}" if newest.error else "."

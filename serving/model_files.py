@@ -12,6 +12,7 @@ import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from estimator_serving.serving.errors import InvalidArgumentError, ResourceExhaustedError
+from estimator_serving.serving.memory import free_bytes
 from estimator_serving.wire.onnx_model import ExternalTensor, OnnxError, OnnxModel, read_model
 
 # A file's size fits int64, which has so many digits.
@@ -51,37 +52,6 @@ def _check_fits(path: Path, size: int) -> None:
             f"Insufficient resources to load servable {path}: its files hold {size >> 20} MiB, and {free >> 20} MiB of "
             "memory are free; unload another model, or give the server more memory."
         )
-
-
-def free_bytes(root: Path = Path("/")) -> int | None:
-    """The memory that can still be had, by the machine and by its control group; None where nothing says."""
-    known = [free for free in (_machine_free(root), _group_free(root)) if free is not None]
-    return min(known, default=None)
-
-
-def _machine_free(root: Path) -> int | None:
-    kib = _read_table(root / "proc/meminfo").get("MemAvailable:")
-    return None if kib is None else kib * 1024
-
-
-def _group_free(root: Path) -> int | None:
-    group = root / "sys/fs/cgroup"
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return None
-    # What files left in the page cache counts as used and is given up when it is wanted.
-    statistics = _read_table(group / "memory.stat")
-    cached = statistics.get("active_file", 0) + statistics.get("inactive_file", 0)
-    return int(limit) - int(used) + cached if limit.isdecimal() else None
-
-
-def _read_table(path: Path) -> dict[str, int]:
-    try:
-        lines = [line.split() for line in path.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdecimal()}
 
 
 def drop_from_cache(directory: Path) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from estimator_serving.serving import batch_parameters, batching, model_config, monitoring, servable
+from estimator_serving.serving import batch_parameters, batching, memory, model_config, monitoring, servable
 from estimator_serving.serving import config as configuration
 from estimator_serving.serving.access_log import AccessLog
 from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
@@ -82,6 +82,7 @@ class Server:
             unload_threads=config.unload_threads,
             next_action=TRANSITIONS[config.aspired_version_policy],
             retries=Retries(config.max_num_load_retries, config.load_retry_interval_micros / 1e6),
+            unloaded=memory.give_back,
         )
         source = DirectorySource(
             self.manager.aspire,

@@ -26,13 +26,13 @@ from estimator_serving.serving.request import DEFAULT_SIGNATURE, Array
 from estimator_serving.serving.servable import Servable
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import RecordError, read_records
+from estimator_serving.wire.signatures import TOLERANCE_PROPERTY
 from estimator_serving.wire.tensors import decode_tensor
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 EXPECTED_FILE = Path("assets.extra", "expected_responses")
 RECORDS_MAX = 1000
-# metadata_props of the model: how far answers may be from the expected ones, by execution provider.
-TOLERANCE_PROPERTY = "parity_tolerance"
+# How far answers may be from the expected ones, by execution provider, where the model does not say.
 TOLERANCES = {"CPUExecutionProvider": 1e-5, "CUDAExecutionProvider": 1e-2}
 
 # Answers one request: rpc name, request message, the version -> response message.

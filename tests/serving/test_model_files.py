@@ -17,7 +17,8 @@ from estimator_serving.serving.errors import (
     ServingError,
 )
 from estimator_serving.serving.loader import Loader
-from estimator_serving.serving.model_files import check_files, free_bytes
+from estimator_serving.serving.memory import free_bytes
+from estimator_serving.serving.model_files import check_files
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N] x) => (float[N] y) <float[4] v = {1, 2, 3, 4}> { y = Add(x, v) }"""

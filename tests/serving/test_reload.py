@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import grpc
@@ -168,6 +169,34 @@ def test_totals_are_sums_over_labels():
     assert exposition.total("/tensorflow/serving/request_count") == 3
     assert exposition.total(":tensorflow:serving:request_count") == 3
     assert exposition.total("request_count") == 0
+
+
+def test_a_storm_of_lists(running):
+    """A model that stays is served through all of it, while another one comes and goes by several callers."""
+    stop, answers, failures = threading.Event(), [], []
+
+    def ask():
+        with httpx.Client(base_url=running.http.base_url, timeout=30) as http:
+            while not stop.is_set():
+                answer = http.post("/v1/models/a:predict", content='{"instances": [0]}')
+                (answers if answer.status_code == 200 else failures).append(answer.text)
+
+    def reload():
+        for turn in range(20):
+            running.reload(listing(running.root, *("a", "b")[: 1 + turn % 2]))
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    reloading = [threading.Thread(target=reload) for _ in range(3)]
+    for thread in asking + reloading:
+        thread.start()
+    for thread in reloading:
+        thread.join()
+    stop.set()
+    for thread in asking:
+        thread.join()
+    running.reload(listing(running.root, "a", "b"))
+    assert (failures, running.ask("a"), running.ask("b")) == ([], 2, 7)
+    assert answers
 
 
 @pytest.mark.parametrize(
