@@ -65,8 +65,7 @@ class GrpcServer:
         self._side_pool = ThreadPoolExecutor(_SIDE_THREADS, thread_name_prefix="grpc-side")
         self._health = Health(unready, _health_names(methods)) if health else None
         self._reflection = Reflection([*methods, *([HEALTH_SERVICE] if health else [])])
-        handlers = [_handlers(service, answers) for service, answers in methods.items()]
-        handlers += self._reflection.handlers(self._side_pool)
+        handlers = self._reflection.handlers(self._side_pool)
         if self._health:
             handlers.append(self._health.handlers(self._side_pool))
         self._server = grpc.server(
@@ -75,6 +74,9 @@ class GrpcServer:
             maximum_concurrent_rpcs=threads + WAITING_CALLS_MAX,
             options=list((_options(message_bytes_max) | dict(arguments)).items()),
         )
+        for service, answers in methods.items():
+            # Registered methods are found by grpc's core; generic handlers would be asked one after the other.
+            self._server.add_registered_method_handlers(service, _handlers(answers))
         self.port = 0 if port is None else self._bind(address, port, credentials)
         if socket_path:
             _free_socket(socket_path)
@@ -140,8 +142,8 @@ def _health_names(services: Collection[str]) -> list[str]:
     return ["", *services, *(name.rpartition(".")[2] for name in services)]
 
 
-def _handlers(service: str, answers: Mapping[str, Answer]) -> Any:
-    return grpc.method_handlers_generic_handler(service, {name: _handler(answer) for name, answer in answers.items()})
+def _handlers(answers: Mapping[str, Answer]) -> dict[str, Any]:
+    return {name: _handler(answer) for name, answer in answers.items()}
 
 
 def _handler(answer: Answer) -> Any:
