@@ -6,16 +6,23 @@ PARTS := wire ops training exporter serving cli examples
 SOURCES := $(PARTS) tools tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tfs check fmt proto build serve bench docs fuzz clean
+.PHONY: help demo test test-parity test-tfs check fmt proto build serve bench docs fuzz clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: .venv/.ready  ## train on the Titanic list, export, serve, ask over REST and gRPC
 	@$(BIN)/estimator-serving demo --directory build/demo
 
 test: .venv/.ready  ## all tests
 	@$(BIN)/python -m pytest -q
+
+test-parity: .venv/.ready  ## layers, optimizers and estimators beside a TensorFlow; TF=path/to/a/python that has 2.15
+	@test -n "$(TF)" || { echo "Say which Python has tensorflow 2.15: make test-parity TF=path/to/python"; exit 1; }
+	@mkdir -p build/parity
+	@$(TF) tests/training/goldens/make_goldens.py build/parity
+	@$(TF) tests/training/goldens/make_layer_goldens.py build/parity
+	@ESTIMATOR_GOLDENS=$(CURDIR)/build/parity $(BIN)/python -m pytest -q tests/training/test_parity.py tests/training/test_layers.py
 
 test-tfs: .venv/.ready  ## every call made by TensorFlow's own client; TF=path/to/a/python that has tensorflow-serving-api 2.15
 	@test -n "$(TF)" || { echo "Say TF=path/to/python, one that has tensorflow 2.15 and tensorflow-serving-api."; exit 1; }

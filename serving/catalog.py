@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from estimator_serving.serving import model_config
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import (
+    STOPPING_TEXT,
     FailedPreconditionError,
     ServingError,
     UnavailableError,
     UnknownError,
     as_serving_error,
 )
+from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.manager import Manager, VersionStatus
 from estimator_serving.serving.model_config import ModelConfig
 from estimator_serving.serving.source import DirectorySource
@@ -36,6 +38,11 @@ class Catalog:
         self._changing = threading.Lock()
         self._stopped = False
         self.models: tuple[ModelConfig, ...] = ()
+        self._log_settings: dict[str, LogSettings] = {}
+
+    def log_settings(self, name: str) -> LogSettings | None:
+        """How a model's requests are logged, None for not at all."""
+        return self._log_settings.get(name)
 
     def start(self, models: Sequence[ModelConfig]) -> None:
         """Begin to serve these models; returns once each is loaded or has failed, or `stop` is called.
@@ -69,7 +76,7 @@ class Catalog:
                 self._manager.set_labels(model.name, model.labels)
             failed = self._manager.wait_until_decided([model.name for model in models if model.name not in known])
         if self._stopped:
-            raise UnavailableError("The server is shutting down; send this to another one.")
+            raise UnavailableError(STOPPING_TEXT)
         if failed:
             raise UnknownError(_unavailable(failed))
 
@@ -85,6 +92,7 @@ class Catalog:
 
     def _watch(self, models: Sequence[ModelConfig]) -> None:
         self.models = tuple(models)
+        self._log_settings = {model.name: model.logging for model in models if model.logging}
         self._manager.serve_only([model.name for model in models])
         self._source.watch(models)
 

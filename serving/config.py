@@ -120,6 +120,12 @@ class Config:
     )
 
     monitoring_config_file: str = _setting("", WATCHING, "text MonitoringConfig: where Prometheus reads the metrics")
+    access_log: str = _setting("", WATCHING, "file that gets a line of JSON for every inference; - for standard output")
+    request_log_prefix: str = _setting(
+        "", WATCHING, "absolute path the names of request logs begin with, for the model of model_name; TFRecords of "
+        "PredictionLog",
+    )  # fmt: skip
+    request_log_sampling_rate: float = _setting(0.01, WATCHING, "share of the requests that are logged, 0 to 1")
 
     tensorflow_inter_op_parallelism: int = _unused(0, "ONNX Runtime runs a graph's operators one after the other")
     tensorflow_session_config_file: str = _unused("", "a TensorFlow session's settings")

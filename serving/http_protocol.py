@@ -10,6 +10,7 @@ messages) costs several times what a small model does.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.predictor import QUICK_PAYLOAD_BYTES
+from estimator_serving.serving.request import PATIENT, Context
 from estimator_serving.serving.tfs.rest import InferTarget, Reply, Rest, infer_target
 
 _HEAD = b"content-type: application/json\r\ncontent-length: %d\r\n"
@@ -62,6 +64,11 @@ class _Mark(NamedTuple):
         return self if state == self.state else _Mark(state, now_s)
 
 
+def remote_of(client: tuple[str, int] | None) -> Callable[[], str]:
+    """A connection's other end, written when it is asked for."""
+    return lambda: f"{client[0]}:{client[1]}" if client else ""
+
+
 class InferProtocol(HttpToolsProtocol):
     """One connection. The parser calls the `on_` methods, in the order of the request's parts."""
 
@@ -73,6 +80,7 @@ class InferProtocol(HttpToolsProtocol):
         self._body = b""
         self._closing = False
         self._refusal: Reply | None = None
+        self._caller = PATIENT
         # A connection that has sent nothing yet owes a head; after an answer, uvicorn's keep-alive timer runs.
         self._stage = Stage.HEAD
         self._requests = 0
@@ -84,6 +92,7 @@ class InferProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._caller = Context(remote=remote_of(self.client))
         if len(self.connections) > self._limits.connections:
             self._make_room()
 
@@ -99,6 +108,12 @@ class InferProtocol(HttpToolsProtocol):
         else:
             if self._stage is Stage.HEAD and self._head_bytes > self._limits.head_bytes:
                 self._refuse(self._too_long())
+
+    def leave(self) -> None:
+        """Answer what is under way or still comes, and close after that answer, which tells the client so."""
+        self._closing = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
         """Close now, or, in the middle of a request, after its answer."""
@@ -135,6 +150,7 @@ class InferProtocol(HttpToolsProtocol):
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
+            self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -152,7 +168,7 @@ class InferProtocol(HttpToolsProtocol):
             super().on_message_complete()
         else:
             target, self._target = self._target, None
-            self._answer(self._api.infer(target, self._body))
+            self._answer(self._api.infer(target, self._body, self._caller))
 
     def _find_target(self) -> InferTarget | None:
         """What this request infers, None where it has to take the normal way.

@@ -6,12 +6,14 @@ Owns the order of these steps, and which of their errors may pass by themselves.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from estimator_serving.serving import model_files, warmup
-from estimator_serving.serving.errors import ResourceExhaustedError, UnavailableError
+from estimator_serving.serving.errors import Code, ResourceExhaustedError, ServingError, UnavailableError
+from estimator_serving.serving.metrics import LoadMetrics
 from estimator_serving.serving.servable import MODEL_FILE, Servable
 from estimator_serving.serving.warmup import Answer
 from estimator_serving.wire.onnx_model import OnnxModel
@@ -32,6 +34,7 @@ class Loader:
         provider: the execution provider the version runs on.
         warmup_iterations: how often each warmup request is replayed; 0 leaves warmup out.
         drops_cache: whether the files leave the page cache once they are read.
+        metrics: who takes note of warmups.
     """
 
     open: Open
@@ -39,6 +42,7 @@ class Loader:
     provider: str
     warmup_iterations: int = 1
     drops_cache: bool = False
+    metrics: LoadMetrics | None = None
 
     def __call__(self, name: str, version: int, directory: Path) -> Servable:
         """The version, ready for traffic.
@@ -63,12 +67,23 @@ class Loader:
         model = model_files.check_files(path) if path.is_file() else OnnxModel()
         servable = self.open(name, version, directory)
         if self.warmup_iterations:
-            count = warmup.warm_up(directory, servable, self.answer, self.warmup_iterations)
-            if count:
-                _log.info("Model %s version %d was warmed up with %d requests.", name, version, count)
+            self._warm_up(directory, servable)
         compared = warmup.compare(directory, servable, self.answer, self.provider, model.metadata)
         if compared:
             _log.info("Model %s version %d answers %d requests as it was exported.", name, version, compared)
         if self.drops_cache:
             model_files.drop_from_cache(directory)
         return servable
+
+    def _warm_up(self, directory: Path, servable: Servable) -> None:
+        started_s, code, count = time.perf_counter(), Code.OK, 0
+        try:
+            count = warmup.warm_up(directory, servable, self.answer, self.warmup_iterations)
+        except ServingError as error:
+            code = error.code
+            raise
+        finally:
+            if self.metrics and (count or code):
+                self.metrics.warmed_up(str(directory), time.perf_counter() - started_s, code, count)
+        if count:
+            _log.info("Model %s version %d was warmed up with %d requests.", servable.name, servable.version, count)

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
+from estimator_serving.serving import log_settings
 from estimator_serving.serving.config import MEBIBYTE, ConfigError, read_text
 from estimator_serving.serving.errors import FailedPreconditionError, InvalidArgumentError
+from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.policy import All, Latest, Specific, VersionPolicy
 from estimator_serving.wire.pb import POOL, serving_pb
 
@@ -53,7 +55,7 @@ class ModelConfig:
     version_policy: VersionPolicy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
     platform: str = ONNX_PLATFORM
-    logging: serving_pb.LoggingConfig | None = None
+    logging: LogSettings | None = None
 
 
 def read_file(path: str, flag: str = "model_config_file") -> tuple[ModelConfig, ...] | None:
@@ -148,7 +150,7 @@ def _read(entry: Any) -> ModelConfig:
         _read_policy(entry),
         dict(entry.version_labels),
         _read_platform(entry),
-        entry.logging_config if entry.HasField("logging_config") else None,
+        log_settings.read(entry.logging_config),
     )
 
 

@@ -59,15 +59,21 @@ def _never() -> bool:
     return False
 
 
+def _nobody() -> str:
+    return ""
+
+
 class Context(NamedTuple):
-    """How long a caller waits for its answer. Work that nobody waits for any more is not begun.
+    """Who asks, and how long it waits for its answer. Work that nobody waits for any more is not begun.
 
     deadline_s: the moment on `time.monotonic()` after which the answer is of no use, None where there is no such.
     cancelled: whether the caller has gone away; may be asked from any thread.
+    remote: the caller's address, as its transport writes it.
     """
 
     deadline_s: float | None = None
     cancelled: Callable[[], bool] = _never
+    remote: Callable[[], str] = _nobody
 
     def check(self) -> None:
         """Raise CancelledError or DeadlineExceededError where nobody waits for this request any more."""

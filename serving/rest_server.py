@@ -32,7 +32,7 @@ from estimator_serving.serving.errors import (
     shorten,
 )
 from estimator_serving.serving.http_encoding import BodyTooLargeError, UnknownCodingError
-from estimator_serving.serving.http_protocol import InferProtocol, Limits
+from estimator_serving.serving.http_protocol import InferProtocol, Limits, remote_of
 from estimator_serving.serving.metrics import Exposition
 from estimator_serving.serving.request import Context
 from estimator_serving.serving.tfs import rest
@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 JSON_HEADER = (b"content-type", b"application/json")
 KEEP_ALIVE_S = 75
+# How long a client that keeps a connection open has to ask once more when the server ends.
+LINGER_S = 0.3
 # Waiting connections the kernel holds while the loop is busy.
 BACKLOG = 2048
 # Bodies that are being received or worked on may together take this part of the memory.
@@ -82,7 +84,7 @@ class RestApp:
         try:
             compressed = http_encoding.is_compressed(scope["headers"])
             await self._receive(body)
-            reply = await self._answer(target, bytes(body.content), compressed, receive)
+            reply = await self._answer(target, bytes(body.content), compressed, scope, receive)
         except ClientGoneError:
             return
         except (BodyTooLargeError, UnknownCodingError, ServingError) as error:
@@ -102,11 +104,14 @@ class RestApp:
             if self._held_bytes > self._held_bytes_max:
                 raise UnavailableError("The requests under way fill the memory set aside for them; ask again.")
 
-    async def _answer(self, target: rest.InferTarget, body: bytes, compressed: bool, receive: Receive) -> Reply:
+    async def _answer(
+        self, target: rest.InferTarget, body: bytes, compressed: bool, scope: Scope, receive: Receive
+    ) -> Reply:
+        remote = remote_of(scope.get("client"))
         if not compressed and self._api.is_quick(target.spec, len(body)):
-            return self._api.infer(target, body)
+            return self._api.infer(target, body, Context(remote=remote))
         gone = threading.Event()
-        context = Context(time.monotonic() + self._timeout_s, gone.is_set)
+        context = Context(time.monotonic() + self._timeout_s, gone.is_set, remote)
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._slow, self._run, target, body, compressed, context)
         leaving = asyncio.ensure_future(receive())  # after the body comes only one message: the client has gone
@@ -263,6 +268,23 @@ def _json(reply: Reply) -> Response:
 DEFAULT_LIMITS = Limits()
 
 
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, which at its end would close a connection while the next request is on its way: that reads as a reset.
+
+    Here each open connection may ask once more, and is told that it closes; uvicorn ends those that stay silent.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in self.server_state.connections:
+            cast(InferProtocol, connection).leave()
+        end_s = time.monotonic() + LINGER_S
+        while self.server_state.connections and time.monotonic() < end_s:
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
+
+
 class RestServer:
     """uvicorn in a thread. The port is bound when this is made, so that a taken one is known before models load.
 
@@ -281,7 +303,7 @@ class RestServer:
             held_bytes_max=max(body_bytes_max, int(HELD_SHARE * _memory_bytes())),
         )  # fmt: skip
         self._socket = _bind(address, port)
-        self._server = uvicorn.Server(
+        self._server = _Uvicorn(
             uvicorn.Config(
                 app, http=cast(Any, partial(InferProtocol, api, limits)), ws="none", lifespan="off", log_config=None,
                 access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,

@@ -12,25 +12,29 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from estimator_serving.serving import batch_parameters, batching, model_config, monitoring, servable
 from estimator_serving.serving import config as configuration
+from estimator_serving.serving.access_log import AccessLog
 from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
 from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
 from estimator_serving.serving.credentials import read_credentials
-from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.errors import STOPPING_TEXT, ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
 from estimator_serving.serving.loader import Loader
+from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.manager import Manager, Retries
-from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, RequestMetrics
+from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, LogMetrics, RequestMetrics
 from estimator_serving.serving.model_config import ModelConfig
 from estimator_serving.serving.monitoring import VersionGauges
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
+from estimator_serving.serving.request_log import RequestLog
 from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.servable import Batching
 from estimator_serving.serving.source import DirectorySource
@@ -43,7 +47,6 @@ from estimator_serving.serving.tfs.rest import Rest
 
 _log = logging.getLogger(__name__)
 
-STOPPING = "The server is shutting down; send requests elsewhere."
 # How long `stop` waits for a load, which nothing can interrupt and nobody waits for any more.
 LOAD_END_S = 2.0
 THREADS_END_S = 1.0
@@ -74,7 +77,7 @@ class Server:
             check_method_names=config.enable_signature_method_name_check,
         )
         self.manager = Manager(
-            monitoring.timed(_make_loader(config, _read_batching(config, batches)), loads),
+            monitoring.timed(_make_loader(config, _read_batching(config, batches), loads), loads),
             load_threads=config.load_threads,
             unload_threads=config.unload_threads,
             next_action=TRANSITIONS[config.aspired_version_policy],
@@ -92,10 +95,14 @@ class Server:
         self._file = ConfigFile(
             config.model_config_file, self.catalog, poll_wait_s=config.model_config_file_poll_wait_seconds
         )
-        predictor = Predictor(self.manager, requests)
+        logged = LogMetrics()
+        self._logs: list[RequestLog | AccessLog] = [RequestLog(self.catalog.log_settings, proto_codec.CODECS, logged)]
+        if config.access_log:
+            self._logs.append(AccessLog(config.access_log))
+        predictor = Predictor(self.manager, requests, self._logs)
         gauges = VersionGauges(self.manager)
         exposition = Exposition(
-            requests, batches, loads, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
+            requests, batches, loads, logged, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
         )
         self._rest = self._make_rest(predictor, exposition)
         try:
@@ -156,11 +163,13 @@ class Server:
                 thread.start()
             for thread in draining:
                 thread.join()
+        for log in self._logs:
+            log.close()
         return self.manager.stop(LOAD_END_S)
 
     def unready(self) -> str:
         """Why requests cannot be answered now; empty when they can."""
-        return STOPPING if self._stopping else self.manager.unready()
+        return STOPPING_TEXT if self._stopping else self.manager.unready()
 
     def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer | None:
         config = self._config
@@ -264,22 +273,29 @@ def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> st
     return f"{front} cannot listen on {address}:{port} ({because}); stop what uses it or choose another --{flag}."
 
 
-def _make_loader(config: Config, batching: Batching | None) -> Loader:
+def _make_loader(config: Config, batches: Batching | None, loads: LoadMetrics) -> Loader:
     return Loader(
-        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batching),
+        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batches),
         # What an operator chose for clients is not what a version was exported with.
         partial(answer, proto_codec.codecs(DEFAULT)),
         servable.provider_of(config.device),
         config.warmup_iterations if config.enable_model_warmup else 0,
         config.flush_filesystem_caches,
+        loads,
     )
+
+
+def _flag_log_settings(config: Config) -> LogSettings | None:
+    prefix = config.request_log_prefix
+    return LogSettings(Path(prefix), config.request_log_sampling_rate) if prefix else None
 
 
 def _read_models(config: Config) -> tuple[ModelConfig, ...]:
     """The models to start with: those of --model_config_file, or the one of --model_name and --model_base_path."""
-    if not config.model_config_file:
-        return (ModelConfig(config.model_name, Path(config.model_base_path).absolute()),)
     try:
+        if not config.model_config_file:
+            path = Path(config.model_base_path).absolute()
+            return (ModelConfig(config.model_name, path, logging=_flag_log_settings(config)),)
         models = model_config.read_file(config.model_config_file)
     except (ConfigError, ServingError) as error:
         raise StartError(f"Failed to start server. Error: {error}") from error
@@ -288,22 +304,45 @@ def _read_models(config: Config) -> tuple[ModelConfig, ...]:
     return models or ()
 
 
+class _Signals:
+    """SIGTERM and SIGINT ask to stop, a second one ends the process at once; SIGHUP asks to look for changes."""
+
+    def __init__(self) -> None:
+        self.stop_wanted = False
+        self._look_wanted = False
+        self._woken = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        if number == signal.SIGHUP:
+            self._look_wanted = True
+        elif self.stop_wanted:
+            os._exit(128 + number)
+        else:
+            self.stop_wanted = True
+        self._woken.set()
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self.stop_wanted = True
+        self._woken.set()
+
+    def wait(self, look: Callable[[], None]) -> None:
+        """Return when a stop is wanted; until then, look as often as that is asked for."""
+        while not self.stop_wanted:
+            self._woken.wait()
+            self._woken.clear()
+            if self._look_wanted:
+                self._look_wanted = False
+                # In a thread of its own, because it may wait for a load, and a signal has to be heard meanwhile.
+                threading.Thread(target=look, name="look", daemon=True).start()
+
+
 def main(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; a second one ends at once; SIGHUP looks for changes now. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stop_wanted, look_wanted, woken = threading.Event(), threading.Event(), threading.Event()
-
-    def handle(number: int, _frame: Any) -> None:
-        if number == signal.SIGHUP:
-            look_wanted.set()
-        elif stop_wanted.is_set():
-            os._exit(128 + number)
-        else:
-            stop_wanted.set()
-        woken.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, handle)
+    signals = _Signals()
     if unused := config.unused():
         _log.warning("These flags have no effect here: %s.", ", ".join(unused))
     try:
@@ -311,34 +350,41 @@ def main(config: Config) -> int:
     except StartError as error:
         print(error, file=sys.stderr)
         return 1
-    # In a thread of its own, because a signal has to be heard while models load.
-    starting = threading.Thread(target=server.start, name="start", daemon=True)
-    starting.start()
-    while not stop_wanted.is_set():
-        woken.wait()
-        woken.clear()
-        if look_wanted.is_set():
-            look_wanted.clear()
-            server.look()
+    failures = _start(server, signals)
+    signals.wait(server.look)
     _log.info("Stopping: finishing requests in flight.")
     ended = server.stop()
     if not ended or _is_anything_running():
-        # Python waits for its threads, and one is in a load or a run that nothing interrupts.
-        _log.warning("Work is still going on after the grace period; it is given up.")
+        # Python would wait for a thread that is in a load or a run, which nothing interrupts.
+        _log.warning("A load or a run is still going on; it is given up.")
         logging.shutdown()
-        os._exit(0)
-    return 0
+        os._exit(len(failures))
+    return len(failures)
+
+
+def _start(server: Server, signals: _Signals) -> list[Exception]:
+    """Start in a thread, because a signal has to be heard while models load; returns where its failure will be."""
+    failures: list[Exception] = []
+
+    def start() -> None:
+        try:
+            server.start()
+        except Exception as error:
+            _log.critical("The server cannot start.", exc_info=error)
+            failures.append(error)
+            signals.stop()
+
+    threading.Thread(target=start, name="start", daemon=True).start()
+    return failures
 
 
 def _is_anything_running() -> bool:
-    """Whether a thread is left that Python would wait for, after those that are ending had time to."""
+    """Whether a thread is left after those that are ending had time to. Python would wait for those of a pool."""
     end_s = time.monotonic() + THREADS_END_S
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            thread.join(max(end_s - time.monotonic(), 0))
-            if thread.is_alive():
-                return True
-    return False
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(max(end_s - time.monotonic(), 0))
+    return any(thread.is_alive() for thread in others)
 
 
 if __name__ == "__main__":

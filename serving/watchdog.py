@@ -16,6 +16,8 @@ from typing import Protocol
 _log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
+# Pause between two complaints: a model that always hangs would fill the log.
+COMPLAINT_S = 10.0
 
 
 class Stoppable(Protocol):
@@ -32,6 +34,7 @@ class Watchdog:
         self._busy = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._complained_s = -COMPLAINT_S
 
     @contextmanager
     def watching(self, run: Stoppable, deadline_s: float) -> Iterator[None]:
@@ -67,4 +70,9 @@ class Watchdog:
         for deadline_s, run in list(self._runs.values()):
             if now_s >= deadline_s and not run.terminate:
                 run.terminate = True
-                _log.warning("A run took longer than its caller waits and is being ended.")
+                self._complain(now_s)
+
+    def _complain(self, now_s: float) -> None:
+        if now_s - self._complained_s >= COMPLAINT_S:
+            self._complained_s = now_s
+            _log.warning("A run of a model took longer than its callers wait, and is being ended.")

@@ -7,6 +7,7 @@ with a checkpoint's transform. Knows nothing of layers or variables.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,20 @@ class TransformRecorder:
         return self._names[key][1]
 
     @property
-    def vocabulary_files(self) -> tuple[str, ...]:
-        """Paths of the vocabulary files behind every column that has been asked for, sorted, each once."""
+    def assets(self) -> dict[str, str]:
+        """The vocabulary files behind every column that has been asked for: their names in an export -> their paths.
+
+        A second file of one name is name_1, as TF 2.15's SavedModel has it.
+        """
         columns = {id(column): column for column, _ in self._names.values()}
-        return tuple(sorted({path for column in columns.values() for path in vocabulary_files(column)}))
+        paths = sorted({path for column in columns.values() for path in vocabulary_files(column)})
+        named: dict[str, str] = {}
+        for path in paths:
+            name, number = Path(path).name, 0
+            while (free := f"{name}_{number}" if number else name) in named:
+                number += 1
+            named[free] = path
+        return named
 
     def _register(self, output: Output) -> str:
         definition = define_output(output)

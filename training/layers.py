@@ -116,9 +116,8 @@ def relu_stack(inputs: Tensor, units: Sequence[int], names: Sequence[str]) -> Te
     variables: list[Tensor] = []
     width = inputs.shape[-1]
     for size, name in zip(units, names, strict=True):
-        with variable_scope(name):
-            variables.append(get_variable("kernel", (width, size), initializer=glorot_uniform))
-            variables.append(get_variable("bias", (size,), initializer=zeros))
+        variables.append(get_variable(f"{name}/kernel", (width, size), initializer=glorot_uniform))
+        variables.append(get_variable(f"{name}/bias", (size,), initializer=zeros))
         width = size
     outputs: Tensor = _ReluStack.apply(inputs, *variables)
     return outputs

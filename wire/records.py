@@ -45,8 +45,13 @@ def write_records(path: str | Path, records: Iterable[bytes]) -> None:
     """Writes the records to a file, replacing it."""
     with open(path, "wb") as file:
         for record in records:
-            length = struct.pack("<Q", len(record))
-            file.write(length + _FOOTER.pack(masked_crc32c(length)) + record + _FOOTER.pack(masked_crc32c(record)))
+            file.write(frame_record(record))
+
+
+def frame_record(record: bytes) -> bytes:
+    """A record as it lies in a file."""
+    length = struct.pack("<Q", len(record))
+    return length + _FOOTER.pack(masked_crc32c(length)) + record + _FOOTER.pack(masked_crc32c(record))
 
 
 def masked_crc32c(data: bytes) -> int:

@@ -9,6 +9,7 @@ import pytest
 from estimator_serving.serving import model_config
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import FailedPreconditionError, InvalidArgumentError
+from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.model_config import ModelConfig, check_change
 from estimator_serving.serving.policy import All, Latest, Specific
 
@@ -54,7 +55,7 @@ def test_a_whole_file(read, caplog):
     assert b == ModelConfig("b/c", Path("/models/b"), All())
     assert (d.version_policy, d.platform) == (Latest(2), "tensorflow")
     assert (e.version_policy.choose([1, 2]), e.platform) == ({2}, "onnx")
-    assert e.logging.log_collector_config.filename_prefix == "/l"
+    assert e.logging == LogSettings(Path("/l"), 0)
     assert 'Model half says model_platform: "tensorflow"' in caplog.text
     assert "Model d sets the deprecated model_type" in caplog.text
 

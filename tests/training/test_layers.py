@@ -1,4 +1,4 @@
-"""tf.layers' functions against TensorFlow 2.15 (goldens/make_layers.py), and what they refuse."""
+"""tf.layers' functions against TensorFlow 2.15 (goldens/make_layer_goldens.py), and what they refuse."""
 
 import json
 import math

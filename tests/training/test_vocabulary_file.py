@@ -68,12 +68,14 @@ def test_arguments_that_tensorflow_takes_and_no_lookup_can_use(path, arguments, 
         fc.categorical_column_with_vocabulary_file("k", str(path), **arguments)
 
 
-def test_a_recorder_knows_the_files_of_its_columns(path, tmp_path):
-    other = tmp_path / "other.txt"
-    other.write_text("a\n")
-    words = fc.categorical_column_with_vocabulary_file("k", str(path))
-    cross = fc.crossed_column([fc.categorical_column_with_vocabulary_file("m", str(other)), words], 5)
+def test_a_recorder_names_the_files_of_its_columns(path, tmp_path):
+    (tmp_path / "z").mkdir()
+    others = [tmp_path / "other.txt", tmp_path / "z" / path.name]
+    for other in others:
+        other.write_text("a\n")
+    words, *more = [fc.categorical_column_with_vocabulary_file("k", str(one)) for one in (path, *others)]
     recorder = TransformRecorder()
-    assert recorder.vocabulary_files == ()
-    recorder.require([fc.embedding_column(cross, 2), fc.indicator_column(words), fc.numeric_column("x")])
-    assert recorder.vocabulary_files == (str(other), str(path))
+    assert recorder.assets == {}
+    cross = fc.crossed_column([more[0], words], 5)
+    recorder.require([fc.embedding_column(cross, 2), fc.indicator_column(words), more[1], fc.numeric_column("x")])
+    assert recorder.assets == {"other.txt": str(others[0]), "words.txt": str(path), "words.txt_1": str(others[1])}

@@ -1,0 +1,295 @@
+"""Batching in the whole server: over both fronts, when the queue is full, when a model hangs, over many swaps."""
+
+import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from estimator_serving.serving import errors, servable
+from estimator_serving.serving.batch_parameters import BatchParameters
+from estimator_serving.serving.batching import Batcher
+from estimator_serving.serving.config import Config
+from estimator_serving.serving.manager import Manager
+from estimator_serving.serving.model_config import VersionDirectory
+from estimator_serving.serving.request import PATIENT, Context, ModelSpec, Request
+from estimator_serving.serving.server import Server, StartError
+from estimator_serving.wire.pb import serving_pb
+from estimator_serving.wire.tensors import decode_tensor, encode_tensor
+
+HOST = "127.0.0.1"
+WAIT_S = 20
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+# As many rounds as the first value says: -x for x rounds, and no end for a large one.
+LOOP = """g (float[N] x) => (float[N] y) {{
+    start = Constant<value = int64[1] {{0}}>()
+    end = Constant<value = int64[1] {{1}}>()
+    first = Slice(x, start, end)
+    count = Cast<to = 7>(first)
+    true = Constant<value = bool {{1}}>()
+    y = Loop(count, true, x) <body = b (int64 i, bool c, float[N] a) => (bool d, float[N] n) {{
+        d = Identity(c) n = Neg(a) }}> }}"""
+
+
+@contextlib.contextmanager
+def running(base_path, **settings):
+    given = {"port": -1, "rest_api_port": -1, "bind_address": HOST, "model_name": "m"}
+    given |= {"model_base_path": str(base_path), "file_system_poll_wait_seconds": 0.02, "enable_batching": True}
+    server = Server(Config(**given | settings))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def call(server, values, name="m", timeout_s=WAIT_S):
+    request = serving_pb.PredictRequest()
+    request.model_spec.name = name
+    request.inputs["x"].CopyFrom(encode_tensor(np.array(values, np.float32), as_content=True))
+    with grpc.insecure_channel(f"{HOST}:{server.grpc_port}") as channel:
+        payload = channel.unary_unary(PREDICT)(request.SerializeToString(), timeout=timeout_s)
+    return decode_tensor(serving_pb.PredictResponse.FromString(payload).outputs["y"]).tolist()
+
+
+def post(server, values, name="m"):
+    url = f"http://{HOST}:{server.rest_port}/v1/models/{name}:predict"
+    return httpx.post(url, json={"instances": values}, timeout=WAIT_S)
+
+
+def until(condition):
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come to pass"
+        time.sleep(0.005)
+
+
+class Gate:
+    """Holds a version's runs until it is opened, and remembers how many rows each had."""
+
+    def __init__(self, servable):
+        self.rows = []
+        self._graph, servable._graph = servable._graph, self.run
+        self._open = threading.Event()
+
+    def run(self, names, feeds, deadline_s):
+        self.rows.append(len(feeds["x"]))
+        assert self._open.wait(WAIT_S)
+        return self._graph(names, feeds, deadline_s)
+
+    def open(self):
+        self._open.set()
+
+
+def waiting(servable):
+    return sum(one.requests for one in servable.waiting().values())
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    path = tmp_path / "batching.pbtxt"
+    path.write_text("num_batch_threads { value: 1 } max_batch_size { value: 4 } max_enqueued_batches { value: 1 }")
+    return str(path)
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+
+
+def test_both_fronts_share_a_batch_and_a_full_queue_refuses(base_path, write_model, parameters, pool):
+    write_model(1)
+    with running(base_path, batching_parameters_file=parameters) as server:
+        loaded = server.manager.peek("m", None)
+        gate = Gate(loaded)
+        first = pool.submit(call, server, [1, 1])
+        until(lambda: gate.rows)
+        second = pool.submit(call, server, [2])
+        until(lambda: waiting(loaded) == 1)
+        third = pool.submit(post, server, [3, 3, 3])
+        until(lambda: waiting(loaded) == 2)
+        refused = post(server, [4])
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "currently 1 batches enqueued and max_enqueued_batches is 1" in refused.json()["error"]
+        with pytest.raises(grpc.RpcError) as raised:
+            call(server, [4])
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        metrics = httpx.get(f"http://{HOST}:{server.rest_port}/monitoring/prometheus/metrics").text
+        gate.open()
+        assert (first.result(WAIT_S), second.result(WAIT_S)) == ([2, 2], [3])
+        assert third.result(WAIT_S).json() == {"predictions": [4, 4, 4]}
+    assert gate.rows == [2, 4]
+    version = 'model="m",signature="serving_default",version="1"'
+    assert f"estimator_serving_queue_rows{{{version}}} 4.0" in metrics
+    rejected = 'model="m",reason="queue_full",signature="serving_default",version="1"'
+    assert f"estimator_serving_rejected_requests_total{{{rejected}}} 2.0" in metrics
+
+
+def test_parameters_of_a_version(base_path, write_model):
+    (write_model(1) / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
+    with running(base_path, enable_per_model_batching_parameters=True) as server:
+        assert "Task size 3 is larger than maximum input batch size 2" in post(server, [1, 2, 3]).json()["error"]
+        write_model(2)
+        until(lambda: server.manager.is_available("m", 2))
+        assert post(server, [1, 2, 3]).json() == {"predictions": [3, 4, 5]}
+
+
+def test_parameters_of_a_version_that_cannot_be_used(base_path, write_model):
+    (write_model(1) / "batching_params.pbtxt").write_text("max_batch_size { value: 0 }")
+    with running(base_path, enable_per_model_batching_parameters=True) as server:
+        assert "max_batch_size is 0; give a number above 0" in server.unready()
+
+
+@pytest.mark.parametrize("text", ["max_batch_size: 3", "max_batch_size { value: 0 }"])
+def test_parameters_the_server_cannot_use(base_path, tmp_path, text):
+    (tmp_path / "bad.pbtxt").write_text(text)
+    with (
+        pytest.raises(StartError, match="max_batch_size"),
+        running(base_path, batching_parameters_file=str(tmp_path / "bad.pbtxt")),
+    ):
+        pass
+
+
+@pytest.fixture
+def two_models(tmp_path, base_path, write_model):
+    """`hangs`, and `fast` beside it."""
+    write_model(1, LOOP)
+    base_path.rename(tmp_path / "hangs")
+    base_path.mkdir()
+    write_model(1)
+    text = "".join(
+        f'config {{ name: "{name}" base_path: "{path}" }}\n'
+        for name, path in (("hangs", tmp_path / "hangs"), ("fast", base_path))
+    )
+    (tmp_path / "models.config").write_text(f"model_config_list {{ {text} }}")
+    return {"model_base_path": "", "model_config_file": str(tmp_path / "models.config")}
+
+
+@pytest.mark.parametrize("enable_batching", [True, False])
+def test_a_model_that_hangs(base_path, two_models, enable_batching, pool):
+    """Its callers get deadline errors, its threads come back, and the model beside it answers all the while."""
+    with running(base_path, **two_models, enable_batching=enable_batching) as server:
+        assert call(server, [2], "hangs") == [2]
+        hanging = [pool.submit(call, server, [1e12], "hangs", 0.5) for _ in range(6)]
+        for value in range(5):
+            assert call(server, [value], "fast", 5) == [value + 1]
+        for one in hanging:
+            with pytest.raises(grpc.RpcError) as raised:
+                one.result(WAIT_S)
+            # The first is what ran too long, the second what never ran behind it.
+            assert raised.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        assert call(server, [4], "hangs", 10) == [4]
+
+
+def test_rest_calls_of_a_model_that_hangs(base_path, two_models):
+    with running(base_path, **two_models, rest_api_timeout_in_ms=300) as server:
+        assert post(server, [2], "hangs").json() == {"predictions": [2]}
+        assert post(server, [1e12], "hangs").status_code == 504
+        assert post(server, [1], "fast").json() == {"predictions": [2]}
+        until(lambda: post(server, [4], "hangs").status_code == 200)
+
+
+def test_swaps_leave_no_thread(write_model, pool):
+    """A hundred versions come and go under load; what batched them goes with them."""
+
+    def load(name, version, path):
+        loaded = servable.load(name, version, path, intra_op_threads=1)
+        loaded.batch(BatchParameters())
+        return loaded
+
+    manager = Manager(load)
+    directories = [VersionDirectory(write_model(version)) for version in (1, 2)]
+    manager.aspire("m", {1: directories[0]})
+    assert manager.wait_until_settled(WAIT_S)
+    stop = threading.Event()
+
+    def caller():
+        answered = 0
+        while not stop.is_set():
+            with manager.servable(ModelSpec("m")) as pinned:
+                answer = pinned.run(Request("serving_default", {"x": np.zeros(1, np.float32)}))["y"]
+                assert answer.tolist() == [pinned.version]
+            answered += 1
+        return answered
+
+    try:
+        callers = [pool.submit(caller) for _ in range(4)]
+        before = threading.active_count()
+        for turn in range(100):
+            number = turn % 2
+            manager.aspire("m", {2 - number: directories[1 - number]})
+            assert manager.wait_until_settled(WAIT_S)
+        after = threading.active_count()
+    finally:
+        stop.set()
+        manager.stop()
+    assert all(one.result(WAIT_S) for one in callers)
+    assert after <= before + 2
+
+
+RUN_S = 0.02
+ROWS_MAX = 8
+
+
+def sleep_run(_signature_name, inputs, outputs, _deadline_s):
+    time.sleep(RUN_S)
+    return dict.fromkeys(outputs, inputs["x"])
+
+
+def goodput(batcher, callers, seconds):
+    """Rows a second that are answered to callers who ask again at once, and a little later where they are refused."""
+    ends_s = time.monotonic() + seconds
+
+    def caller(_):
+        rows = 0
+        while time.monotonic() < ends_s:
+            try:
+                batcher.run("s", {"x": np.ones(2)}, ("y",), Context(deadline_s=time.monotonic() + 1))
+                rows += 2
+            except errors.UnavailableError:
+                time.sleep(RUN_S)
+        return rows
+
+    with ThreadPoolExecutor(callers) as threads:
+        return sum(threads.map(caller, range(callers))) / seconds
+
+
+def test_overload_keeps_the_goodput():
+    batcher = Batcher(sleep_run, BatchParameters(num_batch_threads=2, max_batch_size=ROWS_MAX, max_enqueued_batches=2))
+    peak = goodput(batcher, 12, 1.0)
+    overload = goodput(batcher, 48, 1.5)
+    after = goodput(batcher, 12, 1.0)
+    assert overload >= 0.8 * peak
+    assert after >= 0.8 * peak
+
+
+def test_a_slow_version_does_not_hold_up_a_fast_one(pool):
+    """Each version has places of its own."""
+    slow_runs = threading.Event()
+
+    def slow_run(_signature_name, inputs, outputs, _deadline_s):
+        assert slow_runs.wait(WAIT_S)
+        return dict.fromkeys(outputs, inputs["x"])
+
+    slow, fast = (Batcher(run, BatchParameters(num_batch_threads=1)) for run in (slow_run, sleep_run))
+
+    def times():
+        taken = []
+        for _ in range(15):
+            started_s = time.monotonic()
+            fast.run("s", {"x": np.ones(1)}, ("y",), PATIENT)
+            taken.append(time.monotonic() - started_s)
+        return sorted(taken)
+
+    alone = times()
+    stuck = [pool.submit(slow.run, "s", {"x": np.ones(1)}, ("y",), PATIENT) for _ in range(6)]
+    beside = times()
+    slow_runs.set()
+    for one in stuck:
+        one.result(WAIT_S)
+    assert beside[len(beside) // 2] <= 2 * alone[len(alone) // 2]
