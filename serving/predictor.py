@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from estimator_serving.serving import errors
@@ -127,7 +128,7 @@ class Predictor:
         name = call.spec.name if call.spec and self.manager.knows(call.spec.name) else UNKNOWN_MODEL
         version = str(call.servable.version) if call.servable else ""
         signature_name = call.request.signature_name if call.request else ""
-        return Labels(VersionLabels(name, version, signature_name), call.codec.method, call.codec.entrypoint)
+        return _labels_of(name, version, signature_name, call.codec.method, call.codec.entrypoint)
 
     def is_quick(self, target: ModelSpec, payload_bytes: int) -> bool:
         """Whether a request may run on the thread that reads requests.
@@ -140,3 +141,8 @@ class Predictor:
             return False
         servable = self.manager.peek(target.name, target.version)
         return servable is None or servable.is_quick
+
+
+@lru_cache(maxsize=4096)
+def _labels_of(name: str, version: str, signature_name: str, method: str, entrypoint: str) -> Labels:
+    return Labels(VersionLabels(name, version, signature_name), method, entrypoint)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     Raises TypeError for an array TensorFlow has no type for.
     """
     dtype = dtypes.from_numpy(array.dtype)
-    proto = _header(array, dtype)
+    proto = _header(array.shape, dtype)
     if dtype.is_string:
         proto.string_val.extend(_as_bytes(value) for value in array.ravel().tolist())
     elif as_content:
@@ -84,26 +85,31 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
 
 
 def serialize_tensor(array: Array, *, as_content: bool = False) -> bytes:
-    """The bytes of `encode_tensor(array)`, for large arrays without the message in between.
+    """The bytes of `encode_tensor(array)`; for most arrays without the message in between, which costs several times
+    what a small model does.
 
     Raises TypeError for an array TensorFlow has no type for.
     """
     dtype = dtypes.from_numpy(array.dtype)
     is_packed = dtype.values_field in _PACKED
-    if dtype.is_string or array.size <= _FEW_VALUES or not (as_content or is_packed):
+    if dtype.is_string or not array.size or not (as_content or is_packed):
         return encode_tensor(array, as_content=as_content).SerializeToString()
     tag = _CONTENT_TAG if as_content else _PACKED[dtype.values_field][0]
     values = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<"))
-    return b"".join(
-        (_header(array, dtype).SerializeToString(), tag, write_varint(values.nbytes), values.data.cast("B"))
-    )
+    return b"".join((_header_bytes(dtype.number, array.shape), tag, write_varint(values.nbytes), values.data.cast("B")))
 
 
-def _header(array: Array, dtype: DType) -> tensorflow_pb.TensorProto:
+def _header(shape: tuple[int, ...], dtype: DType) -> tensorflow_pb.TensorProto:
     proto = tensorflow_pb.TensorProto(dtype=dtype.number)
-    for length in array.shape:
+    for length in shape:
         proto.tensor_shape.dim.add(size=length)
     return proto
+
+
+@lru_cache(maxsize=1024)
+def _header_bytes(number: int, shape: tuple[int, ...]) -> bytes:
+    """The dtype and shape of a tensor as they stand in a message: a model's outputs have few."""
+    return _header(shape, dtypes.from_number(number)).SerializeToString()
 
 
 # The tag of tensor_content: number and wire type 2.

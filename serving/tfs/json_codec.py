@@ -274,6 +274,10 @@ def _widen(value: Any, name: str, spec: FeatureSpec | None) -> Any:
 
 
 def _encode_predict(outputs: Outputs, request: Request, _servable: Servable) -> bytes:
+    if not outputs:
+        raise InvalidArgumentError(
+            f"Cannot convert empty tensor map to JSON; the signature {request.signature_name} has no outputs."
+        )
     if request.form is ROW:
         _check_rows(outputs)
     columns = {alias: json_tensor.to_json(array, alias) for alias, array in outputs.items()}

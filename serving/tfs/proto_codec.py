@@ -7,7 +7,7 @@ no grpc.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -147,13 +147,19 @@ def _read_filter(wanted: Collection[str], signature: Signature) -> tuple[str, ..
 
 
 def _encode_predict(options: Options, outputs: Outputs, request: Request, servable: Servable) -> bytes:
-    response = serving_pb.PredictResponse()
-    write_spec(response.model_spec, servable, request.signature_name)
-    entries = (
+    entries = [
         _output_entry(alias, serialize_tensor(array, as_content=options.tensor_content))
         for alias, array in outputs.items()
-    )
-    return b"".join((response.SerializeToString(), *entries))
+    ]
+    return b"".join((_answered_spec(servable.name, servable.version, request.signature_name), *entries))
+
+
+@lru_cache(maxsize=1024)
+def _answered_spec(name: str, version: int, signature_name: str) -> bytes:
+    """A PredictResponse of nothing but its model_spec, which is the same for every answer of a version's signature."""
+    spec = serving_pb.ModelSpec(name=name, signature_name=signature_name)
+    spec.version.value = version
+    return serving_pb.PredictResponse(model_spec=spec).SerializeToString()
 
 
 def _output_entry(alias: str, tensor: bytes) -> bytes:
