@@ -73,18 +73,16 @@ class Histogram:
         return [(name, float(total)) for name, total in zip(names, accumulate(self.buckets), strict=True)]
 
 
-class VersionLabels(NamedTuple):
-    """What a request was for. Version and signature are empty where it did not get that far."""
-
-    model: str
-    version: str = ""
-    signature: str = ""
+# The labels of what belongs to one signature of one version.
+VERSION_LABELS = ("model", "version", "signature")
 
 
 class Labels(NamedTuple):
-    """Whose request a count is of."""
+    """Whose request a count is of. Version and signature are empty where it did not get that far."""
 
-    target: VersionLabels
+    model: str
+    version: str
+    signature: str
     method: str
     entrypoint: str
 
@@ -140,16 +138,17 @@ class RequestMetrics(Collector):
             if code is not Code.OK:
                 series.failures[code] += 1
                 return
-            series.latency_us.add(elapsed_s * 1e6)
-            series.run_us.add(run_s * 1e6)
+            for histogram, value_us in ((series.latency_us, elapsed_s * 1e6), (series.run_us, run_s * 1e6)):
+                histogram.buckets[bisect_left(BUCKETS_US, value_us)] += 1
+                histogram.sum += value_us
             if examples:
                 series.examples.add(examples)
 
     def keep(self, loaded: Collection[tuple[str, str]]) -> None:
         """Forget the version and signature of counts whose version is not among these (model, version)."""
         with self._lock:
-            for labels in [one for one in self._series if one.target.version and one.target[:2] not in loaded]:
-                gone = labels._replace(target=VersionLabels(labels.target.model))
+            for labels in [one for one in self._series if one.version and one[:2] not in loaded]:
+                gone = labels._replace(version="", signature="")
                 self._series.setdefault(gone, _Series()).merge(self._series.pop(labels))
 
     def collect(self) -> Iterator[Metric]:
@@ -223,7 +222,7 @@ class BatchMetrics(Collector):
         self.processed_sizes = Histograms(
             session + "processed_batch_size", "Rows of a batch, padding included.", bounds=SIZE_BUCKETS
         )
-        version = VersionLabels._fields
+        version = VERSION_LABELS
         self.batch_rows = Histograms(
             "estimator_serving_batch_rows", "Rows of a batch, padding left out.", *version, bounds=SIZE_BUCKETS
         )
@@ -367,7 +366,7 @@ class Exposition:
 def _count_by_status(series: Mapping[Labels, _Series]) -> Metric:
     totals: Counter[tuple[str, ...]] = Counter()
     for labels, one in series.items():
-        totals.update({(labels.target.model, code.name): count for code, count in one.counts().items()})
+        totals.update({(labels.model, code.name): count for code, count in one.counts().items()})
     name = ":tensorflow:serving:request_count"
     return _plain_family(name, "Requests by model and status.", ("model_name", "status"), totals)
 
@@ -376,7 +375,7 @@ def _times_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
     latency: dict[tuple[str, ...], Histogram] = {}
     run: dict[tuple[str, ...], Histogram] = {}
     for labels, one in series.items():
-        model = labels.target.model
+        model = labels.model
         latency.setdefault((model, labels.api, labels.entrypoint), Histogram()).merge(one.latency_us)
         run.setdefault((model, labels.method, RUNTIME), Histogram()).merge(one.run_us)
     yield _histogram_family(
@@ -393,7 +392,7 @@ def _examples_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
     examples: dict[tuple[str, ...], Histogram] = {}
     for labels, one in series.items():
         if one.examples.count:
-            examples.setdefault((labels.target.model,), Histogram(SIZE_BUCKETS)).merge(one.examples)
+            examples.setdefault((labels.model,), Histogram(SIZE_BUCKETS)).merge(one.examples)
     counts, total = ":tensorflow:serving:request_example_counts", ":tensorflow:serving:request_example_count_total"
     yield _histogram_family(counts, "Examples of a request.", ("model",), examples)
     sums = {labels: histogram.sum for labels, histogram in examples.items()}
@@ -401,23 +400,20 @@ def _examples_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
 
 
 def _requests_family(series: Mapping[Labels, _Series]) -> Metric:
-    names = (*VersionLabels._fields, "method", "entrypoint", "code")
+    names = (*Labels._fields, "code")
     family = CounterMetricFamily("estimator_serving_requests", "Requests answered.", labels=names)
     for labels, one in series.items():
         for code, count in one.counts().items():
-            family.add_metric([*labels.target, labels.method, labels.entrypoint, code.name], count)
+            family.add_metric([*labels, code.name], count)
     return family
 
 
 def _latency_family(series: Mapping[Labels, _Series]) -> Metric:
     seconds: dict[tuple[str, ...], Histogram] = {
-        (*labels.target, labels.method, labels.entrypoint): one.latency_us.copy(1e-6)
-        for labels, one in series.items()
-        if one.latency_us.count
+        labels: one.latency_us.copy(1e-6) for labels, one in series.items() if one.latency_us.count
     }
-    names = (*VersionLabels._fields, "method", "entrypoint")
     return _histogram_family(
-        "estimator_serving_request_latency_seconds", "Time a successful request took.", names, seconds
+        "estimator_serving_request_latency_seconds", "Time a successful request took.", Labels._fields, seconds
     )
 
 

@@ -10,7 +10,6 @@ from estimator_serving.serving.metrics import (
     LoadMetrics,
     LogMetrics,
     RequestMetrics,
-    VersionLabels,
 )
 
 TFS = ":tensorflow:serving:"
@@ -30,7 +29,7 @@ def find(found, name, **labels):
 
 
 def labels(model="m", version="1", signature="s", method="Predict", entrypoint="GRPC"):
-    return Labels(VersionLabels(model, version, signature), method, entrypoint)
+    return Labels(model, version, signature, method, entrypoint)
 
 
 def test_counts_and_times():
