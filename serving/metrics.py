@@ -92,6 +92,16 @@ class Labels(NamedTuple):
         return self.method.lower() if self.entrypoint == "REST" else self.method
 
 
+# Model, version, signature, method and entrypoint of a request, as `observe` takes them: a bare tuple, because making a
+# named one takes longer than all the counting. Version None and signature "" where the request did not get that far.
+RequestKey = tuple[str, int | None, str, str, str]
+
+
+def _labels(key: RequestKey) -> Labels:
+    model, version, *others = key
+    return Labels(model, "" if version is None else str(version), *others)
+
+
 @dataclass
 class _Series:
     """The requests of some labels: failures by code; of the successes, the whole time, the model's, the Examples."""
@@ -125,16 +135,16 @@ class RequestMetrics(Collector):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._series: dict[Labels, _Series] = {}
+        self._series: dict[RequestKey, _Series] = {}
 
-    def observe(self, labels: Labels, code: Code, elapsed_s: float, *, run_s: float = 0.0, examples: int = 0) -> None:
+    def observe(self, key: RequestKey, code: Code, elapsed_s: float, *, run_s: float = 0.0, examples: int = 0) -> None:
         """Count one request.
 
-        labels: of a loaded model, or UNKNOWN_MODEL; never a name a client made up.
+        key: of a loaded model, or UNKNOWN_MODEL; never a name a client made up.
         run_s: how long the model took, queueing included. examples: how many Examples came, for methods that take them.
         """
         with self._lock:
-            series = self._series.get(labels) or self._series.setdefault(labels, _Series())
+            series = self._series.get(key) or self._series.setdefault(key, _Series())
             if code is not Code.OK:
                 series.failures[code] += 1
                 return
@@ -147,13 +157,13 @@ class RequestMetrics(Collector):
     def keep(self, loaded: Collection[tuple[str, str]]) -> None:
         """Forget the version and signature of counts whose version is not among these (model, version)."""
         with self._lock:
-            for labels in [one for one in self._series if one.version and one[:2] not in loaded]:
-                gone = labels._replace(version="", signature="")
-                self._series.setdefault(gone, _Series()).merge(self._series.pop(labels))
+            for key in [key for key in self._series if key[1] is not None and (key[0], str(key[1])) not in loaded]:
+                gone = (key[0], None, "", key[3], key[4])
+                self._series.setdefault(gone, _Series()).merge(self._series.pop(key))
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
-            series = {labels: one.copy() for labels, one in self._series.items()}
+            series = {_labels(key): one.copy() for key, one in self._series.items()}
         yield _count_by_status(series)
         yield from _times_by_model(series)
         yield from _examples_by_model(series)

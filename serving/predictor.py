@@ -13,7 +13,7 @@ from typing import NamedTuple
 from estimator_serving.serving import errors
 from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.manager import Manager
-from estimator_serving.serving.metrics import UNKNOWN_MODEL, Labels, RequestMetrics
+from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestKey, RequestMetrics
 from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.servable import Servable
 
@@ -113,18 +113,23 @@ class Predictor:
             raise errors.as_serving_error(error) from error
         finally:
             call.elapsed_s = time.perf_counter() - started_s
-            self._metrics.observe(
-                self._labels(call), call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples
-            )
+            self._metrics.observe(self._key(call), call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples)
             for observe in self._observers:
                 observe(call)
 
-    def _labels(self, call: Call) -> Labels:
+    def _key(self, call: Call) -> RequestKey:
         """Names of what is loaded alone: those a client makes up would each be a series of its own."""
+        codec, servable, request = call.codec, call.servable, call.request
+        if servable is not None:
+            return (
+                servable.name,
+                servable.version,
+                request.signature_name if request else "",
+                codec.method,
+                codec.entrypoint,
+            )
         name = call.spec.name if call.spec and self.manager.knows(call.spec.name) else UNKNOWN_MODEL
-        version = str(call.servable.version) if call.servable else ""
-        signature_name = call.request.signature_name if call.request else ""
-        return Labels(name, version, signature_name, call.codec.method, call.codec.entrypoint)
+        return name, None, "", codec.method, codec.entrypoint
 
     def is_quick(self, target: ModelSpec, payload_bytes: int) -> bool:
         """Whether a request may run on the thread that reads requests.
