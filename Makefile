@@ -6,16 +6,28 @@ PARTS := wire ops training exporter serving cli examples
 SOURCES := $(PARTS) tools tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt proto build serve bench docs fuzz clean
+.PHONY: help demo test test-parity test-tfs check fmt proto build serve bench docs fuzz clean
+.PHONY: help demo test check fmt proto build serve bench docs parity fuzz clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: .venv/.ready  ## train on the Titanic list, export, serve, ask over REST and gRPC
 	@$(BIN)/estimator-serving demo --directory build/demo
 
 test: .venv/.ready  ## all tests
 	@$(BIN)/python -m pytest -q
+
+test-parity: .venv/.ready  ## layers, optimizers and estimators beside a TensorFlow; TF=path/to/a/python that has 2.15
+	@test -n "$(TF)" || { echo "Say which Python has tensorflow 2.15: make test-parity TF=path/to/python"; exit 1; }
+	@mkdir -p build/parity
+	@$(TF) tests/training/goldens/make_goldens.py build/parity
+	@$(TF) tests/training/goldens/make_layer_goldens.py build/parity
+	@ESTIMATOR_GOLDENS=$(CURDIR)/build/parity $(BIN)/python -m pytest -q tests/training/test_parity.py tests/training/test_layers.py
+
+test-tfs: .venv/.ready  ## every call made by TensorFlow's own client; TF=path/to/a/python that has tensorflow-serving-api 2.15
+	@test -n "$(TF)" || { echo "Say TF=path/to/python, one that has tensorflow 2.15 and tensorflow-serving-api."; exit 1; }
+	@TENSORFLOW_PYTHON=$(TF) $(BIN)/python -m pytest -q tests/conformance/test_tensorflow_client.py
 
 check: .venv/.ready  ## lint, types, one-way imports, committed protos
 	@$(BIN)/ruff check $(SOURCES)
@@ -46,11 +58,15 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 docs: .venv/.ready  ## check that the documents' commands, paths and snippets are true
 	@$(BIN)/python -m pytest -q tests/test_docs.py
 
-fuzz:  ## fuzz the Example decoder with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660
+parity: .venv/.ready  ## the parsing ops against TensorFlow on random specs and Examples; TF=path/to/its/python CASES=10000
+	@$(BIN)/python tests/ops/parity.py --tensorflow-python $(or $(TF),$(error say TF=path/to/a/python that has tensorflow 2.15)) --cases $(or $(CASES),10000)
+
+fuzz:  ## fuzz the decoder with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
 	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null
 	@cmake --build build/fuzz --target fuzz_decode_example
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
-	@build/fuzz/fuzz/fuzz_decode_example -max_total_time=$(or $(SECONDS_MAX),660) -max_len=600 build/fuzz/corpus
+	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
+	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/corpus
 
 clean:  ## remove what these targets made
 	rm -rf .venv .links build

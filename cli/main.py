@@ -46,6 +46,22 @@ def _build_parser(command: Sequence[str]) -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     if command == ["serve"]:
         _add_server_flags(serve)
+    show = commands.add_parser(
+        "show",
+        help="signatures, features and provenance of a servable",
+        description="Shows what a servable can be asked, the features its Examples carry, and where it comes from.",
+    )
+    show.set_defaults(run=_show)
+    if command == ["show"]:
+        _add_flags_of("show", show)
+    run = commands.add_parser(
+        "run",
+        help="one prediction in this process, without a server",
+        description="Asks a servable once, in this process, and prints the answer as JSON or writes it to .npy files.",
+    )
+    run.set_defaults(run=_run)
+    if command == ["run"]:
+        _add_flags_of("run", run)
     demo = commands.add_parser(
         "demo",
         help="train on the Titanic's passenger list, export, serve, ask",
@@ -61,6 +77,30 @@ def _add_server_flags(parser: argparse.ArgumentParser) -> None:
     from estimator_serving.serving.config import add_flags
 
     add_flags(parser)
+
+
+def _add_flags_of(command: str, parser: argparse.ArgumentParser) -> None:
+    """A subcommand's own flags; imported here so that other subcommands do not wait for it."""
+    if command == "show":
+        from estimator_serving.cli import show
+
+        show.add_flags(parser)
+    else:
+        from estimator_serving.cli import run
+
+        run.add_flags(parser)
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    from estimator_serving.cli import show
+
+    return show.main(chosen)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from estimator_serving.cli import run
+
+    return run.main(chosen)
 
 
 def _serve(chosen: argparse.Namespace) -> int:

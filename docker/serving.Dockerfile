@@ -26,10 +26,11 @@ ENV PATH=/opt/estimator-serving/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     MODEL_NAME=model \
-    MODELS_DIR=/models
+    MODEL_BASE_PATH=/models
 EXPOSE 8500 8501
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/healthz', timeout=2)"]
-# As in TensorFlow Serving's image: MODEL_NAME names the model and its directory under /models.
-ENTRYPOINT ["/bin/sh", "-c", "exec estimator-serving serve --port=8500 --rest_api_port=8501 --model_name=\"$MODEL_NAME\" --model_base_path=\"${MODEL_BASE_PATH:-$MODELS_DIR/$MODEL_NAME}\" \"$@\"", "serve"]
+# As in TensorFlow Serving's image: MODEL_NAME names the model and its directory under MODEL_BASE_PATH, and flags may
+# follow, --model_config_file among them, which takes the place of both. Every flag is an environment variable too.
+ENTRYPOINT ["/bin/sh", "-c", "exec estimator-serving serve --port=8500 --rest_api_port=8501 --model_name=\"$MODEL_NAME\" --model_base_path=\"$MODEL_BASE_PATH/$MODEL_NAME\" \"$@\"", "serve"]

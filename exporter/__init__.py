@@ -2,8 +2,9 @@
 
 from estimator_serving.exporter.export import export_all_saved_models, export_saved_model
 from estimator_serving.exporter.options import ExportOptions
+from estimator_serving.exporter.other_models import export_model
+from estimator_serving.exporter.padding import Padded
 from estimator_serving.exporter.receivers import (
-    Padded,
     ReceiverTensor,
     ServingInputReceiver,
     SupervisedInputReceiver,
@@ -21,6 +22,7 @@ __all__ = [
     "ExportMismatch",
     "ExportOptions",
     "export_all_saved_models",
+    "export_model",
     "export_saved_model",
     # receivers
     "Padded",

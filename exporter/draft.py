@@ -92,7 +92,7 @@ def finish(draft: Draft, options: ExportOptions) -> Checked:
     metadata = _metadata(draft, built)
     extra = {
         TOLERANCE_PROPERTY: json.dumps(dict(sorted(options.parity_tolerance.items()))),
-        PROVENANCE_PROPERTY: json.dumps(draft.provenance, sort_keys=True),
+        PROVENANCE_PROPERTY: json.dumps({**draft.provenance, "ops": _own_ops(built)}, sort_keys=True),
     }
     finished = finish_graph(built, metadata=to_properties(metadata) | extra)
     if draft.front.alternatives:
@@ -102,6 +102,11 @@ def finish(draft: Draft, options: ExportOptions) -> Checked:
     checked = Checked(content, data, metadata, _session(content, data, draft.detached))
     _verify(draft, checked.session, options.tolerance)
     return checked
+
+
+def _own_ops(model: onnx.ModelProto) -> list[str]:
+    """The operators of our domain that a graph needs."""
+    return sorted({node.op_type for node in model.graph.node if node.domain == ops.DOMAIN})
 
 
 def run_all(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -115,8 +120,20 @@ def first_rows(arrays: Mapping[str, Array], rows: int) -> dict[str, Array]:
     return {name: array[:rows] for name, array in arrays.items()}
 
 
-def _session(content: bytes, data: tuple[bytes, ...], detached: Mapping[str, TensorProto]) -> InferenceSession:
+def session_of(model: onnx.ModelProto) -> InferenceSession:
+    """A session of a graph that is finished."""
+    return ops.session(serialize(model), options=_quiet_options())
+
+
+def _quiet_options() -> SessionOptions:
     options = SessionOptions()
+    # Warnings would be of every default that an alternative's input has.
+    options.log_severity_level = 3
+    return options
+
+
+def _session(content: bytes, data: tuple[bytes, ...], detached: Mapping[str, TensorProto]) -> InferenceSession:
+    options = _quiet_options()
     if data:
         values = [OrtValue.ortvalue_from_numpy(onnx.numpy_helper.to_array(tensor)) for tensor in detached.values()]
         options.add_external_initializers(list(detached), values)

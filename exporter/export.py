@@ -7,7 +7,7 @@ checked with. What each step does is in the module of its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ import torch
 from onnxruntime import InferenceSession
 from spox import Var
 
-from estimator_serving import ops
 from estimator_serving.exporter import weights
 from estimator_serving.exporter.directory import MODEL_FILE, write_servable
-from estimator_serving.exporter.draft import SAMPLE_ROWS, Draft, run_all
+from estimator_serving.exporter.draft import SAMPLE_ROWS, Draft, run_all, session_of
 from estimator_serving.exporter.front import Front, add_empty_defaults, build_front
 from estimator_serving.exporter.merge import direct_feature, feed_transform, forward, look_up_text, run_graph
 from estimator_serving.exporter.network import (
@@ -38,9 +37,9 @@ from estimator_serving.exporter.network import (
     select,
 )
 from estimator_serving.exporter.options import DEFAULT_OPTIONS, ExportOptions
+from estimator_serving.exporter.padding import Padded
 from estimator_serving.exporter.provenance import describe_estimator
 from estimator_serving.exporter.receivers import (
-    Padded,
     ServingInputReceiver,
     ServingInputReceiverFn,
     SupervisedInputReceiver,
@@ -57,7 +56,7 @@ from estimator_serving.exporter.signature_defs import (
 from estimator_serving.exporter.supervised import EvalOutput, TrainOutput
 from estimator_serving.training.definitions import inputs as transform_inputs
 from estimator_serving.training.estimator import Estimator, TrainedModel
-from estimator_serving.training.finish import finish_graph, serialize
+from estimator_serving.training.finish import finish_graph
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
     ExportOutput,
@@ -76,6 +75,7 @@ KINDS: Mapping[type[ExportOutput], Kind] = {
     TrainOutput: TRAINING,
     EvalOutput: EVALUATION,
 }
+_GIVEN = "given/"
 MODE_FILES = {
     ModeKeys.PREDICT: MODEL_FILE,
     ModeKeys.TRAIN: "model.train.onnx",
@@ -184,7 +184,7 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
         inputs=inputs,
         expected=_expected(caller, exported, computed, sample),
         provenance=describe_estimator(model),
-        assets={} if model.transform is None else _assets(model),
+        assets=name_assets(caller.vocabulary_files),
     )
 
 
@@ -220,13 +220,16 @@ class _Given:
         )
         values = transformed | {str(key): var for key, var in direct.items()}
         values |= {f"label/{key}": var for key, var in labels.items()}
-        built = finish_graph(spox.build(dict(front.inputs), {name: op.identity(var) for name, var in values.items()}))
+        # Apart by a prefix: an input and the feature read from it may have one name.
+        outputs = {f"{_GIVEN}{name}": op.identity(var) for name, var in values.items()}
+        built = finish_graph(spox.build(dict(front.inputs), outputs))
         if front.alternatives:
             add_empty_defaults(built)
-        return cls(values, roles, ops.session(serialize(built)))
+        return cls(values, roles, session_of(built))
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-        return {name: torch.from_numpy(value) for name, value in run_all(self._session, feeds).items()}
+        outputs = run_all(self._session, feeds)
+        return {name.removeprefix(_GIVEN): torch.from_numpy(value) for name, value in outputs.items()}
 
 
 def _number(key: Any, label: Var | Padded) -> Var:
@@ -278,6 +281,13 @@ def _array(value: Any) -> Array:
     return array
 
 
-def _assets(model: TrainedModel) -> Mapping[str, Path]:
-    """The files that columns read, by their names, where the transform knows them."""
-    return dict(getattr(model.transform, "assets", {}))
+def name_assets(files: Iterable[str]) -> dict[str, Path]:
+    """Files by the names they get under `assets/`: their own, with _1, _2, … behind it where two have one name."""
+    named: dict[str, Path] = {}
+    for file in map(Path, files):
+        name, number = file.name, 0
+        while name in named:
+            number += 1
+            name = f"{file.stem}_{number}{file.suffix}"
+        named[name] = file
+    return named

@@ -20,7 +20,8 @@ from onnx.utils import Extractor
 from spox import Tensor, Var, argument
 
 from estimator_serving.exporter.merge import is_string, pad_dense, run_graph
-from estimator_serving.exporter.receivers import FeatureValue, Padded, ReceiverTensor, ServingInputReceiver
+from estimator_serving.exporter.padding import Padded
+from estimator_serving.exporter.receivers import FeatureValue, ReceiverTensor, ServingInputReceiver
 from estimator_serving.training.finish import finish_graph
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.signatures import TensorInfo

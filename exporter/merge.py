@@ -13,8 +13,8 @@ import onnx
 import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, inline
 
-from estimator_serving.exporter.receivers import Padded
-from estimator_serving.training.definitions import Input, NumericInput, PaddedInput, WeightInput
+from estimator_serving.exporter.padding import Padded
+from estimator_serving.training.definitions import Input, NumericInput, PaddedInput, SequenceInput, WeightInput
 from estimator_serving.training.forward import ForwardedFeature
 from estimator_serving.wire import dtypes
 
@@ -30,18 +30,21 @@ def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var
     for wanted in inputs:
         feature = _find(features, wanted.key)
         if isinstance(wanted, PaddedInput):
-            padded = feature if isinstance(feature, Padded) else _pad(feature, wanted.blank)
+            padded = feature if isinstance(feature, Padded) else _pad(feature, wanted)
             _check_dtype(wanted, padded.values)
-            is_weight = isinstance(wanted, WeightInput)
-            values = op.cast(padded.values, to=np.float32) if is_weight else padded.values
+            is_number = isinstance(wanted, WeightInput | SequenceInput)
+            values = op.cast(padded.values, to=np.float32) if is_number else padded.values
             fed |= dict(zip(wanted.names, (values, padded.lengths), strict=True))
         else:
             fed[wanted.names[0]] = _numeric(wanted, feature)
     return fed
 
 
-def _pad(feature: Var, blank: str | float | None) -> Padded:
-    return pad_whole(feature) if blank is None else pad_dense(feature, blank)
+def _pad(feature: Var, wanted: PaddedInput) -> Padded:
+    if wanted.blank is None:
+        return pad_whole(feature)
+    pad = pad_sequence if isinstance(wanted, SequenceInput) else pad_dense
+    return pad(feature, wanted.blank)
 
 
 def direct_feature(feature: Var | Padded) -> Var | None:
@@ -60,7 +63,7 @@ def pad_dense(values: Var, blank: str | float) -> Padded:
 
     Source: TF 2.15 feature columns, dense categorical input.
     """
-    rows = _as_matrix(values)
+    rows = as_matrix(values)
     nothing = op.const(blank) if is_string(rows) else op.const(_element(rows).type(blank))
     kept = op.cast(op.not_(op.equal(rows, nothing)), to=np.int64)
     lengths = op.reduce_sum(kept, op.const(np.array([1], np.int64)), keepdims=False)
@@ -73,8 +76,20 @@ def pad_dense(values: Var, blank: str | float) -> Padded:
 
 def pad_whole(values: Var) -> Padded:
     """A dense feature, [batch] or [batch, k], as a padded one in which everything is a value."""
-    rows = _as_matrix(values)
+    rows = as_matrix(values)
     return Padded(rows, op.expand(_width(rows), op.shape(rows, end=1)))
+
+
+def pad_sequence(values: Var, blank: str | float) -> Padded:
+    """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` is dropped at a row's end alone."""
+    rows = as_matrix(values)
+    kept = op.cast(op.not_(op.equal(rows, op.const(_element(rows).type(blank)))), to=np.int64)
+    places = op.range(
+        op.const(np.int64(1)), op.add(op.squeeze(_width(rows)), op.const(np.int64(1))), op.const(np.int64(1))
+    )
+    # A column of zeros in front: the largest of no numbers is none.
+    last = op.pad(op.mul(kept, places), op.const(np.array([0, 1, 0, 0], np.int64)))
+    return Padded(rows, op.reduce_max(last, op.const(np.array([1], np.int64)), keepdims=False))
 
 
 def _width(rows: Var) -> Var:
@@ -148,16 +163,9 @@ def _check_dtype(wanted: PaddedInput, values: Var) -> None:
         )
 
 
-def _as_matrix(values: Var) -> Var:
-    """[batch] as [batch, 1], [batch, i, j, ...] as [batch, i · j · ...], a batch of 0 rows too."""
-    rank = len(_tensor(values).shape or ())
-    if rank == 1:
-        return op.unsqueeze(values, op.const(np.array([1], np.int64)))
-    if rank == 2:
-        return values
-    lengths = op.shape(values, start=1)
-    shape = op.concat([op.shape(values, end=1), op.reduce_prod(lengths, keepdims=True)], axis=0)
-    return op.reshape(values, shape, allowzero=True)
+def as_matrix(values: Var) -> Var:
+    """[batch] as [batch, 1], [batch, i, j, …] as [batch, i · j · …], a batch of 0 rows too."""
+    return op.flatten(values, axis=1)
 
 
 def _tensor(value: Var) -> Tensor:

@@ -142,12 +142,14 @@ class Caller:
         model: the trained model.
         mode: what model_fn is called for.
         read_keys: the features it read itself so far.
+        vocabulary_files: the files that its columns read words from.
     """
 
     def __init__(self, model: TrainedModel, mode: str, roles: Roles) -> None:
         self.model = model
         self.mode = mode
         self.read_keys: set[str] = set()
+        self.vocabulary_files: tuple[str, ...] = ()
         self._roles = roles
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> EstimatorSpec:
@@ -164,6 +166,7 @@ class Caller:
         recorder = self.model.recorder()
         spec = self.model.call(Features.traced(transformed, direct, recorder), self.mode, labels)
         self.read_keys |= recorder.read_keys
+        self.vocabulary_files = recorder.vocabulary_files
         return spec
 
 
@@ -189,8 +192,10 @@ class Network(nn.Module):
         self._outputs = tuple(outputs)
         transform = caller.model.transform
         definitions = {} if transform is None else transform.definitions
-        # Ids and their weights: [batch, k] of any width.
-        self._ids = frozenset(name for name, definition in definitions.items() if definition["use"] != "dense")
+        # [batch, k] of any width, or [batch, steps, n].
+        self._ids = frozenset(
+            name for name, definition in definitions.items() if definition["use"] in ("ids", "weights", "steps")
+        )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         spec = self._caller(dict(zip(self.input_names, inputs, strict=True)))
@@ -224,7 +229,7 @@ def _tensor(value: Prediction) -> Tensor:
 
 def _widened(value: Tensor) -> Tensor:
     """Ids with room for at least three values a row: torch would take a width of 0 or 1 for a constant."""
-    return nn.functional.pad(value, (0, max(0, 3 - value.shape[1])), value=-1)
+    return nn.functional.pad(value, (*(0, 0) * (value.ndim - 2), 0, max(0, 3 - value.shape[1])), value=-1)
 
 
 def _free_name(key: str, alias: str, is_predict: bool, taken: set[str]) -> str:

@@ -8,35 +8,32 @@ Source: TF 2.15 estimator, export.ServingInputReceiver and its builders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, argument
 
+from estimator_serving.exporter.padding import Padded, pad_rows, splits_of_rows
 from estimator_serving.training import onnx_ops
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.examples import FeatureSpec, FixedLenFeature
+from estimator_serving.wire.features import (
+    Feature,
+    FeatureSpec,
+    FixedLenFeature,
+    FixedLenSequenceFeature,
+    RaggedFeature,
+    SparseFeature,
+    VarLenFeature,
+    tensors_of,
+)
 from estimator_serving.wire.signatures import EXAMPLES_TENSOR, TensorInfo
 
 EXAMPLES_KEY = "examples"
 SINGLE_FEATURE_KEY = "feature"
 SINGLE_RECEIVER_KEY = "input"
 SINGLE_LABEL_KEY = "label"
-
-
-@dataclass(frozen=True, eq=False)
-class Padded:
-    """A feature with any number of values a row.
-
-    Attributes:
-        values: [batch, k], padded behind each row's values.
-        lengths: int64[batch], how many of them count.
-    """
-
-    values: Var
-    lengths: Var
 
 
 class ReceiverTensor:
@@ -118,20 +115,38 @@ def parse_example(serialized: ReceiverTensor, spec: FeatureSpec) -> dict[str, Va
         spec: features by key; others in the Examples are skipped.
 
     Returns:
-        A FixedLenFeature as [batch, *shape], others as Padded. Raises ValueError for an empty spec and a tensor that is
-        not string [batch]. Source: TF 2.15, tf.io.parse_example.
+        A FixedLenFeature as [batch, *shape], a FixedLenSequenceFeature as [batch, k, *shape], the others as Padded: a
+        SparseFeature without its indices within the row, as columns read it, a RaggedFeature of one level.
+
+    Raises ValueError for an empty spec, for a tensor that is not string [batch], and for a RaggedFeature of more
+    levels, which no column reads. Source: TF 2.15, tf.io.parse_example.
     """
     if not spec:
         raise ValueError(
             "The feature_spec is empty, so there is nothing to parse; pass make_parse_example_spec(feature_columns)."
         )
     parsed = onnx_ops.parse_example(*serialized.parse(spec), spec)
+    return {key: _feature(key, spec[key], parsed) for key in spec}
 
-    def feature(key: str) -> Var | Padded:
-        is_dense = isinstance(spec[key], FixedLenFeature)
-        return parsed[key] if is_dense else Padded(parsed[f"{key}/values"], parsed[f"{key}/lengths"])
 
-    return {key: feature(key) for key in spec}
+def _feature(key: str, feature: Feature, parsed: Mapping[str, Var]) -> Var | Padded:
+    match feature:
+        case FixedLenFeature() | FixedLenSequenceFeature():
+            return parsed[key]
+        case VarLenFeature():
+            return Padded(parsed[f"{key}/values"], parsed[f"{key}/lengths"])
+        case SparseFeature():
+            rows = op.gather(parsed[f"{key}/indices"], op.const(np.int64(0)), axis=1)
+            batch = op.gather(parsed[f"{key}/dense_shape"], op.const(np.array([0], np.int64)))
+            return pad_rows(parsed[f"{key}/values"], splits_of_rows(rows, batch))
+        case RaggedFeature():
+            if feature.ragged_rank != 1:
+                raise ValueError(
+                    f"The RaggedFeature {key} has {feature.ragged_rank} levels, and features of columns have one; "
+                    "declare it without partitions."
+                )
+            _, splits = tensors_of(key, feature)
+            return pad_rows(parsed[f"{key}/values"], op.cast(parsed[splits.name], to=np.int64))
 
 
 class ServingInputReceiver:

@@ -13,13 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from estimator_serving.exporter.receivers import ReceiverTensor, ServingInputReceiver
+from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
-from estimator_serving.wire.examples import (
+from estimator_serving.wire.examples import encode_example_by_spec, join_examples
+from estimator_serving.wire.features import (
     Feature,
     FeatureSpec,
     FixedLenFeature,
-    encode_example_by_spec,
-    join_examples,
+    FixedLenSequenceFeature,
+    RaggedFeature,
+    SparseFeature,
+    VarLenFeature,
 )
 
 Array = npt.NDArray[Any]
@@ -52,9 +56,43 @@ def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int
 
     def features() -> dict[str, Any]:
         values = {key: _values(feature, known.get(key, ()), generator) for key, feature in spec.items()}
+        values |= equal_sequences(spec, definitions, known, generator)
         return values | aligned_weights(values, spec, definitions, generator)
 
-    return [encode_example_by_spec(features(), spec) for _ in range(rows)]
+    carried = _carried(spec)
+    return [encode_example_by_spec(_carry(features(), spec), carried) for _ in range(rows)]
+
+
+def _carried(spec: FeatureSpec) -> dict[str, Feature]:
+    """The lists that Examples of a spec hold, by their own keys: a sparse feature has several."""
+    carried: dict[str, Feature] = {}
+    for key, feature in spec.items():
+        match feature:
+            case SparseFeature():
+                carried[feature.value_key] = VarLenFeature(feature.dtype)
+                carried |= {index: VarLenFeature(dtypes.int64) for index in feature.index_keys}
+            case RaggedFeature():
+                carried[feature.value_key or key] = VarLenFeature(feature.dtype)
+            case FixedLenSequenceFeature():
+                carried[key] = VarLenFeature(feature.dtype)
+            case _:
+                carried[key] = feature
+    return carried
+
+
+def _carry(values: Mapping[str, Any], spec: FeatureSpec) -> dict[str, Any]:
+    """The same values under the keys that carry them, places in order for sparse ones."""
+    carried: dict[str, Any] = {}
+    for key, value in values.items():
+        match spec[key]:
+            case SparseFeature() as sparse:
+                carried[sparse.value_key] = value
+                carried |= {index: list(range(len(value))) for index in sparse.index_keys}
+            case RaggedFeature() as ragged:
+                carried[ragged.value_key or key] = value
+            case _:
+                carried[key] = value
+    return carried
 
 
 def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -66,6 +104,24 @@ def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         elif part.get("kind") == "identity":
             known[part["key"]] = tuple(range(part["num_buckets"]))
     return known
+
+
+def equal_sequences(
+    spec: FeatureSpec, definitions: Mapping[str, Any], words: Mapping[str, Any], generator: np.random.Generator
+) -> dict[str, list[Any]]:
+    """The sequences of a row, by feature key: layers that stand side by side need as many steps of each."""
+    columns = [output["column"] for output in definitions.values() if output.get("use") == "step_count"]
+    if not columns:
+        return {}
+    steps = int(generator.integers(0, LENGTH_MAX + 1))
+    return {
+        column["key"]: [
+            _value(spec[column["key"]].dtype, words.get(column["key"], ()), generator)
+            for _ in range(steps * int(np.prod(column.get("shape", ()), dtype=np.int64)))
+        ]
+        for column in columns
+        if column["key"] in spec
+    }
 
 
 def aligned_weights(
@@ -131,6 +187,8 @@ def _values(feature: Feature, known: tuple[Any, ...], generator: np.random.Gener
         count = int(np.prod(feature.shape, dtype=np.int64))
     else:
         count = int(generator.integers(0, LENGTH_MAX + 1))
+        if isinstance(feature, FixedLenSequenceFeature):
+            count *= int(np.prod(feature.shape, dtype=np.int64))
     return [_value(feature.dtype, known, generator) for _ in range(count)]
 
 

@@ -6,9 +6,13 @@ Owns the reading of torch's errors. Knows nothing of estimators or of the graph 
 from __future__ import annotations
 
 import inspect
+import io
+import logging
 import re
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +49,36 @@ _OTHERWISE = "Compute with torch functions of the arguments alone: no numpy, no 
 
 
 def trace_program(module: nn.Module, sample: tuple[torch.Tensor, ...], shapes: Any) -> torch.export.ExportedProgram:
-    """The module as torch traced it, without gradients and without torch's own pages of warnings."""
-    with warnings.catch_warnings(), torch.no_grad():
+    """The module as torch traced it, without gradients and without the pages torch prints where it fails."""
+    with warnings.catch_warnings(), torch.no_grad(), _quiet():
         warnings.simplefilter("ignore")
         return torch.export.export(module, sample, dynamic_shapes=shapes, strict=False)
 
 
-def explain(what: str, function: Any, error: Exception) -> str:
-    """One sentence on why `function` (a model_fn or a module) cannot become a graph, where, and what to write."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def explain(what: str, function: Any, error: Exception, program: torch.export.ExportedProgram | None = None) -> str:
+    """One sentence on why `function` (a model_fn or a module) cannot become a graph, where, and what to write.
+
+    `program` is what torch traced, where it came that far: it knows which line a missing operator is from.
+    """
     text = f"{type(error).__name__}: {error}".lower()
     found = next(((why, instead) for words, why, instead in _REASONS if any(word in text for word in words)), None)
     why, instead = found or (f"torch cannot trace it ({type(error).__name__}: {_first_line(error)})", _OTHERWISE)
     operator = _operator(str(error))
+    place = _place(error, operator, program)
     return (
-        f"{what} {describe(function)} cannot become a graph: {why}{operator}{_place(error)}. {instead}; "
+        f"{what} {describe(function)} cannot become a graph: {why}{operator}{place}. {instead}; "
         "what is computed must depend on the inputs alone."
     )
 
@@ -76,15 +96,28 @@ def _operator(text: str) -> str:
     return f" ({found.group().replace('::', '.')})" if found else ""
 
 
-def _place(error: Exception) -> str:
+def _place(error: Exception, operator: str, program: torch.export.ExportedProgram | None) -> str:
     """The innermost line outside the libraries, from the stack or from what torch writes of it."""
     frames = [frame for one in _chain(error) for frame in traceback.extract_tb(one.__traceback__)]
-    places = [(frame.filename, frame.lineno, frame.line or "") for frame in frames]
+    places: list[tuple[str, int | None, str]] = [(frame.filename, frame.lineno, frame.line or "") for frame in frames]
     for one in _chain(error):
-        written = re.findall(r'File "([^"]+)", line (\d+), in [^\n]+\n\s+([^\n]*)', str(one))
-        places += [(file, int(line), code.strip()) for file, line, code in written]
+        places += _written_lines(str(one))
+    if operator and program is not None:
+        places += _lines_of(operator.strip(" ()").rpartition(".")[2].strip("_"), program)
     own = [place for place in places if _is_users(place[0])]
     return f', at {own[-1][0]}:{own[-1][1]} "{own[-1][2].strip()}"' if own else ""
+
+
+def _lines_of(operator: str, program: torch.export.ExportedProgram) -> list[tuple[str, int | None, str]]:
+    """Where the calls of an operator stand, from the stacks that torch keeps with its nodes."""
+    nodes = [node for node in program.graph.nodes if operator in str(node.target)]
+    return [place for node in nodes for place in _written_lines(str(node.meta.get("stack_trace", "")))]
+
+
+def _written_lines(text: str) -> list[tuple[str, int | None, str]]:
+    """The frames of a stack that is part of a text."""
+    written = re.findall(r'File "([^"]+)", line (\d+), in [^\n]+\n\s+([^\n]*)', text)
+    return [(file, int(line), code.strip()) for file, line, code in written]
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

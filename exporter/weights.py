@@ -62,9 +62,11 @@ def attach(model: ModelProto, detached: Mapping[str, TensorProto], external_min_
 
 def pin_opset(model: ModelProto, opset: int) -> ModelProto:
     """The model in another ONNX opset. Raises ValueError naming what the opset cannot say."""
-    (version,) = (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if version == opset:
+    version = _take_version(model)
+    if version in (None, opset):
+        model.opset_import.append(helper.make_opsetid("", opset))
         return model
+    model.opset_import.append(helper.make_opsetid("", version))
     try:
         return version_converter.convert_version(model, opset)
     except Exception as error:
@@ -73,6 +75,15 @@ def pin_opset(model: ModelProto, opset: int) -> ModelProto:
             f"The graph cannot be written in ONNX opset {opset} ({reason}); leave opset at {version}, or take one "
             "nearer to it."
         ) from error
+
+
+def _take_version(model: ModelProto) -> int | None:
+    """Removes ONNX's own domain from the opsets, where converters put it twice or not at all; returns its version."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    kept = [(entry.domain, entry.version) for entry in model.opset_import if entry.domain not in ("", "ai.onnx")]
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in kept)
+    return max(versions, default=None)
 
 
 def _attach_outside(model: ModelProto, detached: Mapping[str, TensorProto]) -> tuple[bytes, ...]:

@@ -168,7 +168,9 @@ class Cutter {
       if (i > 0 && ids[i] < ids[i - 1]) Doubt("the row ids are not in order");
       last = std::max(last, ids[i]);
     }
-    if (last >= kRowsOfIdsMax - made_) Refuse(Invalid(partition_.kind), "the row ids make more than 4194304 inner rows");
+    if (last >= kRowsOfIdsMax - made_) {
+      Refuse(Invalid(partition_.kind), "the row ids make more than 4194304 inner rows");
+    }
     made_ += last + 1;
     cuts.resize(static_cast<std::size_t>(last + 2));
     for (std::size_t i = 0; i < count; ++i) ++cuts[static_cast<std::size_t>(ids[i] + 1)];

@@ -26,8 +26,8 @@ struct SparseRows {
   std::vector<std::int64_t> indices;  // for each value the number of its row, then one number for each index column
 };
 
-// Row i of the columns is row first + i of the batch. Each row's values are ordered by their indices, equal ones as they
-// came; not so where they are `already_sorted`. Indices are not held against the size, as in TensorFlow.
+// Row i of the columns is row first + i of the batch. Each row's values are ordered by their indices, equal ones as
+// they came; not so where they are `already_sorted`. Indices are not held against the size, as in TensorFlow.
 // Throws ExampleError where the columns of a row differ in length.
 SparseRows ComposeSparse(const KeyedColumn& values, const std::vector<KeyedColumn>& indices, bool already_sorted,
                          std::size_t first);

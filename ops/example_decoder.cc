@@ -108,6 +108,17 @@ void ReadMember(Cursor list, int depth, Member& member, std::vector<T>* out) {
   }
 }
 
+// Most Features are one short list of the type that is wanted.
+template <class T>
+bool ReadOnlyList(std::string_view feature, Member& member, std::vector<T>* out) {
+  constexpr std::uint32_t kTags[] = {Tag(2, kBytes), Tag(3, kBytes), Tag(1, kBytes)};  // in the order of DType
+  const std::string_view list = Leading(feature, kTags[static_cast<int>(kDTypeOf<T>)]);
+  if (!list.data() || list.size() + 2 != feature.size()) return false;
+  member.dtype = kDTypeOf<T>;
+  ReadList(Cursor(list), kInList, out);
+  return true;
+}
+
 template <class T>
 void ReadFeature(Cursor in, int depth, Member& member, std::vector<T>* out) {
   while (!in.done()) {
@@ -144,19 +155,16 @@ void ReadFeatureList(Cursor in, const Step& read_step) {
 
 // What a row has under one key: the last map entry that has it.
 struct Entry {
-  std::string_view value;
-  std::string_view whole;  // where there is more than one value
+  std::string_view value;  // where there is more than one, the whole entry
   bool found = false;
+  bool repeated = false;
 };
 
 // A message that is given more than once is the merge of them all, in their order.
 template <class Read>
 void ReadValues(const Entry& entry, const Read& read) {
-  if (entry.whole.empty()) {
-    read(Cursor(entry.value));
-    return;
-  }
-  for (Cursor in(entry.whole); !in.done();) {
+  if (!entry.repeated) return read(Cursor(entry.value));
+  for (Cursor in(entry.value); !in.done();) {
     const std::uint32_t tag = in.ReadTag();
     if (tag == Tag(2, kBytes)) {
       read(Cursor(in.ReadBytes()));
@@ -167,7 +175,7 @@ void ReadValues(const Entry& entry, const Read& read) {
 }
 
 // An entry is message { string key = 1; Feature value = 2; }, in any order; the value may be a FeatureList too.
-std::string_view ReadEntry(std::string_view whole, Entry& entry) {
+std::string_view ReadAnyEntry(std::string_view whole, Entry& entry) {
   std::string_view key;
   int values = 0;
   for (Cursor in(whole); !in.done();) {
@@ -181,9 +189,22 @@ std::string_view ReadEntry(std::string_view whole, Entry& entry) {
       in.Skip(tag, kInEntry);
     }
   }
-  entry.found = true;
-  if (values > 1) entry.whole = whole;
+  entry.repeated = values > 1;
+  if (entry.repeated) entry.value = whole;
   return key;
+}
+
+// Most entries are short and have the key, the value and nothing else.
+std::string_view ReadEntry(std::string_view whole, Entry& entry) {
+  entry.found = true;
+  if (const std::string_view key = Leading(whole, Tag(1, kBytes)); key.data()) {
+    const std::string_view rest = whole.substr(2 + key.size());
+    if (const std::string_view value = Leading(rest, Tag(2, kBytes)); value.data() && value.size() + 2 == rest.size()) {
+      entry.value = value;
+      return key;
+    }
+  }
+  return ReadAnyEntry(whole, entry);
 }
 
 void CheckValues(const Entry& entry, Place place) {
@@ -220,7 +241,7 @@ class RowReader {
   }
 
   void Read(std::string_view bytes, std::size_t row) {
-    for (Cell& cell : cells_) cell = Cell();
+    for (Cell& cell : cells_) cell.entry.found = false;
     try {
       FindEntries(Cursor(bytes));
       for (std::size_t f = 0; f < features_.size(); ++f) ReadCell(f);
@@ -237,8 +258,9 @@ class RowReader {
   struct Cell {
     Entry entry;
     Member member;
-    std::size_t steps = 0;          // lists: how many there are
-    std::size_t wrong_step = 0;     // lists: the first one that is of another dtype, or of another count
+    // In lists:
+    std::size_t steps = 0;
+    std::size_t wrong_step = 0;  // the first one that is of another dtype, or of another count
     std::optional<std::size_t> wrong_count;
   };
 
@@ -285,20 +307,29 @@ class RowReader {
   }
 
   void ReadCell(std::size_t f) {
+    std::visit([&](auto& values) { ReadCell(f, values); }, columns_[f].values);
+  }
+
+  template <class T>
+  void ReadCell(std::size_t f, std::vector<T>& values) {
     Cell& cell = cells_[f];
-    std::visit(
-        [&](auto& values) {
-          cell.member.start = values.size();
-          if (!cell.entry.found) return;
-          if (features_[f].place == Place::kLists) {
-            ReadValues(cell.entry, [&](Cursor list) {
-              ReadFeatureList(list, [&](Cursor step) { ReadStep(f, step, values); });
-            });
-          } else {
-            ReadValues(cell.entry, [&](Cursor value) { ReadFeature(value, kInFeature, cell.member, &values); });
-          }
-        },
-        columns_[f].values);
+    cell.member = {values.size(), std::nullopt};
+    if (features_[f].place == Place::kLists) {
+      ReadSteps(f, values);
+    } else if (cell.entry.found && (cell.entry.repeated || !ReadOnlyList(cell.entry.value, cell.member, &values))) {
+      ReadValues(cell.entry, [&](Cursor value) { ReadFeature(value, kInFeature, cell.member, &values); });
+    }
+  }
+
+  template <class T>
+  void ReadSteps(std::size_t f, std::vector<T>& values) {
+    Cell& cell = cells_[f];
+    cell.steps = cell.wrong_step = 0;
+    cell.wrong_count.reset();
+    if (!cell.entry.found) return;
+    ReadValues(cell.entry, [&](Cursor list) {
+      ReadFeatureList(list, [&](Cursor step) { ReadStep(f, step, values); });
+    });
   }
 
   template <class T>
@@ -444,8 +475,9 @@ std::size_t CheckSpec(Message message, const Feature& feature) {
   if ((feature.place == Place::kExample) != (message == Message::kExample)) {
     throw SpecError(named + "feature lists and context belong to SequenceExamples alone.");
   }
-  if (feature.place == Place::kLists ? feature.layout == Layout::kFixedLen
-                                     : feature.place == Place::kContext && feature.layout == Layout::kFixedLenSequence) {
+  const bool misplaced = (feature.place == Place::kLists && feature.layout == Layout::kFixedLen) ||
+                         (feature.place == Place::kContext && feature.layout == Layout::kFixedLenSequence);
+  if (misplaced) {
     throw SpecError(named + "FixedLen belongs to the context and FixedLenSequence to the feature lists.");
   }
   const std::size_t count = ValuesInShape(feature.shape);

@@ -154,7 +154,9 @@ void CheckDeclared(Message message, const Declared& feature) {
   try {
     if (feature.kind == Kind::kSparse) ValuesInShape(feature.dims);
     std::vector<std::int64_t> lengths;
-    for (const Partition& partition : feature.partitions()) lengths.push_back(std::max<std::int64_t>(partition.length, 1));
+    for (const Partition& partition : feature.partitions()) {
+      lengths.push_back(std::max<std::int64_t>(partition.length, 1));
+    }
     ValuesInShape(lengths);
   } catch (const SpecError& error) {
     RefuseSpec(message, named + error.what());

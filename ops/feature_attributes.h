@@ -4,13 +4,13 @@
 //     dtypes  ints             TensorFlow's DataType: 1 float, 7 string, 9 int64; one a feature
 //     ranks   ints             how many of the dims are the feature's; 0 for VarLen
 //     dims    ints             those of all features, one after the other; may be left out where there are none.
-//                              FixedLen: the shape of a row. FixedLenSequence: the shape of a step. Sparse: the size of
-//                              each index. Ragged: the partitions, outermost first, each as one number: n > 0 for
+//                              FixedLen: the shape of a row. FixedLenSequence: the shape of a step. Sparse: the size
+//                              of each index. Ragged: the partitions, outermost first, each as one number: n > 0 for
 //                              uniform rows of length n, 0 RowSplits, -1 RowLengths, -2 RowStarts, -3 RowLimits,
 //                              -4 ValueRowIds
-//     flags   ints             sums; one a feature; may be left out where all are 0. 1: FixedLenSequence may be missing,
-//                              Sparse is already sorted, Ragged is validated. 2: Ragged has int64 row_splits, not int32.
-//                              4: the feature is of the feature lists of SequenceExamples
+//     flags   ints             sums; one a feature; may be left out where all are 0. 1: FixedLenSequence may be
+//                              missing, Sparse is already sorted, Ragged is validated. 2: Ragged has int64 row_splits,
+//                              not int32. 4: the feature is of the feature lists of SequenceExamples
 //     key_i   string           the key of feature i, of its values where it has several
 //     key_i_j string           Sparse: the key of index j. Ragged: the key of partition j, unless it is uniform
 //     default_i tensor         optional. FixedLen: what a row without the feature gets. FixedLenSequence: what pads

@@ -65,7 +65,8 @@ class KeyIndex {
     if (size >= 8) return {Load<std::uint64_t>(begin), Load<std::uint64_t>(begin + size - 8)};
     if (size >= 4) return {Load<std::uint32_t>(begin), Load<std::uint32_t>(begin + size - 4)};
     if (size == 0) return {};
-    return {Load<std::uint8_t>(begin) | Load<std::uint8_t>(begin + size / 2) << 8, Load<std::uint8_t>(begin + size - 1)};
+    const std::uint64_t first = Load<std::uint8_t>(begin), middle = Load<std::uint8_t>(begin + size / 2);
+    return {first | middle << 8, Load<std::uint8_t>(begin + size - 1)};
   }
 
   static std::uint64_t Mix(std::uint64_t hash, std::uint64_t word) {

@@ -1,6 +1,6 @@
 // ParseExample and ParseSequenceExample: a batch is decoded in chunks of rows, on the session's threads, and every
-// chunk then writes its part of each output tensor. What the tensors hold and what is refused depends on the batch alone
-// and not on the threads.
+// chunk then writes its part of each output tensor. What the tensors hold and what is refused depends on the batch
+// alone and not on the threads.
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -48,7 +48,7 @@ std::vector<Declared> ReadDeclared(Message message, const ort::Node& node, std::
   }
   if (node.OutputCount() != outputs) {
     RefuseSpec(message, "the node has " + std::to_string(node.OutputCount()) + " outputs and its features make " +
-                            std::to_string(outputs) + ": one for FixedLen, two for VarLen.");
+                            std::to_string(outputs) + "; give each tensor of each feature a name, or ''.");
   }
   return features;
 }
@@ -177,6 +177,12 @@ void WithType(DType dtype, const Action& action) {
   }
 }
 
+// Ragged: the dimensions of the values behind the first.
+ort::Shape InnerDimensions(const Declared& feature) {
+  const auto count = static_cast<std::ptrdiff_t>(CountInnerDimensions(feature.partitions()));
+  return {feature.dims.end() - count, feature.dims.end()};
+}
+
 std::int64_t Longest(const std::vector<std::int64_t>& lengths) {
   return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
 }
@@ -237,8 +243,9 @@ class BatchWriter {
   // Steps of steps: two paddings, that of the values in a step and that of the steps in a row.
   void AddVarLenSteps(const Declared& feature) {
     const std::size_t column = feature.columns[0];
-    const auto steps = LongestOf([column](const Chunk& chunk) -> const auto& { return chunk.columns[column].steps; });
-    const auto longest = LongestOf([column](const Chunk& chunk) -> const auto& { return chunk.columns[column].lengths; });
+    const auto steps_of = [column](const Chunk& chunk) -> const auto& { return chunk.columns[column].steps; };
+    const auto lengths_of = [column](const Chunk& chunk) -> const auto& { return chunk.columns[column].lengths; };
+    const std::int64_t steps = LongestOf(steps_of), longest = LongestOf(lengths_of);
     CheckPadding(feature.keys[0], feature.dtype, {rows_, steps, longest});
     CheckPadding(feature.keys[0], DType::kInt64, {rows_, steps});
     ort::Value* const values = ort::Output(context_, next_++, {rows_, steps, longest});
@@ -274,15 +281,12 @@ class BatchWriter {
 
   void AddRagged(const Declared& feature, std::size_t f) {
     const auto values = [f](const Chunk& chunk) -> const auto& { return chunk.composites[f].values; };
-    std::int64_t count = 0, inner = 1;
+    std::int64_t count = 0;
     for (const Chunk& chunk : chunks_) count += static_cast<std::int64_t>(Count(values(chunk)));
-    ort::Shape shape = {0};
-    const std::size_t dimensions = CountInnerDimensions(feature.partitions());
-    for (std::size_t d = feature.dims.size() - dimensions; d < feature.dims.size(); ++d) {
-      shape.push_back(feature.dims[d]);
-      inner *= feature.dims[d];
-    }
-    shape[0] = count / inner;
+    const ort::Shape inner = InnerDimensions(feature);
+    for (const std::int64_t length : inner) count /= length;
+    ort::Shape shape = {count};
+    shape.insert(shape.end(), inner.begin(), inner.end());
     Concatenate(feature.dtype, shape, values);
     for (std::size_t level = 0; level < feature.levels(); ++level) AddSplits(feature, f, level);
   }
@@ -292,7 +296,9 @@ class BatchWriter {
     ort::Value* const tensor = ort::Output(context_, next_++, {SizeOf(limits) + 1});
     if (!tensor) return;
     std::vector<std::int64_t> bases = {0};  // of each chunk: what its limits are counted from
-    for (const Chunk& chunk : chunks_) bases.push_back(bases.back() + (limits(chunk).empty() ? 0 : limits(chunk).back()));
+    for (const Chunk& chunk : chunks_) {
+      bases.push_back(bases.back() + (limits(chunk).empty() ? 0 : limits(chunk).back()));
+    }
     if (feature.splits_type() == ort::kInt64) {
       WriteSplits<std::int64_t>(tensor, limits, bases);
     } else if (bases.back() <= INT32_MAX) {
@@ -314,11 +320,17 @@ class BatchWriter {
     return longest;
   }
 
+  // What the chunks before chunk c have together.
+  template <class Take>
+  std::size_t SizeBefore(std::size_t c, const Take& take) const {
+    std::size_t size = 0;
+    for (std::size_t i = 0; i < c; ++i) size += take(chunks_[i]).size();
+    return size;
+  }
+
   template <class Take>
   std::int64_t SizeOf(const Take& take) const {
-    std::size_t size = 0;
-    for (const Chunk& chunk : chunks_) size += take(chunk).size();
-    return static_cast<std::int64_t>(size);
+    return static_cast<std::int64_t>(SizeBefore(chunks_.size(), take));
   }
 
   // The next output: the chunks' values one after the other.
@@ -327,22 +339,18 @@ class BatchWriter {
     ort::Value* const tensor = ort::Output(context_, next_++, shape);
     WithType(dtype, [&](auto type) {
       using T = decltype(type);
-      Concatenate<T>(tensor, [take](const Chunk& chunk) -> const auto& { return std::get<std::vector<T>>(take(chunk)); });
+      Concatenate<T>(tensor, [take](const Chunk& chunk) -> const auto& {
+        return std::get<std::vector<T>>(take(chunk));
+      });
     });
   }
 
   template <class T, class Take>
   void Concatenate(ort::Value* tensor, const Take& take) {
     if (!tensor) return;
-    std::vector<std::size_t> begins;
-    std::size_t size = 0;
-    for (const Chunk& chunk : chunks_) {
-      begins.push_back(size);
-      size += take(chunk).size();
-    }
-    AddPart([this, tensor, take, begins = std::move(begins)](std::size_t c) {
+    AddPart([this, tensor, take](std::size_t c) {
       const auto& values = take(chunks_[c]);
-      Writer<T>(tensor).Write(begins[c], values.data(), values.size());
+      Writer<T>(tensor).Write(SizeBefore(c, take), values.data(), values.size());
     });
   }
 
@@ -403,10 +411,8 @@ class BatchWriter {
   template <class T, class Take>
   void WriteSplits(ort::Value* tensor, const Take& limits, const std::vector<std::int64_t>& bases) {
     *ort::Data<T>(tensor) = 0;
-    std::vector<std::size_t> begins = {1};
-    for (const Chunk& chunk : chunks_) begins.push_back(begins.back() + limits(chunk).size());
-    AddPart([this, tensor, limits, bases, begins = std::move(begins)](std::size_t c) {
-      T* to = ort::Data<T>(tensor) + begins[c];
+    AddPart([this, tensor, limits, bases](std::size_t c) {
+      T* to = ort::Data<T>(tensor) + 1 + SizeBefore(c, limits);
       for (const std::int64_t limit : limits(chunks_[c])) *to++ = static_cast<T>(bases[c] + limit);
     });
   }
@@ -438,42 +444,44 @@ class ShapeWriter {
   ShapeWriter(const ort::Inference& inference, std::size_t& set)
       : inference_(inference), set_(set), batch_(BatchDimension(inference)) {}
 
-  void Add(const Declared& feature) {
+  void Add(const Declared& feature, std::size_t f) {
     const ort::ElementType type = ElementTypeOf(feature.dtype);
-    const ort::Dimension longest = {-1, feature.in_lists() ? "" : feature.keys[0] + "/longest"};
+    // Features may share a key and still differ in these, so the feature's number makes the names its own.
+    const auto named = [&](const char* part) { return Named(std::to_string(f) + "/" + feature.keys[0] + part); };
+    const ort::Dimension longest = feature.in_lists() ? named("/longest") : Named(feature.keys[0] + "/longest");
     switch (feature.kind) {
       case Kind::kFixedLen: return Set(type, {batch_}, feature.dims);
       case Kind::kVarLen:
-        Set(type, feature.in_lists() ? Dimensions{batch_, {}, {}} : Dimensions{batch_, longest});
-        return Set(ort::kInt64, feature.in_lists() ? Dimensions{batch_, {}} : Dimensions{batch_});
+        Set(type, feature.in_lists() ? Dimensions{batch_, named("/steps"), longest} : Dimensions{batch_, longest});
+        return Set(ort::kInt64, feature.in_lists() ? Dimensions{batch_, named("/steps")} : Dimensions{batch_});
       case Kind::kFixedLenSequence:
         Set(type, {batch_, longest}, feature.dims);
         if (feature.in_lists()) Set(ort::kInt64, {batch_});
         return;
-      case Kind::kSparse: return AddSparse(feature, type);
-      case Kind::kRagged: return AddRagged(feature, type);
+      case Kind::kSparse: return AddSparse(feature, type, named("/count"));
+      case Kind::kRagged:
+        Set(type, {named("/count")}, InnerDimensions(feature));
+        for (std::size_t level = 0; level < feature.levels(); ++level) {
+          Set(feature.splits_type(), {named(("/rows_" + std::to_string(level) + "+1").c_str())});
+        }
     }
   }
 
  private:
   using Dimensions = std::vector<ort::Dimension>;
 
+  static ort::Dimension Named(const std::string& name) { return {-1, name}; }
+
   void Set(ort::ElementType type, Dimensions shape, const std::vector<std::int64_t>& more = {}) {
     for (const std::int64_t size : more) shape.push_back({size, ""});
     if (inference_.SetOutput(set_, type, shape)) ++set_;
   }
 
-  void AddSparse(const Declared& feature, ort::ElementType type) {
+  void AddSparse(const Declared& feature, ort::ElementType type, const ort::Dimension& count) {
     const auto rank = static_cast<std::int64_t>(feature.keys.size());
-    Set(ort::kInt64, {{}, {rank, ""}});
-    Set(type, {{}});
+    Set(ort::kInt64, {count, {rank, ""}});
+    Set(type, {count});
     Set(ort::kInt64, {{rank, ""}});
-  }
-
-  void AddRagged(const Declared& feature, ort::ElementType type) {
-    const auto inner = static_cast<std::ptrdiff_t>(CountInnerDimensions(feature.partitions()));
-    Set(type, {{}}, {feature.dims.end() - inner, feature.dims.end()});
-    for (std::size_t level = 0; level < feature.levels(); ++level) Set(feature.splits_type(), {{}});
   }
 
   const ort::Inference& inference_;
@@ -489,7 +497,8 @@ void ExampleParser::InferShapes(Message message, const ort::Inference& inference
   std::size_t set = 0;
   try {
     ShapeWriter writer(inference, set);
-    for (const Declared& feature : ReadFeatures(message, inference)) writer.Add(feature);
+    const std::vector<Declared> features = ReadFeatures(message, inference);
+    for (std::size_t f = 0; f < features.size(); ++f) writer.Add(features[f], f);
   } catch (const ort::Error&) {
   }
   while (inference.SetOutput(set, ort::kFloat, {})) ++set;

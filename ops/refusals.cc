@@ -48,6 +48,11 @@ std::string InRow(std::size_t row) { return ".  It is row " + std::to_string(row
 // What TensorFlow calls the values of a dtype: strings are bytes here.
 std::string ValuesName(DType dtype) { return dtype == DType::kString ? "bytes" : Name(dtype); }
 
+// The shape of any number of steps, as TensorFlow writes it: [?,2].
+std::string StepsText(const std::vector<std::int64_t>& shape) {
+  return ShapeText(shape).insert(1, shape.empty() ? "?" : "?,");
+}
+
 // The text of parse_sequence_example for a wrong number of values, none included, in a context feature.
 [[noreturn]] void RefuseContextCount(const Feature& feature, std::size_t row, std::size_t expected,
                                      std::size_t count) {
@@ -112,17 +117,15 @@ void RefuseCount(const Feature& feature, std::size_t row, std::size_t expected, 
 }
 
 void RefuseStride(const Feature& feature, std::size_t row, std::size_t count) {
-  std::string shape = ShapeText(feature.shape);
-  shape.insert(1, shape.size() > 2 ? "?," : "?");
   throw ExampleError(AtIndex(feature, row) + "Number of " + ValuesName(feature.dtype) +
                      " values is not a multiple of stride length. Saw " + std::to_string(count) +
-                     " values but output shape is: " + shape);
+                     " values but output shape is: " + StepsText(feature.shape));
 }
 
 void RefuseStep(const Feature& feature, std::size_t step, std::size_t expected, std::size_t count, std::size_t total) {
   if (expected > 0 && total % expected != 0) {
     throw ExampleError("Feature list '" + feature.key + "' has an unexpected number of values.  Total values size: " +
-                       std::to_string(total) + " is not consistent with output shape: " + ShapeText(feature.shape));
+                       std::to_string(total) + " is not consistent with output shape: " + StepsText(feature.shape));
   }
   throw ExampleError(AtIndex(feature, step) + "Number of values != expected.  values size: " + std::to_string(count) +
                      " but output shape: " + ShapeText(feature.shape));

@@ -117,4 +117,13 @@ class Cursor {
   const char* end_;
 };
 
+// The payload of the field that `bytes` begin with, if its tag is this one of one byte and its length is of one byte
+// too: what almost all fields are. A null view otherwise, which says nothing against the bytes.
+inline std::string_view Leading(std::string_view bytes, std::uint32_t tag) {
+  if (bytes.size() < 2 || static_cast<std::uint8_t>(bytes[0]) != tag) return {};
+  const auto size = static_cast<std::uint8_t>(bytes[1]);
+  if (size >= 0x80 || size > bytes.size() - 2) return {};
+  return {bytes.data() + 2, size};
+}
+
 }  // namespace estimator

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from estimator_serving.serving import model_config
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import (
+    STOPPING_TEXT,
     FailedPreconditionError,
     ServingError,
     UnavailableError,
@@ -75,7 +76,7 @@ class Catalog:
                 self._manager.set_labels(model.name, model.labels)
             failed = self._manager.wait_until_decided([model.name for model in models if model.name not in known])
         if self._stopped:
-            raise UnavailableError("The server is shutting down; send this to another one.")
+            raise UnavailableError(STOPPING_TEXT)
         if failed:
             raise UnknownError(_unavailable(failed))
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 
-from estimator_serving.serving.errors import as_serving_error
+from estimator_serving.serving.errors import STOPPING_TEXT, as_serving_error
 from estimator_serving.serving.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.health import Health
 from estimator_serving.serving.reflection import Reflection
@@ -31,8 +31,33 @@ _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
 _NO_DEADLINE_S = 1e9
 # Calls that wait for a thread; grpc answers any more with RESOURCE_EXHAUSTED at once.
 WAITING_CALLS_MAX = 1000
+# How long calls that are on their way have to come when the server ends.
+LINGER_S = 0.2
 # For what operators and tools ask, which must not wait behind predictions.
 _SIDE_THREADS = 4
+
+
+class _Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
+    """A service's handlers, until it closes: calls that come later are answered UNAVAILABLE."""
+
+    def __init__(self, handlers: Any) -> None:
+        self._handlers = handlers
+        self._is_closed = False
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def service(self, details: Any) -> Any:
+        """grpc asks this when a call comes in."""
+        handler = self._handlers.service(details)
+        return _TURN_AWAY if handler and self._is_closed else handler
+
+
+def _turn_away(_payload: bytes, call: grpc.ServicerContext) -> Any:
+    call.abort(grpc.StatusCode.UNAVAILABLE, STOPPING_TEXT)
+
+
+_TURN_AWAY = grpc.unary_unary_rpc_method_handler(_turn_away)
 
 
 class GrpcServer:
@@ -65,7 +90,8 @@ class GrpcServer:
         self._side_pool = ThreadPoolExecutor(_SIDE_THREADS, thread_name_prefix="grpc-side")
         self._health = Health(unready, _health_names(methods)) if health else None
         self._reflection = Reflection([*methods, *([HEALTH_SERVICE] if health else [])])
-        handlers = [_handlers(service, answers) for service, answers in methods.items()]
+        self._doors = [_Door(_handlers(service, answers)) for service, answers in methods.items()]
+        handlers: list[Any] = [*self._doors]
         handlers += self._reflection.handlers(self._side_pool)
         if self._health:
             handlers.append(self._health.handlers(self._side_pool))
@@ -73,13 +99,7 @@ class GrpcServer:
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
             handlers=handlers,
             maximum_concurrent_rpcs=threads + WAITING_CALLS_MAX,
-            options=[
-                ("grpc.max_receive_message_length", message_bytes_max),
-                ("grpc.max_send_message_length", message_bytes_max),
-                # Otherwise a second server on the same port would take half the calls instead of failing.
-                ("grpc.so_reuseport", 0),
-                *arguments,
-            ],
+            options=list((_options(message_bytes_max) | dict(arguments)).items()),
         )
         self.port = 0 if port is None else self._bind(address, port, credentials)
         if socket_path:
@@ -96,6 +116,10 @@ class GrpcServer:
         if self._health:
             self._health.stop()
         self._reflection.stop()
+        # grpc cancels what it has received and not handed over yet; so nothing may be on its way when it stops.
+        for door in self._doors:
+            door.close()
+        time.sleep(LINGER_S)
         self._server.stop(self._grace_s).wait()
         self._side_pool.shutdown(wait=False)
 
@@ -110,6 +134,15 @@ class GrpcServer:
             return self._server.add_secure_port(target, credentials)  # type: ignore[no-any-return]
         except RuntimeError as error:
             raise OSError(str(error)) from error
+
+
+def _options(message_bytes_max: int) -> dict[str, int | str]:
+    return {
+        "grpc.max_receive_message_length": message_bytes_max,
+        "grpc.max_send_message_length": message_bytes_max,
+        # Otherwise a second server on the same port would take half the calls instead of failing.
+        "grpc.so_reuseport": 0,
+    }
 
 
 def _free_socket(path: str) -> None:

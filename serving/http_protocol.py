@@ -109,6 +109,12 @@ class InferProtocol(HttpToolsProtocol):
             if self._stage is Stage.HEAD and self._head_bytes > self._limits.head_bytes:
                 self._refuse(self._too_long())
 
+    def leave(self) -> None:
+        """Answer what is under way or still comes, and close after that answer, which tells the client so."""
+        self._closing = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
     def shutdown(self) -> None:
         """Close now, or, in the middle of a request, after its answer."""
         if self._target is None:
@@ -144,6 +150,7 @@ class InferProtocol(HttpToolsProtocol):
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
+            self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)

@@ -199,6 +199,18 @@ class Manager:
         model = self._models.get(name)
         return model.labels if model else {}
 
+    def named_version(self, spec: ModelSpec) -> int | None:
+        """The version a request names by number or label, whatever its state; None where it leaves that open.
+
+        Raises InvalidArgumentError for an unknown label.
+        """
+        if spec.label is None:
+            return spec.version
+        number = self.labels(spec.name).get(spec.label)
+        if number is None:
+            raise errors.InvalidArgumentError(f"Unrecognized servable version label: {spec.label}")
+        return number
+
     def is_available(self, name: str, version: int) -> bool:
         with self._lock:
             model = self._models.get(name)
@@ -269,11 +281,7 @@ class Manager:
 
     def _find(self, spec: ModelSpec) -> _Version:
         model = self._models.get(spec.name)
-        number = spec.version
-        if spec.label is not None:
-            number = model.labels.get(spec.label) if model else None
-            if number is None:
-                raise errors.InvalidArgumentError(f"Unrecognized servable version label: {spec.label}")
+        number = self.named_version(spec)
         if number is None:
             if model is None or model.newest is None:
                 raise errors.NotFoundError(f"Servable not found for request: Latest({spec.name})")
@@ -346,6 +354,7 @@ class Manager:
             return action.verb, version
 
     def _load_version(self, model: _Model, version: _Version) -> None:
+        _log.info("Loading model %s version %d from %s.", model.name, version.number, version.directory.path)
         try:
             servable = self._load(model.name, version.number, version.directory.path)
         except Exception as error:

@@ -1,7 +1,8 @@
 """What has to hold of a version's files before ONNX Runtime opens them.
 
 Owns the rules for external data: it lies inside the version directory, in plain files of its own, and is as long as the
-model says. ONNX Runtime would follow a path out of the directory, or wait for a pipe's other end.
+model says. ONNX Runtime would follow a path out of the directory, or wait for a pipe's other end. Owns too whether all
+of it fits into memory: the kernel would end the process, and every other model with it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from estimator_serving.serving.errors import InvalidArgumentError
+from estimator_serving.serving.errors import InvalidArgumentError, ResourceExhaustedError
 from estimator_serving.wire.onnx_model import ExternalTensor, OnnxError, OnnxModel, read_model
 
 # A file's size fits int64, which has so many digits.
@@ -20,7 +21,9 @@ _DIGITS_MAX = 19
 def check_files(path: Path) -> OnnxModel:
     """Look at a model's file and at the files it refers to; returns what the model says about itself.
 
-    Raises InvalidArgumentError where it is no whole ONNX model, or where its external data breaks a rule.
+    Raises:
+        InvalidArgumentError: it is no whole ONNX model, or its external data breaks a rule.
+        ResourceExhaustedError: the files are larger than the memory that is free.
     """
     try:
         model = read_model(path)
@@ -37,7 +40,48 @@ def check_files(path: Path) -> OnnxModel:
                 f"Tensor {tensor.name!r} of {path} keeps its values in {tensor.location!r}, {error}; "
                 "export the model again, and copy its directory as a whole."
             ) from None
+    _check_fits(path, path.stat().st_size + sum(sizes.values()))
     return model
+
+
+def _check_fits(path: Path, size: int) -> None:
+    free = free_bytes()
+    if free is not None and size > free:
+        raise ResourceExhaustedError(
+            f"Insufficient resources to load servable {path}: its files hold {size >> 20} MiB, and {free >> 20} MiB of "
+            "memory are free; unload another model, or give the server more memory."
+        )
+
+
+def free_bytes(root: Path = Path("/")) -> int | None:
+    """The memory that can still be had, by the machine and by its control group; None where nothing says."""
+    known = [free for free in (_machine_free(root), _group_free(root)) if free is not None]
+    return min(known, default=None)
+
+
+def _machine_free(root: Path) -> int | None:
+    kib = _read_table(root / "proc/meminfo").get("MemAvailable:")
+    return None if kib is None else kib * 1024
+
+
+def _group_free(root: Path) -> int | None:
+    group = root / "sys/fs/cgroup"
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return None
+    # What files left in the page cache counts as used and is given up when it is wanted.
+    statistics = _read_table(group / "memory.stat")
+    cached = statistics.get("active_file", 0) + statistics.get("inactive_file", 0)
+    return int(limit) - int(used) + cached if limit.isdecimal() else None
+
+
+def _read_table(path: Path) -> dict[str, int]:
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdecimal()}
 
 
 def drop_from_cache(directory: Path) -> None:

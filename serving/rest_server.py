@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 JSON_HEADER = (b"content-type", b"application/json")
 KEEP_ALIVE_S = 75
+# How long a client that keeps a connection open has to ask once more when the server ends.
+LINGER_S = 0.3
 # Waiting connections the kernel holds while the loop is busy.
 BACKLOG = 2048
 # Bodies that are being received or worked on may together take this part of the memory.
@@ -266,6 +268,23 @@ def _json(reply: Reply) -> Response:
 DEFAULT_LIMITS = Limits()
 
 
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, which at its end would close a connection while the next request is on its way: that reads as a reset.
+
+    Here each open connection may ask once more, and is told that it closes; uvicorn ends those that stay silent.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in self.server_state.connections:
+            cast(InferProtocol, connection).leave()
+        end_s = time.monotonic() + LINGER_S
+        while self.server_state.connections and time.monotonic() < end_s:
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
+
+
 class RestServer:
     """uvicorn in a thread. The port is bound when this is made, so that a taken one is known before models load.
 
@@ -284,7 +303,7 @@ class RestServer:
             held_bytes_max=max(body_bytes_max, int(HELD_SHARE * _memory_bytes())),
         )  # fmt: skip
         self._socket = _bind(address, port)
-        self._server = uvicorn.Server(
+        self._server = _Uvicorn(
             uvicorn.Config(
                 app, http=cast(Any, partial(InferProtocol, api, limits)), ws="none", lifespan="off", log_config=None,
                 access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,

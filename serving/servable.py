@@ -192,12 +192,14 @@ def load(
         raise errors.NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
     session = _open(path, intra_op_threads, device)
     inputs, outputs = session.get_inputs(), session.get_outputs()
+    # Inputs with a default are inputs, too: those of an export whose clients choose what they send.
+    names = [node.name for node in (*inputs, *session.get_overridable_initializers())]
     try:
         metadata = _metadata(session.get_modelmeta().custom_metadata_map, inputs, outputs)
-        servable = Servable(name, version, metadata, _bare_run(session), [node.name for node in inputs])
+        servable = Servable(name, version, metadata, _bare_run(session), names)
     except (ValueError, TypeError) as error:
         raise errors.InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
-    _check_bindings(servable, path, frozenset(n.name for n in inputs), frozenset(n.name for n in outputs))
+    _check_bindings(servable, path, frozenset(names), frozenset(n.name for n in outputs))
     parameters = batching.of_version(directory) if batching else None
     if batching and parameters:
         servable.batch(parameters, batching.meter(name, version, parameters.thread_pool_name))

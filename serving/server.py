@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from estimator_serving.serving.batch_parameters import BatchParameters, BatchPar
 from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
 from estimator_serving.serving.credentials import read_credentials
-from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.errors import STOPPING_TEXT, ServingError
 from estimator_serving.serving.grpc_server import GrpcServer
 from estimator_serving.serving.loader import Loader
 from estimator_serving.serving.log_settings import LogSettings
@@ -46,7 +47,6 @@ from estimator_serving.serving.tfs.rest import Rest
 
 _log = logging.getLogger(__name__)
 
-STOPPING = "The server is shutting down; send requests elsewhere."
 # How long `stop` waits for a load, which nothing can interrupt and nobody waits for any more.
 LOAD_END_S = 2.0
 THREADS_END_S = 1.0
@@ -169,7 +169,7 @@ class Server:
 
     def unready(self) -> str:
         """Why requests cannot be answered now; empty when they can."""
-        return STOPPING if self._stopping else self.manager.unready()
+        return STOPPING_TEXT if self._stopping else self.manager.unready()
 
     def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer | None:
         config = self._config
@@ -304,22 +304,45 @@ def _read_models(config: Config) -> tuple[ModelConfig, ...]:
     return models or ()
 
 
+class _Signals:
+    """SIGTERM and SIGINT ask to stop, a second one ends the process at once; SIGHUP asks to look for changes."""
+
+    def __init__(self) -> None:
+        self.stop_wanted = False
+        self._look_wanted = False
+        self._woken = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        if number == signal.SIGHUP:
+            self._look_wanted = True
+        elif self.stop_wanted:
+            os._exit(128 + number)
+        else:
+            self.stop_wanted = True
+        self._woken.set()
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self.stop_wanted = True
+        self._woken.set()
+
+    def wait(self, look: Callable[[], None]) -> None:
+        """Return when a stop is wanted; until then, look as often as that is asked for."""
+        while not self.stop_wanted:
+            self._woken.wait()
+            self._woken.clear()
+            if self._look_wanted:
+                self._look_wanted = False
+                # In a thread of its own, because it may wait for a load, and a signal has to be heard meanwhile.
+                threading.Thread(target=look, name="look", daemon=True).start()
+
+
 def main(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; a second one ends at once; SIGHUP looks for changes now. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stop_wanted, look_wanted, woken = threading.Event(), threading.Event(), threading.Event()
-
-    def handle(number: int, _frame: Any) -> None:
-        if number == signal.SIGHUP:
-            look_wanted.set()
-        elif stop_wanted.is_set():
-            os._exit(128 + number)
-        else:
-            stop_wanted.set()
-        woken.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, handle)
+    signals = _Signals()
     if unused := config.unused():
         _log.warning("These flags have no effect here: %s.", ", ".join(unused))
     try:
@@ -327,34 +350,41 @@ def main(config: Config) -> int:
     except StartError as error:
         print(error, file=sys.stderr)
         return 1
-    # In a thread of its own, because a signal has to be heard while models load.
-    starting = threading.Thread(target=server.start, name="start", daemon=True)
-    starting.start()
-    while not stop_wanted.is_set():
-        woken.wait()
-        woken.clear()
-        if look_wanted.is_set():
-            look_wanted.clear()
-            server.look()
+    failures = _start(server, signals)
+    signals.wait(server.look)
     _log.info("Stopping: finishing requests in flight.")
     ended = server.stop()
     if not ended or _is_anything_running():
-        # Python waits for its threads, and one is in a load or a run that nothing interrupts.
-        _log.warning("Work is still going on after the grace period; it is given up.")
+        # Python would wait for a thread that is in a load or a run, which nothing interrupts.
+        _log.warning("A load or a run is still going on; it is given up.")
         logging.shutdown()
-        os._exit(0)
-    return 0
+        os._exit(len(failures))
+    return len(failures)
+
+
+def _start(server: Server, signals: _Signals) -> list[Exception]:
+    """Start in a thread, because a signal has to be heard while models load; returns where its failure will be."""
+    failures: list[Exception] = []
+
+    def start() -> None:
+        try:
+            server.start()
+        except Exception as error:
+            _log.critical("The server cannot start.", exc_info=error)
+            failures.append(error)
+            signals.stop()
+
+    threading.Thread(target=start, name="start", daemon=True).start()
+    return failures
 
 
 def _is_anything_running() -> bool:
-    """Whether a thread is left that Python would wait for, after those that are ending had time to."""
+    """Whether a thread is left after those that are ending had time to. Python would wait for those of a pool."""
     end_s = time.monotonic() + THREADS_END_S
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            thread.join(max(end_s - time.monotonic(), 0))
-            if thread.is_alive():
-                return True
-    return False
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(max(end_s - time.monotonic(), 0))
+    return any(thread.is_alive() for thread in others)
 
 
 if __name__ == "__main__":

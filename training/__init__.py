@@ -6,6 +6,7 @@ A program written for tf.estimator imports these names instead and exchanges its
 from estimator_serving.training import (
     experimental,
     feature_column,
+    figures,
     hooks,
     initializers,
     inputs,
@@ -15,6 +16,7 @@ from estimator_serving.training import (
     optimizers,
     regularizers,
     summaries,
+    train,
 )
 from estimator_serving.training.canned import (
     BaselineClassifier,
@@ -44,6 +46,7 @@ from estimator_serving.training.errors import (
     VariableShapeError,
 )
 from estimator_serving.training.estimator import Estimator, TrainedModel
+from estimator_serving.training.extenders import add_metrics
 from estimator_serving.training.features import Features
 from estimator_serving.training.heads import (
     BinaryClassHead,
@@ -120,6 +123,7 @@ __all__ = [
     "Predictor",
     "RunConfig",
     "TrainedModel",
+    "add_metrics",
     # heads and export outputs
     "BinaryClassHead",
     "ClassificationOutput",
@@ -158,10 +162,12 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "figures",
     "module",
     "optimizers",
     "regularizers",
     "summaries",
+    "train",
     "variable_scope",
     # hooks
     "CheckpointSaverHook",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from estimator_serving.training.columns import (
     KeyedCategoricalColumn,
     NumericColumn,
     SequenceCategoricalColumn,
+    SequenceNumericColumn,
     VocabularyColumn,
     VocabularyFileCategoricalColumn,
     VocabularyListCategoricalColumn,
@@ -41,6 +43,9 @@ from estimator_serving.training.definitions import (
     NumericInput,
     Output,
     PaddedInput,
+    SequenceInput,
+    StepCount,
+    Steps,
     TextInput,
     WeightInput,
     Weights,
@@ -109,15 +114,19 @@ def _arguments(wanted: Input) -> dict[str, Var]:
 
 
 def _element(wanted: PaddedInput) -> Any:
-    if isinstance(wanted, WeightInput):
+    if isinstance(wanted, WeightInput | SequenceInput):
         return np.float32
     return np.str_ if wanted.dtype.is_string else np.int64
 
 
 def compute(output: Output, arguments: Arguments) -> Var:
-    """The nodes of one output: Dense float32 [batch, n], Ids int64 [batch, k], Weights float32 [batch, k]."""
+    """The nodes of one output, as the class of the output says."""
     if isinstance(output, Dense):
         return dense(output.column, arguments)
+    if isinstance(output, Steps):
+        return steps(output.column, arguments)
+    if isinstance(output, StepCount):
+        return step_count(output.column, arguments)
     made = arguments.weights(output.column) if isinstance(output, Weights) else arguments.ids(output.column)
     # An output is a node's own result: ids shared by two outputs would be one value under two names.
     return op.identity(made)
@@ -140,10 +149,14 @@ def ids(column: CategoricalColumn, arguments: Arguments) -> Var:
 
 def _masked(found: Rows) -> Var:
     """The values with -1 at and behind each row's length."""
+    return op.where(_is_within(found), found.values, op.const(np.int64(-1)))
+
+
+def _is_within(found: Rows) -> Var:
+    """Bool [batch, k]: before the row's length."""
     width = op.gather(op.shape(found.values), op.const(1))
     positions = op.range(op.const(np.int64(0)), width, op.const(np.int64(1)))
-    lengths = op.unsqueeze(found.lengths, op.const([1]))
-    return op.where(op.less(positions, lengths), found.values, op.const(np.int64(-1)))
+    return op.less(positions, op.unsqueeze(found.lengths, op.const([1])))
 
 
 @functools.singledispatch
@@ -244,6 +257,38 @@ def _buckets(column: BucketizedColumn, arguments: Arguments) -> Var:
     x = op.unsqueeze(dense(column.source_column, arguments), op.const([2]))
     below = op.less(x, op.const(np.array(column.boundaries, dtype=np.float32)))
     return op.reduce_sum(op.cast(op.not_(below), to=np.int64), op.const([2]), keepdims=0)
+
+
+# ---- sequences -----------------------------------------------------------------------------------------------------
+
+
+def steps(column: SequenceNumericColumn, arguments: Arguments) -> Var:
+    """Float32 [batch, steps, n]: each row's numbers, the default behind them."""
+    given = arguments.padded(SequenceInput(column.key, column.dtype))
+    numbers = _normalized(given.values, column)
+    default = op.const(np.float32(column.default_value))
+    filled = op.where(_is_within(given), numbers, default)
+    n = op.const(np.array([math.prod(column.shape)], dtype=np.int64))
+    shape = op.concat([op.shape(filled, end=1), op.div(op.shape(filled, start=1), n), n], axis=0)
+    return op.reshape(filled, shape, allowzero=True)
+
+
+def _normalized(values: Var, column: SequenceNumericColumn) -> Var:
+    """The function sees each step as numeric_column's sees a row."""
+    if column.normalizer_fn is None:
+        return values
+    every = op.reshape(values, op.const(np.array([-1, *column.shape], dtype=np.int64)))
+    (every,) = spox.inline(normalizer.trace(column).model)(every).values()
+    return op.reshape(op.cast(every, to=np.float32), op.shape(values), allowzero=True)
+
+
+def step_count(column: SequenceCategoricalColumn | SequenceNumericColumn, arguments: Arguments) -> Var:
+    """Int64 [batch]."""
+    if isinstance(column, SequenceCategoricalColumn):
+        return op.identity(arguments.rows(column).lengths)
+    n = math.prod(column.shape)
+    lengths = arguments.padded(SequenceInput(column.key, column.dtype)).lengths
+    return op.div(op.add(lengths, op.const(np.int64(n - 1))), op.const(np.int64(n)))
 
 
 # ---- dense values ---------------------------------------------------------------------------------------------------

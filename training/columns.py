@@ -155,7 +155,7 @@ class VocabularyFileCategoricalColumn(KeyedCategoricalColumn):
 
     @property
     def vocabulary_list(self) -> tuple[str, ...] | tuple[int, ...]:
-        """The file's entries. Raises FileNotFoundError and ValueError as read_vocabulary."""
+        """The file's entries. Raises NotFoundError and InvalidArgumentError as read_vocabulary."""
         return read_vocabulary(self.vocabulary_file, self.vocabulary_size, self.file_format, self.dtype.is_string)
 
 

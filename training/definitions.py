@@ -23,6 +23,7 @@ from estimator_serving.training.columns import (
     KeyedCategoricalColumn,
     NumericColumn,
     SequenceCategoricalColumn,
+    SequenceNumericColumn,
     VocabularyFileCategoricalColumn,
     VocabularyListCategoricalColumn,
     WeightedCategoricalColumn,
@@ -68,8 +69,36 @@ class Weights:
         return f"{self.column.name}/weights"
 
 
-Output = Ids | Dense | Weights
-_USES: dict[type[Output], str] = {Ids: "ids", Dense: "dense", Weights: "weights"}
+@dataclass(frozen=True)
+class Steps:
+    """The numbers of a sequence, float32 [batch, steps, n], as an output of the transform."""
+
+    column: SequenceNumericColumn
+
+    @property
+    def output_name(self) -> str:
+        return f"{self.column.name}/steps"
+
+
+@dataclass(frozen=True)
+class StepCount:
+    """How many steps of a sequence's row count, int64 [batch], as an output of the transform."""
+
+    column: SequenceCategoricalColumn | SequenceNumericColumn
+
+    @property
+    def output_name(self) -> str:
+        return f"{self.column.name}/step_count"
+
+
+Output = Ids | Dense | Weights | Steps | StepCount
+_USES: dict[type[Output], str] = {
+    Ids: "ids",
+    Dense: "dense",
+    Weights: "weights",
+    Steps: "steps",
+    StepCount: "step_count",
+}
 
 
 @dataclass(frozen=True)
@@ -128,6 +157,15 @@ class WeightInput(PaddedInput):
     @property
     def blank(self) -> str | int | float | None:
         return 0.0
+
+
+@dataclass(frozen=True)
+class SequenceInput(PaddedInput):
+    """The numbers of a sequence: fed as any number, float32 in the graph. A 0 is nothing at a row's end alone."""
+
+    @property
+    def blank(self) -> str | int | float | None:
+        return 0
 
 
 Input = NumericInput | PaddedInput
@@ -226,6 +264,18 @@ def _(column: SequenceCategoricalColumn) -> Definition:
 
 
 @define.register
+def _(column: SequenceNumericColumn) -> Definition:
+    return {
+        "kind": "sequence_numeric",
+        "key": column.key,
+        "dtype": column.dtype.name,
+        "shape": list(column.shape),
+        "default_value": column.default_value,
+        "normalizer": None if column.normalizer_fn is None else normalizer.trace(column).definition,
+    }
+
+
+@define.register
 def _(column: IndicatorColumn) -> Definition:
     return {"kind": "indicator", "categorical": define(column.categorical_column)}
 
@@ -267,7 +317,8 @@ def _input(leaf: Mapping[str, Any]) -> Input:
     if kind == "text":
         return TextInput(key, dtypes.string)
     dtype = dtypes.as_dtype(leaf["dtype"])
-    return WeightInput(key, dtype) if kind == "weight" else CategoricalInput(key, dtype, kind)
+    numbers = {"weight": WeightInput, "sequence_numeric": SequenceInput}
+    return numbers[kind](key, dtype) if kind in numbers else CategoricalInput(key, dtype, kind)
 
 
 def _words(wanted: Input) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from estimator_serving.training import figures
 from estimator_serving.training.arrays import as_tensors
 from estimator_serving.training.checkpoint import (
     Checkpoint,
@@ -45,6 +46,7 @@ from estimator_serving.training.hooks import (
     SummarySaverHook,
     check_all,
     check_hooks,
+    closing_hooks,
 )
 from estimator_serving.training.inputs import call_input_fn, empty_batch, prepared_batches
 from estimator_serving.training.metrics import Metric
@@ -153,17 +155,30 @@ class Estimator:
         store, recorder = self._restored(newest)
         run = Run(store, recorder, self._config)
         with self._random_numbers(), closing(EventWriter(self.model_dir)) as writer:
-            made = self._call_input_fn(input_fn, ModeKeys.TRAIN)
-            skipped = store.global_step if self._config.resume_input else 0
-            with closing(watch(self._batches(made, ModeKeys.TRAIN, recorder, skipped), self.model_dir)) as batches:
-                first = next(batches, None)
-                built = self._built(run, first or empty_batch(made, recorder), is_real=first is not None)
-                if built is not None:
-                    hooks = self._training_hooks([*hooks, *stop], built, writer, listeners)
-                    self._run_training(run, itertools.chain([first] if first else [], batches), hooks)
-        if first is None:
-            logger.warning(_NO_STEPS, "" if built is not None else _NOTHING_SAVED)
+            self._train(run, self._call_input_fn(input_fn, ModeKeys.TRAIN), writer, [*hooks, *stop], listeners)
         return self
+
+    def _train(
+        self,
+        run: Run,
+        made: Any,
+        writer: EventWriter,
+        hooks: Sequence[SessionRunHook],
+        listeners: Sequence[CheckpointSaverListener],
+    ) -> None:
+        skipped = run.global_step if self._config.resume_input else 0
+        with closing(self._batches(made, ModeKeys.TRAIN, run.recorder, skipped)) as batches:
+            first = next(batches, None)
+            built = self._built(run, first or empty_batch(made, run.recorder), is_real=first is not None)
+            if first is None:
+                logger.warning(_NO_STEPS, "" if built is not None else _NOTHING_SAVED)
+            if built is None:
+                return
+            hooks = self._training_hooks(hooks, built, writer, listeners)
+            # Only now: of a model that was refused above, the directory keeps what it had.
+            watched = watch(_with_first(first, batches), self.model_dir)
+            with closing_hooks(hooks), closing(watched):
+                self._run_training(run, watched, hooks)
 
     def _built(self, run: Run, batch: Batch | None, *, is_real: bool) -> EstimatorSpec | None:
         """model_fn's first spec, which makes or restores every variable.
@@ -302,9 +317,9 @@ class Estimator:
         results: dict[str, Any] = {key: totals[key].result() for key in sorted(totals)}
         results["loss"] = np.float32(np.mean(losses) if losses else 0.0)
         results[GLOBAL_STEP] = np.int64(model.global_step)
-        said = ", ".join(f"{key} = {value}" for key, value in results.items())
+        said = ", ".join(f"{key} = {value}" for key, value in results.items() if np.ndim(value) == 0)
         logger.info("Saving dict for global step %d: %s", model.global_step, said)
-        self._write_evaluation(results, model, name)
+        self._write_evaluation(results | figures.pictures(totals, results), model, name)
         return results
 
     def _totals_of_nothing(self, model: TrainedModel, made: Any) -> dict[str, Metric]:
@@ -581,21 +596,22 @@ def _run_batches(
         run.first_spec = model.call(first[0], mode, first[1])
         batches = itertools.chain([first], batches)
     hooks = [*hooks, *_own_hooks(run.first_spec, mode)]
-    _begin(hooks, run)
     ready = None if hooks else run.first_spec
-    while not run.stop_requested:
-        requests = [hook.before_run(context) for hook in hooks]
-        batch = next(batches, None)
-        if batch is None:
-            break
-        spec = run.spec = ready or model.call(batch[0], mode, batch[1])
-        ready = None
-        run.loss = float("nan") if spec.loss is None else spec.loss.item()
-        yield spec
-        for hook, request in zip(hooks, requests, strict=True):
-            hook.after_run(context, _NOTHING if request is None else _values(run, request))
-    for hook in hooks:
-        hook.end(run)
+    with closing_hooks(hooks):
+        _begin(hooks, run)
+        while not run.stop_requested:
+            requests = [hook.before_run(context) for hook in hooks]
+            batch = next(batches, None)
+            if batch is None:
+                break
+            spec = run.spec = ready or model.call(batch[0], mode, batch[1])
+            ready = None
+            run.loss = float("nan") if spec.loss is None else spec.loss.item()
+            yield spec
+            for hook, request in zip(hooks, requests, strict=True):
+                hook.after_run(context, _NOTHING if request is None else _values(run, request))
+        for hook in hooks:
+            hook.end(run)
 
 
 def _own_hooks(spec: EstimatorSpec | None, mode: str) -> Iterable[SessionRunHook]:
@@ -633,6 +649,12 @@ _NOTHING = SessionRunValues()
 
 def _values(run: Run, request: SessionRunArgs) -> SessionRunValues:
     return SessionRunValues(run.fetch(request.fetches))
+
+
+def _with_first(first: Batch | None, batches: Iterator[Batch]) -> Generator[Batch]:
+    if first is not None:
+        yield first
+    yield from batches
 
 
 def _as_tensors(batch: Batch) -> Batch:

@@ -45,11 +45,13 @@ from estimator_serving.training.columns import (
     IndicatorColumn,
     Initializer,
     SequenceCategoricalColumn,
+    SequenceNumericColumn,
     SharedEmbeddingColumn,
     make_parse_example_spec,
     normalize_columns,
 )
-from estimator_serving.training.definitions import Output
+from estimator_serving.training.definitions import Ids, Output, StepCount, Steps
+from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.features import Features, TransformRecorder
 from estimator_serving.training.transform import ids_of, outputs_of
 from estimator_serving.training.variables import current_store, gather_rows, get_variable, unique_name, variable_scope
@@ -71,6 +73,7 @@ __all__ = [
     "sequence_categorical_column_with_identity",
     "sequence_categorical_column_with_vocabulary_file",
     "sequence_categorical_column_with_vocabulary_list",
+    "sequence_input_layer",
     "sequence_numeric_column",
     "shared_embedding_columns",
     "shared_embeddings",
@@ -98,6 +101,53 @@ def input_layer(features: Mapping[str, Any], feature_columns: Any, trainable: bo
     known.require(output for part in parts for output in part.outputs)
     with variable_scope(unique_name("input_layer")):
         return torch.cat([_dense(known, part, trainable) for part in parts], dim=1)
+
+
+def sequence_input_layer(
+    features: Mapping[str, Any], feature_columns: Any, trainable: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Sequences side by side, sorted by name, and their lengths: float32 [batch, steps, sum of widths], int64 [batch].
+
+    TF's SequenceFeatures, as a function. Beside what VarLenFeature gives it takes dense arrays: '' and -1 among ids
+    close up, a 0 among numbers counts as nothing behind the last other number alone.
+
+    Args:
+        features: as input_layer.
+        feature_columns: sequence_numeric_column, or sequence_categorical_column_with_* in an embedding or indicator.
+        trainable: False makes the embedding tables constants.
+
+    Variables: `sequence_input_layer/<column>/embedding_weights` [buckets, dimension].
+
+    Raises:
+        ValueError: a column that is no sequence (TF 2.15's texts).
+        InvalidArgumentError: sequences of different lengths in one row.
+    """
+    parts = _parts(feature_columns, _sequence_outputs)
+    known = _as_features(features)
+    known.require(output for part in parts for output in part.outputs)
+    counts = [known.output(part.outputs[1]) for part in parts]
+    if not torch.compiler.is_exporting():
+        _check_counts(parts, counts)
+    with variable_scope(unique_name("sequence_input_layer")):
+        values = [_sequence(part, known.output(part.outputs[0]), trainable) for part in parts]
+    return torch.cat(values, dim=2), counts[0]
+
+
+def _check_counts(parts: Sequence[_Part], counts: Sequence[Tensor]) -> None:
+    for part, count in zip(parts, counts, strict=True):
+        if not torch.equal(count, counts[0]):
+            raise InvalidArgumentError(
+                f"The sequences {parts[0].column.name} and {part.column.name} have different lengths in a row: "
+                f"{counts[0].tolist()} and {count.tolist()}; give as many steps of each, or read them in two layers."
+            )
+
+
+def _sequence(part: _Part, value: Tensor, trainable: bool) -> Tensor:
+    """Float32 [batch, steps, n]; for an id that is none, zeros."""
+    column = part.column
+    if isinstance(column, EmbeddingColumn):
+        return _clip(gather_rows(_table(column, part.scope, trainable), value), column.max_norm)
+    return gather_rows(torch.eye(column.num_elements), value) if isinstance(column, IndicatorColumn) else value
 
 
 def linear_model(
@@ -193,6 +243,25 @@ def _refuse_sequence(column: FeatureColumn) -> None:
         )
 
 
+def _sequence_outputs(column: FeatureColumn) -> tuple[Output, ...]:
+    if isinstance(column, SequenceNumericColumn):
+        return (Steps(column), StepCount(column))
+    if not isinstance(column, EmbeddingColumn | IndicatorColumn):
+        raise ValueError(
+            "Items of feature_columns must be a SequenceDenseColumn. You can wrap a categorical column with an "
+            f"embedding_column or indicator_column. Given: {column}; make one with sequence_*."
+        )
+    inner = column.categorical_column
+    if not isinstance(inner, SequenceCategoricalColumn):
+        kind = "indicator" if isinstance(column, IndicatorColumn) else "embedding"
+        raise ValueError(
+            f"In {kind}_column: {column.name}. categorical_column must be of type SequenceCategoricalColumn to use "
+            "SequenceFeatures. Suggested fix: Use one of sequence_categorical_column_with_*. "
+            f"Given (type {type(inner)}): {inner}"
+        )
+    return (Ids(inner), StepCount(inner))
+
+
 def _as_features(features: Mapping[str, Any]) -> Features:
     """A mapping that a model_fn made itself is transformed on the spot, and outside every record."""
     return features if isinstance(features, Features) else Features(features, TransformRecorder())
@@ -270,9 +339,7 @@ def _look_up(
     """
     if weights is not None and prunes:
         ids = torch.where(weights > 0, ids, -1)
-    rows = gather_rows(table, ids)
-    if max_norm is not None:
-        rows = rows * (max_norm / rows.norm(dim=-1, keepdim=True).clamp(min=max_norm))
+    rows = _clip(gather_rows(table, ids), max_norm)
     if weights is not None:
         return _combine_weighted(rows, weights * (ids >= 0), combiner)
     if not torch.compiler.is_exporting() and ids.shape[1] == 1:
@@ -283,6 +350,11 @@ def _look_up(
         return total
     count = (ids >= 0).sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype)
     return total / (count.sqrt() if combiner == "sqrtn" else count)
+
+
+def _clip(rows: Tensor, max_norm: float | None) -> Tensor:
+    """The vectors [..., dim], none longer than `max_norm`."""
+    return rows if max_norm is None else rows * (max_norm / rows.norm(dim=-1, keepdim=True).clamp(min=max_norm))
 
 
 def _combine_weighted(rows: Tensor, weights: Tensor, combiner: str) -> Tensor:

@@ -14,7 +14,14 @@ import numpy as np
 
 from estimator_serving.training.arrays import Array, as_array, as_text
 from estimator_serving.training.columns import describe
-from estimator_serving.training.definitions import CategoricalInput, Input, NumericInput, PaddedInput, WeightInput
+from estimator_serving.training.definitions import (
+    CategoricalInput,
+    Input,
+    NumericInput,
+    PaddedInput,
+    SequenceInput,
+    WeightInput,
+)
 from estimator_serving.wire import dtypes
 
 RawFeatures = Mapping[str, Any]
@@ -109,11 +116,14 @@ def _pair(raw: RawFeatures, wanted: PaddedInput) -> tuple[Array, Array]:
         array = array.reshape(len(array), -1 if array.size else int(np.prod(array.shape[1:])))
     if wanted.blank is None:
         return array, np.full(len(array), array.shape[1], np.int64)
-    return _without_blanks(array, array != wanted.blank)
+    present = array != wanted.blank
+    return (array, _last_places(present)) if isinstance(wanted, SequenceInput) else _without_blanks(array, present)
 
 
 def _checked(array: Array, wanted: PaddedInput) -> Array:
     """The values as the graph takes them: str objects, int64, or float32 for weights."""
+    if isinstance(wanted, SequenceInput):
+        return _checked_numbers(array, wanted)
     if isinstance(wanted, WeightInput):
         return _checked_weights(array, wanted)
     kind = array.dtype.kind
@@ -145,6 +155,22 @@ def _checked_weights(array: Array, wanted: WeightInput) -> Array:
             "the weights of weighted_categorical_column; convert it, or give the column its dtype."
         )
     return np.ascontiguousarray(array, np.float32)
+
+
+def _checked_numbers(array: Array, wanted: SequenceInput) -> Array:
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"Feature {wanted.key} holds text where sequence_numeric_column({wanted.key!r}) takes numbers; convert it, "
+            "or use a sequence_categorical_column_with_*."
+        )
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _last_places(present: Array) -> Array:
+    """One behind the last entry of each row that is `present`; 0 where there is none."""
+    places = np.arange(1, present.shape[1] + 1)
+    last: Array = (present * places).max(axis=1, initial=0)
+    return last
 
 
 def _without_blanks(values: Array, present: Array) -> tuple[Array, Array]:

@@ -14,7 +14,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -176,6 +177,23 @@ class SessionRunHook:
 
     def end(self, session: Run) -> None:
         """After the last step of a run without error."""
+
+
+class ClosingHook(SessionRunHook):
+    """A hook that holds something open during a run. `close` is called when the run is over, after an error too."""
+
+    def close(self) -> None:
+        """Let go of it. May be called of a hook that has not begun."""
+
+
+@contextmanager
+def closing_hooks(hooks: Iterable[SessionRunHook]) -> Iterator[None]:
+    """Close those that need it on the way out."""
+    with ExitStack() as stack:
+        for hook in hooks:
+            if isinstance(hook, ClosingHook):
+                stack.callback(hook.close)
+        yield
 
 
 class SecondOrStepTimer:
@@ -394,7 +412,7 @@ class CheckpointSaverHook(SessionRunHook):
         return bool(stopping)
 
 
-class StepCounterHook(SessionRunHook):
+class StepCounterHook(ClosingHook):
     """Log and summarise `global_step/sec` every so many steps or seconds."""
 
     def __init__(
@@ -424,11 +442,11 @@ class StepCounterHook(SessionRunHook):
         if self._writer is not None:
             self._writer.add({"global_step/sec": rate}, step)
 
-    def end(self, session: Run) -> None:
+    def close(self) -> None:
         _finish(self._writer, self._owned)
 
 
-class SummarySaverHook(SessionRunHook):
+class SummarySaverHook(ClosingHook):
     """Write what model_fn reported with `summaries`: in the first step and every `save_steps` or `save_secs`.
 
     `scaffold` and `summary_op` must be None: summaries are what `summaries.scalar` and `.histogram` report.
@@ -466,7 +484,7 @@ class SummarySaverHook(SessionRunHook):
         if self._writer is not None and found:
             self._writer.add(found, run.global_step)
 
-    def end(self, session: Run) -> None:
+    def close(self) -> None:
         _finish(self._writer, self._owned)
 
 

@@ -116,9 +116,8 @@ def relu_stack(inputs: Tensor, units: Sequence[int], names: Sequence[str]) -> Te
     variables: list[Tensor] = []
     width = inputs.shape[-1]
     for size, name in zip(units, names, strict=True):
-        with variable_scope(name):
-            variables.append(get_variable("kernel", (width, size), initializer=glorot_uniform))
-            variables.append(get_variable("bias", (size,), initializer=zeros))
+        variables.append(get_variable(f"{name}/kernel", (width, size), initializer=glorot_uniform))
+        variables.append(get_variable(f"{name}/bias", (size,), initializer=zeros))
         width = size
     outputs: Tensor = _ReluStack.apply(inputs, *variables)
     return outputs
@@ -328,12 +327,16 @@ def embedding(
     """The rows of a table at the ids: integers [...] in [0, input_dim) -> f32 [..., output_dim] (Keras' Embedding).
 
     Variable `embedding/embeddings` [input_dim, output_dim], uniform in ±0.05 by default.
-    Raises ValueError for inputs that are not integers, InvalidArgumentError for an id out of range.
+    In training an id out of range raises InvalidArgumentError, as TensorFlow does on a CPU; outside it, and in an
+    exported graph, it gives zeros, as on a GPU: one strange id must not cost a whole batch its answer.
+    Raises ValueError for inputs that are not integers.
     """
     if inputs.is_floating_point():
         raise ValueError(f"embedding takes integer ids, got {inputs.dtype}: cast them with .long().")
     ids = inputs.long()
-    _check_ids(ids, input_dim)
+    outside = (ids < 0) | (ids >= input_dim)
+    if current_store().training_mode:
+        _check_none(outside, ids, input_dim)
     with variable_scope(name or unique_name("embedding")):
         table = _weight(
             "embeddings",
@@ -344,15 +347,12 @@ def embedding(
             embeddings_regularizer,
             embeddings_constraint,
         )
-    return gather_rows(table, ids)
+    return gather_rows(table, ids.masked_fill(outside, -1))
 
 
-def _check_ids(ids: Tensor, count: int) -> None:
-    if torch.compiler.is_exporting():
-        return
-    wrong = (ids < 0) | (ids >= count)
-    if wrong.any():
-        place = wrong.nonzero()[0].tolist()
+def _check_none(outside: Tensor, ids: Tensor, count: int) -> None:
+    if outside.any():
+        place = outside.nonzero()[0].tolist()
         raise InvalidArgumentError(
             f"indices[{','.join(map(str, place))}] = {int(ids[tuple(place)])} is not in [0, {count}): "
             "make input_dim larger, or map the ids into its range."

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from estimator_serving.training.errors import InvalidArgumentError
+
 # Where tf.losses has them.
 from estimator_serving.training.regularizers import get_regularization_loss as get_regularization_loss
 from estimator_serving.training.regularizers import get_regularization_losses as get_regularization_losses
@@ -212,7 +214,7 @@ def sparse_softmax_cross_entropy(
 ) -> Tensor:
     """−log softmax(logits)[label]. `labels` integers [...] or [..., 1], `logits` [..., n]; losses are [...].
 
-    Raises ValueError for labels that are not integers or not in [0, n).
+    Raises ValueError for labels that are not integers or, InvalidArgumentError, not in [0, n).
     """
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"Labels dtype should be integer. Instead got {labels.dtype}: cast them to int64.")
@@ -271,7 +273,7 @@ def _check_class_range(labels: Tensor, n_classes: int) -> None:
         return
     low, high = (int(bound) for bound in torch.aminmax(labels))
     if low < 0 or high >= n_classes:
-        raise ValueError(
+        raise InvalidArgumentError(
             f"Received a label value of {low if low < 0 else high} which is outside the valid range of "
             f"[0, {n_classes}). Give the logits one column a class, and number the classes from 0."
         )

@@ -23,7 +23,7 @@ import onnxruntime
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from estimator_serving.training.columns import Normalizer, NumericColumn
+from estimator_serving.training.columns import Normalizer, NumericColumn, SequenceNumericColumn
 from estimator_serving.training.onnx_export import to_onnx
 
 _SAMPLE_ROWS = 6
@@ -78,7 +78,7 @@ class _Row(torch.nn.Module):
         return self.function(x)
 
 
-def trace(column: NumericColumn) -> Trace:
+def trace(column: NumericColumn | SequenceNumericColumn) -> Trace:
     """The column's normalizer_fn as a graph. The same function is traced once in a process.
 
     Raises:

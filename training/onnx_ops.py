@@ -167,8 +167,8 @@ def describe_outputs(node: onnx.NodeProto) -> list[onnx.ValueInfoProto]:
     """The types and shapes of an op library node's outputs, which ONNX's own inference cannot know."""
     if node.op_type in _MATRICES:
         return [helper.make_tensor_value_info(node.output[0], _MATRICES[node.op_type], ["batch", None])]
-    tensors = (tensor for placed in features_of(node) for tensor in _tensors(placed))
-    return [_info(name, tensor) for name, tensor in zip(node.output, tensors, strict=True)]
+    tensors = ((i, tensor) for i, placed in enumerate(features_of(node)) for tensor in _tensors(placed))
+    return [_info(name, *placed) for name, placed in zip(node.output, tensors, strict=True)]
 
 
 # ---- features <-> attributes, which ops/feature_attributes.h describes ---------------------------------------------
@@ -282,10 +282,8 @@ def _flags(feature: Feature) -> int:
 
 def _parse(op_type: str, values: Var, row_splits: Var, features: Sequence[Placed]) -> tuple[dict[str, Var], ...]:
     """The tensors of the features in the feature lists apart from the others."""
-    tensors = [
-        (f"{i}/{tensor.name}", tensor, placed[2]) for i, placed in enumerate(features) for tensor in _tensors(placed)
-    ]
-    outputs = [_info(name, tensor) for name, tensor, _ in tensors]
+    tensors = [(i, tensor, placed[2]) for i, placed in enumerate(features) for tensor in _tensors(placed)]
+    outputs = [_info(f"{i}/{tensor.name}", i, tensor) for i, tensor, _ in tensors]
     node = helper.make_node(op_type, ["values", "row_splits"], [info.name for info in outputs], domain=DOMAIN)
     node.attribute.extend(attributes_of(features))
     inputs = [
@@ -294,7 +292,8 @@ def _parse(op_type: str, values: Var, row_splits: Var, features: Sequence[Placed
     ]
     parsed = _call(node, inputs, outputs, {"values": values, "row_splits": row_splits})
     return tuple(
-        {tensor.name: parsed[name] for name, tensor, place in tensors if place is part} for part in (False, True)
+        {tensor.name: parsed[f"{i}/{tensor.name}"] for i, tensor, place in tensors if place is part}
+        for part in (False, True)
     )
 
 
@@ -303,8 +302,10 @@ def _tensors(placed: Placed) -> tuple[FeatureTensor, ...]:
     return list_tensors_of(name, feature) if in_lists else tensors_of(name, feature)
 
 
-def _info(name: str, tensor: FeatureTensor) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, _ELEMENTS[tensor.dtype.name], tensor.shape)
+def _info(name: str, i: int, tensor: FeatureTensor) -> onnx.ValueInfoProto:
+    """A tensor of feature `i`, whose dimensions are no other feature's even where both read the same key."""
+    shape = [f"{i}/{d}" if isinstance(d, str) and not d.startswith("batch") else d for d in tensor.shape]
+    return helper.make_tensor_value_info(name, _ELEMENTS[tensor.dtype.name], shape)
 
 
 def _call(

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import profiler
 
-from estimator_serving.training.hooks import Run, SecondOrStepTimer, SessionRunContext, SessionRunHook, SessionRunValues
+from estimator_serving.training.hooks import ClosingHook, Run, SecondOrStepTimer, SessionRunContext, SessionRunValues
 
 
-class ProfilerHook(SessionRunHook):
+class ProfilerHook(ClosingHook):
     """Profile one step every `save_steps` steps or `save_secs` seconds into `<output_dir>/timeline-<step>.json`.
 
     The first profiled step is the one that is `save_steps` or `save_secs` after the start, as in TF. A trace holds
@@ -61,8 +61,8 @@ class ProfilerHook(SessionRunHook):
         self._running.export_chrome_trace(str(self._directory / f"timeline-{step}.json"))
         self._running = None
 
-    def end(self, session: Run) -> None:
-        """The input ended before the step that was to be profiled."""
+    def close(self) -> None:
+        """The step that was to be profiled did not end: the input did, or there was an error."""
         if self._running is not None:
             self._stop()
             self._running = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from estimator_serving.training.hooks import Run, SessionRunContext, SessionRunHook, SessionRunValues
+from estimator_serving.training.hooks import ClosingHook, Run, SessionRunContext, SessionRunValues
 
 
-class ProgressBarHook(SessionRunHook):
+class ProgressBarHook(ClosingHook):
     """Show steps taken, steps a second, the time left and the loss of the last step.
 
     Works in train, evaluate and predict. `total_steps` is how many steps this call will take; by default what train's
@@ -19,6 +19,7 @@ class ProgressBarHook(SessionRunHook):
     def __init__(self, total_steps: int | None = None, console: Console | None = None) -> None:
         self._total_steps = total_steps
         self._console = console or Console(stderr=True)
+        self._progress: Progress | None = None
 
     def after_create_session(self, session: Run, coord: None) -> None:
         self._start = session.global_step
@@ -36,6 +37,7 @@ class ProgressBarHook(SessionRunHook):
         self._progress.start()
 
     def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
+        assert self._progress is not None
         session = run_context.session
         task = self._progress.tasks[0]
         if task.total is None and session.last_step is not None:
@@ -44,5 +46,7 @@ class ProgressBarHook(SessionRunHook):
         loss = "" if session.loss != session.loss else f"loss {session.loss:.4g}"
         self._progress.update(self._task, advance=1, rate=rate, loss=loss)
 
-    def end(self, session: Run) -> None:
-        self._progress.stop()
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+        if self._progress is not None:
+            self._progress.stop()

@@ -29,6 +29,7 @@ from estimator_serving.training.columns import (
     WeightedCategoricalColumn,
 )
 from estimator_serving.training.definitions import Definition, Dense, Ids, Input, Output, Weights, define_output, inputs
+from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.feed import RawFeatures, feed
 from estimator_serving.training.finish import finish_graph, serialize
 
@@ -86,8 +87,9 @@ class Transform:
         """Every output for a batch of raw features: numpy arrays [batch, …]; text as str, bytes are decoded as UTF-8.
 
         Raises:
-            ValueError: features that do not fit (see feed), ids that an identity column has no bucket for, weights
-                that are more or fewer than their ids.
+            ValueError: features that do not fit (see feed).
+            InvalidArgumentError: ids that an identity column has no bucket for, weights that are more or fewer than
+                their ids. A ValueError, too.
         """
         names, session = self._session
         fed = feed(raw, self.inputs)
@@ -95,7 +97,7 @@ class Transform:
             return dict(zip(names, session.run(names, fed), strict=True))
         except InvalidArgument as error:
             # An op of ours refused the values; before its sentence stands which node it was.
-            raise ValueError(str(error).partition("Status Message: ")[2] or str(error)) from None
+            raise InvalidArgumentError(str(error).partition("Status Message: ")[2] or str(error)) from None
 
     @functools.cached_property
     def _session(self) -> tuple[list[str], onnxruntime.InferenceSession]:

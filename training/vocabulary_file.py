@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from estimator_serving.training.errors import InvalidArgumentError, NotFoundError
 from estimator_serving.wire.records import read_records
 
 TFRECORD_GZIP = "tfrecord_gzip"
@@ -33,14 +34,15 @@ def read_vocabulary(
     read again when it has changed.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: fewer entries than `size`, an empty line, an entry twice, one that is no integer where integers
-            are asked for, or one that is not UTF-8 (the first four with TF 2.15's texts).
+        NotFoundError: no such file.
+        InvalidArgumentError: fewer entries than `size`, an empty line, an entry twice, one that is no integer where
+            integers are asked for, or one that is not UTF-8 (the first four with TF 2.15's texts; a repeated entry is
+            its FailedPreconditionError).
     """
     try:
         stat = Path(path).stat()
     except FileNotFoundError:
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{path}; No such file or directory. A column of categorical_column_with_vocabulary_file names it; put "
             "the file there, or give its path."
         ) from None
@@ -57,7 +59,7 @@ def _read(
 ) -> tuple[str, ...] | tuple[int, ...]:
     entries = _records(path)[:size] if file_format == TFRECORD_GZIP else _checked_lines(path, size)
     if len(entries) < size:
-        raise ValueError(
+        raise InvalidArgumentError(
             f"Invalid vocab_size in {path}: expected {size} but got {len(entries)}. Give vocabulary_size=None to take "
             "the whole file, or the file that belongs to that size."
         )
@@ -77,7 +79,7 @@ def _checked_lines(path: str, size: int) -> list[bytes]:
     lines = [line.removesuffix(b"\r") for line in _lines(content)[:size]]
     if b"" in lines:
         ends = [place for place, byte in enumerate(content) if byte == 0x0A]
-        raise ValueError(
+        raise InvalidArgumentError(
             f"Invalid content in {path}: empty line found at position {ends[lines.index(b'')] + 1}. "
             f"Line {lines.index(b'') + 1} has no entry; remove it, and every id behind it moves up by one."
         )
@@ -101,7 +103,7 @@ def _check_distinct(path: str, entries: list[bytes]) -> None:
     for place, entry in enumerate(entries):
         first = places.setdefault(entry, place)
         if first != place:
-            raise ValueError(
+            raise InvalidArgumentError(
                 f"HashTable has different value for same key. Key {entry.decode(errors='replace')} has {first} and "
                 f"trying to add value {place}: {path} holds it in lines {first + 1} and {place + 1}; remove the second."
             )
@@ -111,14 +113,16 @@ def _text(path: str, place: int, entry: bytes) -> str:
     try:
         return entry.decode()
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 in line {place + 1} ({entry[:32]!r}); save the file as UTF-8.") from None
+        raise InvalidArgumentError(
+            f"{path} is not UTF-8 in line {place + 1} ({entry[:32]!r}); save the file as UTF-8."
+        ) from None
 
 
 def _integer(path: str, place: int, entry: bytes) -> int:
     try:
         return int(entry)
     except ValueError:
-        raise ValueError(
+        raise InvalidArgumentError(
             f"Field {entry.decode(errors='replace')} in line {place} is not a valid int64. {path} is read with an "
             "integer dtype; write one integer a line, or give the column dtype string."
         ) from None

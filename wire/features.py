@@ -207,7 +207,7 @@ class _Keyed:
     key: str
 
     def __post_init__(self) -> None:
-        if not self.key or not isinstance(self.key, str):
+        if not isinstance(self.key, str):
             raise ExampleError(f"{type(self).__name__} has the key {self.key!r}; name the feature that holds it.")
 
 
@@ -457,7 +457,7 @@ def tensors_of(name: str, feature: Feature) -> tuple[FeatureTensor, ...]:
                 FeatureTensor(f"{name}/dense_shape", dtypes.int64, (rank,)),
             )
         case RaggedFeature():
-            return _ragged_tensors(name, feature, ["batch+1"], feature.ragged_rank)
+            return _ragged_tensors(name, feature, feature.ragged_rank)
 
 
 def list_tensors_of(name: str, feature: Feature) -> tuple[FeatureTensor, ...]:
@@ -475,15 +475,16 @@ def list_tensors_of(name: str, feature: Feature) -> tuple[FeatureTensor, ...]:
                 FeatureTensor(f"{name}/lengths", dtypes.int64, ("batch",)),
             )
         case RaggedFeature():
-            return _ragged_tensors(name, feature, ["batch+1"], 1 + feature.ragged_rank)
+            return _ragged_tensors(name, feature, 1 + feature.ragged_rank)
     raise ExampleError(f"Unsupported {type(feature).__name__} {feature} for key '{name}' of feature lists.")
 
 
-def _ragged_tensors(name: str, feature: RaggedFeature, outer: list[str], splits: int) -> tuple[FeatureTensor, ...]:
-    rows = [*outer, *(f"{name}/rows_{i}+1" for i in range(1, splits))]
+def _ragged_tensors(name: str, feature: RaggedFeature, levels: int) -> tuple[FeatureTensor, ...]:
+    rows = ["batch+1", *(f"{name}/rows_{level}+1" for level in range(1, levels))]
+    splits = feature.row_splits_dtype
     return (
         FeatureTensor(f"{name}/values", feature.dtype, (f"{name}/count", *feature.inner_lengths)),
-        *(FeatureTensor(f"{name}/row_splits_{i}", feature.row_splits_dtype, (rows[i],)) for i in range(splits)),
+        *(FeatureTensor(f"{name}/row_splits_{i}", splits, (rows[i],)) for i in range(levels)),
     )
 
 

@@ -135,9 +135,10 @@ def _packed_values(proto: tensorflow_pb.TensorProto, dtype: DType, count: int) -
 
 
 def _shape(proto: tensorflow_pb.TensorProto) -> tuple[int, ...]:
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if len(shape) > RANK_MAX:
-        raise TensorError(f"A tensor of rank {len(shape)} came; the largest rank is {RANK_MAX}.")
+    dims = proto.tensor_shape.dim
+    if len(dims) > RANK_MAX:
+        raise TensorError(f"A tensor of rank {len(dims)} came; the largest rank is {RANK_MAX}.")
+    shape = tuple(dim.size for dim in dims)
     if any(length < 0 for length in shape):
         raise TensorError(f"The shape {list(shape)} has a negative dimension; send the tensor's actual shape.")
     # Python's integers do not overflow, numpy's would: the check has to come before numpy sees the shape.

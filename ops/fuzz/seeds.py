@@ -1,13 +1,15 @@
 """Writes the seed corpus of the fuzz target: `python ops/fuzz/seeds.py DIRECTORY`.
 
-Each seed is what decode_example.cc expects: a byte with the number of splits, the splits, the values. The Examples are
-put together field by field, because most of what is worth fuzzing no protobuf library would write.
+Each seed is what decode_example.cc expects: a byte that chooses the spec, a byte with the number of splits, the
+splits, the values. The messages are put together field by field, because most of what is worth fuzzing no protobuf
+library would write. What fuzzing found beside them lies in corpus.tar.xz, minimised, and is unpacked to the same place.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
+import tarfile
 from pathlib import Path
 
 VARINT, FIXED64, BYTES, START_GROUP, END_GROUP, FIXED32 = range(6)
@@ -47,6 +49,10 @@ def strings(*values: bytes) -> bytes:
     return message(1, *(message(1, value) for value in values))
 
 
+def feature_list(key: bytes, *steps: bytes) -> bytes:
+    return message(1, message(1, key), message(2, *(message(1, step) for step in steps)))
+
+
 FLOAT, INT, STRING = entry(b"f", floats(1.5)), entry(b"i", ints(-7)), entry(b"s", strings(b"a", b"\xff"))
 
 EXAMPLES = {
@@ -74,18 +80,43 @@ EXAMPLES = {
     + tag(6, START_GROUP)
     + tag(6, END_GROUP)
     + tag(5, END_GROUP),
+    "partitions": message(
+        1, entry(b"s", strings(b"a", b"b", b"c")), entry(b"i", ints(1, 2)), entry(b"j", ints(0, 0, 2))
+    ),
+    "wild_partitions": message(
+        1, entry(b"s", strings(b"a", b"b")), entry(b"i", ints(-1, 9)), entry(b"j", ints(1 << 40, 1 << 63))
+    ),
+    "splits": message(1, entry(b"s", strings(b"a", b"b")), entry(b"i", ints(0, 1, 2)), entry(b"j", ints(1, 1))),
+    "lists": message(1, FLOAT, INT)
+    + message(
+        2,
+        feature_list(b"s", strings(b"a", b"b"), b"", strings()),
+        feature_list(b"i", ints(1, 1), b"", ints(1)),
+        feature_list(b"j", ints(0, 2), ints(0), b""),
+        feature_list(b"f", floats(1), floats(2)),
+    ),
+    "lists_twice": message(2, feature_list(b"s", strings(b"a")))
+    + message(2, message(1, message(1, b"s"), message(2, message(1, b"")), message(2, message(1, strings(b"b"))))),
+    "lists_of_another_dtype": message(2, feature_list(b"s", strings(b"a"), ints(1)), feature_list(b"i", ints(1, 2))),
     "unknown_key": message(1, entry(b"other", strings(b"value")), entry(b"", ints(1))),
 }
 
 
+SPECS = 14
+CORPUS = Path(__file__).with_name("corpus.tar.xz")
+
+
 def main(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    for name, example in EXAMPLES.items():
-        (directory / name).write_bytes(b"\0" + example)
-        batch = bytes([2, len(example), len(example)]) + 2 * example
-        (directory / f"{name}_batch").write_bytes(batch)
-        (directory / f"{name}_cut").write_bytes(b"\0" + example[:-1])
-    (directory / "nonsense_splits").write_bytes(b"\x83\x00\x05\x02" + EXAMPLES["fixed"])
+    with tarfile.open(CORPUS) as corpus:
+        corpus.extractall(directory, filter="data")
+    for spec in range(SPECS):
+        for name, example in EXAMPLES.items():
+            batch = bytes([spec, 2, len(example) & 0xFF, len(example) & 0xFF]) + 2 * example
+            (directory / f"{spec}_{name}").write_bytes(bytes([spec, 0]) + example)
+            (directory / f"{spec}_{name}_batch").write_bytes(batch)
+            (directory / f"{spec}_{name}_cut").write_bytes(bytes([spec, 0]) + example[:-1])
+    (directory / "nonsense_splits").write_bytes(b"\0\x83\x00\x05\x02" + EXAMPLES["fixed"])
 
 
 if __name__ == "__main__":

@@ -19,12 +19,8 @@ def model_status(manager: Manager, spec: ModelSpec) -> serving_pb.GetModelStatus
 
     Raises NotFoundError, and InvalidArgumentError for an unknown label.
     """
-    version = spec.version
-    if spec.label is not None:
-        with manager.servable(spec) as servable:
-            version = servable.version
     response = serving_pb.GetModelStatusResponse()
-    for status in manager.status(spec.name, version):
+    for status in manager.status(spec.name, manager.named_version(spec)):
         entry = response.model_version_status.add(version=status.version, state=int(status.state))
         entry.status.error_code = int(status.code)
         entry.status.error_message = status.message

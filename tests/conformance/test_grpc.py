@@ -72,7 +72,7 @@ def test_multi_inference(fronts):
 def test_multi_inference_is_one_run(fronts, monkeypatch):
     servable = fronts["examples"].server.manager.peek("examples", None)
     runs, run = [], servable._graph
-    monkeypatch.setattr(servable, "_graph", lambda names, feeds: runs.append(names) or run(names, feeds))
+    monkeypatch.setattr(servable, "_graph", lambda names, *rest: runs.append(names) or run(names, *rest))
     tasks = [("examples", "", CLASSIFY_METHOD), ("examples", "regression", REGRESS_METHOD)]
     fronts["examples"].call("MultiInference", multi(tasks, X2))
     assert runs == [["classes", "scores", "total"]]

@@ -61,3 +61,31 @@ def test_wrong_shape(client):
 def test_default_version(client):
     with pytest.raises(ovmsclient.tfs_compat.base.errors.ModelNotFoundError, match=r"Specific\(matrix, 0\)"):
         client.get_model_metadata("matrix")
+
+
+@pytest.mark.parametrize("front", ["grpc", "http"])
+@pytest.mark.parametrize(
+    "inputs",
+    [{"a": [1.0, 2.0], "b": [3, 4]}, {"a": np.array([1, 2], np.float32), "b": np.array([3, 4], np.int64)}],
+    ids=["lists", "arrays"],
+)
+def test_several_inputs_and_outputs(fronts, front, inputs):
+    server = fronts["two"].server
+    port = {"grpc": server.grpc_port, "http": server.rest_port}[front]
+    client = getattr(ovmsclient, f"make_{front}_client")(f"127.0.0.1:{port}")
+    if front == "grpc" and isinstance(inputs["a"], list):
+        inputs = inputs | {"a": np.array(inputs["a"], np.float32), "b": np.array(inputs["b"], np.int64)}
+    answer = client.predict(inputs, "two", 123)
+    assert np.asarray(answer["total"]).tolist() == [4, 6]
+    assert np.asarray(answer["twice"]).tolist() == [6, 8]
+
+
+def test_every_call_refuses_an_unknown_model(client):
+    for ask in (client.get_model_status, client.get_model_metadata):
+        with pytest.raises(ovmsclient.tfs_compat.base.errors.ModelNotFoundError):
+            ask("nope", 123)
+
+
+def test_unknown_version(client):
+    with pytest.raises(ovmsclient.tfs_compat.base.errors.ModelNotFoundError):
+        client.predict({"x": np.ones((1, 3), np.float32)}, "matrix", 99)

@@ -95,7 +95,7 @@ def test_metrics(fronts, path):
     front.http.post("/v1/models/made-up:predict", content="{}")
     text = front.http.get(path).text
     assert ':tensorflow:serving:request_count{model_name="half",status="OK"}' in text
-    assert ':tensorflow:serving:request_latency_count{API="Predict",entrypoint="REST",model_name="half"}' in text
+    assert ':tensorflow:serving:request_latency_count{API="predict",entrypoint="REST",model_name="half"}' in text
     assert (
         'estimator_serving_requests_total{code="NOT_FOUND",entrypoint="REST",method="Predict",model="unknown",signature="",version=""}'
         in text

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
-from small_estimators import KINDS, ROWS, every_column, every_linear_column, make_estimator
+from small_estimators import KINDS, ROWS, every_column, every_linear_column, make_estimator, sequence_columns
 
 from estimator_serving import ops
 from estimator_serving.exporter import ExportMismatch, build_parsing_serving_input_receiver_fn
@@ -13,7 +13,7 @@ from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_c
 from estimator_serving.wire.examples import encode_example, join_examples
 from estimator_serving.wire.signatures import from_properties
 
-SPEC = feature_column.make_parse_example_spec([*every_column(), *every_linear_column()])
+SPEC = feature_column.make_parse_example_spec([*every_column(), *every_linear_column(), *sequence_columns()])
 RECEIVER_FN = build_parsing_serving_input_receiver_fn(SPEC)
 
 
@@ -63,7 +63,8 @@ def _key(alias, row):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_graph_gives_what_predict_gives(trained, exported, kind, rows):
     # In dense input '' is dropped; in an Example it is a value that no vocabulary knows. Both add nothing here.
-    inputs = numpy_input_fn({key: np.resize(value, rows) for key, value in ROWS.items()}, shuffle=False)
+    repeated = {key: np.resize(value, (rows, *value.shape[1:])) for key, value in ROWS.items()}
+    inputs = numpy_input_fn(repeated, shuffle=False)
     expected = list(trained(kind).predict(inputs)) if rows else []
     session = plain_session(exported(kind))
     signature = from_properties(session.get_modelmeta().custom_metadata_map).signatures

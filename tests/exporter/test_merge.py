@@ -6,7 +6,7 @@ import spox
 from spox import Tensor, argument
 
 from estimator_serving import ops
-from estimator_serving.exporter.merge import look_up_text, pad_dense, pad_whole
+from estimator_serving.exporter.merge import look_up_text, pad_dense, pad_sequence, pad_whole
 from estimator_serving.training.finish import finish_graph, serialize
 
 
@@ -16,6 +16,18 @@ def run(dtype, dims, build, value):
     session = ops.session(serialize(model))
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"x": value}), strict=True))
+
+
+def test_pad_sequence():
+    values = np.float32([[1, 0, 2, 0], [0, 0, 0, 0], [0, 0, 0, 3]])
+
+    def pad(x):
+        padded = pad_sequence(x, 0)
+        return {"values": padded.values, "lengths": padded.lengths}
+
+    assert run(np.float32, ("batch", "k"), pad, values)["lengths"].tolist() == [3, 0, 4]
+    assert run(np.float32, ("batch", "k"), pad, values[:, :0])["lengths"].tolist() == [0, 0, 0]
+    assert run(np.float32, ("batch",), pad, values[2])["lengths"].tolist() == [0, 0, 0, 1]
 
 
 def pad(x, blank):

@@ -1,5 +1,7 @@
 """Receivers, sample Examples and the comparison: the small parts."""
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,8 @@ from estimator_serving.exporter.receivers import (
 )
 from estimator_serving.exporter.samples import known_values, sample_examples
 from estimator_serving.exporter.verify import ExportMismatch, check_outputs
-from estimator_serving.training import FixedLenFeature, VarLenFeature
+from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_column
+from estimator_serving.training.transform import build_transform
 from estimator_serving.wire.examples import decode_example
 
 SPEC = {"age": FixedLenFeature([2], float), "class": VarLenFeature(str), "n": FixedLenFeature([], int, 3)}
@@ -49,6 +52,29 @@ def test_samples_follow_the_spec_and_know_the_words():
     assert {len(one.get("class", [])) for one in decoded} == {0, 1, 2, 3}
     assert any("n" not in one for one in decoded)
     assert sample_examples(SPEC, definitions, 50) == sample_examples(SPEC, definitions, 50)
+
+
+AGE = feature_column.bucketized_column(feature_column.numeric_column("age", shape=2), [10])
+
+
+def test_samples_have_a_weight_for_each_id_and_ids_in_range():
+    columns = [
+        feature_column.weighted_categorical_column(
+            feature_column.categorical_column_with_identity("deck", 4), "deck_weight"
+        ),
+        feature_column.weighted_categorical_column(
+            feature_column.crossed_column(["a", "b", AGE], 10), "cross_weight", dtype="int64"
+        ),
+        feature_column.weighted_categorical_column(AGE, "age_weight"),
+    ]
+    spec = feature_column.make_parse_example_spec(columns)
+    samples = sample_examples(spec, build_transform(columns).definitions, 50)
+    decoded = [defaultdict(list, decode_example(one)) for one in samples]
+    assert {id_ for one in decoded for id_ in one["deck"]} == {0, 1, 2, 3}
+    for one in decoded:
+        assert len(one["deck_weight"]) == len(one["deck"])
+        assert len(one["cross_weight"]) == len(one["a"]) * len(one["b"]) * 2
+        assert len(one["age_weight"]) == 2
 
 
 def test_words_are_found_however_deep():

@@ -9,10 +9,15 @@ import onnx
 import onnx.parser
 import pytest
 
-from estimator_serving.serving import servable
-from estimator_serving.serving.errors import InvalidArgumentError, NotFoundError, ServingError
+from estimator_serving.serving import model_files, servable
+from estimator_serving.serving.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    ServingError,
+)
 from estimator_serving.serving.loader import Loader
-from estimator_serving.serving.model_files import check_files
+from estimator_serving.serving.model_files import check_files, free_bytes
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N] x) => (float[N] y) <float[4] v = {1, 2, 3, 4}> { y = Add(x, v) }"""
@@ -151,3 +156,40 @@ def test_a_file_that_cannot_be_read(version):
     write(version).chmod(0)
     with pytest.raises(ServingError, match="cannot be read"):
         load(version)
+
+
+# --- memory ---
+
+
+def machine(root, available_kib=None, **group):
+    if available_kib is not None:
+        (root / "proc").mkdir()
+        (root / "proc" / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable: {available_kib} kB\nHugePages: 0\n")
+    if group:
+        (root / "sys/fs/cgroup").mkdir(parents=True)
+        for name, text in group.items():
+            (root / "sys/fs/cgroup" / name.replace("_", ".")).write_text(f"{text}\n")
+    return free_bytes(root)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, None),
+        ({"available_kib": 10}, 10 * 1024),
+        ({"available_kib": 10, "memory_max": "max", "memory_current": 5}, 10 * 1024),
+        ({"available_kib": 10, "memory_max": 100, "memory_current": 60}, 40),
+        ({"memory_max": 100, "memory_current": 60, "memory_stat": "anon 30\ninactive_file 7\nactive_file 3"}, 50),
+    ],
+)
+def test_free_memory(tmp_path, settings, expected):
+    assert machine(tmp_path, **settings) == expected
+
+
+def test_a_version_that_does_not_fit_is_refused(version, monkeypatch):
+    path = write(version)
+    monkeypatch.setattr(model_files, "free_bytes", lambda: path.stat().st_size)
+    with pytest.raises(ResourceExhaustedError, match="Insufficient resources to load servable .*: its files hold"):
+        load(version)
+    monkeypatch.setattr(model_files, "free_bytes", lambda: path.stat().st_size + len(WEIGHTS))
+    load(version)

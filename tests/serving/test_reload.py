@@ -12,7 +12,7 @@ from google.protobuf import text_format
 
 from estimator_serving.serving.config import Config
 from estimator_serving.serving.errors import Code
-from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.metrics import Exposition, Labels, RequestMetrics, VersionLabels
 from estimator_serving.serving.request import PATIENT
 from estimator_serving.serving.server import Server, StartError
 from estimator_serving.serving.tfs.reload import handle_reload
@@ -62,6 +62,10 @@ class Running:
         answer = self.http.post(f"/v1/models/{name}{at}:predict", content='{"instances": [0]}')
         return answer.json()["predictions"][0] if answer.status_code == 200 else answer.status_code
 
+    def state(self, name, at):
+        (status,) = self.http.get(f"/v1/models/{name}{at}").json()["model_version_status"]
+        return status["version"], status["state"]
+
     def stop(self):
         self.http.close()
         self.channel.close()
@@ -96,8 +100,13 @@ def test_versions_and_labels(running):
     running.reload(listing(running.root, "a", more=f'{both} version_labels {{ key: "stable" value: 1 }}'))
     assert (running.ask("a", "/labels/stable"), running.ask("a", "/versions/2"), running.ask("a")) == (1, 2, 2)
     assert running.ask("a", "/labels/other") == 400
-    (status,) = running.http.get("/v1/models/a/labels/stable").json()["model_version_status"]
-    assert (status["version"], status["state"]) == ("1", "AVAILABLE")
+    assert running.http.get("/v1/models/a/labels/other").status_code == 400
+    assert running.state("a", "/labels/stable") == ("1", "AVAILABLE")
+    (running.root / "a" / "1").rename(running.root / "gone")
+    running.server.look()
+    running.server.manager.wait_until_settled(10)
+    assert running.ask("a", "/labels/stable") == 404
+    assert running.state("a", "/labels/stable") == ("1", "END")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +163,7 @@ def test_counters_that_grew_meanwhile():
 def test_totals_are_sums_over_labels():
     requests = RequestMetrics()
     for model in ("a", "b", "b"):
-        requests.observe(model, "Predict", "GRPC", Code.OK, 0.001)
+        requests.observe(Labels(VersionLabels(model, "1", "s"), "Predict", "GRPC"), Code.OK, 0.001)
     exposition = Exposition(requests)
     assert exposition.total("/tensorflow/serving/request_count") == 3
     assert exposition.total(":tensorflow:serving:request_count") == 3

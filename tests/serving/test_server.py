@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from estimator_serving.serving.config import Config
 from estimator_serving.serving.server import Server, StartError
+from estimator_serving.serving.warmup import WARMUP_FILE
 
 HOST = "127.0.0.1"
 
@@ -91,6 +93,21 @@ def test_bad_version_stops_no_good_one(base_path, write_model):
         assert status["error_code"] == "NOT_FOUND"
         assert "holds no model.onnx" in status["error_message"]
         assert ask(http) == 1
+
+
+def test_a_version_that_cannot_be_warmed_up_takes_no_traffic(base_path, write_model, tmp_path):
+    write_model(1)
+    with running(base_path) as http:
+        aside = shutil.copytree(base_path / "1", tmp_path / "aside")
+        (aside / WARMUP_FILE).parent.mkdir()
+        (aside / WARMUP_FILE).write_bytes(b"no records")
+        aside.rename(base_path / "2")
+        wait_until(lambda: http.get("/v1/models/m/versions/2").status_code == 200)
+        wait_until(lambda: http.get("/v1/models/m/versions/2").json()["model_version_status"][0]["state"] == "END")
+        status = http.get("/v1/models/m/versions/2").json()["model_version_status"][0]["status"]
+        assert status["error_code"] == "DATA_LOSS"
+        assert status["error_message"].endswith("Please verify your warmup data is in TFRecord format.")
+        assert (ask(http), http.get("/readyz").status_code) == (1, 200)
 
 
 def test_versions_change_under_load(base_path, write_model):

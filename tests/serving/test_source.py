@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 
 import pytest
 
@@ -122,6 +123,22 @@ def test_a_directory_somebody_writes_into_is_not_wanted_yet(base_path, monkeypat
     monkeypatch.setattr(source._stopped, "wait", lambda _: file.write_bytes(file.read_bytes() + b"more"))
     source.watch([ModelConfig("m", base_path)])
     monkeypatch.undo()
+    source.look()
+    assert wanted == [("m", {1}), ("m", {2})]
+
+
+@pytest.mark.parametrize("jump_s", [-3600, 3600])
+def test_a_clock_that_jumps(base_path, monkeypatch, jump_s):
+    """Versions are found all the same: the wall clock decides about a short pause and nothing else."""
+    make(base_path, "1")
+    (base_path / "1" / "model.onnx").write_bytes(b"a")
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + jump_s)
+    wanted = Wanted()
+    source = DirectorySource(wanted, poll_wait_s=1, settle_s=0.001)
+    source.watch([ModelConfig("m", base_path)])
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    make(base_path, "2")
     source.look()
     assert wanted == [("m", {1}), ("m", {2})]
 

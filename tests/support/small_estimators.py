@@ -39,6 +39,8 @@ ROWS = {
     "fare": np.float32([7.25, 71.28, 7.92, 53.1, 16.7, 26.0]),
     "class": np.array(["3rd", "1st", "3rd", "1st", "2nd", ""], object),
     "port": np.array(["S", "C", "S", "Q", "S", "C"], object),
+    "stops": np.array([["a", "b"], ["c", "a"], ["d", "e"], ["a", "a"], ["b", "c"], ["é", "a"]], object),
+    "trips": np.float32([[1, 2], [0.5, 3], [4, 1], [2, 2], [-1, 5], [0.25, 7]]),
     "age_group": np.int64([1, 2, 1, 2, 0, 3]),
     "deck": np.int64([3, 0, -1, 7, 2, 3]),
     # one for each deck, none for -1
@@ -108,11 +110,18 @@ def every_linear_column():
     ]
 
 
+def sequence_columns():
+    stops = feature_column.sequence_categorical_column_with_hash_bucket("stops", 5)
+    return [feature_column.sequence_numeric_column("trips"), feature_column.embedding_column(stops, 2)]
+
+
 def model_fn(features, labels, mode):
-    """Reads one feature itself and one through a column; softmax over three classes."""
+    """Reads one feature itself, one through a column and two as sequences; softmax over three classes."""
     port = feature_column.categorical_column_with_vocabulary_list("class", ["1st", "2nd", "3rd"])
     embedded = feature_column.input_layer(features, [feature_column.embedding_column(port, 2)])
-    logits = layers.dense(torch.cat([features["age"].reshape(-1, 1) / 50.0, embedded], dim=1), units=3)
+    steps, counts = feature_column.sequence_input_layer(features, sequence_columns())
+    trips = steps.sum(dim=1) / counts.clamp(min=1).unsqueeze(1)
+    logits = layers.dense(torch.cat([features["age"].reshape(-1, 1) / 50.0, embedded, trips], dim=1), units=3)
     if mode == ModeKeys.PREDICT:
         return EstimatorSpec(mode, predictions={"probabilities": torch.softmax(logits, 1), "best": logits.argmax(-1)})
     loss = losses.sparse_softmax_cross_entropy(labels, logits)

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -205,6 +206,30 @@ def test_a_progress_bar_counts_and_shows_the_loss(total, expected, tmp_path):
     train(tmp_path, training.ProgressBarHook(total, console), steps=5)
     assert expected in text.getvalue()
     assert "loss 0." in text.getvalue()
+
+
+class Fail(training.SessionRunHook):
+    """Fails within the second step."""
+
+    def before_run(self, run_context):
+        if run_context.session.global_step == 1:
+            raise RuntimeError("disk full")
+
+
+def test_after_an_error_nothing_is_left_open(tmp_path):
+    console = rich.console.Console(file=io.StringIO(), force_terminal=True, width=200)
+    for _ in range(2):  # torch's profiler runs once at a time
+        given = [
+            training.ProfilerHook(save_steps=2, output_dir=tmp_path / "traces"),
+            training.ProgressBarHook(5, console),
+            training.StepCounterHook(1, output_dir=tmp_path / "events"),
+            Fail(),
+        ]
+        with pytest.raises(RuntimeError, match="^disk full$"):
+            train(tmp_path / "model", *given)
+        shutil.rmtree(tmp_path / "model")
+    assert not (tmp_path / "traces").exists()
+    assert console.file.getvalue().rstrip().endswith("\x1b[?25h")  # the cursor is shown again
 
 
 def test_a_progress_bar_in_predict_has_no_loss_and_no_end(tmp_path):

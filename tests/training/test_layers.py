@@ -1,4 +1,4 @@
-"""tf.layers' functions against TensorFlow 2.15 (goldens/make_layers.py), and what they refuse."""
+"""tf.layers' functions against TensorFlow 2.15 (goldens/make_layer_goldens.py), and what they refuse."""
 
 import json
 import math
@@ -88,6 +88,9 @@ def test_embedding_rows_and_names():
     assert torch.equal(rows, table[torch.tensor([[1, 0], [2, 2]])])
     assert table.abs().max() <= 0.05
     assert "embedding_1/embeddings" in store.values()
+    with store.activate(training=False):
+        rows = layers.embedding(torch.tensor([-1, 2, 3]), 3, 4)
+    assert torch.equal(rows, torch.stack([torch.zeros(4), table[2], torch.zeros(4)]))
 
 
 def test_a_constraint_holds_after_the_step():

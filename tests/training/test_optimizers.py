@@ -1,8 +1,9 @@
+import goldens
 import numpy as np
 import pytest
 import torch
 
-from estimator_serving.training import optimizers
+from estimator_serving.training import optimizers, train
 from estimator_serving.training.variables import VariableStore, gather_rows, get_variable
 
 
@@ -148,6 +149,11 @@ def test_optimizers_by_name_object_or_function(given, rate, kind, expected):
         (lambda: optimizers.Ftrl(learning_rate_power=0.5), "learning_rate_power 0.5 needs to be negative or zero"),
         (lambda: optimizers.Adagrad(initial_accumulator_value=-1.0), "initial_accumulator_value must be non-negative"),
         (lambda: optimizers.SGD(momentum=2.0), "`momentum` must be between"),
+        (
+            lambda: optimizers.SGD(clipnorm=1.0, global_clipnorm=1.0),
+            "Cannot accept both `clipnorm` and `global_clipnorm`",
+        ),
+        (lambda: optimizers.Adam(clipvalue=-1.0), "Expected clipvalue >= 0, received: -1.0"),
         (lambda: optimizers.SGD().minimize(torch.zeros(())), "Variables live in an Estimator"),
         (lambda: steps(optimizers.SGD(), lambda _: torch.zeros(())), "No variables to optimize"),
         (
@@ -159,3 +165,17 @@ def test_optimizers_by_name_object_or_function(given, rate, kind, expected):
 def test_misuse(call, text):
     with pytest.raises(ValueError, match=f"^{text}"):
         call()
+
+
+@pytest.mark.parametrize("case", goldens.read("functions.json")["optimizers"], ids=lambda case: case["optimizer"])
+def test_the_optimizers_of_tf_1(case):
+    lookups = [torch.tensor(ids) for ids in ([0, 2, 0], [1], [2])]
+
+    def loss(step):
+        table = get_variable("table", (4, 2), initializer=ones)
+        bias = get_variable("bias", (2,), initializer=ones)
+        return (gather_rows(table, lookups[step]).sum(0) * torch.tensor([1.0, 0.5]) + bias).square().sum()
+
+    store = steps(getattr(train, case["optimizer"])(**case["arguments"]), loss, count=3)
+    for name in ("table", "bias"):
+        goldens.assert_near(store.get(name).detach(), case[name], name)

@@ -12,6 +12,7 @@ import torch
 
 from estimator_serving.training import feature_column as fc
 from estimator_serving.training.definitions import Ids, define, difference
+from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.transform import Transform, build_transform
 
 vocabulary = fc.categorical_column_with_vocabulary_list
@@ -249,6 +250,44 @@ def test_other_bytes_are_refused(content):
 def test_features_that_do_not_fit(raw, error):
     with pytest.raises(ValueError, match=error):
         build_transform([fc.numeric_column("x"), fc.indicator_column(vocabulary("k", ["a"]))])(raw)
+
+
+identity = fc.categorical_column_with_identity("k", 6)
+weighted = fc.weighted_categorical_column(identity, "w")
+
+
+@pytest.mark.parametrize(
+    ("column", "raw", "error"),
+    [
+        # the position as TF 2.15 counts: a row without ids counts one
+        (
+            identity,
+            {"k": np.array([[0, 5], [-1, -1], [6, 1]])},
+            r"Bad: indices\[3\] == 6 out of range \[0, 6\)\. The feat",
+        ),
+        (fc.indicator_column(identity), pair("k", [[7]], [1]), r"Bad: indices\[0\] == 7 out of range \[0, 6\)"),
+        (weighted, {"k": np.array([[0, 5]]), "w": np.float32([[1, 0]])}, "Feature w has 1 weights in row 0 for 2 ids"),
+        (weighted, {"k": np.array([[0, -1]]), "w": np.float32([[1, 2]])}, "Feature w has 2 weights in row 0 for 1 ids"),
+    ],
+)
+def test_values_that_the_graph_refuses(column, raw, error):
+    with pytest.raises(InvalidArgumentError, match=f"^{error}"):
+        run(column, **raw)
+
+
+def test_a_cross_reads_ids_as_they_are():
+    """What an embedding has no row for still tells rows apart (TF 2.15)."""
+    cross = fc.crossed_column([identity, "t"], 1000)
+    found = run(cross, **pair("k", [[6], [-3], [6]], [1, 1, 0]), t=text(["a", "a", "a"])).tolist()
+    assert found[2] == [-1]
+    assert found[0] != found[1]
+
+
+def test_a_cross_keeps_the_blank_text_that_its_column_drops():
+    cross = fc.crossed_column(["t", vocabulary("k", ["a"])], 1000)
+    dense = build_transform([cross, hashed("t", 5)])({"t": text(["", "b"]), "k": text(["a", "a"])})
+    assert (dense["k_X_t/ids"] >= 0).all()
+    assert dense["t/ids"].tolist()[0] == [-1]
 
 
 def test_one_key_read_in_two_ways_is_refused():

@@ -9,14 +9,18 @@ from estimator_serving.wire import dtypes
 from estimator_serving.wire.examples import (
     ExampleError,
     FixedLenFeature,
+    RaggedFeature,
+    SparseFeature,
     VarLenFeature,
     decode_example,
     encode_example,
     encode_example_by_spec,
+    encode_sequence_example,
     join_examples,
     spec_from_proto,
     spec_to_proto,
 )
+from estimator_serving.wire.pb import tensorflow_pb
 
 SPEC = {
     "age": FixedLenFeature([1], np.float32),
@@ -133,6 +137,23 @@ def test_defaults_are_stored_by_value(shape, dtype, default, stored):
 def test_fixed_len_refuses(arguments, text):
     with pytest.raises(ExampleError, match=text):
         FixedLenFeature(*arguments)
+
+
+def test_by_spec_a_sparse_feature_is_its_keys():
+    spec = {"x": SparseFeature("i", "v", float, 10), "r": RaggedFeature(str, "w", [RaggedFeature.RowLengths("p")])}
+    encoded = encode_example_by_spec({"i": [3], "v": [2], "w": ["a"], "p": [1]}, spec)
+    assert decode_example(encoded) == {"i": [3], "v": [2.0], "w": [b"a"], "p": [1]}
+    with pytest.raises(ExampleError, match="'x' is not one of i, p, v, w; send only these"):
+        encode_example_by_spec({"x": 1.0}, spec)
+
+
+def test_sequence_examples():
+    encoded = encode_sequence_example({"a": 1.5}, {"s": [["x", "y"], None, 3], "t": []})
+    example = tensorflow_pb.SequenceExample.FromString(encoded)
+    assert list(example.context.feature["a"].float_list.value) == [1.5]
+    steps = example.feature_lists.feature_list["s"].feature
+    assert [step.WhichOneof("kind") for step in steps] == ["bytes_list", None, "int64_list"]
+    assert sorted(example.feature_lists.feature_list) == ["s", "t"]
 
 
 def test_a_spec_survives_as_tensorflows_message():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from estimator_serving.training import summaries
 from estimator_serving.training.columns import NumericColumn
+from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.losses import Reduction, compute_weighted_loss
 from estimator_serving.training.metrics import Metric, mean
 from estimator_serving.training.model_fn import (
@@ -343,14 +344,16 @@ _RAGGED_LABELS = (
 
 
 def check_label_range(labels: Tensor, n_classes: int) -> None:
-    """Raises ValueError unless all labels are in [0, n_classes − 1]."""
+    """Raises InvalidArgumentError unless all labels are in [0, n_classes − 1]."""
     if not labels.numel():
         return
     low, high = (bound.item() for bound in torch.aminmax(labels))
     if not high <= n_classes - 1:
-        raise ValueError(f"Labels must be <= n_classes - 1, that is <= {n_classes - 1}; the batch holds {high}.")
+        raise InvalidArgumentError(
+            f"Labels must be <= n_classes - 1, that is <= {n_classes - 1}; the batch holds {high}."
+        )
     if not low >= 0:
-        raise ValueError(
+        raise InvalidArgumentError(
             f"Labels must be >= 0; the batch holds {low}. With label_vocabulary -1 is a word that it lacks."
         )
 

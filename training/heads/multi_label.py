@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from estimator_serving.training import metrics
+from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.heads.base import (
     NO_LABELS,
     LossFn,
@@ -40,14 +41,10 @@ _KEYS = ("logits", "probabilities", "classes")
 class MultiLabelHead(OneTargetHead):
     """Sigmoid cross-entropy on logits f32 [B, n_classes], the mean over the classes of an example.
 
-    Labels are one of (TensorFlow takes a SparseTensor for the last three):
-
-    - multi-hot integers [B, n_classes] of 0 and 1;
-    - an object array [B] of sequences of class ids, for rows of different lengths;
-    - the same of words of `label_vocabulary`;
-    - words [B, k], rows padded with ''.
-
-    `multi_hot` makes the first of class ids padded with -1. `thresholds` in (0, 1) add accuracy, precision and recall
+    Labels are multi-hot integers [B, n_classes] of 0 and 1, or, where TensorFlow takes a SparseTensor, words of
+    `label_vocabulary` [B, k] in rows padded with ''. Class ids padded with -1 become multi-hot in the input_fn:
+    `dataset.map(lambda features, ids: (features, multi_hot(ids, n_classes)))`. Whoever calls the head itself may also
+    pass an object array [B] of sequences of ids or words. `thresholds` in (0, 1) add accuracy, precision and recall
     at each; `classes_for_class_based_metrics` (ids, or words of the vocabulary) adds the mean probability and both AUCs
     of each class. The other arguments: see OneTargetHead. Raises ValueError as TF 2.15 does.
     """
@@ -107,9 +104,9 @@ class MultiLabelHead(OneTargetHead):
         if isinstance(labels, np.ndarray):
             labels = self._lookup(labels)
         if labels.numel() and not bool(((labels >= 0) & (labels <= 1)).all()):
-            raise ValueError(
-                "labels must be an integer indicator Tensor with values in [0, 1]. Class ids are given as rows of "
-                "different lengths, or through multi_hot(ids, n_classes)."
+            raise InvalidArgumentError(
+                "labels must be an integer indicator Tensor with values in [0, 1]. If they are class ids, let input_fn "
+                "return heads.multi_hot(ids, n_classes)."
             )
         indicators: Tensor = labels.to(torch.float32)
         return indicators
@@ -127,7 +124,9 @@ class MultiLabelHead(OneTargetHead):
         assert self._label_ids is not None
         text = word.decode() if isinstance(word, bytes) else str(word)
         if text not in self._label_ids:
-            raise ValueError(f"Labels must be >= 0: label_vocabulary lacks {text!r}. It holds {list(self._label_ids)}.")
+            raise InvalidArgumentError(
+                f"Labels must be >= 0: label_vocabulary lacks {text!r}. It holds {list(self._label_ids)}."
+            )
         return self._label_ids[text]
 
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
@@ -160,7 +159,7 @@ def multi_hot(class_ids: Any, n_classes: int) -> np.ndarray:
         found = np.asarray(ids, np.int64)
         found = found[found != -1]
         if found.size and (found.min() < 0 or found.max() >= n_classes):
-            raise ValueError(
+            raise InvalidArgumentError(
                 f"labels must be an integer SparseTensor with values in [0, {n_classes}); a row holds {found.tolist()}."
             )
         row[found] = 1

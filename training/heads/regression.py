@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from estimator_serving.training import metrics
+from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.heads.base import LossFn, OneTargetHead, WeightColumn, column_labels, wanted_keys
 from estimator_serving.training.losses import Reduction, log_poisson_loss
 from estimator_serving.training.metrics import Metric
@@ -124,7 +125,7 @@ class LogisticRegressionHead(RegressionHead):
         labels = super()._checked_labels(labels, logits)
         if labels.numel() and not bool(((labels >= 0) & (labels <= 1)).all()):
             low, high = (bound.item() for bound in torch.aminmax(labels))
-            raise ValueError(f"Labels must be in range [0, 1]; the batch holds {low:g} to {high:g}.")
+            raise InvalidArgumentError(f"Labels must be in range [0, 1]; the batch holds {low:g} to {high:g}.")
         return labels
 
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:

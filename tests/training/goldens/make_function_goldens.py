@@ -245,12 +245,41 @@ def schedule_cases():
         yield {"function": name, "before": before, "after": after, "values": values}
 
 
+V1_OPTIMIZERS = [
+    ("GradientDescentOptimizer", {"learning_rate": 0.1}),
+    ("MomentumOptimizer", {"learning_rate": 0.1, "momentum": 0.9}),
+    ("MomentumOptimizer", {"learning_rate": 0.1, "momentum": 0.9, "use_nesterov": True}),
+    ("AdagradOptimizer", {"learning_rate": 0.1}),
+    ("AdamOptimizer", {"learning_rate": 0.1}),
+    ("FtrlOptimizer", {"learning_rate": 0.1, "l1_regularization_strength": 0.1}),
+    ("RMSPropOptimizer", {"learning_rate": 0.1}),
+    ("RMSPropOptimizer", {"learning_rate": 0.1, "momentum": 0.5, "centered": True}),
+]
+
+
+def optimizer_cases():
+    """Three steps on the rows [0, 2, 0], [1], [2] of a table of ones, of which a fourth row is never looked up."""
+    for name, arguments in V1_OPTIMIZERS:
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            table = tf.compat.v1.get_variable("table", [4, 2], initializer=tf.compat.v1.ones_initializer())
+            bias = tf.compat.v1.get_variable("bias", [2], initializer=tf.compat.v1.ones_initializer())
+            ids = tf.compat.v1.placeholder(tf.int64, [None])
+            loss = tf.reduce_sum((tf.reduce_sum(tf.gather(table, ids), 0) * [1.0, 0.5] + bias) ** 2)
+            train_op = getattr(tf.compat.v1.train, name)(**arguments).minimize(loss)
+            session.run(tf.compat.v1.global_variables_initializer())
+            for fed in ([0, 2, 0], [1], [2]):
+                session.run(train_op, {ids: fed})
+            values = session.run({"table": table, "bias": bias})
+        yield {"optimizer": name, "arguments": arguments, **{key: v.tolist() for key, v in values.items()}}
+
+
 def main():
     goldens = {
         "losses": list(loss_cases()),
         "metrics": list(metric_cases()),
         "schedules": list(schedule_cases()),
         "steps": STEPS,
+        "optimizers": list(optimizer_cases()),
     }
     Path(__file__).with_name("functions.json").write_text(json.dumps(goldens))
 

@@ -1,6 +1,6 @@
 """What tf.compat.v1.layers gives for the networks of tests/support/layer_cases.py.
 
-    python tests/training/goldens/make_layers.py [directory]      in an environment with tensorflow 2.15
+    python tests/training/goldens/make_layer_goldens.py [directory]      in an environment with tensorflow 2.15
 
 Writes layers.json into the directory (by default beside this file): per case the variables' names and shapes, and in
 training and outside it the outputs, the gradients of half their squares' sum, the regularization loss, and the moving

@@ -1,0 +1,133 @@
+"""`estimator-serving run`: one prediction in this process.
+
+Owns the forms in which inputs are given and answers are written. Expressions are JSON: nothing that is given is ever
+executed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.in_process import CallableSignature, LoadedServable, load
+from estimator_serving.wire.records import read_records
+from estimator_serving.wire.signatures import DEFAULT_SIGNATURE_KEY
+
+Array = npt.NDArray[Any]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `run`, after saved_model_cli's."""
+    parser.add_argument("path", help="a version directory, or the base path above it")
+    parser.add_argument("--signature_def", default=DEFAULT_SIGNATURE_KEY, help="which signature (%(default)s)")
+    parser.add_argument("--inputs", action="append", default=[], metavar="NAME=FILE.npy", help="an input from a file")
+    parser.add_argument("--input_exprs", metavar="JSON", help='inputs by name: {"x": [[1, 2]]}')
+    parser.add_argument(
+        "--input_examples", metavar="JSON", help='feature dicts for the input of Examples: [{"age": 22, "sex": "m"}]'
+    )
+    parser.add_argument("--input_tfrecord", metavar="FILE", help="serialized tf.Examples, one a record")
+    parser.add_argument("--outdir", metavar="DIRECTORY", help="write every output to DIRECTORY/NAME.npy instead")
+
+
+def main(chosen: argparse.Namespace) -> int:
+    """Runs once and prints or writes the outputs. Raises ValueError for a path or inputs that do not fit."""
+    try:
+        signature = _signature(load(chosen.path), chosen.signature_def)
+        outputs = signature(**_inputs(chosen, signature))
+    except (ServingError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    if chosen.outdir:
+        _write(outputs, Path(chosen.outdir))
+    else:
+        print(json.dumps({alias: _jsonable(array.tolist()) for alias, array in outputs.items()}, ensure_ascii=False))
+    return 0
+
+
+def _signature(loaded: LoadedServable, key: str) -> CallableSignature:
+    if key not in loaded.signatures:
+        raise ValueError(
+            f"There is no signature {key!r}; --signature_def takes {', '.join(sorted(loaded.signatures))}."
+        )
+    return loaded.signatures[key]
+
+
+def _inputs(chosen: argparse.Namespace, signature: CallableSignature) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
+    for given in chosen.inputs:
+        alias, _, file = given.partition("=")
+        if not file:
+            raise ValueError(f"--inputs {given!r} is not NAME=FILE.npy; write the input's name, = and the file.")
+        inputs[alias] = _read_array(Path(file))
+    if chosen.input_exprs is not None:
+        inputs |= _object(chosen.input_exprs)
+    rows = _examples(chosen)
+    if rows is not None:
+        inputs[_examples_alias(signature)] = rows
+    return inputs
+
+
+def _read_array(file: Path) -> Array:
+    try:
+        array: Array = np.load(file, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{file} is no .npy file of numbers or text ({error}); write it with numpy.save.") from error
+    return array
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    value = _json("--input_exprs", text)
+    if not isinstance(value, dict):
+        raise ValueError(f"--input_exprs takes a JSON object of inputs by name; got {text[:80]!r}.")
+    return value
+
+
+def _examples(chosen: argparse.Namespace) -> Sequence[Any] | None:
+    if chosen.input_examples is not None and chosen.input_tfrecord is not None:
+        raise ValueError("--input_examples and --input_tfrecord both give Examples; use one of them.")
+    if chosen.input_tfrecord is not None:
+        return list(read_records(chosen.input_tfrecord))
+    if chosen.input_examples is None:
+        return None
+    value = _json("--input_examples", chosen.input_examples)
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise ValueError(f"--input_examples takes a JSON list of objects; got {chosen.input_examples[:80]!r}.")
+    return value
+
+
+def _examples_alias(signature: CallableSignature) -> str:
+    aliases = list(signature.signature.inputs)
+    if len(aliases) != 1:
+        raise ValueError(
+            f"The signature {signature.key} takes {', '.join(aliases)} and no Examples; give --inputs or --input_exprs."
+        )
+    return aliases[0]
+
+
+def _json(flag: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{flag} is no JSON ({error}); write for example '[{{\"age\": 22.0}}]'.") from error
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they are written as text, as Python's float reads them."""
+    if isinstance(value, list):
+        return [_jsonable(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(outputs: Mapping[str, Array], directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for alias, array in outputs.items():
+        file = directory / f"{alias.replace('/', '_')}.npy"
+        np.save(file, array.astype(str) if array.dtype == object else array, allow_pickle=False)
+        print(file)

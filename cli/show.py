@@ -1,0 +1,149 @@
+"""`estimator-serving show`: what a servable can be asked, and where it comes from.
+
+Owns the text and the JSON of it. Reads the file without opening a session, so it shows a model that cannot run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.in_process import find_version
+from estimator_serving.serving.servable import MODEL_FILE
+from estimator_serving.wire import signatures
+from estimator_serving.wire.features import Feature, FixedLenFeature, SparseFeature
+from estimator_serving.wire.onnx_model import read_model
+from estimator_serving.wire.signatures import Metadata, TensorInfo
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `show`."""
+    parser.add_argument("path", help="a version directory, or the base path above it")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def main(chosen: argparse.Namespace) -> int:
+    """Prints what the flags ask for. Raises ValueError where there is nothing to show."""
+    try:
+        described = describe(find_version(Path(chosen.path)))
+    except ServingError as error:
+        raise ValueError(str(error)) from error
+    print(json.dumps(described, indent=2) if chosen.json else "\n".join(_lines(described)))
+    return 0
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """Signatures, features and provenance of a version directory, JSON-able."""
+    model = read_model(directory / MODEL_FILE)
+    metadata = signatures.from_properties(model.metadata) or Metadata({})
+    return {
+        "path": str(directory),
+        "signatures": {
+            key: {
+                "method_name": signature.method_name,
+                "inputs": {alias: _tensor(info) for alias, info in signature.inputs.items()},
+                "outputs": {alias: _tensor(info) for alias, info in signature.outputs.items()},
+            }
+            for key, signature in metadata.signatures.items()
+        },
+        "features": {key: _feature(one) for key, one in (metadata.feature_spec or {}).items()},
+        "opsets": {domain or "ai.onnx": version for domain, version in sorted(model.opsets.items())},
+        "parity_tolerance": _property(model.metadata, signatures.TOLERANCE_PROPERTY),
+        "provenance": _property(model.metadata, signatures.PROVENANCE_PROPERTY),
+    }
+
+
+def _tensor(info: TensorInfo) -> dict[str, Any]:
+    return {"name": info.name, "dtype": info.dtype.name, "shape": None if info.shape is None else list(info.shape)}
+
+
+def _feature(feature: Feature) -> dict[str, Any]:
+    described: dict[str, Any] = {"kind": type(feature).__name__, "dtype": feature.dtype.name}
+    if hasattr(feature, "shape"):
+        described["shape"] = list(feature.shape)
+    if isinstance(feature, FixedLenFeature):
+        default = feature.default_array
+        described["default"] = None if default is None else _readable(default.tolist())
+    if isinstance(feature, SparseFeature):
+        described |= {"index_keys": list(feature.index_keys), "value_key": feature.value_key}
+    return described
+
+
+def _readable(value: Any) -> Any:
+    """Bytes as text, however deep."""
+    if isinstance(value, list):
+        return [_readable(one) for one in value]
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+def _property(metadata: Mapping[str, str], name: str) -> Any:
+    """The JSON in a property, {} for a model that has none."""
+    try:
+        return json.loads(metadata.get(name, "{}"))
+    except ValueError:
+        return {}
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def _lines(described: Mapping[str, Any]) -> Iterator[str]:
+    yield described["path"]
+    yield "\nSignatures"
+    for key, signature in described["signatures"].items():
+        yield f"  {key}  ({signature['method_name']})"
+        for alias, tensor in signature["inputs"].items():
+            yield f"    in   {alias}  {_typed(tensor)}"
+        for alias, tensor in signature["outputs"].items():
+            yield f"    out  {alias}  {_typed(tensor)}"
+    if described["features"]:
+        yield "\nFeatures of an Example"
+        yield from (f"  {key}  {_said(one)}" for key, one in described["features"].items())
+    yield "\nNeeds"
+    yield from (f"  {domain} {version}" for domain, version in described["opsets"].items())
+    if own := described["provenance"].get("ops"):
+        yield f"  operators of the op library: {', '.join(own)}"
+    yield from _provenance_lines(described["provenance"])
+
+
+def _typed(tensor: Mapping[str, Any]) -> str:
+    shape = "?" if tensor["shape"] is None else ", ".join("?" if dim < 0 else str(dim) for dim in tensor["shape"])
+    return f"{tensor['dtype']} [{shape}]"
+
+
+def _said(feature: Mapping[str, Any]) -> str:
+    shape = f" {feature['shape']}" if "shape" in feature else ""
+    if "default" not in feature:
+        rest = "any number of values" if feature["kind"] != "FixedLenSequenceFeature" else "any number of steps"
+    else:
+        rest = "required" if feature["default"] is None else f"default {json.dumps(feature['default'])}"
+    return f"{feature['dtype']}{shape}, {rest}"
+
+
+def _provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:
+    if provenance:
+        yield "\nProvenance"
+    for name in ("git_revision", "global_step", "transform_sha256"):
+        if name in provenance:
+            yield f"  {name}  {provenance[name]}"
+    for package, version in provenance.get("versions", {}).items():
+        yield f"  {package}  {version}"
+    data = provenance.get("training_data")
+    if data:
+        yield f"\nTraining data, the first {data['rows']} rows  ({data['fingerprint']})"
+        yield from (f"  {key}  {_statistics(one)}" for key, one in data["features"].items())
+
+
+def _statistics(one: Mapping[str, Any]) -> str:
+    said = f"{one['count']} values, {one['missing']} missing"
+    if "top" in one:
+        top = ", ".join(f"{word} ({count})" for word, count in list(one["top"].items())[:5])
+        return f"{said}, {one['distinct']} distinct: {top}"
+    if "mean" in one:
+        quantiles = one["quantiles"]
+        return f"{said}, mean {one['mean']:g}, std {one['std']:g}, {quantiles['0.0']:g} to {quantiles['1.0']:g}"
+    return said

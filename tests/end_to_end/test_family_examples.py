@@ -1,0 +1,22 @@
+"""The programs of examples/, one a family."""
+
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "least"),
+    [
+        ("linear", "accuracy: ", 0.75),
+        ("dnn", "f(0.5, -1) = -", 0.8),
+        ("combined", "accuracy: ", 0.75),
+        ("baseline", "gender alone: accuracy ", 0.75),
+        ("multi_head", "accuracy/survival: ", 0.75),
+    ],
+)
+def test_a_family_is_learned(name, said, least, capsys, monkeypatch, tmp_path):
+    made = iter(range(9))
+    monkeypatch.setattr("tempfile.mkdtemp", lambda *_, **__: str(tmp_path / str(next(made))))
+    importlib.import_module(f"estimator_serving.examples.{name}.train").main()
+    assert float(capsys.readouterr().out.split(said)[1].split()[0].strip(",")) > least
