@@ -3,9 +3,9 @@
     python benchmarks/batching.py [--seconds 10] [--rounds 3] [--callers 16] [--overload 30] [--factor 4]
 
 Saturation: goodput in rows of a server on one core, against `session.run` in a loop at the best of several batch sizes
-on the same core, in turns; the load runs on another core. Overload: first the peak with as many callers as it takes,
-then `factor` times the peak's rows a second from an open loop with a deadline, then the peak's callers again. Prints
-the ratios and their budgets. Needs `onnx`. On a machine with a single core or noisy ones, the ratios are pessimistic.
+on the same core, in turns; the load runs on another core. Overload: `factor` times the peak's rows a second from an open
+loop with a deadline, then the peak's callers again. Prints the ratios and their budgets, and what an empty gRPC handler
+leaves of the first. Needs `onnx`. Where other work shares the cores, only the ratio of CPU time means something.
 """
 
 from __future__ import annotations
@@ -67,6 +67,20 @@ def serve(directory: Path, given: argparse.Namespace) -> None:
     running.start()
     print(running.grpc_port, flush=True)
     time.sleep(3600)
+
+
+def serve_echo() -> None:
+    """What gRPC alone costs: the request's bytes back, which are as many as a real answer's."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    service, method = METHOD[1:].split("/")
+    handler = grpc.unary_unary_rpc_method_handler(lambda payload, _context: payload)
+    server = grpc.server(ThreadPoolExecutor(16), [grpc.method_handlers_generic_handler(service, {method: handler})])
+    print(server.add_insecure_port(f"{HOST}:0"), flush=True)
+    server.start()
+    server.wait_for_termination()
 
 
 def run_session(directory: Path, seconds: float) -> None:
@@ -193,7 +207,27 @@ def saturate(directory: Path, load: Load, pid: int, given: argparse.Namespace) -
     for index, unit in enumerate(("rows/s", "rows/s of CPU time")):
         ours, bare = (statistics.median(pair[index] for pair in rates[name]) for name in ("server", "session.run"))
         print(f"server {ours:.0f} / session.run {bare:.0f} {unit}: {ours / bare:.2f}   (budget >= 0.9)")
+    per_row_s = 1 / statistics.median(rate for _, rate in rates["session.run"]) + measure_echo(given) / ROWS
+    print(f"with an empty gRPC handler around session.run, in CPU time, at most {bare_share(rates, per_row_s):.2f}")
     return statistics.median(rate for rate, _ in rates["server"])
+
+
+def bare_share(rates: dict[str, list[tuple[float, float]]], per_row_s: float) -> float:
+    return 1 / (per_row_s * statistics.median(rate for _, rate in rates["session.run"]))
+
+
+def measure_echo(given: argparse.Namespace) -> float:
+    """CPU time of a call that does nothing, in seconds."""
+    process = start("--echo")
+    load = Load(int(process.stdout.readline()))
+    try:
+        load.closed(given.callers, 1)
+        used_s = cpu_s(process.pid)
+        load.closed(given.callers, given.seconds)
+        return (cpu_s(process.pid) - used_s) / len(load.answered_s)
+    finally:
+        load.close()
+        process.kill()
 
 
 def overload(load: Load, peak: float, given: argparse.Namespace) -> None:
@@ -239,12 +273,15 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=10, help="max_enqueued_batches")
     parser.add_argument("--places", type=int, default=2, help="num_batch_threads")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--session", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.serve or given.session:
+    if given.serve or given.echo or given.session:
         os.sched_setaffinity(0, {SERVER_CORE})
-    if given.serve:
+    if given.echo:
+        serve_echo()
+    elif given.serve:
         serve(given.directory, given)
     elif given.session:
         run_session(given.directory, given.session)

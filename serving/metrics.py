@@ -73,18 +73,16 @@ class Histogram:
         return [(name, float(total)) for name, total in zip(names, accumulate(self.buckets), strict=True)]
 
 
-class VersionLabels(NamedTuple):
-    """What a request was for. Version and signature are empty where it did not get that far."""
-
-    model: str
-    version: str = ""
-    signature: str = ""
+# The labels of what belongs to one signature of one version.
+VERSION_LABELS = ("model", "version", "signature")
 
 
 class Labels(NamedTuple):
-    """Whose request a count is of."""
+    """Whose request a count is of. Version and signature are empty where it did not get that far."""
 
-    target: VersionLabels
+    model: str
+    version: str
+    signature: str
     method: str
     entrypoint: str
 
@@ -92,6 +90,16 @@ class Labels(NamedTuple):
     def api(self) -> str:
         """The method as TensorFlow Serving writes it for this entrypoint."""
         return self.method.lower() if self.entrypoint == "REST" else self.method
+
+
+# Model, version, signature, method and entrypoint of a request, as `observe` takes them: a bare tuple, because making a
+# named one takes longer than all the counting. Version None and signature "" where the request did not get that far.
+RequestKey = tuple[str, int | None, str, str, str]
+
+
+def _labels(key: RequestKey) -> Labels:
+    model, version, *others = key
+    return Labels(model, "" if version is None else str(version), *others)
 
 
 @dataclass
@@ -127,34 +135,35 @@ class RequestMetrics(Collector):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._series: dict[Labels, _Series] = {}
+        self._series: dict[RequestKey, _Series] = {}
 
-    def observe(self, labels: Labels, code: Code, elapsed_s: float, *, run_s: float = 0.0, examples: int = 0) -> None:
+    def observe(self, key: RequestKey, code: Code, elapsed_s: float, *, run_s: float = 0.0, examples: int = 0) -> None:
         """Count one request.
 
-        labels: of a loaded model, or UNKNOWN_MODEL; never a name a client made up.
+        key: of a loaded model, or UNKNOWN_MODEL; never a name a client made up.
         run_s: how long the model took, queueing included. examples: how many Examples came, for methods that take them.
         """
         with self._lock:
-            series = self._series.get(labels) or self._series.setdefault(labels, _Series())
+            series = self._series.get(key) or self._series.setdefault(key, _Series())
             if code is not Code.OK:
                 series.failures[code] += 1
                 return
-            series.latency_us.add(elapsed_s * 1e6)
-            series.run_us.add(run_s * 1e6)
+            for histogram, value_us in ((series.latency_us, elapsed_s * 1e6), (series.run_us, run_s * 1e6)):
+                histogram.buckets[bisect_left(BUCKETS_US, value_us)] += 1
+                histogram.sum += value_us
             if examples:
                 series.examples.add(examples)
 
     def keep(self, loaded: Collection[tuple[str, str]]) -> None:
         """Forget the version and signature of counts whose version is not among these (model, version)."""
         with self._lock:
-            for labels in [one for one in self._series if one.target.version and one.target[:2] not in loaded]:
-                gone = labels._replace(target=VersionLabels(labels.target.model))
-                self._series.setdefault(gone, _Series()).merge(self._series.pop(labels))
+            for key in [key for key in self._series if key[1] is not None and (key[0], str(key[1])) not in loaded]:
+                gone = (key[0], None, "", key[3], key[4])
+                self._series.setdefault(gone, _Series()).merge(self._series.pop(key))
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
-            series = {labels: one.copy() for labels, one in self._series.items()}
+            series = {_labels(key): one.copy() for key, one in self._series.items()}
         yield _count_by_status(series)
         yield from _times_by_model(series)
         yield from _examples_by_model(series)
@@ -223,7 +232,7 @@ class BatchMetrics(Collector):
         self.processed_sizes = Histograms(
             session + "processed_batch_size", "Rows of a batch, padding included.", bounds=SIZE_BUCKETS
         )
-        version = VersionLabels._fields
+        version = VERSION_LABELS
         self.batch_rows = Histograms(
             "estimator_serving_batch_rows", "Rows of a batch, padding left out.", *version, bounds=SIZE_BUCKETS
         )
@@ -367,7 +376,7 @@ class Exposition:
 def _count_by_status(series: Mapping[Labels, _Series]) -> Metric:
     totals: Counter[tuple[str, ...]] = Counter()
     for labels, one in series.items():
-        totals.update({(labels.target.model, code.name): count for code, count in one.counts().items()})
+        totals.update({(labels.model, code.name): count for code, count in one.counts().items()})
     name = ":tensorflow:serving:request_count"
     return _plain_family(name, "Requests by model and status.", ("model_name", "status"), totals)
 
@@ -376,7 +385,7 @@ def _times_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
     latency: dict[tuple[str, ...], Histogram] = {}
     run: dict[tuple[str, ...], Histogram] = {}
     for labels, one in series.items():
-        model = labels.target.model
+        model = labels.model
         latency.setdefault((model, labels.api, labels.entrypoint), Histogram()).merge(one.latency_us)
         run.setdefault((model, labels.method, RUNTIME), Histogram()).merge(one.run_us)
     yield _histogram_family(
@@ -393,7 +402,7 @@ def _examples_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
     examples: dict[tuple[str, ...], Histogram] = {}
     for labels, one in series.items():
         if one.examples.count:
-            examples.setdefault((labels.target.model,), Histogram(SIZE_BUCKETS)).merge(one.examples)
+            examples.setdefault((labels.model,), Histogram(SIZE_BUCKETS)).merge(one.examples)
     counts, total = ":tensorflow:serving:request_example_counts", ":tensorflow:serving:request_example_count_total"
     yield _histogram_family(counts, "Examples of a request.", ("model",), examples)
     sums = {labels: histogram.sum for labels, histogram in examples.items()}
@@ -401,23 +410,20 @@ def _examples_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
 
 
 def _requests_family(series: Mapping[Labels, _Series]) -> Metric:
-    names = (*VersionLabels._fields, "method", "entrypoint", "code")
+    names = (*Labels._fields, "code")
     family = CounterMetricFamily("estimator_serving_requests", "Requests answered.", labels=names)
     for labels, one in series.items():
         for code, count in one.counts().items():
-            family.add_metric([*labels.target, labels.method, labels.entrypoint, code.name], count)
+            family.add_metric([*labels, code.name], count)
     return family
 
 
 def _latency_family(series: Mapping[Labels, _Series]) -> Metric:
     seconds: dict[tuple[str, ...], Histogram] = {
-        (*labels.target, labels.method, labels.entrypoint): one.latency_us.copy(1e-6)
-        for labels, one in series.items()
-        if one.latency_us.count
+        labels: one.latency_us.copy(1e-6) for labels, one in series.items() if one.latency_us.count
     }
-    names = (*VersionLabels._fields, "method", "entrypoint")
     return _histogram_family(
-        "estimator_serving_request_latency_seconds", "Time a successful request took.", names, seconds
+        "estimator_serving_request_latency_seconds", "Time a successful request took.", Labels._fields, seconds
     )
 
 

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import NotFoundError
 from estimator_serving.serving.manager import Load, Manager, VersionStatus
-from estimator_serving.serving.metrics import LoadMetrics, VersionLabels
+from estimator_serving.serving.metrics import VERSION_LABELS, LoadMetrics
 from estimator_serving.serving.model_config import parse_file
 from estimator_serving.serving.policy import State
 from estimator_serving.wire.pb import serving_pb
@@ -90,11 +90,9 @@ class VersionGauges(Collector):
 
     def _queues(self, statuses: list[tuple[str, VersionStatus]]) -> Iterator[Metric]:
         requests = GaugeMetricFamily(
-            "estimator_serving_queue_requests", "Requests that wait for a batch.", labels=VersionLabels._fields
+            "estimator_serving_queue_requests", "Requests that wait for a batch.", labels=VERSION_LABELS
         )
-        rows = GaugeMetricFamily(
-            "estimator_serving_queue_rows", "Rows that wait for a batch.", labels=VersionLabels._fields
-        )
+        rows = GaugeMetricFamily("estimator_serving_queue_rows", "Rows that wait for a batch.", labels=VERSION_LABELS)
         for name, status in statuses:
             servable = self._manager.peek(name, status.version)
             for signature_name, waiting in (servable.waiting() if servable else {}).items():

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.manager import Manager
-from estimator_serving.serving.metrics import UNKNOWN_MODEL, Labels, RequestMetrics, VersionLabels
+from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestKey, RequestMetrics
 from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.servable import Servable
 
@@ -96,7 +95,16 @@ class Predictor:
         call = Call(codec, payload, target, context)
         try:
             context.check()
-            return self._answer(call)
+            document = codec.parse(payload, target)
+            call.spec = document.spec
+            with self.manager.servable(document.spec) as servable:
+                call.servable = servable
+                call.request = request = codec.decode(document, servable)
+                began_s = time.perf_counter()
+                call.outputs = outputs = servable.run(request, context)
+                call.run_s = time.perf_counter() - began_s
+                call.answer = answer = codec.encode(outputs, request, servable)
+                return answer
         except ServingError as error:
             call.code = error.code
             raise
@@ -105,30 +113,23 @@ class Predictor:
             raise errors.as_serving_error(error) from error
         finally:
             call.elapsed_s = time.perf_counter() - started_s
-            self._metrics.observe(
-                self._labels(call), call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples
-            )
+            self._metrics.observe(self._key(call), call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples)
             for observe in self._observers:
                 observe(call)
 
-    def _answer(self, call: Call) -> bytes:
-        document = call.codec.parse(call.payload, call.spec)
-        call.spec = document.spec
-        with self.manager.servable(document.spec) as servable:
-            call.servable = servable
-            call.request = request = call.codec.decode(document, servable)
-            began_s = time.perf_counter()
-            call.outputs = servable.run(request, call.context)
-            call.run_s = time.perf_counter() - began_s
-            call.answer = answer = call.codec.encode(call.outputs, request, servable)
-            return answer
-
-    def _labels(self, call: Call) -> Labels:
+    def _key(self, call: Call) -> RequestKey:
         """Names of what is loaded alone: those a client makes up would each be a series of its own."""
+        codec, servable, request = call.codec, call.servable, call.request
+        if servable is not None:
+            return (
+                servable.name,
+                servable.version,
+                request.signature_name if request else "",
+                codec.method,
+                codec.entrypoint,
+            )
         name = call.spec.name if call.spec and self.manager.knows(call.spec.name) else UNKNOWN_MODEL
-        version = str(call.servable.version) if call.servable else ""
-        signature_name = call.request.signature_name if call.request else ""
-        return _labels_of(name, version, signature_name, call.codec.method, call.codec.entrypoint)
+        return name, None, "", codec.method, codec.entrypoint
 
     def is_quick(self, target: ModelSpec, payload_bytes: int) -> bool:
         """Whether a request may run on the thread that reads requests.
@@ -141,8 +142,3 @@ class Predictor:
             return False
         servable = self.manager.peek(target.name, target.version)
         return servable is None or servable.is_quick
-
-
-@lru_cache(maxsize=4096)
-def _labels_of(name: str, version: str, signature_name: str, method: str, entrypoint: str) -> Labels:
-    return Labels(VersionLabels(name, version, signature_name), method, entrypoint)

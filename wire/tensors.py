@@ -197,6 +197,8 @@ def _read_varint32(content: bytes, position: int) -> tuple[int, int]:
 
 def write_varint(value: int) -> bytes:
     """A number as protobuf writes it."""
+    if value < 0x80:
+        return bytes((value,))
     content = bytearray()
     while value > 0x7F:
         content.append(value & 0x7F | 0x80)

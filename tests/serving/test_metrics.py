@@ -6,11 +6,9 @@ from estimator_serving.serving.metrics import (
     BUCKETS_US,
     BatchMetrics,
     Exposition,
-    Labels,
     LoadMetrics,
     LogMetrics,
     RequestMetrics,
-    VersionLabels,
 )
 
 TFS = ":tensorflow:serving:"
@@ -29,15 +27,15 @@ def find(found, name, **labels):
     return found.get((name, *sorted(labels.items())))
 
 
-def labels(model="m", version="1", signature="s", method="Predict", entrypoint="GRPC"):
-    return Labels(VersionLabels(model, version, signature), method, entrypoint)
+def key(model="m", version=1, signature="s", method="Predict", entrypoint="GRPC"):
+    return model, version, signature, method, entrypoint
 
 
 def test_counts_and_times():
     requests = RequestMetrics()
     for code in (Code.OK, Code.OK, Code.NOT_FOUND):
-        requests.observe(labels(), code, 0.001, run_s=0.0005)
-    requests.observe(labels(version="2"), Code.OK, 0.001)
+        requests.observe(key(), code, 0.001, run_s=0.0005)
+    requests.observe(key(version=2), Code.OK, 0.001)
     found = samples(requests)
     assert find(found, TFS + "request_count", model_name="m", status="OK") == 3
     assert find(found, TFS + "request_count", model_name="m", status="NOT_FOUND") == 1
@@ -53,7 +51,7 @@ def test_counts_and_times():
 def test_rest_writes_its_methods_small():
     """As in TensorFlow Serving, whose dashboards ask for it."""
     requests = RequestMetrics()
-    requests.observe(labels(entrypoint="REST"), Code.OK, 0.001)
+    requests.observe(key(entrypoint="REST"), Code.OK, 0.001)
     found = samples(requests)
     assert find(found, TFS + "request_latency_count", model_name="m", API="predict", entrypoint="REST") == 1
     assert find(found, TFS + "runtime_latency_count", model_name="m", API="Predict", runtime="ONNX") == 1
@@ -62,7 +60,7 @@ def test_rest_writes_its_methods_small():
 def test_examples():
     requests = RequestMetrics()
     for examples in (3, 5, 0):
-        requests.observe(labels(method="Classify"), Code.OK, 0.001, examples=examples)
+        requests.observe(key(method="Classify"), Code.OK, 0.001, examples=examples)
     found = samples(requests)
     assert find(found, TFS + "request_example_count_total", model="m") == 8
     assert find(found, TFS + "request_example_counts_bucket", model="m", le="4") == 1
@@ -71,7 +69,7 @@ def test_examples():
 @pytest.mark.parametrize(("elapsed_us", "index"), [(1, 0), (10, 0), (11, 1), (BUCKETS_US[-1] * 2, 33)])
 def test_buckets_hold_their_limit(elapsed_us, index):
     requests = RequestMetrics()
-    requests.observe(labels(), Code.OK, elapsed_us / 1e6)
+    requests.observe(key(), Code.OK, elapsed_us / 1e6)
     found = samples(requests)
     bounds = [*(f"{bound:g}" for bound in BUCKETS_US), "+Inf"]
     asked = {"model_name": "m", "API": "Predict", "entrypoint": "GRPC"}
@@ -81,15 +79,15 @@ def test_buckets_hold_their_limit(elapsed_us, index):
 
 def test_odd_labels_are_legal_text():
     requests = RequestMetrics()
-    requests.observe(labels(model='a"\\\n', signature="{\n}"), Code.OK, 1)
+    requests.observe(key(model='a"\\\n', signature="{\n}"), Code.OK, 1)
     assert find(samples(requests), TFS + "request_count", model_name='a"\\\n', status="OK") == 1
 
 
 def test_versions_that_are_gone_keep_no_series():
     requests, batches = RequestMetrics(), BatchMetrics()
     for version in range(100):
-        requests.observe(labels(version=str(version)), Code.OK, 0.001)
-        requests.observe(labels(version=str(version)), Code.INTERNAL, 0.001)
+        requests.observe(key(version=version), Code.OK, 0.001)
+        requests.observe(key(version=version), Code.INTERNAL, 0.001)
         batches.meter("m", version, "pool").ran("s", 1, 1, has_sizes=False)
     found = samples(requests, batches, loaded=lambda: {("m", "99")})
     own = [dict(key[1:])["version"] for key in found if key[0] == "estimator_serving_requests_total"]

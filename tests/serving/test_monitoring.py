@@ -1,17 +1,22 @@
 import threading
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from estimator_serving.serving import errors, monitoring, servable
+from estimator_serving.serving import errors, monitoring, servable, warmup
 from estimator_serving.serving.batch_parameters import BatchParameters
 from estimator_serving.serving.config import ConfigError
+from estimator_serving.serving.loader import Loader
 from estimator_serving.serving.manager import Manager, Retries
 from estimator_serving.serving.metrics import Exposition, LoadMetrics
 from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.monitoring import VersionGauges
 from estimator_serving.serving.request import Request
+from estimator_serving.wire.pb import serving_pb
+from estimator_serving.wire.records import write_records
 
 DEFAULTS = ("/metrics", "/monitoring/prometheus/metrics")
 
@@ -122,3 +127,23 @@ def test_a_scrape_while_versions_come_and_go(write_model):
         swapping.join()
         manager.stop()
     assert gauges.loaded() == {("m", "2")}
+
+
+@pytest.mark.parametrize(("fails", "status", "records"), [(False, "OK", 1), (True, "INVALID_ARGUMENT", 0)])
+def test_warmups(write_model, fails, status, records):
+    loads, directory = LoadMetrics(), write_model(1)
+    (directory / "assets.extra").mkdir()
+    log = serving_pb.PredictionLog()
+    log.predict_log.request.model_spec.name = "m"
+    write_records(directory / warmup.WARMUP_FILE, [log.SerializeToString()])
+
+    def answer(*_):
+        if fails:
+            raise errors.InvalidArgumentError("no")
+
+    loader = Loader(partial(servable.load, intra_op_threads=1), answer, "CPUExecutionProvider", metrics=loads)
+    with pytest.raises(errors.InvalidArgumentError) if fails else nullcontext():
+        loader("m", 1, directory)
+    found, path = samples(loads), ("model_path", str(directory))
+    assert found[":tensorflow:serving:model_warmup_latency_count", path, ("status", status)] == 1
+    assert found[":tensorflow:serving:model_warmup_records_read", path] == records
