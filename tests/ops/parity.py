@@ -78,7 +78,8 @@ def main() -> int:
             differences.setdefault(case["name"], json.dumps({"case": case, "ours": ours, "TensorFlow": theirs}))
             continue
         counts[case["name"], "refused" if "error" in theirs else "accepted"] += 1
-        recorded.setdefault(case["name"], []).append(case | theirs)
+        if agree(ours, theirs):
+            recorded.setdefault(case["name"], []).append(case | theirs)
     report(counts, differences)
     if arguments.record:
         chosen = [one for name in sorted(recorded) for one in recorded[name][:RECORDED_PER_NAME]]

@@ -351,8 +351,9 @@ def negative_start(case: Case) -> bool:
 
 
 def forgotten_kind(case: Case) -> bool:
-    """A key that stands twice, the second time without values of any kind."""
-    rows = [(row, key) for row in case.rows for key, _ in of_kind(case, "VarLen") if row.values.get(key)]
+    """A dense key that stands twice, the second time without values of any kind."""
+    dense = of_kind(case, "FixedLenSequence")
+    rows = [(row, key) for row in case.rows for key, _ in dense if row.values.get(key)]
     if case.is_sequence or not rows:
         return False
     row, key = case.rng.choice(rows)
