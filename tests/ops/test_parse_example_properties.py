@@ -231,6 +231,8 @@ def check_composites(composites, oracle, data: bytes) -> None:
         return
     a, b, outer = ([*map(int, expected.get(key, ("", []))[1])] for key in ("a", "b", ""))
     for name, parse in composites.items():
+        if name == "ids" and 1000 < max(b, default=0) < 1 << 22:
+            continue  # millions of empty rows, which the op makes and Python takes seconds to count
         try:
             rows = expected_rows(name, a, b, outer)
         except RefusedError:
