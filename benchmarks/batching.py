@@ -5,7 +5,8 @@
 Saturation: goodput in rows of a server on one core, against `session.run` in a loop at the best of several batch sizes
 on the same core, in turns; the load runs on another core. Overload: `factor` times the peak's rows a second from an
 open loop with a deadline, then the peak's callers again. Prints the ratios and their budgets, and what an empty
-gRPC handler leaves of the first. Needs `onnx`. Where other work shares the cores, only the ratio of CPU time means something.
+gRPC handler leaves of the first. Needs `onnx`. Where other work shares the cores,
+only the ratio of CPU time means something.
 """
 
 from __future__ import annotations
