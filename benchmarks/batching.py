@@ -3,9 +3,10 @@
     python benchmarks/batching.py [--seconds 10] [--rounds 3] [--callers 16] [--overload 30] [--factor 4]
 
 Saturation: goodput in rows of a server on one core, against `session.run` in a loop at the best of several batch sizes
-on the same core, in turns; the load runs on another core. Overload: `factor` times the peak's rows a second from an open
-loop with a deadline, then the peak's callers again. Prints the ratios and their budgets, and what an empty gRPC handler
-leaves of the first. Needs `onnx`. Where other work shares the cores, only the ratio of CPU time means something.
+on the same core, in turns; the load runs on another core. Overload: `factor` times the peak's rows a second from an
+open loop with a deadline, then the peak's callers again. Prints the ratios and their budgets, and what an empty
+gRPC handler leaves of the first. Needs `onnx`. Where other work shares the cores,
+only the ratio of CPU time means something.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ HOST = "127.0.0.1"
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 # How long a caller waits in the overload, and how soon the goodput has to be back after it.
 DEADLINE_S, RECOVERY_S = 2.0, 2.0
-# Two places, so that one batch is put together while another runs.
 PARAMETERS = """max_batch_size { value: %d } max_enqueued_batches { value: %d } num_batch_threads { value: %d }"""
 
 
@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--outputs", type=int, default=WIDTH, help="width of the last layer")
     parser.add_argument("--batch", type=int, default=256, help="max_batch_size")
     parser.add_argument("--queue", type=int, default=10, help="max_enqueued_batches")
-    parser.add_argument("--places", type=int, default=2, help="num_batch_threads")
+    parser.add_argument("--places", type=int, default=1, help="num_batch_threads; one for each core")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--session", type=float, help=argparse.SUPPRESS)
