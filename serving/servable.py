@@ -116,6 +116,11 @@ class Servable:
         return self._batcher.waiting() if self._batcher else {}
 
     @property
+    def is_full(self) -> bool:
+        """Whether any request would be turned away now, whatever its signature and however small."""
+        return self._batcher is not None and self._batcher.count_full() >= len(self._bindings)
+
+    @property
     def is_quick(self) -> bool:
         """Whether a run takes microseconds, going by the last runs; a version that has not run yet is not quick.
 
