@@ -169,21 +169,6 @@ def test_forwarded_keys_come_back(trained, tmp_path):
     assert set(signatures["serving_default"](inputs=rows)) == {"classes", "scores"}
 
 
-def test_graphs_of_several_modes(trained, tmp_path):
-    raw = {key: ROWS[key] for key in ("age", "class")}
-    spec = {"age": FixedLenFeature([], float), "class": FixedLenFeature([], str)}
-    receivers = {
-        "infer": build_parsing_serving_input_receiver_fn(spec),
-        "eval": build_raw_supervised_input_receiver_fn(raw, np.int64([0])),
-    }
-    trained("custom").experimental_export_all_saved_models(tmp_path, receivers)
-    (version,) = tmp_path.iterdir()
-    assert {one.name for one in version.iterdir() if one.is_file()} == {"model.onnx", "model.eval.onnx"}
-    signature = json.loads(read_model(version / "model.eval.onnx").metadata["signature_def"])["eval"]
-    assert signature["method_name"] == "tensorflow/supervised/eval"
-    assert (set(signature["inputs"]), set(signature["outputs"])) == ({"age", "class", "label"}, {"loss"})
-
-
 def test_a_graph_for_training_is_refused(trained, tmp_path):
     receiver_fn = build_raw_supervised_input_receiver_fn({"age": ROWS["age"]}, np.int64([0]))
     with pytest.raises(ValueError, match="no graph for mode 'train'.*export EVAL"):
