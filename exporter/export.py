@@ -153,6 +153,11 @@ def _export(
     checkpoint_path: str | None,
     options: ExportOptions | None,
 ) -> str:
+    if ModeKeys.TRAIN in receivers:
+        raise ValueError(
+            "There is no graph for mode 'train': a graph keeps no variables and no optimizer's state. "
+            "To compute the loss of rows that clients send, export EVAL."
+        )
     model = estimator.load(checkpoint_path)
     drafts = {MODE_FILES[mode]: build_draft(model, make(), mode) for mode, make in receivers.items()}
     return str(write_servable(Path(base), drafts, assets_extra or {}, options or DEFAULT_OPTIONS))
@@ -165,7 +170,7 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
     """
     front = build_front(receiver)
     given = _Given.build(model, receiver, front)
-    definitions = {} if model.transform is None else model.transform.definitions
+    definitions = {**({} if model.transform is None else model.transform.definitions), **_known_labels(receiver)}
     inputs = sample_inputs(receiver, definitions, SAMPLE_ROWS)
     sample = given.run(graph_feeds(receiver, inputs))
     caller = Caller(model, mode, given.roles)
@@ -186,6 +191,12 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
         provenance=describe_estimator(model),
         assets=name_assets(caller.vocabulary_files),
     )
+
+
+def _known_labels(receiver: ServingInputReceiver) -> dict[str, Any]:
+    """Labels that every kind of head takes, for samples."""
+    labels = receiver.labels if isinstance(receiver, SupervisedInputReceiver) else {}
+    return {f"label/{key}": {"key": key, "vocabulary_list": [0, 1]} for key in labels}
 
 
 @dataclass(frozen=True)
