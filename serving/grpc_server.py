@@ -105,7 +105,7 @@ class GrpcServer:
         message_bytes_max: int,
         grace_s: float,
         unready: Callable[[], str] = str,
-        is_full: Callable[[str], bool] = lambda method: False,
+        is_full: Callable[[str], bool] = lambda _method: False,
         health: bool = False,
         credentials: Any = None,
         socket_path: str = "",

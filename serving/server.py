@@ -172,9 +172,6 @@ class Server:
         """Why requests cannot be answered now; empty when they can."""
         return STOPPING_TEXT if self._stopping else self.manager.unready()
 
-    def _is_full(self, method: str) -> bool:
-        return method in proto_codec.CODECS and self.manager.is_full()
-
     def _make_rest(self, predictor: Predictor, exposition: Exposition) -> RestServer | None:
         config = self._config
         if config.rest_api_port == config.port and config.port > OFF_PORT:
@@ -205,7 +202,7 @@ class Server:
                 tfs_grpc.methods(predictor, self._options, HandleReloadConfigRequest=reload),
                 address=config.bind_address, port=None if config.port == OFF_PORT else _bindable(config.port),
                 threads=_threads(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
-                grace_s=config.shutdown_grace_seconds, unready=self.unready, is_full=self._is_full,
+                grace_s=config.shutdown_grace_seconds, unready=self.unready, is_full=partial(_is_full, predictor),
                 health=config.enable_grpc_healthcheck_service, credentials=read_credentials(config),
                 socket_path=config.grpc_socket_path, arguments=config.channel_arguments(),
             )  # fmt: skip
@@ -213,6 +210,10 @@ class Server:
             raise StartError(f"Failed to start server. Error: {error}") from error
         except OSError as error:
             raise StartError(_grpc_refused(config, error)) from error
+
+
+def _is_full(predictor: Predictor, method: str) -> bool:
+    return method in proto_codec.CODECS and predictor.turns_away(proto_codec.CODECS[method])
 
 
 def _grpc_refused(config: Config, error: OSError) -> str:
