@@ -32,7 +32,8 @@ class ConfigError(ValueError):
     """Settings the server cannot start with; the text is one sentence for the operator."""
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -65,7 +66,7 @@ class Config:
     rest_api_port: int = _setting(8501, NETWORK, "REST port; 0 turns REST off, -1 takes a free one that the log names")
     bind_address: str = _setting("0.0.0.0", NETWORK, "address both ports listen on; :: for IPv6 and IPv4")
     grpc_socket_path: str = _setting("", NETWORK, "Unix socket gRPC listens on too")
-    grpc_max_threads: int = _setting(4 * _cpus(), NETWORK, "threads that answer gRPC calls")
+    grpc_max_threads: int = _setting(4 * cpus(), NETWORK, "threads that answer gRPC calls")
     grpc_channel_arguments: str = _setting("", NETWORK, "k=v,k=v for gRPC's core, such as grpc.max_connection_age_ms=1")
     ssl_config_file: str = _setting("", NETWORK, "text SSLConfig (PEM texts inside): gRPC speaks TLS")
     use_alts_credentials: bool = _setting(False, NETWORK, "gRPC speaks Google's ALTS, on its cloud alone")
@@ -73,7 +74,7 @@ class Config:
     enable_serialization_as_tensor_content: bool = _setting(
         False, NETWORK, "gRPC answers carry numbers in tensor_content instead of typed fields"
     )
-    rest_api_num_threads: int = _setting(4 * _cpus(), NETWORK, "threads that run slow models for REST calls")
+    rest_api_num_threads: int = _setting(4 * cpus(), NETWORK, "threads that run slow models for REST calls")
     rest_api_timeout_in_ms: int = _setting(30000, NETWORK, "longest a REST call may take")
     rest_api_enable_cors_support: bool = _setting(False, NETWORK, "answer browsers of other origins (CORS)")
     request_bytes_max: int = _setting(64 * MEBIBYTE, NETWORK, "largest request body or gRPC message, in bytes")
@@ -134,7 +135,7 @@ class Config:
     saved_model_tags: str = _unused("serve", "an ONNX file has one graph")
     remove_unused_fields_from_bundle_metagraph: bool = _unused(True, "no MetaGraph is kept")
     prefer_tflite_model: bool = _unused(False, "no TensorFlow Lite")
-    num_tflite_pools: int = _unused(_cpus(), "no TensorFlow Lite")
+    num_tflite_pools: int = _unused(cpus(), "no TensorFlow Lite")
     num_tflite_interpreters_per_pool: int = _unused(1, "no TensorFlow Lite")
     xla_cpu_compilation_enabled: bool = _unused(False, "no XLA")
     xla_gpu_compilation_enabled: bool = _unused(False, "no XLA")
@@ -151,11 +152,11 @@ class Config:
 
     @property
     def intra_op_threads(self) -> int:
-        return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism or _cpus()
+        return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism or cpus()
 
     @property
     def load_threads(self) -> int:
-        return self.num_load_threads or _cpus()
+        return self.num_load_threads or cpus()
 
     @property
     def unload_threads(self) -> int:

@@ -11,7 +11,7 @@ from estimator_serving.serving import config
 from estimator_serving.serving.config import Config, ConfigError
 from estimator_serving.serving.policy import TRANSITIONS
 
-CPUS = config._cpus()
+CPUS = config.cpus()
 # Every flag of tensorflow_model_server 2.20 with its default; rest_api_port is 8501 here, as in its image.
 FLAGS = {
     "port": 8500, "grpc_socket_path": "", "rest_api_port": 8501, "rest_api_num_threads": 4 * CPUS,

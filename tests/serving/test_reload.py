@@ -13,7 +13,7 @@ from google.protobuf import text_format
 
 from estimator_serving.serving.config import Config
 from estimator_serving.serving.errors import Code
-from estimator_serving.serving.metrics import Exposition, Labels, RequestMetrics, VersionLabels
+from estimator_serving.serving.metrics import Exposition, RequestMetrics
 from estimator_serving.serving.request import PATIENT
 from estimator_serving.serving.server import Server, StartError
 from estimator_serving.serving.tfs.reload import handle_reload
@@ -164,7 +164,7 @@ def test_counters_that_grew_meanwhile():
 def test_totals_are_sums_over_labels():
     requests = RequestMetrics()
     for model in ("a", "b", "b"):
-        requests.observe(Labels(VersionLabels(model, "1", "s"), "Predict", "GRPC"), Code.OK, 0.001)
+        requests.observe((model, 1, "s", "Predict", "GRPC"), Code.OK, 0.001)
     exposition = Exposition(requests)
     assert exposition.total("/tensorflow/serving/request_count") == 3
     assert exposition.total(":tensorflow:serving:request_count") == 3
