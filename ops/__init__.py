@@ -1,8 +1,8 @@
 """The ONNX Runtime op library: where it is, and a session that has it.
 
-Owns the path of the shared library, its registration, and where an op's own sentence begins in ONNX Runtime's error. What
-the ops do is documented in the C++ beside this file; what graphs are built around them is not known here, so `onnx` is
-never imported.
+Owns the path of the shared library, its registration, and where an op's own sentence begins in ONNX Runtime's errors.
+What the ops do is documented in the C++ beside this file; what graphs are built around them is not known here, so
+`onnx` is never imported.
 """
 
 from __future__ import annotations

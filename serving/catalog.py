@@ -132,7 +132,8 @@ def _describe(name: str, status: VersionStatus | None) -> str:
 class ConfigFile:
     """Reads the file of models again and again, and applies it where it changed or could not be applied before.
 
-    A file that is gone, empty or wrong changes nothing: it is logged once, and what is served stays.
+    A file that is gone, empty or wrong changes nothing: it is logged once, and what is served stays. `trouble` says why
+    the last reading is not in force, and is empty where it is.
     """
 
     def __init__(self, path: str, catalog: Catalog, *, poll_wait_s: float) -> None:
@@ -140,7 +141,7 @@ class ConfigFile:
         self._catalog = catalog
         self._poll_wait_s = poll_wait_s
         self._applied: tuple[ModelConfig, ...] | None = None
-        self._trouble = ""
+        self.trouble = ""
         self._looking = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="config", daemon=True)
@@ -168,9 +169,11 @@ class ConfigFile:
             except Exception as error:
                 # The thread has to outlive any one look, or a mended file would never be read.
                 trouble = as_serving_error(error).message
-            if trouble and trouble != self._trouble:
-                _log.error("%s is not in force as a whole: %s", self._path, trouble)
-            self._trouble = trouble
+            if trouble:
+                trouble = f"{self._path} is not in force as a whole: {trouble}"
+            if trouble and trouble != self.trouble:
+                _log.error("%s", trouble)
+            self.trouble = trouble
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._poll_wait_s):

@@ -26,6 +26,8 @@ DEVICES = ("cpu", "cuda")
 SOCKET_PATH_BYTES_MAX = 107
 # The words TensorFlow's flag parser takes for a boolean.
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+# What `--help` shows for a value.
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 class ConfigError(ValueError):
@@ -167,9 +169,9 @@ class Config:
         return max(self.num_request_iterations_for_warmup, 1)
 
     def unused(self) -> list[str]:
-        """The flags that were set to something and have no effect here, as `--flag=value`."""
+        """The flags that were set to something and have no effect here, as `--flag=value (why)`."""
         return [
-            f"--{setting.name}={_as_text(getattr(self, setting.name))}"
+            f"--{setting.name}={_as_text(getattr(self, setting.name))} ({setting.metadata['help']})"
             for setting in fields(self)
             if setting.metadata["group"] == UNUSED and getattr(self, setting.name) != setting.default
         ]
@@ -242,12 +244,28 @@ def _channel_argument(part: str) -> tuple[str, int | str]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--flag` for every setting, in groups; flags not given leave no trace, so that the environment can speak."""
     parser.add_argument("--version", action="version", version=version_text(), help="print the version and exit")
+    parser.usage = "%(prog)s (--model_base_path=DIR | --model_config_file=FILE) [--FLAG=VALUE ...]"
+    parser.formatter_class = _HelpFormatter
     groups = {name: parser.add_argument_group(name) for name in _groups()}
+    groups[UNUSED].description = ", ".join(one.name for one in fields(Config) if one.metadata["group"] == UNUSED)
     for setting in fields(Config):
-        text = f"{setting.metadata['help']} (default {_as_text(setting.default)})".replace("%", "%%")
         groups[setting.metadata["group"]].add_argument(
-            f"--{setting.name}", default=argparse.SUPPRESS, help=text, **_argument_of(type(setting.default))
+            f"--{setting.name}", default=argparse.SUPPRESS, help=_help(setting), **_argument_of(type(setting.default))
         )
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """One width for every terminal: names up to 28 characters stand beside their texts."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=110)
+
+
+def _help(setting: Any) -> str:
+    if setting.metadata["group"] == UNUSED:
+        return argparse.SUPPRESS
+    default = "" if setting.default == "" else f" (default {_as_text(setting.default)})"
+    return f"{setting.metadata['help']}{default}".replace("%", "%%")
 
 
 def version_text() -> str:
@@ -300,7 +318,9 @@ def _groups() -> list[str]:
 
 def _argument_of(kind: type) -> dict[str, Any]:
     """How argparse reads a flag of this type; a boolean may stand alone, as in TensorFlow."""
-    return {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"} if kind is bool else {"type": kind}
+    if kind is bool:
+        return {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
+    return {"type": kind, "metavar": METAVARS[kind]}
 
 
 def boolean(text: str) -> bool:
@@ -310,7 +330,7 @@ def boolean(text: str) -> bool:
 
 
 def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value) if value == "" else str(value)
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _read(name: str, text: str, kind: type) -> Any:

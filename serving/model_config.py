@@ -103,7 +103,7 @@ def read_list(proto: serving_pb.ModelConfigList) -> tuple[ModelConfig, ...]:
     Raises InvalidArgumentError for a name that is listed twice or cannot be one, a path that is not absolute, a
     platform that is not served; the texts are TensorFlow Serving's.
     """
-    _check_names(entry.name for entry in proto.config)
+    check_names(entry.name for entry in proto.config)
     for entry in proto.config:
         _check_path(entry)
     return tuple(_read(entry) for entry in proto.config)
@@ -121,7 +121,8 @@ def check_change(old: Iterable[ModelConfig], new: Sequence[ModelConfig]) -> None
             )
 
 
-def _check_names(names: Iterable[str]) -> None:
+def check_names(names: Iterable[str]) -> None:
+    """Raise InvalidArgumentError for a name that stands twice, is empty or too long, or cannot be printed."""
     seen: set[str] = set()
     for name in names:
         if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():

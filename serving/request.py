@@ -63,6 +63,10 @@ def _nobody() -> str:
     return ""
 
 
+# The longest that anybody is waited for, whatever a client says.
+DEADLINE_S_MAX = 3600.0
+
+
 class Context(NamedTuple):
     """Who asks, and how long it waits for its answer. Work that nobody waits for any more is not begun.
 

@@ -246,10 +246,12 @@ def test_a_file_that_is_wrong_changes_nothing(running, file, content, said, capl
     file.look()
     file.look()
     assert caplog.text.count(said) == 1
+    assert file.trouble.startswith(f"{file.path} is not in force as a whole: ")
+    assert said in file.trouble
     assert running.manager.names() == ["a"]
     file.path.write_text(text(running.model("b", 2)))
     file.look()
-    assert (running.manager.names(), running.served("b")) == (["b"], 2)
+    assert (running.manager.names(), running.served("b"), file.trouble) == (["b"], 2, "")
 
 
 def test_what_could_not_be_applied_is_tried_again(running, file, caplog):
