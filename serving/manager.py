@@ -186,11 +186,8 @@ class Manager:
         model = self._models.get(spec.name)
         if model is None:
             return None
-        number = spec.version if spec.label is None else model.labels.get(spec.label)
-        if number is None:
-            found = model.newest if spec.label is None else None
-        else:
-            found = model.versions.get(number)
+        number = spec.version if spec.label is None else model.labels.get(spec.label, -1)
+        found = model.newest if number is None else model.versions.get(number)
         return found.servable if found else None
 
     # --- how things stand ---

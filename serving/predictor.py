@@ -110,6 +110,7 @@ class Predictor:
                 began_s = time.perf_counter()
                 call.outputs = outputs = servable.run(request, context)
                 call.run_s = time.perf_counter() - began_s
+                context.check()
                 call.answer = answer = codec.encode(outputs, request, servable)
                 return Answer(answer, servable.version)
         except ServingError as error:
