@@ -91,6 +91,9 @@ class Catalog:
         self._source.stop()
 
     def _watch(self, models: Sequence[ModelConfig]) -> None:
+        for model in models:
+            for remark in model.remarks if model not in self.models else ():
+                _log.warning("%s", remark)
         self.models = tuple(models)
         self._log_settings = {model.name: model.logging for model in models if model.logging}
         self._manager.serve_only([model.name for model in models])

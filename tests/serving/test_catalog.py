@@ -272,6 +272,16 @@ def test_an_unchanged_file_does_not_undo_what_an_rpc_changed(running, file):
     assert running.manager.names() == ["b"]
 
 
+def test_what_is_remarkable_is_said_once(running, file, caplog):
+    """When it comes into force, and not at every look at the file."""
+    listed = text(running.model("a"), running.model("b", 1))
+    file.path.write_text(listed.replace('name: "b"', 'name: "b" model_platform: "tensorflow"'))
+    for _ in range(3):
+        file.look()
+    assert running.manager.names() == ["a", "b"]
+    assert caplog.text.count('Model b says model_platform: "tensorflow"') == 1
+
+
 def test_it_is_looked_at_again_and_again(running, file):
     file.start()
     file.path.write_text(text(running.model("a"), running.model("b", 1)))
