@@ -6,8 +6,7 @@ PARTS := wire ops training exporter serving cli examples
 SOURCES := $(PARTS) tools tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-parity test-tfs check fmt proto build serve bench docs fuzz clean
-.PHONY: help demo test check fmt proto build serve bench docs parity fuzz clean
+.PHONY: help demo test test-parity test-tfs check fmt proto build serve bench docs parity fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -54,6 +53,8 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/grpc_predict.py
 	@$(if $(TF),$(BIN)/python benchmarks/estimator_steps.py --tensorflow-python $(TF),echo "Without TF= nothing is compared with TensorFlow.")
 	@$(if $(TF),$(BIN)/python benchmarks/parse_example.py --tensorflow-python $(TF),true)
+	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
+	@$(BIN)/python benchmarks/version_swap.py
 
 docs: .venv/.ready  ## check that the documents' commands, paths and snippets are true
 	@$(BIN)/python -m pytest -q tests/test_docs.py

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from estimator_serving.training.onnx_export import OPSET
+from estimator_serving.wire.signatures import PARITY_TOLERANCE
 
-# float32 does not hold 1e-6 across batch sizes: the order of a sum changes with them. TF32 keeps ten bits of a factor.
-PARITY_TOLERANCE: Mapping[str, float] = MappingProxyType(
-    {"CPUExecutionProvider": 1e-5, "CUDAExecutionProvider": 1e-2, "TensorrtExecutionProvider": 1e-2}
-)
 CPU = "CPUExecutionProvider"
 OPSET_MIN = 19
 """The oldest ONNX opset whose operators can say what the graphs need."""

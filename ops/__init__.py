@@ -1,11 +1,13 @@
 """The ONNX Runtime op library: where it is, and a session that has it.
 
-Owns the path of the shared library and its registration. What the ops do is documented in the C++ beside this file;
-what graphs are built around them is not known here, so `onnx` is never imported.
+Owns the path of the shared library, its registration, and where an op's own sentence begins in ONNX Runtime's errors.
+What the ops do is documented in the C++ beside this file; what graphs are built around them is not known here, so
+`onnx` is never imported.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,9 @@ DOMAIN = "estimator.ops"
 VERSION = 1
 
 _LIBRARY = Path(__file__).with_name("libestimator_ops.so")
+# What ONNX Runtime writes in front: a code, and which node it was.
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ", re.DOTALL)
 
 
 def library_path() -> str:
@@ -45,3 +50,14 @@ def session(
     options = options or ort.SessionOptions()
     options.register_custom_ops_library(library_path())
     return ort.InferenceSession(model, options, providers=list(providers))
+
+
+def own_text(error: Exception) -> str:
+    """What an op, or ONNX Runtime itself, has to say, without the code and the node in front of it."""
+    return _NODE.sub("", _CODE.sub("", str(error)))
+
+
+def failed_node(error: Exception) -> str:
+    """The type of the node that failed; empty where the error is not of one node."""
+    match = _NODE.search(str(error))
+    return match[1] if match else ""

@@ -7,7 +7,6 @@ Source of names, defaults and rules: TensorFlow Serving 2.20, session_bundle_con
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from estimator_serving.serving.config import cpus
 from estimator_serving.wire.pb import POOL, serving_pb
 
 _log = logging.getLogger(__name__)
@@ -25,10 +25,6 @@ VERSION_FILE = "batching_params.pbtxt"
 
 class BatchParametersError(ValueError):
     """Parameters that cannot be used; the text is one sentence for the operator."""
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class BatchParameters:
     max_batch_size: int = 1000
     batch_timeout_s: float = 0.0
     max_enqueued_batches: int = 10
-    num_batch_threads: int = field(default_factory=_cpus)
+    num_batch_threads: int = field(default_factory=cpus)
     thread_pool_name: str = "model_server_batch_threads"
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False

@@ -91,6 +91,9 @@ class Catalog:
         self._source.stop()
 
     def _watch(self, models: Sequence[ModelConfig]) -> None:
+        for model in models:
+            for remark in model.remarks if model not in self.models else ():
+                _log.warning("%s", remark)
         self.models = tuple(models)
         self._log_settings = {model.name: model.logging for model in models if model.logging}
         self._manager.serve_only([model.name for model in models])
@@ -132,7 +135,8 @@ def _describe(name: str, status: VersionStatus | None) -> str:
 class ConfigFile:
     """Reads the file of models again and again, and applies it where it changed or could not be applied before.
 
-    A file that is gone, empty or wrong changes nothing: it is logged once, and what is served stays.
+    A file that is gone, empty or wrong changes nothing: it is logged once, and what is served stays. `trouble` says why
+    the last reading is not in force, and is empty where it is.
     """
 
     def __init__(self, path: str, catalog: Catalog, *, poll_wait_s: float) -> None:
@@ -140,7 +144,7 @@ class ConfigFile:
         self._catalog = catalog
         self._poll_wait_s = poll_wait_s
         self._applied: tuple[ModelConfig, ...] | None = None
-        self._trouble = ""
+        self.trouble = ""
         self._looking = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="config", daemon=True)
@@ -168,9 +172,11 @@ class ConfigFile:
             except Exception as error:
                 # The thread has to outlive any one look, or a mended file would never be read.
                 trouble = as_serving_error(error).message
-            if trouble and trouble != self._trouble:
-                _log.error("%s is not in force as a whole: %s", self._path, trouble)
-            self._trouble = trouble
+            if trouble:
+                trouble = f"{self._path} is not in force as a whole: {trouble}"
+            if trouble and trouble != self.trouble:
+                _log.error("%s", trouble)
+            self.trouble = trouble
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._poll_wait_s):

@@ -26,13 +26,16 @@ DEVICES = ("cpu", "cuda")
 SOCKET_PATH_BYTES_MAX = 107
 # The words TensorFlow's flag parser takes for a boolean.
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+# What `--help` shows for a value.
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 class ConfigError(ValueError):
     """Settings the server cannot start with; the text is one sentence for the operator."""
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -65,7 +68,7 @@ class Config:
     rest_api_port: int = _setting(8501, NETWORK, "REST port; 0 turns REST off, -1 takes a free one that the log names")
     bind_address: str = _setting("0.0.0.0", NETWORK, "address both ports listen on; :: for IPv6 and IPv4")
     grpc_socket_path: str = _setting("", NETWORK, "Unix socket gRPC listens on too")
-    grpc_max_threads: int = _setting(4 * _cpus(), NETWORK, "threads that answer gRPC calls")
+    grpc_max_threads: int = _setting(4 * cpus(), NETWORK, "threads that answer gRPC calls")
     grpc_channel_arguments: str = _setting("", NETWORK, "k=v,k=v for gRPC's core, such as grpc.max_connection_age_ms=1")
     ssl_config_file: str = _setting("", NETWORK, "text SSLConfig (PEM texts inside): gRPC speaks TLS")
     use_alts_credentials: bool = _setting(False, NETWORK, "gRPC speaks Google's ALTS, on its cloud alone")
@@ -73,7 +76,7 @@ class Config:
     enable_serialization_as_tensor_content: bool = _setting(
         False, NETWORK, "gRPC answers carry numbers in tensor_content instead of typed fields"
     )
-    rest_api_num_threads: int = _setting(4 * _cpus(), NETWORK, "threads that run slow models for REST calls")
+    rest_api_num_threads: int = _setting(4 * cpus(), NETWORK, "threads that run slow models for REST calls")
     rest_api_timeout_in_ms: int = _setting(30000, NETWORK, "longest a REST call may take")
     rest_api_enable_cors_support: bool = _setting(False, NETWORK, "answer browsers of other origins (CORS)")
     request_bytes_max: int = _setting(64 * MEBIBYTE, NETWORK, "largest request body or gRPC message, in bytes")
@@ -134,7 +137,7 @@ class Config:
     saved_model_tags: str = _unused("serve", "an ONNX file has one graph")
     remove_unused_fields_from_bundle_metagraph: bool = _unused(True, "no MetaGraph is kept")
     prefer_tflite_model: bool = _unused(False, "no TensorFlow Lite")
-    num_tflite_pools: int = _unused(_cpus(), "no TensorFlow Lite")
+    num_tflite_pools: int = _unused(cpus(), "no TensorFlow Lite")
     num_tflite_interpreters_per_pool: int = _unused(1, "no TensorFlow Lite")
     xla_cpu_compilation_enabled: bool = _unused(False, "no XLA")
     xla_gpu_compilation_enabled: bool = _unused(False, "no XLA")
@@ -151,11 +154,11 @@ class Config:
 
     @property
     def intra_op_threads(self) -> int:
-        return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism or _cpus()
+        return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism or cpus()
 
     @property
     def load_threads(self) -> int:
-        return self.num_load_threads or _cpus()
+        return self.num_load_threads or cpus()
 
     @property
     def unload_threads(self) -> int:
@@ -166,9 +169,9 @@ class Config:
         return max(self.num_request_iterations_for_warmup, 1)
 
     def unused(self) -> list[str]:
-        """The flags that were set to something and have no effect here, as `--flag=value`."""
+        """The flags that were set to something and have no effect here, as `--flag=value (why)`."""
         return [
-            f"--{setting.name}={_as_text(getattr(self, setting.name))}"
+            f"--{setting.name}={_as_text(getattr(self, setting.name))} ({setting.metadata['help']})"
             for setting in fields(self)
             if setting.metadata["group"] == UNUSED and getattr(self, setting.name) != setting.default
         ]
@@ -241,12 +244,28 @@ def _channel_argument(part: str) -> tuple[str, int | str]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--flag` for every setting, in groups; flags not given leave no trace, so that the environment can speak."""
     parser.add_argument("--version", action="version", version=version_text(), help="print the version and exit")
+    parser.usage = "%(prog)s (--model_base_path=DIR | --model_config_file=FILE) [--FLAG=VALUE ...]"
+    parser.formatter_class = _HelpFormatter
     groups = {name: parser.add_argument_group(name) for name in _groups()}
+    groups[UNUSED].description = ", ".join(one.name for one in fields(Config) if one.metadata["group"] == UNUSED)
     for setting in fields(Config):
-        text = f"{setting.metadata['help']} (default {_as_text(setting.default)})".replace("%", "%%")
         groups[setting.metadata["group"]].add_argument(
-            f"--{setting.name}", default=argparse.SUPPRESS, help=text, **_argument_of(type(setting.default))
+            f"--{setting.name}", default=argparse.SUPPRESS, help=_help(setting), **_argument_of(type(setting.default))
         )
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """One width for every terminal: names up to 28 characters stand beside their texts."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=110)
+
+
+def _help(setting: Any) -> str:
+    if setting.metadata["group"] == UNUSED:
+        return argparse.SUPPRESS
+    default = "" if setting.default == "" else f" (default {_as_text(setting.default)})"
+    return f"{setting.metadata['help']}{default}".replace("%", "%%")
 
 
 def version_text() -> str:
@@ -299,7 +318,9 @@ def _groups() -> list[str]:
 
 def _argument_of(kind: type) -> dict[str, Any]:
     """How argparse reads a flag of this type; a boolean may stand alone, as in TensorFlow."""
-    return {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"} if kind is bool else {"type": kind}
+    if kind is bool:
+        return {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
+    return {"type": kind, "metavar": METAVARS[kind]}
 
 
 def boolean(text: str) -> bool:
@@ -309,7 +330,7 @@ def boolean(text: str) -> bool:
 
 
 def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value) if value == "" else str(value)
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _read(name: str, text: str, kind: type) -> Any:

@@ -22,7 +22,7 @@ from estimator_serving.serving.errors import FULL_TEXT, STOPPING_TEXT, as_servin
 from estimator_serving.serving.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.health import Health
 from estimator_serving.serving.reflection import Reflection
-from estimator_serving.serving.request import Context
+from estimator_serving.serving.request import DEADLINE_S_MAX, Context
 
 Answer = Callable[[bytes, Context], bytes]
 
@@ -212,5 +212,5 @@ def _handler(answer: Answer) -> Any:
 
 def _context(call: grpc.ServicerContext) -> Context:
     remaining_s = call.time_remaining()
-    deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + remaining_s
+    deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + min(remaining_s, DEADLINE_S_MAX)
     return Context(deadline_s, lambda: not call.is_active(), call.peer)

@@ -181,12 +181,13 @@ class Manager:
             version.handles += 1
         return version
 
-    def peek(self, name: str, version: int | None) -> Servable | None:
+    def peek(self, spec: ModelSpec) -> Servable | None:
         """The servable a request would get now, unpinned: to look at, not to run. None where there is none."""
-        model = self._models.get(name)
+        model = self._models.get(spec.name)
         if model is None:
             return None
-        found = model.newest if version is None else model.versions.get(version)
+        number = spec.version if spec.label is None else model.labels.get(spec.label, -1)
+        found = model.newest if number is None else model.versions.get(number)
         return found.servable if found else None
 
     # --- how things stand ---

@@ -6,8 +6,7 @@ Knows no disk beyond the file it reads, and nothing of what is loaded.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,8 +20,6 @@ from estimator_serving.serving.errors import FailedPreconditionError, InvalidArg
 from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.policy import All, Latest, Specific, VersionPolicy
 from estimator_serving.wire.pb import POOL, serving_pb
-
-_log = logging.getLogger(__name__)
 
 CONFIG_FILE_BYTES_MAX = 16 * MEBIBYTE
 NAME_CHARACTERS_MAX = 256
@@ -48,6 +45,7 @@ class ModelConfig:
     Attributes:
         labels: version numbers by the names requests may use for them.
         logging: how its requests are logged, None for not at all.
+        remarks: what an operator should read once it is in force.
     """
 
     name: str
@@ -56,6 +54,7 @@ class ModelConfig:
     labels: Mapping[str, int] = field(default_factory=dict)
     platform: str = ONNX_PLATFORM
     logging: LogSettings | None = None
+    remarks: tuple[str, ...] = field(default=(), compare=False)
 
 
 def read_file(path: str, flag: str = "model_config_file") -> tuple[ModelConfig, ...] | None:
@@ -103,7 +102,7 @@ def read_list(proto: serving_pb.ModelConfigList) -> tuple[ModelConfig, ...]:
     Raises InvalidArgumentError for a name that is listed twice or cannot be one, a path that is not absolute, a
     platform that is not served; the texts are TensorFlow Serving's.
     """
-    _check_names(entry.name for entry in proto.config)
+    check_names(entry.name for entry in proto.config)
     for entry in proto.config:
         _check_path(entry)
     return tuple(_read(entry) for entry in proto.config)
@@ -121,7 +120,8 @@ def check_change(old: Iterable[ModelConfig], new: Sequence[ModelConfig]) -> None
             )
 
 
-def _check_names(names: Iterable[str]) -> None:
+def check_names(names: Iterable[str]) -> None:
+    """Raise InvalidArgumentError for a name that stands twice, is empty or too long, or cannot be printed."""
     seen: set[str] = set()
     for name in names:
         if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
@@ -151,7 +151,21 @@ def _read(entry: Any) -> ModelConfig:
         dict(entry.version_labels),
         _read_platform(entry),
         log_settings.read(entry.logging_config),
+        tuple(_remarks(entry)),
     )
+
+
+def _remarks(entry: Any) -> Iterator[str]:
+    policy = entry.model_version_policy
+    if policy.WhichOneof("policy_choice") == "specific" and not policy.specific.versions:
+        yield f"Model {entry.name} asks for specific versions and lists none; none is served."
+    if entry.model_type:
+        yield f"Model {entry.name} sets the deprecated model_type; set model_platform instead."
+    elif entry.model_platform == TENSORFLOW_PLATFORM:
+        yield (
+            f'Model {entry.name} says model_platform: "{TENSORFLOW_PLATFORM}"; its versions are served from their '
+            "model.onnx."
+        )
 
 
 def _read_policy(entry: Any) -> VersionPolicy:
@@ -160,8 +174,6 @@ def _read_policy(entry: Any) -> VersionPolicy:
         case "all":
             return All()
         case "specific":
-            if not policy.specific.versions:
-                _log.warning("Model %s asks for specific versions and lists none; none is served.", entry.name)
             return Specific(frozenset(policy.specific.versions))
         case _:
             return Latest(policy.latest.num_versions or 1)
@@ -170,17 +182,12 @@ def _read_policy(entry: Any) -> VersionPolicy:
 def _read_platform(entry: Any) -> str:
     platform: str = entry.model_platform
     if entry.model_type:
-        _log.warning("Model %s sets the deprecated model_type; set model_platform instead.", entry.name)
         if platform:
             raise InvalidArgumentError(
                 "Illegal setting both ModelServerConfig::model_type (deprecated) and "
                 f"ModelServerConfig::model_platform; remove model_type from model {entry.name}."
             )
         platform = TENSORFLOW_PLATFORM if entry.model_type == serving_pb.ModelType.Value("TENSORFLOW") else "other"
-    if platform == TENSORFLOW_PLATFORM:
-        _log.info(
-            'Model %s says model_platform: "%s"; its versions are served from their model.onnx.', entry.name, platform
-        )
     if platform and platform not in PLATFORMS:
         raise InvalidArgumentError(
             f"Model {entry.name} requests unsupported platform {platform}; there are {', '.join(PLATFORMS)}."

@@ -6,7 +6,7 @@ Owns the gauges that are read off the manager when somebody looks, and the Monit
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from estimator_serving.serving.manager import Load, Manager, VersionStatus
 from estimator_serving.serving.metrics import VERSION_LABELS, LoadMetrics
 from estimator_serving.serving.model_config import parse_file
 from estimator_serving.serving.policy import State
+from estimator_serving.serving.request import ModelSpec
 from estimator_serving.wire.pb import serving_pb
 
 # TensorFlow Serving's; ours beside it is for those who look where everybody looks.
@@ -94,13 +95,27 @@ class VersionGauges(Collector):
         )
         rows = GaugeMetricFamily("estimator_serving_queue_rows", "Rows that wait for a batch.", labels=VERSION_LABELS)
         for name, status in statuses:
-            servable = self._manager.peek(name, status.version)
+            servable = self._manager.peek(ModelSpec(name, status.version))
             for signature_name, waiting in (servable.waiting() if servable else {}).items():
                 labels = [name, str(status.version), signature_name]
                 requests.add_metric(labels, waiting.requests)
                 rows.add_metric(labels, waiting.rows)
         yield requests
         yield rows
+
+
+class ConfigGauge(Collector):
+    """Whether the file of models is in force, as a number to alert on."""
+
+    def __init__(self, trouble: Callable[[], str]) -> None:
+        self._trouble = trouble
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "estimator_serving_config_in_force",
+            "0 where the last reading of the file of models could not be put in force.",
+            value=not self._trouble(),
+        )
 
 
 def timed(load: Load, metrics: LoadMetrics) -> Load:

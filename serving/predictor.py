@@ -38,6 +38,13 @@ class Codec(NamedTuple):
     encode: Callable[[Outputs, Request, Servable], bytes]
 
 
+class Answer(NamedTuple):
+    """The payload to send back, and the version that computed it."""
+
+    payload: bytes
+    version: int
+
+
 class Call:
     """One request on its way, filled in step by step: what those who take note of requests get to see.
 
@@ -86,7 +93,7 @@ class Predictor:
 
     def predict(
         self, codec: Codec, payload: bytes, target: ModelSpec | None = None, context: Context = PATIENT
-    ) -> bytes:
+    ) -> Answer:
         """The answer to a payload; what its context says nobody waits for is not run.
 
         Raises ServingError, and nothing else: an error that is not ours is logged and becomes InternalError.
@@ -103,8 +110,9 @@ class Predictor:
                 began_s = time.perf_counter()
                 call.outputs = outputs = servable.run(request, context)
                 call.run_s = time.perf_counter() - began_s
+                context.check()
                 call.answer = answer = codec.encode(outputs, request, servable)
-                return answer
+                return Answer(answer, servable.version)
         except ServingError as error:
             call.code = error.code
             raise
@@ -151,5 +159,5 @@ class Predictor:
         """
         if payload_bytes > QUICK_PAYLOAD_BYTES:
             return False
-        servable = self.manager.peek(target.name, target.version)
+        servable = self.manager.peek(target)
         return servable is None or servable.is_quick

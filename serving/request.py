@@ -63,8 +63,13 @@ def _nobody() -> str:
     return ""
 
 
+# The longest that anybody is waited for, whatever a client says.
+DEADLINE_S_MAX = 3600.0
+
+
 class Context(NamedTuple):
-    """Who asks, and how long it waits for its answer. Work that nobody waits for any more is not begun.
+    """Who asks, and how long it waits for its answer. Work that nobody waits for any more is not begun, nor
+    is its result written.
 
     deadline_s: the moment on `time.monotonic()` after which the answer is of no use, None where there is no such.
     cancelled: whether the caller has gone away; may be asked from any thread.
@@ -78,9 +83,9 @@ class Context(NamedTuple):
     def check(self) -> None:
         """Raise CancelledError or DeadlineExceededError where nobody waits for this request any more."""
         if self.cancelled():
-            raise CancelledError("The client cancelled the request before it ran.")
+            raise CancelledError("The client cancelled the request, or has gone.")
         if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
-            raise DeadlineExceededError("Timed out waiting for notification; the deadline passed before the model ran.")
+            raise DeadlineExceededError("Timed out waiting for notification; the deadline has passed.")
 
 
 PATIENT = Context()

@@ -19,6 +19,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
+import orjson
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -191,10 +192,11 @@ def _path(scope: Scope) -> str:
     return path.decode("latin-1")
 
 
-def build_pages(api: Rest, exposition: Exposition, unready: Callable[[], str]) -> FastAPI:
+def build_pages(api: Rest, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str]) -> FastAPI:
     """Status, metadata, health, metrics and the interactive docs.
 
-    unready: why requests cannot be answered now, empty when they can.
+    unready: why requests cannot be answered now, empty when they can; trouble: what an operator has to mend although
+    they can, empty for nothing.
     """
 
     async def unrouted(request: Request, error: Any) -> Response:
@@ -221,7 +223,10 @@ def build_pages(api: Rest, exposition: Exposition, unready: Callable[[], str]) -
     @app.get("/readyz", summary="Whether predictions can be answered, and why not")
     async def readyz() -> Response:
         reason = unready()
-        return _json(Reply(503, rest.error_body(reason)) if reason else Reply(200, b'{"status":"ready"}'))
+        if reason:
+            return _json(Reply(503, rest.error_body(reason)))
+        warned = {"warning": text} if (text := trouble()) else {}
+        return _json(Reply(200, orjson.dumps({"status": "ready"} | warned)))
 
     async def prometheus() -> Response:
         return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
@@ -294,11 +299,11 @@ class RestServer:
     def __init__(
         self, api: Rest, exposition: Exposition, unready: Callable[[], str], *,
         address: str, port: int, threads: int, body_bytes_max: int, grace_s: float, timeout_s: float,
-        limits: Limits = DEFAULT_LIMITS,
+        trouble: Callable[[], str] = str, limits: Limits = DEFAULT_LIMITS,
     ) -> None:  # fmt: skip
         self._slow = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         app = RestApp(
-            api, build_pages(api, exposition, unready), self._slow,
+            api, build_pages(api, exposition, unready, trouble), self._slow,
             body_bytes_max=body_bytes_max, timeout_s=timeout_s,
             held_bytes_max=max(body_bytes_max, int(HELD_SHARE * _memory_bytes())),
         )  # fmt: skip

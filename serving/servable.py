@@ -238,7 +238,7 @@ def _open(path: Path, intra_op_threads: int, device: str) -> onnxruntime.Inferen
             raise errors.ResourceExhaustedError(
                 f"Insufficient resources to load servable {path}: ONNX Runtime finds no memory for it."
             ) from error
-        raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(str(error))}") from error
+        raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(error)}") from error
     # ONNX Runtime goes on with the CPU where CUDA fails, which an operator would only notice by the latency.
     if provider not in session.get_providers():
         raise errors.FailedPreconditionError(
@@ -379,17 +379,15 @@ def _as_text(array: Array, alias: str) -> Array:
     return text.reshape(array.shape)
 
 
-_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ", re.DOTALL)
 _LINE_END = re.compile(r"\s*\n\s*")
 _TERMINATED = "terminate flag"
 _MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
 _DEVICE = re.compile(r"CUDA|CUDNN|CUBLAS", re.IGNORECASE)
 
 
-def _own_text(text: str) -> str:
-    """The text an op or ONNX Runtime itself wrote, without the prefixes that name codes and nodes."""
-    return _LINE_END.sub(" ", _NODE.sub("", _PREFIX.sub("", text))).strip()
+def _own_text(error: Exception) -> str:
+    """What an op or ONNX Runtime itself wrote, in one line."""
+    return _LINE_END.sub(" ", ops.own_text(error)).strip()
 
 
 def _translate(error: Exception) -> Exception:
@@ -400,21 +398,21 @@ def _translate(error: Exception) -> Exception:
             "Timed out waiting for notification; the model was still running at the deadline and was ended."
         )
     if isinstance(error, ort_errors.InvalidArgument):
-        return errors.InvalidArgumentError(_own_text(text))
+        return errors.InvalidArgumentError(_own_text(error))
     if isinstance(error, UnicodeDecodeError):
         return errors.InvalidArgumentError(
             "An output holds a string that is not UTF-8, which cannot be answered as text."
         )
-    node = _NODE.search(text)
+    node = ops.failed_node(error)
     if _MEMORY.search(text):
         return errors.ResourceExhaustedError(
             "There is no memory to run a request of this size; send fewer rows at once."
         )
-    if node is None or _DEVICE.search(text):
+    if not node or _DEVICE.search(text):
         return error
     # The graph ran before; that a node refuses these values is most often their shape. Kernel texts name files of
     # ONNX Runtime's source, so they go to the log alone.
     _log.warning("A request was refused by the graph: %s", text)
     return errors.InvalidArgumentError(
-        f"The model's {node.group(1)} node cannot run on these inputs; compare their shapes with the signature's."
+        f"The model's {node} node cannot run on these inputs; compare their shapes with the signature's."
     )

@@ -31,9 +31,10 @@ from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.manager import Manager, Retries
 from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, LogMetrics, RequestMetrics
 from estimator_serving.serving.model_config import ModelConfig
-from estimator_serving.serving.monitoring import VersionGauges
+from estimator_serving.serving.monitoring import ConfigGauge, VersionGauges
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
+from estimator_serving.serving.request import DEADLINE_S_MAX
 from estimator_serving.serving.request_log import RequestLog
 from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.servable import Batching
@@ -103,8 +104,9 @@ class Server:
         predictor = Predictor(self.manager, requests, self._logs)
         gauges = VersionGauges(self.manager)
         exposition = Exposition(
-            requests, batches, loads, logged, gauges, loaded=gauges.loaded, paths=_read_metrics_paths(config)
-        )
+            requests, batches, loads, logged, gauges, ConfigGauge(lambda: self._file.trouble),
+            loaded=gauges.loaded, paths=_read_metrics_paths(config),
+        )  # fmt: skip
         self._rest = self._make_rest(predictor, exposition)
         try:
             self._grpc = self._make_grpc(predictor, exposition)
@@ -185,7 +187,7 @@ class Server:
                 address=config.bind_address, port=_bindable(config.rest_api_port),
                 threads=_threads(config, config.rest_api_num_threads),
                 body_bytes_max=config.request_bytes_max, grace_s=config.shutdown_grace_seconds,
-                timeout_s=config.rest_api_timeout_in_ms / 1000,
+                timeout_s=min(config.rest_api_timeout_in_ms / 1000, DEADLINE_S_MAX), trouble=lambda: self._file.trouble,
             )  # fmt: skip
         except OSError as error:
             raise StartError(
@@ -299,6 +301,7 @@ def _read_models(config: Config) -> tuple[ModelConfig, ...]:
     """The models to start with: those of --model_config_file, or the one of --model_name and --model_base_path."""
     try:
         if not config.model_config_file:
+            model_config.check_names([config.model_name])
             path = Path(config.model_base_path).absolute()
             return (ModelConfig(config.model_name, path, logging=_flag_log_settings(config)),)
         models = model_config.read_file(config.model_config_file)

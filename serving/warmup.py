@@ -26,14 +26,12 @@ from estimator_serving.serving.request import DEFAULT_SIGNATURE, Array
 from estimator_serving.serving.servable import Servable
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import RecordError, read_records
-from estimator_serving.wire.signatures import TOLERANCE_PROPERTY
+from estimator_serving.wire.signatures import PARITY_TOLERANCE, TOLERANCE_PROPERTY
 from estimator_serving.wire.tensors import decode_tensor
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 EXPECTED_FILE = Path("assets.extra", "expected_responses")
 RECORDS_MAX = 1000
-# How far answers may be from the expected ones, by execution provider, where the model does not say.
-TOLERANCES = {"CPUExecutionProvider": 1e-5, "CUDAExecutionProvider": 1e-2}
 
 # Answers one request: rpc name, request message, the version -> response message.
 Answer = Callable[[str, Any, Servable], Any]
@@ -161,7 +159,7 @@ def _tolerance(provider: str, metadata: Mapping[str, str]) -> float:
         raise InvalidArgumentError(
             f"The model's {TOLERANCE_PROPERTY} is {text!r}; expected a JSON object of numbers by execution provider."
         ) from None
-    return own.get(provider, TOLERANCES.get(provider, max(TOLERANCES.values())))
+    return own.get(provider, PARITY_TOLERANCE.get(provider, max(PARITY_TOLERANCE.values())))
 
 
 def _difference(logged: _Logged, response: Any, tolerance: float) -> str:

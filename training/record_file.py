@@ -6,7 +6,6 @@ library's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from estimator_serving.training.arrays import Array
 from estimator_serving.training.finish import serialize
 from estimator_serving.wire import records
 from estimator_serving.wire.examples import FeatureSpec, join_examples
-
-_OWN_TEXT = re.compile(r".*Status Message: ", re.DOTALL)
 
 
 def reader(paths: Sequence[Path], compression_type: str | None) -> Callable[[], Iterator[bytes]]:
@@ -61,7 +58,7 @@ def parser(features: FeatureSpec, label_name: str | None) -> Callable[[list[byte
             arrays = session.run(names, {"values": values, "row_splits": row_splits})
         except InvalidArgument as error:
             raise ValueError(
-                f"{_OWN_TEXT.sub('', str(error)).strip()} (an Example of this batch); compare the file with the "
+                f"{ops.own_text(error).strip()} (an Example of this batch); compare the file with the "
                 "features given to from_tfrecord."
             ) from None
         batch = dict(zip(names, arrays, strict=True))

@@ -97,7 +97,7 @@ class Transform:
             return dict(zip(names, session.run(names, fed), strict=True))
         except InvalidArgument as error:
             # An op of ours refused the values; before its sentence stands which node it was.
-            raise InvalidArgumentError(str(error).partition("Status Message: ")[2] or str(error)) from None
+            raise InvalidArgumentError(ops.own_text(error)) from None
 
     @functools.cached_property
     def _session(self) -> tuple[list[str], onnxruntime.InferenceSession]:

@@ -40,7 +40,7 @@ def methods(predictor: Predictor, options: Options = DEFAULT, **others: Answer) 
 
 def _predict(predictor: Predictor, codec: Codec) -> Answer:
     def answer(payload: bytes, context: Context) -> bytes:
-        return predictor.predict(codec, payload, None, context)
+        return predictor.predict(codec, payload, None, context).payload
 
     return answer
 

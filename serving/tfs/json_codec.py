@@ -266,7 +266,8 @@ def _widen(value: Any, name: str, spec: FeatureSpec | None) -> Any:
     if spec is None or name not in spec or spec[name].dtype != dtypes.float32:
         return value
     if isinstance(value, list):
-        return [_widen(one, name, spec) for one in value]
+        # A list with a bool in it is one of integers, whatever else it holds.
+        return value if any(type(one) is bool for one in value) else [_widen(one, name, spec) for one in value]
     return float(value) if type(value) is int else value
 
 

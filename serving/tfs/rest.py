@@ -2,7 +2,8 @@
 
 Owns the URL grammar, the error body and what browsers are told. Knows no server: everything here goes from a method, a
 path and a body to a status and a body. Deviations from TensorFlow Serving, each on purpose: a query string is ignored,
-a label counts in a status URL too, a method other than GET, POST and OPTIONS is 405, /v1/models lists the models.
+a label counts in a status URL too, a method other than GET, POST and OPTIONS is 405, /v1/models lists the models, a
+header of each inference says which version answered.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ class Rest:
     def infer(self, target: InferTarget, body: bytes, context: Context = PATIENT) -> Reply:
         """The answer to an inference."""
         try:
-            payload = self._predictor.predict(self._codecs[target.verb], body, target.spec, context)
-            return Reply(_OK, payload, self._headers)
+            answer = self._predictor.predict(self._codecs[target.verb], body, target.spec, context)
+            return Reply(_OK, answer.payload, self._headers + _version_header(answer.version))
         except ServingError as error:
             return self.refuse(error)
 
@@ -135,6 +136,11 @@ class Rest:
         allowed = b"POST, OPTIONS" if _INFER.fullmatch(path) else b"GET, OPTIONS"
         text = f"Malformed request: {method} {path}. Here one may {allowed.decode()}."
         return self.refuse_with(METHOD_NOT_ALLOWED, text, ((b"allow", allowed),))
+
+
+@lru_cache(maxsize=1024)
+def _version_header(version: int) -> Headers:
+    return ((b"x-model-version", b"%d" % version),)
 
 
 def error_body(text: str) -> bytes:

@@ -1,6 +1,5 @@
 """Batching in the whole server: over both fronts, when the queue is full, when a model hangs, over many swaps."""
 
-import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,21 +8,17 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from running import HOST, WAIT_S, Gate, call, post, until
+from running import running as run_server
 
 from estimator_serving.serving import errors, servable
 from estimator_serving.serving.batch_parameters import BatchParameters
 from estimator_serving.serving.batching import Batcher
-from estimator_serving.serving.config import Config
 from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.request import PATIENT, Context, ModelSpec, Request
-from estimator_serving.serving.server import Server, StartError
-from estimator_serving.wire.pb import serving_pb
-from estimator_serving.wire.tensors import decode_tensor, encode_tensor
+from estimator_serving.serving.server import StartError
 
-HOST = "127.0.0.1"
-WAIT_S = 20
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # As many rounds as the first value says: -x for x rounds, and no end for a large one.
 LOOP = """g (float[N] x) => (float[N] y) {{
     start = Constant<value = int64[1] {{0}}>()
@@ -35,54 +30,8 @@ LOOP = """g (float[N] x) => (float[N] y) {{
         d = Identity(c) n = Neg(a) }}> }}"""
 
 
-@contextlib.contextmanager
 def running(base_path, **settings):
-    given = {"port": -1, "rest_api_port": -1, "bind_address": HOST, "model_name": "m"}
-    given |= {"model_base_path": str(base_path), "file_system_poll_wait_seconds": 0.02, "enable_batching": True}
-    server = Server(Config(**given | settings))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-def call(server, values, name="m", timeout_s=WAIT_S):
-    request = serving_pb.PredictRequest()
-    request.model_spec.name = name
-    request.inputs["x"].CopyFrom(encode_tensor(np.array(values, np.float32), as_content=True))
-    with grpc.insecure_channel(f"{HOST}:{server.grpc_port}") as channel:
-        payload = channel.unary_unary(PREDICT)(request.SerializeToString(), timeout=timeout_s)
-    return decode_tensor(serving_pb.PredictResponse.FromString(payload).outputs["y"]).tolist()
-
-
-def post(server, values, name="m"):
-    url = f"http://{HOST}:{server.rest_port}/v1/models/{name}:predict"
-    return httpx.post(url, json={"instances": values}, timeout=WAIT_S)
-
-
-def until(condition):
-    deadline_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come to pass"
-        time.sleep(0.005)
-
-
-class Gate:
-    """Holds a version's runs until it is opened, and remembers how many rows each had."""
-
-    def __init__(self, servable):
-        self.rows = []
-        self._graph, servable._graph = servable._graph, self.run
-        self._open = threading.Event()
-
-    def run(self, names, feeds, deadline_s):
-        self.rows.append(len(feeds["x"]))
-        assert self._open.wait(WAIT_S)
-        return self._graph(names, feeds, deadline_s)
-
-    def open(self):
-        self._open.set()
+    return run_server(base_path, **{"enable_batching": True} | settings)
 
 
 def waiting(servable):
@@ -105,7 +54,7 @@ def pool():
 def test_both_fronts_share_a_batch_and_a_full_queue_refuses(base_path, write_model, parameters, pool):
     write_model(1)
     with running(base_path, batching_parameters_file=parameters) as server:
-        loaded = server.manager.peek("m", None)
+        loaded = server.manager.peek(ModelSpec("m"))
         gate = Gate(loaded)
         first = pool.submit(call, server, [1, 1])
         until(lambda: gate.rows)

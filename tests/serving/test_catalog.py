@@ -246,10 +246,12 @@ def test_a_file_that_is_wrong_changes_nothing(running, file, content, said, capl
     file.look()
     file.look()
     assert caplog.text.count(said) == 1
+    assert file.trouble.startswith(f"{file.path} is not in force as a whole: ")
+    assert said in file.trouble
     assert running.manager.names() == ["a"]
     file.path.write_text(text(running.model("b", 2)))
     file.look()
-    assert (running.manager.names(), running.served("b")) == (["b"], 2)
+    assert (running.manager.names(), running.served("b"), file.trouble) == (["b"], 2, "")
 
 
 def test_what_could_not_be_applied_is_tried_again(running, file, caplog):
@@ -268,6 +270,16 @@ def test_an_unchanged_file_does_not_undo_what_an_rpc_changed(running, file):
     running.catalog.replace([running.model("b", 1)])
     file.look()
     assert running.manager.names() == ["b"]
+
+
+def test_what_is_remarkable_is_said_once(running, file, caplog):
+    """When it comes into force, and not at every look at the file."""
+    listed = text(running.model("a"), running.model("b", 1))
+    file.path.write_text(listed.replace('name: "b"', 'name: "b" model_platform: "tensorflow"'))
+    for _ in range(3):
+        file.look()
+    assert running.manager.names() == ["a", "b"]
+    assert caplog.text.count('Model b says model_platform: "tensorflow"') == 1
 
 
 def test_it_is_looked_at_again_and_again(running, file):

@@ -46,8 +46,7 @@ def listed(*entries: str) -> str:
     return "model_config_list { " + " ".join(f"config {{ {entry} }}" for entry in entries) + " }"
 
 
-def test_a_whole_file(read, caplog):
-    caplog.set_level("INFO")
+def test_a_whole_file(read):
     half, b, d, e = read(WHOLE)
     assert half == ModelConfig(
         "half", Path("/models/half"), Specific(frozenset({42, 43})), {"stable": 42, "canary": 43}, "tensorflow"
@@ -56,8 +55,9 @@ def test_a_whole_file(read, caplog):
     assert (d.version_policy, d.platform) == (Latest(2), "tensorflow")
     assert (e.version_policy.choose([1, 2]), e.platform) == ({2}, "onnx")
     assert e.logging == LogSettings(Path("/l"), 0)
-    assert 'Model half says model_platform: "tensorflow"' in caplog.text
-    assert "Model d sets the deprecated model_type" in caplog.text
+    assert 'Model half says model_platform: "tensorflow"' in half.remarks[0]
+    assert "Model d sets the deprecated model_type" in d.remarks[0]
+    assert (b.remarks, e.remarks) == ((), ())
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n"])
@@ -69,10 +69,10 @@ def test_an_empty_list_asks_for_no_models(read):
     assert read("model_config_list {}") == ()
 
 
-def test_no_specific_version_is_said(read, caplog):
+def test_no_specific_version_is_said(read):
     (model,) = read(listed('name: "m" base_path: "/m" model_version_policy { specific {} }'))
     assert model.version_policy.choose([1, 2]) == frozenset()
-    assert "lists none" in caplog.text
+    assert "lists none" in model.remarks[0]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from estimator_serving.serving.manager import Manager, Retries
 from estimator_serving.serving.metrics import Exposition, LoadMetrics
 from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.monitoring import VersionGauges
-from estimator_serving.serving.request import Request
+from estimator_serving.serving.request import ModelSpec, Request
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import write_records
 
@@ -78,7 +78,7 @@ def test_gauges(write_model, tmp_path):
         manager.aspire("m", {1: VersionDirectory(write_model(1)), 2: VersionDirectory(tmp_path)})
         manager.aspire("empty", {})
         assert manager.wait_until_settled(10)
-        manager.peek("m", 1).run(Request("serving_default", {"x": np.ones(1, np.float32)}))
+        manager.peek(ModelSpec("m", 1)).run(Request("serving_default", {"x": np.ones(1, np.float32)}))
         found = samples(gauges, loads)
     finally:
         manager.stop()

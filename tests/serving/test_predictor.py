@@ -41,7 +41,7 @@ def predictor(metrics, tmp_path):
 
 
 def test_path(predictor, metrics):
-    assert predictor.predict(codec(), b"text", ModelSpec("m")) == b"TEXT"
+    assert predictor.predict(codec(), b"text", ModelSpec("m")) == (b"TEXT", 1)
     assert (
         'requests_total{code="OK",entrypoint="TEST",method="Predict",model="m",signature="s",version="1"} 1.0'
         in Exposition(metrics).render().decode()
@@ -97,3 +97,14 @@ def test_nothing_runs_for_nobody(predictor, metrics, context, error):
 )  # fmt: skip
 def test_is_quick(predictor, spec, payload_bytes, quick):
     assert predictor.is_quick(spec, payload_bytes) is quick
+
+
+def test_a_label_is_as_quick_as_its_version(predictor, tmp_path):
+    manager = predictor.manager
+    manager.peek(ModelSpec("m", 1)).is_quick = False
+    manager.aspire("m", {1: VersionDirectory(tmp_path), 2: VersionDirectory(tmp_path)})
+    assert manager.wait_until_settled(10)
+    manager.set_labels("m", {"stable": 1, "canary": 2})
+    assert not predictor.is_quick(ModelSpec("m", label="stable"), 10)
+    assert predictor.is_quick(ModelSpec("m", label="canary"), 10)
+    assert predictor.is_quick(ModelSpec("m", label="none"), 10)

@@ -233,6 +233,25 @@ def test_the_file_is_polled(tmp_path):
     running.stop()
 
 
+def test_a_wrong_file_shows_in_readiness_and_metrics(tmp_path):
+    """What was served still is, so it stays ready."""
+    write(tmp_path, "a", 1)
+    running = Running(tmp_path, listing(tmp_path, "a"))
+    assert running.http.get("/readyz").json() == {"status": "ready"}
+    running.file.write_text("model_config_list { nonsense }")
+    running.server.look()
+    answer = running.http.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+    assert answer.json()["warning"].startswith(f"{running.file} is not in force as a whole: Error parsing text-format")
+    assert "\nestimator_serving_config_in_force 0.0" in running.http.get("/metrics").text
+    assert running.ask("a") == 1
+    running.file.write_text(listing(tmp_path, "a"))
+    running.server.look()
+    assert running.http.get("/readyz").json() == {"status": "ready"}
+    assert "\nestimator_serving_config_in_force 1.0" in running.http.get("/metrics").text
+    running.stop()
+
+
 def test_a_model_added_when_base_paths_are_looked_at_once(tmp_path):
     """TensorFlow Serving waits for ever here."""
     write(tmp_path, "a", 1)

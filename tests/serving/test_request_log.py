@@ -47,10 +47,10 @@ class Logged:
         self.predictor = Predictor(self.manager, RequestMetrics(), [self.log])
 
     def rest(self, body, verb="predict"):
-        return self.predictor.predict(json_codec.CODECS[verb], body, ModelSpec("m"))
+        return self.predictor.predict(json_codec.CODECS[verb], body, ModelSpec("m")).payload
 
     def grpc(self, message, method="Predict"):
-        return self.predictor.predict(proto_codec.CODECS[method], message.SerializeToString())
+        return self.predictor.predict(proto_codec.CODECS[method], message.SerializeToString()).payload
 
     def close(self):
         self.log.close()
@@ -140,7 +140,7 @@ def test_examples_from_rest(model, tmp_path, make_logged, monkeypatch, verb, sig
     lengths = [len(example) for example in entry.request.input.example_list.examples]
     assert len(lengths) == 2
     replayed = proto_codec.CODECS[verb.capitalize()]
-    again = logged.predictor.predict(replayed, entry.request.SerializeToString())
+    again = logged.predictor.predict(replayed, entry.request.SerializeToString()).payload
     assert again == entry.response.SerializeToString()
 
 

@@ -16,6 +16,7 @@ import pytest
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.http_protocol import Limits
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.predictor import Answer
 from estimator_serving.serving.rest_server import RestServer
 from estimator_serving.serving.tfs.rest import Rest
 
@@ -49,7 +50,7 @@ class FakePredictor:
         self.ran.append(payload)
         if payload == b"bad":
             raise InvalidArgumentError("bad")
-        return b'{"bytes":%d}' % len(payload)
+        return Answer(b'{"bytes":%d}' % len(payload), 7)
 
 
 class Running:
@@ -238,6 +239,11 @@ def test_cors():
         ):
             assert cors_headers(answer) == CORS, answer
         assert cors_headers(running.http.get("/metrics")) == {}
+
+
+def test_the_version_is_in_a_header(running):
+    assert running.post().headers["x-model-version"] == "7"
+    assert "x-model-version" not in running.post(b"bad").headers
 
 
 def test_no_cors_unless_asked_for(running):

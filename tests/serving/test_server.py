@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -161,54 +159,6 @@ def start_process(base_path, *flags):
          f"--bind_address={HOST}", f"--model_base_path={base_path}", *flags],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-
-
-def read_port(process) -> int:
-    for line in process.stderr:
-        if found := re.search(r"Serving REST at [^:]+:(\d+)\.", line):
-            return int(found[1])
-    raise AssertionError("the server ended without saying its port")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_it_with_0(base_path, write_model, number):
-    write_model(1)
-    with start_process(base_path) as process:
-        port = read_port(process)
-        assert httpx.get(f"http://{HOST}:{port}/readyz").status_code == 200
-        process.send_signal(number)
-        assert process.wait(20) == 0
-        assert "Stopping" in process.stderr.read()
-
-
-def test_requests_in_flight_are_answered(base_path, write_model):
-    write_model(1)
-    answers, failures, going = [], [], threading.Event()
-    with start_process(base_path) as process:
-        port = read_port(process)
-
-        def load():
-            with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30) as http:
-                while True:
-                    try:
-                        answers.append(ask(http))
-                        going.set()
-                    except httpx.ConnectError:
-                        return  # the port is closed: that is how it ends
-                    except Exception as error:
-                        failures.append(error)
-                        return
-
-        thread = threading.Thread(target=load, daemon=True)
-        thread.start()
-        assert going.wait(20)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-        thread.join()
-        process.stderr.close()
-    assert answers
-    # A keep-alive connection may be closed between two requests, as HTTP/1.1 allows; no request may be cut short.
-    assert all(isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) for error in failures), failures
 
 
 def test_port_taken_ends_the_process_with_a_sentence(base_path):

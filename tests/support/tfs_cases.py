@@ -328,6 +328,7 @@ REST_ANSWERS = [
     ("half", "predict", '{"signature_name": "", "instances": [1]}', '{"predictions":[2.5]}'),
     ("half", "predict", '{"instances": [1], "signature_name": "serving_default", "version": 9}', '{"predictions":[2.5]}'),
     ("half", "predict", '{"instances": [1]}{"instances": [2]}', '{"predictions":[2.5]}'),
+    ("examples", "classify", '{"examples": [{"x": NaN}]}', '{"results":[[["no",NaN],["yes",0.5]]]}'),
     ("text", "predict", '{"instances": [{"s": "a"}, {"s": {"b64": "Yg=="}}]}',
      '{"predictions":[{"same":"a","raw_bytes":{"b64":"YQ=="},"score":1.5},{"same":"b","raw_bytes":{"b64":"Yg=="},"score":2.5}]}'),
     ("text", "predict", '{"inputs": ["\\u00e9\\ud83d\\ude00", "\\""]}', '{"outputs":{"same":["é😀","\\""],"raw_bytes":[{"b64":"w6nwn5iA"},{"b64":"Ig=="}],"score":[1.5,2.5]}}'),
@@ -348,6 +349,11 @@ REST_ANSWERS = [
 # model, verb, body, the beginning of the error or a part of it
 REST_REFUSALS = [
     ("half", "predict", "", "JSON Parse error: The document is empty"),
+    ("examples", "classify", '{"examples": [{"x": true}]}', "Name: <unknown>, Key: x, Index: 0.  Data types don't match. Data type: int64 but expected type: float"),
+    ("examples", "classify", '{"examples": [{"x": [1, true]}]}', "Name: <unknown>, Key: x, Index: 0.  Data types don't match. Data type: int64 but expected type: float"),
+    ("examples", "classify", '{"examples": [{"x": 2.0}], "context": 3}', "Example must be JSON object but got JSON Number"),
+    ("half", "predict", '{"signature_name": "no"}', 'Serving signature name: "no" not found in signature def'),
+    ("half", "predict", '{"inputs": {"b64": "AAAA"}}', "Type: Object is not of expected type: float"),
     ("half", "predict", "{", "JSON Parse error: Invalid value. at offset: 1"),
     ("half", "predict", '{"instances": [01]}', "JSON Parse error"),
     ("half", "predict", b'{"instances": ["\xff"]}', "JSON Parse error: Invalid encoding in string. at offset: 16"),
