@@ -120,6 +120,15 @@ class Estimator:
 
         return bound
 
+    def with_model_fn(self, model_fn: ModelFn) -> Estimator:
+        """This estimator, its params, config and model_dir, with another model_fn. Raises ValueError as the
+        constructor does."""
+        other = copy.copy(self)
+        other._argument_names = check_model_fn(model_fn, self._params)
+        other._model_fn = model_fn
+        other._cached = None
+        return other
+
     # -- train --------------------------------------------------------------------------------------------------------
 
     def train(
