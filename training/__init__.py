@@ -5,6 +5,7 @@ A program written for tf.estimator imports these names instead and exchanges its
 
 from estimator_serving.training import (
     experimental,
+    export,
     feature_column,
     figures,
     hooks,
@@ -191,6 +192,7 @@ __all__ = [
     "StopAtStepHook",
     "SummarySaverHook",
     "experimental",
+    "export",
     "hooks",
     # errors
     "CheckpointError",
