@@ -25,7 +25,14 @@ from estimator_serving.exporter import weights
 from estimator_serving.exporter.directory import MODEL_FILE, write_servable
 from estimator_serving.exporter.draft import SAMPLE_ROWS, Draft, run_all, session_of
 from estimator_serving.exporter.front import Front, add_empty_defaults, build_front
-from estimator_serving.exporter.merge import direct_feature, feed_transform, forward, look_up_text, run_graph
+from estimator_serving.exporter.merge import (
+    count_rows,
+    direct_feature,
+    feed_transform,
+    forward,
+    look_up_text,
+    run_graph,
+)
 from estimator_serving.exporter.network import (
     Caller,
     Network,
@@ -219,6 +226,9 @@ class _Given:
             fed = feed_transform(front.features, transform_inputs(model.transform.definitions.values()))
             transformed = run_graph(onnx.load_from_string(model.transform.model_bytes), fed)
         direct = {key: var for key, one in front.features.items() if (var := direct_feature(one)) is not None}
+        if not transformed and not direct:
+            # A baseline reads nothing of its features but how many rows they have.
+            transformed = {"rows": count_rows(next(iter(front.features.values())))}
         labels: dict[Any, Var] = {}
         if isinstance(receiver, SupervisedInputReceiver):
             labels = {key: _number(key, label) for key, label in receiver.labels.items()}

@@ -195,6 +195,18 @@ def test_a_dense_string_feature_reads_like_a_varlen_one(trained, tmp_path):
     assert logits[0] == logits[1] != logits[2]
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [{"class": VarLenFeature(str)}, {"port": FixedLenFeature([], str, ""), "ignored": VarLenFeature(int)}],
+    ids=["lists", "text"],
+)
+def test_a_baseline_takes_its_rows_from_any_feature(trained, tmp_path, spec):
+    path = trained("baseline").export_saved_model(tmp_path, build_parsing_serving_input_receiver_fn(spec))
+    session = plain_session(f"{path}/model.onnx")
+    shapes = [session.run(["logits"], feeds([encode_example({})] * rows))[0].shape for rows in (0, 1, 5)]
+    assert shapes == [(0, 3), (1, 3), (5, 3)]
+
+
 def test_an_untrained_estimator_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Couldn't find trained model at .*Call train first"):
         make_estimator("dnn binary", tmp_path / "model").export_saved_model(tmp_path / "base", RECEIVER_FN)

@@ -113,13 +113,16 @@ class Head(ABC):
         optimizer: Optimizer | None = None,
         trainable_variables: Sequence[Tensor] | None = None,
         train_op_fn: Callable[[Tensor], TrainOp] | None = None,
+        update_ops: Any = None,
         regularization_losses: Sequence[Tensor] | None = None,
     ) -> EstimatorSpec:
         """The EstimatorSpec of `mode`.
 
         In TRAIN one of `optimizer` (over `trainable_variables`, all of them if None) and `train_op_fn(loss)` makes the
         train op; predictions are left out there, since nothing reads them and every batch would pay for them.
+        `update_ops` is taken for compatibility: moving averages follow each step by themselves.
         """
+        del update_ops
         if mode == ModeKeys.PREDICT:
             predictions = self.predictions(logits)
             return EstimatorSpec(mode, predictions, export_outputs=self.export_outputs(predictions))
@@ -330,7 +333,9 @@ def column_labels(labels: Any, logits: Tensor, dimension: int = 1) -> Any:
 
 
 def is_ragged(labels: Any) -> bool:
-    """Whether labels are rows of different lengths: an object array [B] of sequences."""
+    """Whether labels are rows of different lengths: an object array [B] of sequences, or a sparse tensor."""
+    if isinstance(labels, Tensor):
+        return labels.is_sparse
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not labels.size:
         return False
     return isinstance(labels[0], list | tuple | np.ndarray)
