@@ -108,7 +108,8 @@ def export_saved_model(
         assets_extra: files to put under `assets.extra/`: path there -> path here.
         checkpoint_path: the checkpoint to export; None takes the latest.
         experimental_mode: what the graph is for. TRAIN and EVAL give `model.train.onnx` and `model.eval.onnx`, which no
-            server loads, and take a supervised receiver.
+            server loads, and take a supervised receiver. A graph takes no step: TRAIN gives loss and predictions of
+            model_fn in TRAIN mode, dropout left out and batch normalization by the moving values.
         options: opset, external data, tolerances; see ExportOptions.
 
     Returns:
@@ -160,11 +161,6 @@ def _export(
     checkpoint_path: str | None,
     options: ExportOptions | None,
 ) -> str:
-    if ModeKeys.TRAIN in receivers:
-        raise ValueError(
-            "There is no graph for mode 'train': a graph keeps no variables and no optimizer's state. "
-            "To compute the loss of rows that clients send, export EVAL."
-        )
     model = estimator.load(checkpoint_path)
     drafts = {MODE_FILES[mode]: build_draft(model, make(), mode) for mode, make in receivers.items()}
     return str(write_servable(Path(base), drafts, assets_extra or {}, options or DEFAULT_OPTIONS))

@@ -84,6 +84,11 @@ class TrainOp:
     loss: Tensor
     parts: tuple[tuple[Optimizer, _Plan], ...]
 
+    @property
+    def is_inert(self) -> bool:
+        """Whether there is no step to take: outside training, and where the training graph is exported."""
+        return not self.parts
+
     def run(self) -> None:
         """Compute the gradients, change the variables, and raise global_step by 1."""
         gradients = self._gradients()

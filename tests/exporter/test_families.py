@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from small_estimators import KINDS, ROWS
+from exports import assert_near, batch_of, predict_table, rows_of, signature_table
+from small_estimators import KINDS, ROWS, every_column, every_linear_column, sequence_columns
 
 from estimator_serving.exporter import (
     ExportOptions,
@@ -12,15 +13,14 @@ from estimator_serving.exporter import (
     parse_example,
     placeholder,
 )
-from estimator_serving.exporter.draft import finish, first_rows
+from estimator_serving.exporter.draft import finish
 from estimator_serving.exporter.export import build_draft
 from estimator_serving.serving import load
 from estimator_serving.training import (
     Estimator,
     EstimatorSpec,
-    FixedLenFeature,
     RunConfig,
-    VarLenFeature,
+    feature_column,
     layers,
     losses,
     numpy_input_fn,
@@ -30,16 +30,6 @@ from estimator_serving.training import (
 RAW = build_raw_serving_input_receiver_fn(ROWS)
 
 
-def rows_of(count):
-    return {key: np.resize(value, count) for key, value in ROWS.items()}
-
-
-def batch_of(estimator, features):
-    inputs = numpy_input_fn(features, shuffle=False, batch_size=1000)
-    (batch,) = estimator.predict(inputs, yield_single_examples=False)
-    return {"/".join(key) if isinstance(key, tuple) else key: value for key, value in batch.items()}
-
-
 def feed(session, features):
     names = {node.name for node in session.get_inputs()}
     return {key: value for key, value in features.items() if key in names}
@@ -47,33 +37,22 @@ def feed(session, features):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_raw_receiver_gives_what_predict_gives(trained, kind):
-    estimator = trained(kind)
-    checked = finish(build_draft(estimator.load(), RAW()), ExportOptions())
+    checked = finish(build_draft(trained(kind).load(), RAW()), ExportOptions())
     signatures = checked.metadata.signatures
     # Raw tensors cannot feed classify and regress; the default signature stays, and answers predict.
-    assert all(one.method_name == "tensorflow/serving/predict" for one in signatures.values())
-    assert set(signatures["serving_default"].inputs) == set(ROWS)
+    assert {key: set(one.outputs) for key, one in signatures.items()} == predict_table(kind)
+    assert {one.method_name for one in signatures.values()} == {"tensorflow/serving/predict"}
+    assert all(set(one.inputs) == set(ROWS) for one in signatures.values())
     outputs = signatures.get("predict", signatures["serving_default"]).outputs
-    assert "serving_default" in signatures
     names = [info.value_name for info in outputs.values()]
-    expected = batch_of(estimator, rows_of(1000))
+    expected = batch_of(trained(kind), rows_of(1000))
     for rows in (0, 1, 1000):
         values = checked.session.run(names, feed(checked.session, rows_of(rows)))
-        for alias, wanted, got in zip(
-            outputs, first_rows({k: expected[k] for k in outputs}, rows).values(), values, strict=True
-        ):
-            if wanted.dtype == object:
-                assert [word.encode() for word in got.ravel()] == wanted.ravel().tolist()
-            else:
-                assert np.all(np.abs(wanted - got) <= 1e-5 * np.maximum(1, np.abs(wanted))), alias
+        for alias, got in zip(outputs, values, strict=True):
+            assert_near(got, expected[alias][:rows], alias)
 
 
-SPEC = {
-    "age": FixedLenFeature([1], float),
-    "fare": FixedLenFeature([1], float),
-    "class": VarLenFeature(str),
-    "port": VarLenFeature(str),
-}
+SPEC = feature_column.make_parse_example_spec([*every_column(), *every_linear_column(), *sequence_columns()])
 
 
 def receiver_with_alternatives():
@@ -82,33 +61,23 @@ def receiver_with_alternatives():
     return ServingInputReceiver(features, {"examples": serialized}, {"single": features})
 
 
-@pytest.mark.parametrize(
-    ("kind", "methods"),
-    [
-        ("dnn binary", {"predict": "predict", "serving_default": "predict"}),
-        ("custom", {"serving_default": "predict"}),
-        (
-            "multi_head",
-            dict.fromkeys(("predict", "prices/predict", "survived/predict", "serving_default"), "predict"),
-        ),
-    ],
-)
-def test_alternatives_answer_like_examples(trained, tmp_path, kind, methods):
-    estimator = trained(kind)
-    loaded = load(estimator.export_saved_model(tmp_path, receiver_with_alternatives))
-    found = {
-        key.removeprefix("single:"): one.signature.method_name.removeprefix("tensorflow/serving/")
-        for key, one in loaded.signatures.items()
-        if key.startswith("single:")
+@pytest.mark.parametrize("kind", KINDS)
+def test_alternatives_answer_like_predict(trained, kind):
+    checked = finish(build_draft(trained(kind).load(), receiver_with_alternatives()), ExportOptions())
+    signatures = checked.metadata.signatures
+    found = {key: one for key, one in signatures.items() if key.startswith("single:")}
+    assert {key.removeprefix("single:"): set(one.outputs) for key, one in found.items()} == predict_table(kind)
+    assert {one.method_name for one in found.values()} == {"tensorflow/serving/predict"}
+    assert {key: one.method_name.rpartition("/")[2] for key, one in signatures.items() if key not in found} == {
+        key: one.method for key, one in signature_table(kind).items()
     }
-    assert found == methods
-    single = loaded.signatures["single:serving_default"]
-    sent = {alias: ROWS[alias].reshape(6, 1) for alias in single.signature.inputs}
-    examples = [{key: ROWS[key][row] for key in SPEC} for row in range(6)]
-    name = "predict" if "predict" in loaded.signatures else "serving_default"
-    by_examples = loaded.signatures[name](examples=examples)
-    for alias, got in single(**sent).items():
-        assert np.array_equal(got, by_examples[alias]), alias
+    single = found["single:serving_default"]
+    rows = rows_of(6)
+    sent = {info.value_name: rows[alias].reshape(6, -1) for alias, info in single.inputs.items()}
+    values = checked.session.run([info.value_name for info in single.outputs.values()], sent)
+    expected = batch_of(trained(kind), rows)
+    for alias, got in zip(single.outputs, values, strict=True):
+        assert_near(got, expected[alias], alias)
 
 
 def bare_model_fn(features, labels, mode):

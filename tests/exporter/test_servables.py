@@ -78,6 +78,7 @@ def test_provenance_and_tolerance(trained, path):
     assert json.loads(metadata["parity_tolerance"])["CUDAExecutionProvider"] == 1e-2
 
 
+@pytest.mark.usefixtures("traced_anew")
 def test_the_same_data_has_the_same_fingerprint(tmp_path, path):
     again = train_steps("dnn binary", tmp_path / "model").export_saved_model(tmp_path / "base", RECEIVER_FN)
     for name in ("model.onnx", "assets.extra/expected_responses"):

@@ -119,8 +119,8 @@ class Head(ABC):
         """The EstimatorSpec of `mode`.
 
         In TRAIN one of `optimizer` (over `trainable_variables`, all of them if None) and `train_op_fn(loss)` makes the
-        train op; predictions are left out there, since nothing reads them and every batch would pay for them.
-        `update_ops` is taken for compatibility: moving averages follow each step by themselves.
+        train op; predictions are left out there but for an export, since nothing else reads them and every batch would
+        pay for them. `update_ops` is taken for compatibility: moving averages follow each step by themselves.
         """
         del update_ops
         if mode == ModeKeys.PREDICT:
@@ -132,7 +132,9 @@ class Head(ABC):
             return EstimatorSpec(mode, self.predictions(logits), loss=loss, eval_metric_ops=metrics)
         if regularization_losses:
             summaries.scalar(self._key("regularization_loss"), _total(regularization_losses))
-        return EstimatorSpec(mode, loss=loss, train_op=_train_op(loss, optimizer, trainable_variables, train_op_fn))
+        train_op = _train_op(loss, optimizer, trainable_variables, train_op_fn)
+        predictions = self.predictions(logits) if train_op.is_inert else None
+        return EstimatorSpec(mode, predictions, loss=loss, train_op=train_op)
 
     def _key(self, key: str) -> str:
         return f"{key}/{self.name}" if self.name else key

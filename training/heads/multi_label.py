@@ -103,7 +103,8 @@ class MultiLabelHead(OneTargetHead):
         labels = column_labels(labels, logits, self._n_classes)
         if isinstance(labels, np.ndarray):
             labels = self._lookup(labels)
-        if labels.numel() and not bool(((labels >= 0) & (labels <= 1)).all()):
+        is_known = not torch.compiler.is_exporting() and labels.numel() > 0
+        if is_known and not bool(((labels >= 0) & (labels <= 1)).all()):
             raise InvalidArgumentError(
                 "labels must be an integer indicator Tensor with values in [0, 1]. If they are class ids, let input_fn "
                 "return heads.multi_hot(ids, n_classes)."
