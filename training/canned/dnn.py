@@ -20,7 +20,8 @@ from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn
 from estimator_serving.training.losses import Reduction
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
-from estimator_serving.training.optimizers import OptimizerLike, get_optimizer
+from estimator_serving.training.optimizers import Optimizer, OptimizerLike, get_optimizer
+from estimator_serving.training.replay import depends_on_tensors_alone
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import current_store, variable_scope
 
@@ -54,7 +55,8 @@ class DNNClassifier(Estimator):
     ) -> None:
         head = classifier_head(n_classes, weight_column, label_vocabulary, loss_reduction)
         network = DeepNetwork(hidden_units, listed(feature_columns), activation_fn, dropout, batch_norm)
-        super().__init__(dnn_model_fn(head, network, optimizer), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = replayed(dnn_model_fn(head, network, optimizer), optimizer)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class DNNRegressor(Estimator):
@@ -77,7 +79,8 @@ class DNNRegressor(Estimator):
     ) -> None:
         head = RegressionHead(label_dimension, weight_column, loss_reduction)
         network = DeepNetwork(hidden_units, listed(feature_columns), activation_fn, dropout, batch_norm)
-        super().__init__(dnn_model_fn(head, network, optimizer), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = replayed(dnn_model_fn(head, network, optimizer), optimizer)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class DNNEstimator(Estimator):
@@ -111,6 +114,15 @@ def dnn_model_fn(head: Head, network: DeepNetwork, optimizer: OptimizerLike) -> 
         return head.create_estimator_spec(features, mode, logits, labels, optimizer=made)
 
     return model_fn
+
+
+def replayed(model_fn: ModelFn, optimizer: OptimizerLike) -> ModelFn:
+    """Allow a step to be replayed, where nothing but tensors tells one from another.
+
+    A function that makes the optimizer may make another one in every step; a head or loss of the user's may read
+    anything.
+    """
+    return depends_on_tensors_alone(model_fn) if isinstance(optimizer, str | Optimizer) else model_fn
 
 
 _RELUS = (torch.relu, functional.relu)
