@@ -143,7 +143,8 @@ class _Recorder(TorchDispatchMode):
         try:
             self._note(function, args, kwargs or {}, made)
         except LookupError:
-            self._can_repeat = False
+            # A tensor made so has no name, and the recording fails if the loss or a gradient comes of it.
+            self._can_repeat &= isinstance(made, Tensor) and not function._schema.is_mutable
         return made
 
     def finish(self, spec: EstimatorSpec) -> _Recording | None:
@@ -158,7 +159,9 @@ class _Recorder(TorchDispatchMode):
             return None
         lines = [f"def program({', '.join(self._inputs)}):", *_needed_lines(self._lines, needed), f"return {results}"]
         exec("\n    ".join(lines), self._constants)  # every word of it was made above
-        return _Recording(self._constants["program"], spec)
+        assert spec.loss is not None
+        loss = spec.loss.detach()  # not the recorded batch's autograd graph, which would stay in memory
+        return _Recording(self._constants["program"], spec.of_step(loss, spec.train_op.of(loss, ())))
 
     def _note(self, function: Any, args: Any, kwargs: Any, made: Any) -> None:
         """One operator. LookupError for what cannot be repeated."""
@@ -214,10 +217,12 @@ class _Recorder(TorchDispatchMode):
 
 
 def _needed_lines(lines: Sequence[_Line], needed: set[str]) -> list[str]:
-    """Those that something needed comes from."""
+    """Those that something needed comes from; each lets go of the values that no later one needs."""
     kept: list[str] = []
     for line in reversed(lines):
         if line.must_run or line.makes & needed:
+            over = sorted(name for name in (line.needs | line.makes) - needed if name.startswith("v"))
             needed |= line.needs
-            kept.insert(0, line.text)
-    return kept
+            kept += [f"del {', '.join(over)}"] * bool(over)
+            kept.append(line.text)
+    return kept[::-1]

@@ -56,6 +56,15 @@ def without_replay(monkeypatch):
     monkeypatch.setattr("estimator_serving.training.estimator.replaying", lambda _, call, __: call)
 
 
+def linear(_, feature_columns, **arguments):
+    return training.LinearClassifier(feature_columns, **arguments)
+
+
+def combined(units, feature_columns, **arguments):
+    parts = {"linear_feature_columns": feature_columns, "dnn_feature_columns": feature_columns}
+    return training.DNNLinearCombinedClassifier(dnn_hidden_units=units, **parts, **arguments)
+
+
 MODELS = {
     **{name: {"optimizer": name} for name in ("Adagrad", "Adam", "RMSProp", "SGD", "Ftrl")},
     "schedule": {
@@ -66,6 +75,8 @@ MODELS = {
     "another activation": {"activation_fn": torch.tanh},
     "sum": {"loss_reduction": "sum"},
     "regressor": {"kind": training.DNNRegressor},
+    "linear": {"kind": linear},
+    "combined": {"kind": combined},
 }
 
 

@@ -1,4 +1,4 @@
-"""What the families share: which head a classifier has, and the checks of features and columns."""
+"""What the families share: which head a classifier has, whose steps may be replayed, and the checks of features."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from estimator_serving.training.columns import FeatureColumn
 from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
 from estimator_serving.training.heads.base import WeightColumn
+from estimator_serving.training.model_fn import ModelFn
+from estimator_serving.training.optimizers import Optimizer, OptimizerLike
+from estimator_serving.training.replay import depends_on_tensors_alone
 
 
 def classifier_head(
@@ -17,6 +20,15 @@ def classifier_head(
     if n_classes == 2:
         return BinaryClassHead(weight_column, label_vocabulary=label_vocabulary, loss_reduction=loss_reduction)
     return MultiClassHead(n_classes, weight_column, label_vocabulary, loss_reduction)
+
+
+def replayed(model_fn: ModelFn, *optimizers: OptimizerLike | None) -> ModelFn:
+    """Let a step of a library's head be replayed, where nothing but tensors tells one step from another.
+
+    A function that makes the optimizer may make another one in every step.
+    """
+    is_fixed = all(made is None or isinstance(made, str | Optimizer) for made in optimizers)
+    return depends_on_tensors_alone(model_fn) if is_fixed else model_fn
 
 
 def check_feature_dict(features: Any) -> None:

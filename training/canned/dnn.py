@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from estimator_serving.training import layers, summaries
-from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed
+from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed, replayed
 from estimator_serving.training.columns import FeatureColumn
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.feature_column import input_layer
@@ -20,8 +20,7 @@ from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn
 from estimator_serving.training.losses import Reduction
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
-from estimator_serving.training.optimizers import Optimizer, OptimizerLike, get_optimizer
-from estimator_serving.training.replay import depends_on_tensors_alone
+from estimator_serving.training.optimizers import OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import current_store, variable_scope
 
@@ -114,15 +113,6 @@ def dnn_model_fn(head: Head, network: DeepNetwork, optimizer: OptimizerLike) -> 
         return head.create_estimator_spec(features, mode, logits, labels, optimizer=made)
 
     return model_fn
-
-
-def replayed(model_fn: ModelFn, optimizer: OptimizerLike) -> ModelFn:
-    """Allow a step to be replayed, where nothing but tensors tells one from another.
-
-    A function that makes the optimizer may make another one in every step; a head or loss of the user's may read
-    anything.
-    """
-    return depends_on_tensors_alone(model_fn) if isinstance(optimizer, str | Optimizer) else model_fn
 
 
 _RELUS = (torch.relu, functional.relu)
