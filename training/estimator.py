@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from estimator_serving.training.inputs import call_input_fn, empty_batch, prepar
 from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn, check_model_fn
 from estimator_serving.training.predictor import Predictor, arrays, as_keys, examples, selected, warn_of_unknown
+from estimator_serving.training.replay import replaying
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.statistics import watch
 from estimator_serving.training.summaries import EventWriter
@@ -200,6 +202,7 @@ class Estimator:
         if batch is None:
             return None
         try:
+            self._seed_step(run.store)
             run.first_spec = self._call_model_fn(run.store, *_as_tensors(batch), ModeKeys.TRAIN)
         except CheckpointError:
             raise
@@ -212,13 +215,15 @@ class Estimator:
     def _run_training(self, run: Run, batches: Iterator[Batch], hooks: Sequence[SessionRunHook]) -> None:
         store = run.store
         context = SessionRunContext(run)
+        call = replaying(self._model_fn, partial(self._call_model_fn, store, mode=ModeKeys.TRAIN), store)
         _begin(hooks, run)
         while not run.stop_requested:
             requests = [hook.before_run(context) for hook in hooks]
             batch = next(batches, None)
             if batch is None:
                 break
-            spec = run.spec = self._call_model_fn(store, *batch, ModeKeys.TRAIN)
+            self._seed_step(store)
+            spec = run.spec = call(*batch)
             assert spec.loss is not None
             assert spec.train_op is not None
             loss = run.loss = spec.loss.item()
@@ -533,11 +538,13 @@ class Estimator:
         for batch in prepared_batches(made, mode, recorder, skip):
             yield _as_tensors(batch)
 
+    def _seed_step(self, store: VariableStore) -> None:
+        """For modules and functions of torch that draw from its own generator."""
+        if self._config.tf_random_seed is not None:
+            torch.default_generator.manual_seed(store.step_seed)
+
     def _call_model_fn(self, store: VariableStore, features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        training = mode == ModeKeys.TRAIN
-        if training and self._config.tf_random_seed is not None:
-            torch.default_generator.manual_seed(store.step_seed)  # for modules and functions of torch that draw from it
-        with store.activate(training=training):
+        with store.activate(training=mode == ModeKeys.TRAIN):
             spec = self._model_fn(**self._arguments(features, labels, mode, self._config))
         if not isinstance(spec, EstimatorSpec):
             raise ValueError(f"model_fn should return an EstimatorSpec. It returned {type(spec).__name__}.")

@@ -125,13 +125,15 @@ class Features(Mapping[str, Any]):
     Args:
         raw: the batch as numpy arrays, [batch, …].
         recorder: notes what is asked for.
-        ready: the transform's results for this batch (arrays or tensors), where the input pipeline made them ahead.
+        ready: the transform's results for this batch, where the input pipeline made them ahead.
     """
 
-    def __init__(self, raw: RawFeatures, recorder: TransformRecorder, ready: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, raw: RawFeatures, recorder: TransformRecorder, ready: Mapping[str, Tensor] | None = None
+    ) -> None:
         self._raw = raw
         self._recorder = recorder
-        self._ready: Mapping[str, Any] = ready or {}
+        self._ready: Mapping[str, Tensor] = ready or {}
         self._direct: dict[str, Any] = {}
 
     @staticmethod
@@ -191,9 +193,13 @@ class Features(Mapping[str, Any]):
         """One output of the transform for this batch."""
         name = self._recorder.output_name(output, self._raw)
         if name not in self._ready:
-            self._ready = self._recorder.require([output], self._raw)(self._raw)
-        value = self._ready[name]
-        return value if isinstance(value, Tensor) else torch.from_numpy(value)
+            self._ready = _transformed(self._recorder.require([output], self._raw), self._raw)
+        return self._ready[name]
+
+    def tensors(self) -> list[Any]:
+        """What the model reads of this batch: the transform's results that are there, then the features that the
+        model_fn has read directly so far, by key."""
+        return [*self._ready.values(), *(self[key] for key in sorted(self._recorder.read_keys))]
 
     def transformed(self, columns: Iterable[FeatureColumn | Output]) -> dict[str, Tensor]:
         """Output name -> tensor: `column/dense` float32 [batch, n], or `column/ids` int64 [batch, k] and, of a weighted
@@ -262,7 +268,11 @@ class _TracedFeatures(Features):
 
 def prepare(raw: RawFeatures, recorder: TransformRecorder) -> Features:
     """A batch's features with the transform already run: the step of the input pipeline."""
-    return Features(raw, recorder, recorder.transform(raw) if recorder.transform else None)
+    return Features(raw, recorder, _transformed(recorder.transform, raw) if recorder.transform else None)
+
+
+def _transformed(transform: Transform, raw: RawFeatures) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in transform(raw).items()}
 
 
 def _tensor_dtype(array: Array) -> Any:

@@ -136,8 +136,9 @@ class _ReluStack(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        depth = len(ctx.saved_tensors) // 2
-        values, kernels = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:]
+        saved = ctx.saved_tensors
+        depth = len(saved) // 2
+        values, kernels = saved[:depth], saved[depth:]
         found: list[Tensor | None] = []
         for i in reversed(range(depth)):
             found[:0] = (values[i].t() @ gradient, gradient.sum(0))

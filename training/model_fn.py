@@ -5,6 +5,7 @@ Owns the checks of TF 2.15. Does not know training, checkpoints or columns.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -148,6 +149,12 @@ class EstimatorSpec:
                 f"scaffold must be tf.train.Scaffold. Given: {self.scaffold!r}. There is none here: "
                 "leave it None, and do with hooks what a Scaffold did."
             )
+
+    def of_step(self, loss: Tensor, train_op: TrainOp) -> EstimatorSpec:
+        """The same in another step. Nothing is checked again: only numbers differ."""
+        made = copy.copy(self)
+        vars(made).update(loss=loss, train_op=train_op)
+        return made
 
     def _replace(self, **changes: Any) -> EstimatorSpec:
         """A copy with `changes`, checked again; TF's EstimatorSpec is a namedtuple, and programs use this of it.

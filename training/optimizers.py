@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
@@ -83,6 +83,8 @@ class TrainOp:
     store: VariableStore
     loss: Tensor
     parts: tuple[tuple[Optimizer, _Plan], ...]
+    gradients: tuple[Tensor | None, ...] | None = field(default=None, kw_only=True)
+    """One for each parameter of each part; None until they have been computed."""
 
     @property
     def is_inert(self) -> bool:
@@ -91,7 +93,7 @@ class TrainOp:
 
     def run(self) -> None:
         """Compute the gradients, change the variables, and raise global_step by 1."""
-        gradients = self._gradients()
+        gradients = self._gradients() if self.gradients is None else self.gradients
         step = self.store.global_step
         with torch.no_grad():
             taken = 0
@@ -101,6 +103,14 @@ class TrainOp:
                 taken += count
         self.store.global_step = step + 1
         _count_iterations(self.parts, self.store)
+
+    def of(self, loss: Tensor, gradients: tuple[Tensor | None, ...]) -> TrainOp:
+        """The same step of another batch, whose gradients are known."""
+        return TrainOp(self.store, loss, self.parts, gradients=gradients)
+
+    def with_gradients(self) -> TrainOp:
+        """The same step with its gradients computed."""
+        return self.of(self.loss, self._gradients())
 
     def _gradients(self) -> tuple[Tensor | None, ...]:
         if len(self.parts) == 1:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from estimator_serving.training import layers, summaries
-from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed
+from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed, replayed
 from estimator_serving.training.columns import FeatureColumn
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.feature_column import input_layer
@@ -54,7 +54,8 @@ class DNNClassifier(Estimator):
     ) -> None:
         head = classifier_head(n_classes, weight_column, label_vocabulary, loss_reduction)
         network = DeepNetwork(hidden_units, listed(feature_columns), activation_fn, dropout, batch_norm)
-        super().__init__(dnn_model_fn(head, network, optimizer), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = replayed(dnn_model_fn(head, network, optimizer), [optimizer], weight_column, activation_fn)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class DNNRegressor(Estimator):
@@ -77,7 +78,8 @@ class DNNRegressor(Estimator):
     ) -> None:
         head = RegressionHead(label_dimension, weight_column, loss_reduction)
         network = DeepNetwork(hidden_units, listed(feature_columns), activation_fn, dropout, batch_norm)
-        super().__init__(dnn_model_fn(head, network, optimizer), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = replayed(dnn_model_fn(head, network, optimizer), [optimizer], weight_column, activation_fn)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class DNNEstimator(Estimator):

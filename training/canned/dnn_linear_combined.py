@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed
+from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed, replayed
 from estimator_serving.training.canned.dnn import Activation, DeepNetwork, summarise_activation
 from estimator_serving.training.canned.linear import LinearSum
 from estimator_serving.training.columns import FeatureColumn
@@ -60,7 +60,10 @@ class DNNLinearCombinedClassifier(Estimator):
         dnn = _dnn_part(
             dnn_feature_columns, dnn_optimizer, dnn_hidden_units, dnn_activation_fn, dnn_dropout, batch_norm
         )
-        super().__init__(combined_model_fn(head, dnn, linear), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = replayed(
+            combined_model_fn(head, dnn, linear), [linear_optimizer, dnn_optimizer], weight_column, dnn_activation_fn
+        )
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class DNNLinearCombinedRegressor(Estimator):
@@ -89,7 +92,10 @@ class DNNLinearCombinedRegressor(Estimator):
         dnn = _dnn_part(
             dnn_feature_columns, dnn_optimizer, dnn_hidden_units, dnn_activation_fn, dnn_dropout, batch_norm
         )
-        super().__init__(combined_model_fn(head, dnn, linear), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = replayed(
+            combined_model_fn(head, dnn, linear), [linear_optimizer, dnn_optimizer], weight_column, dnn_activation_fn
+        )
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class DNNLinearCombinedEstimator(Estimator):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from estimator_serving.training import summaries
-from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed
+from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed, replayed
 from estimator_serving.training.columns import FeatureColumn
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.feature_column import linear_model
@@ -52,7 +52,8 @@ class LinearClassifier(Estimator):
     ) -> None:
         head = classifier_head(n_classes, weight_column, label_vocabulary, loss_reduction)
         model = LinearSum(_required(feature_columns), sparse_combiner)
-        super().__init__(linear_model_fn(head, model, optimizer), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = replayed(linear_model_fn(head, model, optimizer), [optimizer], weight_column)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class LinearRegressor(Estimator):
@@ -72,7 +73,8 @@ class LinearRegressor(Estimator):
     ) -> None:
         head = RegressionHead(label_dimension, weight_column, loss_reduction)
         model = LinearSum(_required(feature_columns), sparse_combiner)
-        super().__init__(linear_model_fn(head, model, optimizer), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = replayed(linear_model_fn(head, model, optimizer), [optimizer], weight_column)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class LinearEstimator(Estimator):
