@@ -29,10 +29,12 @@ def read_parquet(path: Path, select_columns: Sequence[str] | None, label_name: s
     wanted = None if select_columns is None else [*select_columns, *([label_name] if label_name else [])]
     try:
         files = parquet.ParquetDataset(path)
+        if not files.files:
+            raise FileNotFoundError
         _check_names(wanted or (), files.schema.names)
         return files.read(columns=wanted)
     except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {path}; give the path of a Parquet file or directory.") from None
+        raise FileNotFoundError(f"There is no Parquet file at {path}; give the path of a file or directory.") from None
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path} cannot be read as Parquet ({error}); write it again.") from error
 

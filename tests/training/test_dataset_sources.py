@@ -233,8 +233,11 @@ def test_files_that_are_not_parquet(tmp_path):
     (tmp_path / "a.parquet").write_text("hello")
     with pytest.raises(ValueError, match=r"a\.parquet cannot be read as Parquet"):
         Dataset.from_parquet(tmp_path / "a.parquet")
-    with pytest.raises(FileNotFoundError, match="There is no file"):
+    with pytest.raises(FileNotFoundError, match="There is no Parquet file at"):
         Dataset.from_parquet(tmp_path / "b.parquet")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="There is no Parquet file at"):
+        Dataset.from_parquet(tmp_path / "empty")
 
 
 SPEC = {
