@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import spox
+import spox.opset.ai.onnx.ml.v4 as op_ml
 import spox.opset.ai.onnx.v21 as op
 import torch
 from onnxruntime import InferenceSession
@@ -30,6 +31,7 @@ from estimator_serving.exporter.merge import (
     direct_feature,
     feed_transform,
     forward,
+    is_string,
     look_up_text,
     run_graph,
 )
@@ -172,9 +174,9 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
     Raises ValueError for a receiver that does not fit the model, and for a model that cannot become a graph.
     """
     front = build_front(receiver)
-    given = _Given.build(model, receiver, front)
-    definitions = {**({} if model.transform is None else model.transform.definitions), **_known_labels(receiver)}
-    inputs = sample_inputs(receiver, definitions, SAMPLE_ROWS)
+    vocabularies = _label_vocabularies(model, receiver, front, mode)
+    given = _Given.build(model, receiver, front, vocabularies)
+    inputs = sample_inputs(receiver, _definitions(model, receiver, vocabularies), SAMPLE_ROWS)
     sample = given.run(graph_feeds(receiver, inputs))
     caller = Caller(model, mode, given.roles)
     exported = exports_of(caller(sample), mode)
@@ -196,10 +198,37 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
     )
 
 
-def _known_labels(receiver: ServingInputReceiver) -> dict[str, Any]:
-    """Labels that every kind of head takes, for samples."""
+Vocabularies = Mapping[str, tuple[str, ...]]
+
+
+def _label_vocabularies(model: TrainedModel, receiver: ServingInputReceiver, front: Front, mode: str) -> Vocabularies:
+    """The vocabularies of labels that are words, by name: model_fn is asked with none, and its heads say theirs."""
+    if not isinstance(receiver, SupervisedInputReceiver):
+        return {}
+    words = {_label_name(key): () for key, label in receiver.labels.items() if _is_text(label)}
+    if not words:
+        return {}
+    given = _Given.build(model, receiver, front, words)
+    inputs = sample_inputs(receiver, _definitions(model, receiver, {}), SAMPLE_ROWS)
+    sample = given.run(graph_feeds(receiver, inputs))
+    caller = Caller(model, mode, given.roles)
+    caller({**sample, **{name: torch.zeros_like(sample[name]) for name in words}})
+    return {**words, **caller.label_vocabularies}
+
+
+def _definitions(model: TrainedModel, receiver: ServingInputReceiver, vocabularies: Vocabularies) -> dict[str, Any]:
+    """What samples are chosen by: the transform's definitions, and labels that heads take."""
     labels = receiver.labels if isinstance(receiver, SupervisedInputReceiver) else {}
-    return {f"label/{key}": {"key": key, "vocabulary_list": [0, 1]} for key in labels}
+    known: dict[str, Any] = {}
+    for key, label in labels.items():
+        # Without a vocabulary numbers that every kind of head takes.
+        words = vocabularies.get(_label_name(key), ()) if _is_text(label) else (0, 1)
+        known[_label_name(key)] = {"key": receiver.source_of(label, key), "vocabulary_list": words, "is_label": True}
+    return {**({} if model.transform is None else model.transform.definitions), **known}
+
+
+def _label_name(key: Any) -> str:
+    return f"label/{key}"
 
 
 @dataclass(frozen=True)
@@ -216,7 +245,9 @@ class _Given:
     _session: InferenceSession
 
     @classmethod
-    def build(cls, model: TrainedModel, receiver: ServingInputReceiver, front: Front) -> _Given:
+    def build(
+        cls, model: TrainedModel, receiver: ServingInputReceiver, front: Front, vocabularies: Vocabularies
+    ) -> _Given:
         transformed: dict[str, Var] = {}
         if model.transform is not None:
             fed = feed_transform(front.features, transform_inputs(model.transform.definitions.values()))
@@ -227,16 +258,19 @@ class _Given:
             transformed = {"rows": count_rows(next(iter(front.features.values())))}
         labels: dict[Any, Var] = {}
         if isinstance(receiver, SupervisedInputReceiver):
-            labels = {key: _number(key, label) for key, label in receiver.labels.items()}
+            labels = {
+                key: _label(key, label, vocabularies.get(_label_name(key))) for key, label in receiver.labels.items()
+            }
         roles = Roles(
             transformed=tuple(transformed),
             direct={str(key): key for key in direct},
-            labels={f"label/{key}": key for key in labels},
+            labels={_label_name(key): key for key in labels},
+            words=frozenset(vocabularies),
             is_bare=receiver.is_bare,
             has_one_label=isinstance(receiver, SupervisedInputReceiver) and receiver.has_one_label,
         )
         values = transformed | {str(key): var for key, var in direct.items()}
-        values |= {f"label/{key}": var for key, var in labels.items()}
+        values |= {_label_name(key): var for key, var in labels.items()}
         # Apart by a prefix: an input and the feature read from it may have one name.
         outputs = {f"{_GIVEN}{name}": op.identity(var) for name, var in values.items()}
         built = finish_graph(spox.build(dict(front.inputs), outputs))
@@ -249,10 +283,20 @@ class _Given:
         return {name.removeprefix(_GIVEN): torch.from_numpy(value) for name, value in outputs.items()}
 
 
-def _number(key: Any, label: Var | Padded) -> Var:
+def _is_text(label: Var | Padded) -> bool:
+    return isinstance(label, Var) and is_string(label)
+
+
+def _label(key: Any, label: Var | Padded, vocabulary: tuple[str, ...] | None) -> Var:
+    """A label as the network takes it: a number, or a word's place in the vocabulary, -1 for a word it lacks."""
+    if vocabulary is not None:
+        assert isinstance(label, Var)
+        words = vocabulary or ("",)
+        ids = {"keys_strings": words, "values_int64s": range(len(words)), "default_int64": -1}
+        return op_ml.label_encoder(label, **ids)
     number = direct_feature(label)
     if number is None:
-        raise ValueError(f"The label {key} is text, which never enters a network; let clients send class ids.")
+        raise ValueError(f"The label {key} has any number of values a row; declare it as a FixedLenFeature.")
     return number
 
 

@@ -54,9 +54,15 @@ def build_front(receiver: ServingInputReceiver) -> Front:
 
 
 def add_empty_defaults(model: onnx.ModelProto) -> None:
-    """Gives every input of a graph an empty default: no row of it was sent."""
+    """Gives every input of a graph an empty default: no row of it was sent.
+
+    Each then has rows of its own number. Under one name ONNX Runtime would take them for the same one, and let values
+    of no row and of all rows share a buffer.
+    """
+    del model.graph.value_info[:]
     for value in model.graph.input:
         tensor = value.type.tensor_type
+        tensor.shape.dim[0].dim_param = f"{value.name} rows"
         if value.name.endswith("/row_splits"):
             model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.int64), value.name))
         else:
@@ -206,8 +212,15 @@ def _join(computed: tuple[Var, ...], sent: Var) -> tuple[Var, ...]:
     if len(computed) == 1:
         return (op.concat([computed[0], sent], axis=0),)
     values, lengths = computed
-    padded = pad_dense(sent, "" if is_string(sent) else -1)
+    padded = pad_dense(sent, _blank(sent))
     return _join_rows(values, padded.values), op.concat([lengths, padded.lengths], axis=0)
+
+
+def _blank(sent: Var) -> str | float:
+    """What clients fill up rows of fewer values with."""
+    if is_string(sent):
+        return ""
+    return float("nan") if sent.unwrap_tensor().dtype.type in (np.float32, np.float64) else -1
 
 
 def _join_rows(left: Var, right: Var) -> Var:

@@ -65,13 +65,17 @@ def count_rows(feature: Var | Padded) -> Var:
 
 
 def pad_dense(values: Var, blank: str | float) -> Padded:
-    """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` is dropped, the rest moves up.
+    """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` (a NaN: is one) is dropped, the rest
+    moves up.
 
     Source: TF 2.15 feature columns, dense categorical input.
     """
     rows = as_matrix(values)
-    nothing = op.const(blank) if is_string(rows) else op.const(_element(rows).type(blank))
-    kept = op.cast(op.not_(op.equal(rows, nothing)), to=np.int64)
+    if blank != blank:
+        dropped = op.isnan(rows)
+    else:
+        dropped = op.equal(rows, op.const(blank) if is_string(rows) else op.const(_element(rows).type(blank)))
+    kept = op.cast(op.not_(dropped), to=np.int64)
     lengths = op.reduce_sum(kept, op.const(np.array([1], np.int64)), keepdims=False)
     # Sorting by `kept`, first come first, moves what is kept to the front without changing its order.
     width = _width(rows)

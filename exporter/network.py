@@ -19,6 +19,7 @@ from estimator_serving.exporter.tracing import explain, trace_program
 from estimator_serving.training.estimator import TrainedModel
 from estimator_serving.training.features import Features
 from estimator_serving.training.forward import ForwardedFeature
+from estimator_serving.training.heads.base import ExportedWords
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
     EstimatorSpec,
@@ -120,6 +121,7 @@ class Roles:
         transformed: names of the transform's outputs.
         direct: features that model_fn may read itself, key by name.
         labels: labels, key by name.
+        words: labels that are words, by name.
         is_bare: whether model_fn takes its one feature as it is instead of a mapping.
         has_one_label: whether it takes its one label as it is instead of a mapping.
     """
@@ -127,6 +129,7 @@ class Roles:
     transformed: tuple[str, ...]
     direct: Mapping[str, Any]
     labels: Mapping[str, Any]
+    words: frozenset[str] = frozenset()
     is_bare: bool = False
     has_one_label: bool = True
 
@@ -143,6 +146,7 @@ class Caller:
         mode: what model_fn is called for.
         read_keys: the features it read itself so far.
         vocabulary_files: the files that its columns read words from.
+        label_vocabularies: the words of labels that are words, by name, as far as a head said them.
     """
 
     def __init__(self, model: TrainedModel, mode: str, roles: Roles) -> None:
@@ -150,6 +154,7 @@ class Caller:
         self.mode = mode
         self.read_keys: set[str] = set()
         self.vocabulary_files: tuple[str, ...] = ()
+        self.label_vocabularies: dict[str, tuple[str, ...]] = {}
         self._roles = roles
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> EstimatorSpec:
@@ -157,7 +162,7 @@ class Caller:
         roles = self._roles
         transformed = {name: tensors[name] for name in roles.transformed if name in tensors}
         direct = {key: tensors[name] for name, key in roles.direct.items() if name in tensors}
-        labels: Any = {key: tensors[name] for name, key in roles.labels.items() if name in tensors}
+        labels: Any = {key: self._label(name, tensors[name]) for name, key in roles.labels.items() if name in tensors}
         if roles.has_one_label or not labels:
             labels = next(iter(labels.values()), None)
         if roles.is_bare:
@@ -168,6 +173,11 @@ class Caller:
         self.read_keys |= recorder.read_keys
         self.vocabulary_files = recorder.vocabulary_files
         return spec
+
+    def _label(self, name: str, ids: Tensor) -> Tensor | ExportedWords:
+        if name not in self._roles.words:
+            return ids
+        return ExportedWords(ids, lambda vocabulary: self.label_vocabularies.update({name: vocabulary}))
 
 
 def exports_of(spec: EstimatorSpec, mode: str) -> Mapping[str, ExportOutput]:

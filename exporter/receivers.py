@@ -45,11 +45,13 @@ class ReceiverTensor:
     Attributes:
         info: what signatures say of it.
         feature_spec: the features parsed from it; None where it is not parsed.
+        parsed: what was made of them, by key.
     """
 
     def __init__(self, info: TensorInfo) -> None:
         self.info = info
         self.feature_spec: FeatureSpec | None = None
+        self.parsed: dict[str, Var | Padded] = {}
 
     @cached_property
     def var(self) -> Var:
@@ -126,7 +128,9 @@ def parse_example(serialized: ReceiverTensor, spec: FeatureSpec) -> dict[str, Va
             "The feature_spec is empty, so there is nothing to parse; pass make_parse_example_spec(feature_columns)."
         )
     parsed = onnx_ops.parse_example(*serialized.parse(spec), spec)
-    return {key: _feature(key, spec[key], parsed) for key in spec}
+    features = {key: _feature(key, spec[key], parsed) for key in spec}
+    serialized.parsed |= features
+    return features
 
 
 def _feature(key: str, feature: Feature, parsed: Mapping[str, Var]) -> Var | Padded:
@@ -157,7 +161,8 @@ class ServingInputReceiver:
             them. One alone gets the key `feature`.
         receiver_tensors: placeholders by alias, what clients send. One alone gets the alias `input`.
         receiver_tensors_alternatives: name -> further groups by alias: values on the way from the receiver tensors to
-            the features, that clients may send instead. Each group makes signatures `<name>:<key>`.
+            the features, that clients may send instead. Each group makes signatures `<name>:<key>`. Rows of any number
+            of values come as one tensor, filled up with '' in text, -1 in integers and NaN in floats.
 
     Raises ValueError with TF's texts. Source: TF 2.15 estimator, export.ServingInputReceiver.
     """
@@ -179,6 +184,15 @@ class ServingInputReceiver:
     def is_bare(self) -> bool:
         """Whether model_fn takes one tensor instead of a mapping."""
         return False
+
+    def source_of(self, value: Var | Padded, key: Any) -> str:
+        """How clients call a value that they send as it is; its own key where it is computed of what they send."""
+        for tensor in self.receiver_tensors.values():
+            sent = tensor.parsed or {tensor.info.value_name: tensor.var}
+            for name, one in sent.items():
+                if one is value:
+                    return name
+        return str(key)
 
     @property
     def graph_inputs(self) -> dict[str, Var]:

@@ -24,6 +24,7 @@ from estimator_serving.wire.features import (
     RaggedFeature,
     SparseFeature,
     VarLenFeature,
+    example_dtypes,
 )
 
 Array = npt.NDArray[Any]
@@ -65,19 +66,8 @@ def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int
 
 def _carried(spec: FeatureSpec) -> dict[str, Feature]:
     """The lists that Examples of a spec hold, by their own keys: a sparse feature has several."""
-    carried: dict[str, Feature] = {}
-    for key, feature in spec.items():
-        match feature:
-            case SparseFeature():
-                carried[feature.value_key] = VarLenFeature(feature.dtype)
-                carried |= {index: VarLenFeature(dtypes.int64) for index in feature.index_keys}
-            case RaggedFeature():
-                carried[feature.value_key or key] = VarLenFeature(feature.dtype)
-            case FixedLenSequenceFeature():
-                carried[key] = VarLenFeature(feature.dtype)
-            case _:
-                carried[key] = feature
-    return carried
+    lists: dict[str, Feature] = {key: VarLenFeature(dtype) for key, dtype in example_dtypes(spec).items()}
+    return lists | {key: feature for key, feature in spec.items() if isinstance(feature, FixedLenFeature)}
 
 
 def _carry(values: Mapping[str, Any], spec: FeatureSpec) -> dict[str, Any]:
@@ -95,12 +85,18 @@ def _carry(values: Mapping[str, Any], spec: FeatureSpec) -> dict[str, Any]:
     return carried
 
 
+class Everything(tuple[Any, ...]):
+    """Known values beside which there are no others."""
+
+    __slots__ = ()
+
+
 def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """What columns' definitions say a feature holds, by its key: the words of a vocabulary, the ids below a bound."""
     known: dict[str, tuple[Any, ...]] = {}
     for part in _parts(definitions):
         if "vocabulary_list" in part:
-            known[part["key"]] = tuple(part["vocabulary_list"])
+            known[part["key"]] = (Everything if "is_label" in part else tuple)(part["vocabulary_list"])
         elif part.get("kind") == "identity":
             known[part["key"]] = tuple(range(part["num_buckets"]))
     return known
@@ -203,8 +199,8 @@ def _values(feature: Feature, known: tuple[Any, ...], generator: np.random.Gener
 
 
 def _value(dtype: DType, known: tuple[Any, ...], generator: np.random.Generator, words: tuple[str, ...] = WORDS) -> Any:
-    is_id = bool(known) and not dtype.is_string
-    if known and (is_id or generator.random() < 0.75):
+    is_one = not dtype.is_string or isinstance(known, Everything)
+    if known and (is_one or generator.random() < 0.75):
         return known[generator.integers(len(known))]
     if dtype.is_string:
         return words[generator.integers(len(words))]

@@ -13,7 +13,6 @@ from torch import nn
 from estimator_serving.exporter import (
     ExportOptions,
     build_parsing_serving_input_receiver_fn,
-    build_raw_supervised_input_receiver_fn,
     export_model,
 )
 from estimator_serving.exporter.export import name_assets
@@ -168,13 +167,6 @@ def test_forwarded_keys_come_back(trained, tmp_path):
     assert got["age"].tolist() == [[22.0], [3.0]]
     assert got["port"].tolist() == [["S", "Q"], ["none", "none"]]
     assert set(signatures["serving_default"](inputs=rows)) == {"classes", "scores"}
-
-
-def test_a_graph_for_training_is_refused(trained, tmp_path):
-    receiver_fn = build_raw_supervised_input_receiver_fn({"age": ROWS["age"]}, np.int64([0]))
-    with pytest.raises(ValueError, match="no graph for mode 'train'.*export EVAL"):
-        trained("custom").experimental_export_all_saved_models(tmp_path / "base", {"train": receiver_fn})
-    assert not (tmp_path / "base").exists()
 
 
 @pytest.mark.parametrize("modes", [{}, {"serve": RECEIVER_FN}])

@@ -30,6 +30,7 @@ from estimator_serving.training import (
     feature_column,
     layers,
     losses,
+    metrics,
     numpy_input_fn,
     optimizers,
 )
@@ -122,12 +123,18 @@ def model_fn(features, labels, mode):
     steps, counts = feature_column.sequence_input_layer(features, sequence_columns())
     trips = steps.sum(dim=1) / counts.clamp(min=1).unsqueeze(1)
     logits = layers.dense(torch.cat([features["age"].reshape(-1, 1) / 50.0, embedded, trips], dim=1), units=3)
+    predictions = {"probabilities": torch.softmax(logits, 1), "best": logits.argmax(-1)}
     if mode == ModeKeys.PREDICT:
-        return EstimatorSpec(mode, predictions={"probabilities": torch.softmax(logits, 1), "best": logits.argmax(-1)})
+        return EstimatorSpec(mode, predictions=predictions)
     loss = losses.sparse_softmax_cross_entropy(labels, logits)
     if mode == ModeKeys.EVAL:
-        return EstimatorSpec(mode, loss=loss)
-    return EstimatorSpec(mode, loss=loss, train_op=optimizers.Adam(0.01).minimize(loss))
+        measured = {
+            "accuracy": metrics.accuracy(labels, predictions["best"]),
+            "recalls": metrics.recall_per_class(labels, predictions["best"], 3),
+            "mean_iou": metrics.mean_iou(labels, predictions["best"], 3),
+        }
+        return EstimatorSpec(mode, predictions, loss=loss, eval_metric_ops=measured)
+    return EstimatorSpec(mode, predictions, loss=loss, train_op=optimizers.Adam(0.01).minimize(loss))
 
 
 def _custom(**common):

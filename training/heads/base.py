@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -229,12 +230,15 @@ class OneTargetHead(Head):
     def _lookup(self, labels: Any) -> Any:
         """Words to class ids by the vocabulary, -1 for a word it lacks; labels as they are without one."""
         if self._label_ids is None:
-            if isinstance(labels, np.ndarray):
+            if isinstance(labels, np.ndarray | ExportedWords):
                 raise ValueError(
                     "Labels are strings and the head has no label_vocabulary: pass label_vocabulary, or encode the "
                     "labels as integers from 0."
                 )
             return labels
+        if isinstance(labels, ExportedWords):
+            labels.name_vocabulary(tuple(self._label_ids))
+            return labels.ids
         if isinstance(labels, Tensor):
             raise ValueError(
                 f"Labels must be strings when label_vocabulary is given. Instead got {labels.dtype}: pass the words, "
@@ -332,6 +336,30 @@ def column_labels(labels: Any, logits: Tensor, dimension: int = 1) -> Any:
             f"{(*logits.shape[:-1], dimension)}. labels_shape: {tuple(labels.shape)}."
         )
     return labels
+
+
+@dataclass(frozen=True)
+class ExportedWords:
+    """Labels that are words in a graph being exported: the graph looks them up, so a head finds their ids.
+
+    Attributes:
+        ids: the class ids int64, of any value until the vocabulary is known.
+        name_vocabulary: told the vocabulary by whoever would look the words up.
+    """
+
+    ids: Tensor
+    name_vocabulary: Callable[[tuple[str, ...]], None]
+
+    @property
+    def ndim(self) -> int:
+        return self.ids.ndim
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.ids.shape
+
+    def __getitem__(self, index: Any) -> ExportedWords:
+        return replace(self, ids=self.ids[index])
 
 
 def is_ragged(labels: Any) -> bool:

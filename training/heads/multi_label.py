@@ -14,6 +14,7 @@ from estimator_serving.training import metrics
 from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.heads.base import (
     NO_LABELS,
+    ExportedWords,
     LossFn,
     OneTargetHead,
     WeightColumn,
@@ -98,6 +99,11 @@ class MultiLabelHead(OneTargetHead):
     def _checked_labels(self, labels: Any, logits: Tensor) -> Tensor:
         if labels is None:
             raise ValueError(NO_LABELS)
+        if isinstance(labels, ExportedWords):
+            raise ValueError(
+                "The labels are words, which a graph cannot make multi-hot; let clients of the export send 0 and 1 for "
+                f"each of the {self._n_classes} classes, by a head without label_vocabulary."
+            )
         if is_ragged(labels) or self._label_ids is not None:
             labels = torch.from_numpy(multi_hot(self._class_ids(labels), self._n_classes))
         labels = column_labels(labels, logits, self._n_classes)

@@ -12,7 +12,14 @@ from torch.nn import functional
 
 from estimator_serving.training import metrics
 from estimator_serving.training.errors import InvalidArgumentError
-from estimator_serving.training.heads.base import LossFn, OneTargetHead, WeightColumn, column_labels, wanted_keys
+from estimator_serving.training.heads.base import (
+    ExportedWords,
+    LossFn,
+    OneTargetHead,
+    WeightColumn,
+    column_labels,
+    wanted_keys,
+)
 from estimator_serving.training.losses import Reduction, log_poisson_loss
 from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import (
@@ -70,6 +77,8 @@ class RegressionHead(OneTargetHead):
 
     def _checked_labels(self, labels: Any, logits: Tensor) -> Tensor:
         labels = column_labels(labels, logits, self.losses_dimension)
+        if isinstance(labels, ExportedWords):
+            raise ValueError("Labels must be numbers, the receiver gives words: declare the label as float.")
         if isinstance(labels, np.ndarray):
             raise ValueError(f"Labels must be numbers, the batch holds {labels.ravel()[0]!r}: parse them in input_fn.")
         numbers: Tensor = labels.float()
