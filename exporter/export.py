@@ -25,7 +25,14 @@ from estimator_serving.exporter import weights
 from estimator_serving.exporter.directory import MODEL_FILE, write_servable
 from estimator_serving.exporter.draft import SAMPLE_ROWS, Draft, run_all, session_of
 from estimator_serving.exporter.front import Front, add_empty_defaults, build_front
-from estimator_serving.exporter.merge import direct_feature, feed_transform, forward, look_up_text, run_graph
+from estimator_serving.exporter.merge import (
+    count_rows,
+    direct_feature,
+    feed_transform,
+    forward,
+    look_up_text,
+    run_graph,
+)
 from estimator_serving.exporter.network import (
     Caller,
     Network,
@@ -101,7 +108,8 @@ def export_saved_model(
         assets_extra: files to put under `assets.extra/`: path there -> path here.
         checkpoint_path: the checkpoint to export; None takes the latest.
         experimental_mode: what the graph is for. TRAIN and EVAL give `model.train.onnx` and `model.eval.onnx`, which no
-            server loads, and take a supervised receiver.
+            server loads, and take a supervised receiver. A graph takes no step: TRAIN gives loss and predictions of
+            model_fn in TRAIN mode, dropout left out and batch normalization by the moving values.
         options: opset, external data, tolerances; see ExportOptions.
 
     Returns:
@@ -165,7 +173,7 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
     """
     front = build_front(receiver)
     given = _Given.build(model, receiver, front)
-    definitions = {} if model.transform is None else model.transform.definitions
+    definitions = {**({} if model.transform is None else model.transform.definitions), **_known_labels(receiver)}
     inputs = sample_inputs(receiver, definitions, SAMPLE_ROWS)
     sample = given.run(graph_feeds(receiver, inputs))
     caller = Caller(model, mode, given.roles)
@@ -188,6 +196,12 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
     )
 
 
+def _known_labels(receiver: ServingInputReceiver) -> dict[str, Any]:
+    """Labels that every kind of head takes, for samples."""
+    labels = receiver.labels if isinstance(receiver, SupervisedInputReceiver) else {}
+    return {f"label/{key}": {"key": key, "vocabulary_list": [0, 1]} for key in labels}
+
+
 @dataclass(frozen=True)
 class _Given:
     """The graph in front of the network: receiver and transform.
@@ -208,6 +222,9 @@ class _Given:
             fed = feed_transform(front.features, transform_inputs(model.transform.definitions.values()))
             transformed = run_graph(onnx.load_from_string(model.transform.model_bytes), fed)
         direct = {key: var for key, one in front.features.items() if (var := direct_feature(one)) is not None}
+        if not transformed and not direct:
+            # A baseline reads nothing of its features but how many rows they have.
+            transformed = {"rows": count_rows(next(iter(front.features.values())))}
         labels: dict[Any, Var] = {}
         if isinstance(receiver, SupervisedInputReceiver):
             labels = {key: _number(key, label) for key, label in receiver.labels.items()}

@@ -58,6 +58,12 @@ def direct_feature(feature: Var | Padded) -> Var | None:
     return feature if kind == "b" else op.cast(feature, to=np.dtype(np.int64 if kind in "iu" else np.float32))
 
 
+def count_rows(feature: Var | Padded) -> Var:
+    """int64 zeros, as many as the feature has rows: a network's input where it reads no feature itself."""
+    batch = op.shape(feature.lengths if isinstance(feature, Padded) else feature, start=0, end=1)
+    return op.expand(op.const(np.int64(0)), batch)
+
+
 def pad_dense(values: Var, blank: str | float) -> Padded:
     """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` is dropped, the rest moves up.
 

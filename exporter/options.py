@@ -9,7 +9,7 @@ from estimator_serving.training.onnx_export import OPSET
 from estimator_serving.wire.signatures import PARITY_TOLERANCE
 
 CPU = "CPUExecutionProvider"
-OPSET_MIN = 18
+OPSET_MIN = 19
 """The oldest ONNX opset whose operators can say what the graphs need."""
 OPSET_MAX = 23
 """The newest that ONNX Runtime runs without restrictions."""
@@ -20,7 +20,7 @@ class ExportOptions:
     """Settings of an export.
 
     Attributes:
-        opset: the ONNX opset of the graph, 18 to 23, for a runtime that knows no newer one.
+        opset: the ONNX opset of the graph, 19 to 23, for a runtime that knows no newer one.
         external_data_min_bytes: weights that are larger together go to `model.onnx.data`; one file of protobuf holds
             less than 2 GB.
         parity_tolerance: execution provider -> how far its answers may be from the expected ones,

@@ -168,7 +168,7 @@ def build_draft(
     detached = weights.detach(converted)
     stand_ins = {name: weights.stand_in(tensor) for name, tensor in detached.items()}
     got = run_graph(converted, {**fed, **stand_ins})
-    answered = source.answer(sample)
+    answered = _answer(source, sample)
     labels = list(label_vocabulary) if label_vocabulary is not None else source.labels
     given, outputs, expected = _COMPOSERS[method](got, answered, labels)
     names = {name: _free(name, front) for name in given}
@@ -185,6 +185,16 @@ def build_draft(
         expected={names[name]: array for name, array in expected.items()},
         provenance=describe_versions(source.packages),
     )
+
+
+def _answer(source: Source, sample: Mapping[str, Array]) -> dict[str, Array]:
+    try:
+        return source.answer(sample)
+    except Exception as error:
+        raise ValueError(
+            f"The model refuses sample rows with words and numbers it was not trained with ({error}). Clients send "
+            "such rows; let its encoders take them (handle_unknown='ignore')."
+        ) from error
 
 
 def _dtype(key: Any, feature: Var | Padded) -> DType:

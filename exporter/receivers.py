@@ -72,13 +72,13 @@ class ReceiverTensor:
 
     def parse(self, spec: FeatureSpec) -> tuple[Var, Var]:
         """The bytes and row splits of Examples, of which `spec` is read from now on."""
-        if "var" in self.__dict__:
-            raise ValueError(_READ_TWICE.format(self.info.value_name))
         if not self.info.dtype.is_string or self.info.shape is None or len(self.info.shape) != 1:
             raise ValueError(
                 f"parse_example takes a string tensor [batch] of serialized Examples; {self.info.value_name} is "
                 f"{self.info.dtype.name} {self.info.shape}. Make it with placeholder(str, [None], name)."
             )
+        if "var" in self.__dict__:
+            raise ValueError(_READ_TWICE.format(self.info.value_name))
         self.feature_spec = {**(self.feature_spec or {}), **spec}
         return self._ragged
 

@@ -110,7 +110,7 @@ def equal_sequences(
     spec: FeatureSpec, definitions: Mapping[str, Any], words: Mapping[str, Any], generator: np.random.Generator
 ) -> dict[str, list[Any]]:
     """The sequences of a row, by feature key: layers that stand side by side need as many steps of each."""
-    columns = [output["column"] for output in definitions.values() if output.get("use") == "step_count"]
+    columns = _sequence_columns(definitions)
     if not columns:
         return {}
     steps = int(generator.integers(0, LENGTH_MAX + 1))
@@ -122,6 +122,14 @@ def equal_sequences(
         for column in columns
         if column["key"] in spec
     }
+
+
+def _sequence_columns(definitions: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [output["column"] for output in definitions.values() if output.get("use") == "step_count"]
+
+
+def _sequence_keys(definitions: Mapping[str, Any]) -> set[str]:
+    return {column["key"] for column in _sequence_columns(definitions)}
 
 
 def aligned_weights(
@@ -163,7 +171,9 @@ def _tensor(tensor: ReceiverTensor, definitions: Mapping[str, Any], rows: int) -
     # Seeded by the name, so that two tensors differ.
     generator = np.random.default_rng(list(name.encode()))
     shape = (rows, *(LENGTH_MAX if dim < 0 else dim for dim in (tensor.info.shape or ())[1:]))
-    values = [_value(tensor.info.dtype, known.get(name, ()), generator) for _ in range(int(np.prod(shape)))]
+    # Raw text '' is no value, and layers that stand side by side need as many steps of every sequence.
+    words = tuple(w for w in WORDS if w) if name in _sequence_keys(definitions) else WORDS
+    values = [_value(tensor.info.dtype, known.get(name, ()), generator, words) for _ in range(int(np.prod(shape)))]
     if tensor.info.dtype.is_string:
         return _objects([value.encode() for value in values]).reshape(shape)
     return np.array(values, np.float64).astype(tensor.info.dtype.numpy).reshape(shape)
@@ -192,12 +202,12 @@ def _values(feature: Feature, known: tuple[Any, ...], generator: np.random.Gener
     return [_value(feature.dtype, known, generator) for _ in range(count)]
 
 
-def _value(dtype: DType, known: tuple[Any, ...], generator: np.random.Generator) -> Any:
+def _value(dtype: DType, known: tuple[Any, ...], generator: np.random.Generator, words: tuple[str, ...] = WORDS) -> Any:
     is_id = bool(known) and not dtype.is_string
     if known and (is_id or generator.random() < 0.75):
         return known[generator.integers(len(known))]
     if dtype.is_string:
-        return WORDS[generator.integers(len(WORDS))]
+        return words[generator.integers(len(words))]
     if dtype.name == "bool":
         return bool(generator.integers(2))
     if dtype.numpy.kind in "iu":

@@ -24,6 +24,7 @@ from estimator_serving.exporter.sources import (
     ModelInput,
     as_floats,
     matrix_input,
+    quiet_converter,
     rename_outputs,
 )
 from estimator_serving.exporter.trees import Split, round_thresholds_down
@@ -73,7 +74,8 @@ class SklearnSource:
         types = [(one.name, _tensor_type(one.dtype, sample[one.name].shape[1])) for one in inputs]
         options = {id(self._model): {"zipmap": False}} if self._is_classifier else None
         try:
-            converted = convert_sklearn(self._model, initial_types=types, options=options, target_opset=_OPSETS)
+            with quiet_converter():
+                converted = convert_sklearn(self._model, initial_types=types, options=options, target_opset=_OPSETS)
         except Exception as error:
             raise ValueError(_refusal(self._model, error)) from error
         model: onnx.ModelProto = converted

@@ -29,6 +29,7 @@ from estimator_serving.exporter.sources import (
     as_floats,
     both_classes,
     matrix_input,
+    quiet_converter,
     rename_outputs,
 )
 from estimator_serving.wire import dtypes
@@ -130,7 +131,8 @@ class LightGbmSource:
         width = sample[MATRIX].shape[1]
         types = [(MATRIX, FloatTensorType([None, width]))]
         options = {"zipmap": False} if self._is_classifier else {}
-        model = convert_lightgbm(self._booster, initial_types=types, target_opset=_OPSET, **options)
+        with quiet_converter():
+            model = convert_lightgbm(self._booster, initial_types=types, target_opset=_OPSET, **options)
         dumped = self._booster.dump_model()["tree_info"]
         round_thresholds_down(model, [_lightgbm_split(tree["tree_structure"]) for tree in dumped])
         return _named(model, self._is_classifier)
@@ -169,7 +171,9 @@ class XgBoostSource:
         booster = unnamed.get_booster() if hasattr(unnamed, "get_booster") else unnamed
         booster.feature_names = None
         types = [(MATRIX, FloatTensorType([None, width]))]
-        return _named(convert_xgboost(unnamed, initial_types=types, target_opset=_OPSET), self._is_classifier)
+        with quiet_converter():
+            model = convert_xgboost(unnamed, initial_types=types, target_opset=_OPSET)
+        return _named(model, self._is_classifier)
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return _answer(self._booster.inplace_predict(inputs[MATRIX], validate_features=False), self._is_classifier)

@@ -445,6 +445,7 @@ class ShapeWriter {
       : inference_(inference), set_(set), batch_(BatchDimension(inference)) {}
 
   void Add(const Declared& feature, std::size_t f) {
+    key_ = std::to_string(f) + "/" + feature.keys[0];
     const ort::ElementType type = ElementTypeOf(feature.dtype);
     // Features may share a key and still differ in these, so the feature's number makes the names its own.
     const auto named = [&](const char* part) { return Named(std::to_string(f) + "/" + feature.keys[0] + part); };
@@ -474,6 +475,12 @@ class ShapeWriter {
 
   void Set(ort::ElementType type, Dimensions shape, const std::vector<std::int64_t>& more = {}) {
     for (const std::int64_t size : more) shape.push_back({size, ""});
+    // ONNX Runtime takes -1 without a name for a size, and folds it into what is computed of the shape.
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      if (shape[i].size < 0 && shape[i].name.empty()) {
+        shape[i].name = key_ + "/" + std::to_string(set_) + "." + std::to_string(i);
+      }
+    }
     if (inference_.SetOutput(set_, type, shape)) ++set_;
   }
 
@@ -487,6 +494,7 @@ class ShapeWriter {
   const ort::Inference& inference_;
   std::size_t& set_;
   const ort::Dimension batch_;
+  std::string key_;
 };
 
 }  // namespace

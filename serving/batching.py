@@ -202,6 +202,22 @@ class Batcher:
         with self._lock:
             return dict(self._waiting)
 
+    def count_full(self) -> int:
+        """How many signatures' queues take not one row more, all of them (REQUESTS_MAX) where that many are here.
+
+        Looks without the lock: an answer that is a moment old is as good.
+        """
+        if self._requests >= REQUESTS_MAX:
+            return REQUESTS_MAX
+        if self._free_places:
+            return 0
+        room = self._parameters.max_enqueued_batches * self._parameters.batch_rows_max
+        return sum(waiting.rows >= room for waiting in list(self._waiting.values()))
+
+    def note_turned_away(self, signature_name: str) -> None:
+        """Count a request that was refused for want of room before it came here; '' where its signature is unknown."""
+        self._meter.rejected(signature_name, "queue_full")
+
     def _key(self, signature_name: str, inputs: Inputs) -> _Key:
         if self._parameters.pad_variable_length_inputs:
             return signature_name, tuple(array.ndim for array in inputs.values())

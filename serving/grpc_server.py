@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 
-from estimator_serving.serving.errors import STOPPING_TEXT, as_serving_error
+from estimator_serving.serving.errors import FULL_TEXT, STOPPING_TEXT, as_serving_error
 from estimator_serving.serving.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.health import Health
 from estimator_serving.serving.reflection import Reflection
@@ -38,10 +38,16 @@ _SIDE_THREADS = 4
 
 
 class _Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
-    """A service's handlers, until it closes: calls that come later are answered UNAVAILABLE."""
+    """A service's handlers, until it closes: calls that come later are answered UNAVAILABLE.
 
-    def __init__(self, handlers: Any) -> None:
+    So are those that come while `is_full` says, by the method's name, that there is no room for any: before their bytes
+    are read, and without a thread, which costs a fraction of an answer. A server that takes in all it cannot do has no
+    time left for what it can.
+    """
+
+    def __init__(self, handlers: Any, is_full: Callable[[str], bool]) -> None:
         self._handlers = handlers
+        self._is_full = is_full
         self._is_closed = False
 
     def close(self) -> None:
@@ -50,14 +56,31 @@ class _Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no type
     def service(self, details: Any) -> Any:
         """grpc asks this when a call comes in."""
         handler = self._handlers.service(details)
-        return _TURN_AWAY if handler and self._is_closed else handler
+        if handler and self._is_closed:
+            return _CLOSED
+        return _FULL if handler and self._is_full(details.method.rpartition("/")[2]) else handler
 
 
-def _turn_away(_payload: bytes, call: grpc.ServicerContext) -> Any:
-    call.abort(grpc.StatusCode.UNAVAILABLE, STOPPING_TEXT)
+class _Inline(ThreadPoolExecutor):
+    """Runs what it is given at once, on the thread that gives it. grpc takes no other kind of executor."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        function(*arguments, **named)
+        # grpc would wait for the end of a future under the lock that this thread holds.
+        return None
 
 
-_TURN_AWAY = grpc.unary_unary_rpc_method_handler(_turn_away)
+def _turning_away(text: str) -> Any:
+    def turn_away(_payloads: Any, call: grpc.ServicerContext) -> Any:
+        call.abort(grpc.StatusCode.UNAVAILABLE, text)
+
+    turn_away.experimental_thread_pool = _Inline(1)  # type: ignore[attr-defined]
+    # As a stream, because the one message of a unary call is read before its handler is asked.
+    return grpc.stream_unary_rpc_method_handler(turn_away)
+
+
+_CLOSED = _turning_away(STOPPING_TEXT)
+_FULL = _turning_away(FULL_TEXT)
 
 
 class GrpcServer:
@@ -65,6 +88,7 @@ class GrpcServer:
 
     port: None for a Unix socket alone.
     unready: why requests cannot be answered now, empty when they can; answered by grpc.health.v1 where `health` is set.
+    is_full: whether calls of a method are to be answered UNAVAILABLE for want of room.
     credentials: grpc's, for the port; None for plain text. A Unix socket is always plain.
     arguments: further options of grpc's core; they win over ours.
 
@@ -81,6 +105,7 @@ class GrpcServer:
         message_bytes_max: int,
         grace_s: float,
         unready: Callable[[], str] = str,
+        is_full: Callable[[str], bool] = lambda _method: False,
         health: bool = False,
         credentials: Any = None,
         socket_path: str = "",
@@ -90,7 +115,7 @@ class GrpcServer:
         self._side_pool = ThreadPoolExecutor(_SIDE_THREADS, thread_name_prefix="grpc-side")
         self._health = Health(unready, _health_names(methods)) if health else None
         self._reflection = Reflection([*methods, *([HEALTH_SERVICE] if health else [])])
-        self._doors = [_Door(_handlers(service, answers)) for service, answers in methods.items()]
+        self._doors = [_Door(_handlers(service, answers), is_full) for service, answers in methods.items()]
         handlers: list[Any] = [*self._doors]
         handlers += self._reflection.handlers(self._side_pool)
         if self._health:

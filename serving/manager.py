@@ -241,6 +241,15 @@ class Manager:
             raise errors.NotFoundError(f"Could not find version {version} of model {name}")
         return chosen
 
+    def crowd(self) -> list[Servable]:
+        """The versions that could answer where each of them would turn any request away now, else none.
+
+        Looks without the lock: an answer that is a moment old is as good.
+        """
+        versions = [version for model in list(self._models.values()) for version in list(model.versions.values())]
+        servables = [version.servable for version in versions if version.servable is not None]
+        return servables if all(servable.is_full for servable in servables) else []
+
     def unready(self) -> str:
         """Why requests cannot be answered yet, as a sentence; empty when every model has an available version."""
         with self._lock:

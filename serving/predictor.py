@@ -125,6 +125,17 @@ class Predictor:
             for observe in self._observers:
                 observe(call)
 
+    def turns_away(self, codec: Codec) -> bool:
+        """Whether there is no room for any request of this method now; counted where so, and not observed."""
+        crowd = self.manager.crowd()
+        if not crowd:
+            return False
+        name, version = (crowd[0].name, crowd[0].version) if len(crowd) == 1 else (UNKNOWN_MODEL, None)
+        for servable in crowd if len(crowd) == 1 else ():
+            servable.note_turned_away()
+        self._metrics.observe((name, version, "", codec.method, codec.entrypoint), Code.UNAVAILABLE, 0.0)
+        return True
+
     def _key(self, call: Call) -> RequestKey:
         """Names of what is loaded alone: those a client makes up would each be a series of its own."""
         codec, servable, request = call.codec, call.servable, call.request

@@ -116,6 +116,16 @@ class Servable:
         return self._batcher.waiting() if self._batcher else {}
 
     @property
+    def is_full(self) -> bool:
+        """Whether any request would be turned away now, whatever its signature and however small."""
+        return self._batcher is not None and self._batcher.count_full() >= len(self._bindings)
+
+    def note_turned_away(self) -> None:
+        """Count a request that was refused because `is_full`."""
+        if self._batcher is not None:
+            self._batcher.note_turned_away(next(iter(self._bindings)) if len(self._bindings) == 1 else "")
+
+    @property
     def is_quick(self) -> bool:
         """Whether a run takes microseconds, going by the last runs; a version that has not run yet is not quick.
 

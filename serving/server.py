@@ -204,7 +204,7 @@ class Server:
                 tfs_grpc.methods(predictor, self._options, HandleReloadConfigRequest=reload),
                 address=config.bind_address, port=None if config.port == OFF_PORT else _bindable(config.port),
                 threads=_threads(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
-                grace_s=config.shutdown_grace_seconds, unready=self.unready,
+                grace_s=config.shutdown_grace_seconds, unready=self.unready, is_full=partial(_is_full, predictor),
                 health=config.enable_grpc_healthcheck_service, credentials=read_credentials(config),
                 socket_path=config.grpc_socket_path, arguments=config.channel_arguments(),
             )  # fmt: skip
@@ -212,6 +212,10 @@ class Server:
             raise StartError(f"Failed to start server. Error: {error}") from error
         except OSError as error:
             raise StartError(_grpc_refused(config, error)) from error
+
+
+def _is_full(predictor: Predictor, method: str) -> bool:
+    return method in proto_codec.CODECS and predictor.turns_away(proto_codec.CODECS[method])
 
 
 def _grpc_refused(config: Config, error: OSError) -> str:

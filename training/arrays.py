@@ -31,6 +31,11 @@ def as_array(value: Any, name: str) -> Array:
         ValueError: lists of different lengths, bytes that are not UTF-8, or an entry that is neither text nor a number.
     """
     if isinstance(value, torch.Tensor):
+        if value.is_sparse:
+            raise ValueError(
+                f"Feature {name} is a sparse tensor; pad its rows to one length, ids with -1. Labels of a "
+                "MultiLabelHead become dense with heads.multi_hot."
+            )
         return value.detach().cpu().numpy()
     is_typed = hasattr(value, "dtype")
     try:

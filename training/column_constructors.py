@@ -119,11 +119,12 @@ def categorical_column_with_vocabulary_list(
         key: the feature's name, and the column's.
         vocabulary_list: strings or integers, without repetition.
         dtype: string or an integer type; by default that of the list. Integers are int64 from here on.
-        default_value: the id of what is not in the list; -1 drops it.
+        default_value: the id of what is not in the list; a negative one drops it, and one behind the list is an error
+            when something is not in it.
         num_oov_buckets: what is not in the list is hashed to that many ids behind it instead.
 
     Raises:
-        ValueError: TF 2.15's texts; a default_value that is no id is refused here and not at the lookup.
+        ValueError: TF 2.15's texts.
     """
     if vocabulary_list is None or len(vocabulary_list) < 1:
         raise ValueError(f"vocabulary_list {vocabulary_list} must be non-empty, column_name: {key}")
@@ -133,8 +134,6 @@ def categorical_column_with_vocabulary_list(
         raise ValueError(f"Can't specify both num_oov_buckets and default_value in {key}.")
     if num_oov_buckets < 0:
         raise ValueError(f"Invalid num_oov_buckets {num_oov_buckets} in {key}.")
-    if not -1 <= default_value < len(vocabulary_list):
-        raise ValueError(f"default_value {default_value} not in range [-1, {len(vocabulary_list)}), column_name {key}")
     vocabulary = np.array(vocabulary_list)
     id_dtype = _id_dtype(vocabulary.dtype, f"column_name: {key} vocabulary")
     if dtype is not None and _id_dtype(dtype, f"column_name: {key}") != id_dtype:
@@ -160,7 +159,8 @@ def categorical_column_with_vocabulary_file(
         vocabulary_file: its path; one entry a line.
         vocabulary_size: how many entries count, from the first; None counts them now.
         dtype: string or an integer type, of the feature and of the entries.
-        default_value: the id of what is not in the file; None and -1 drop it.
+        default_value: the id of what is not in the file; None and negative ones drop it, and one behind the file is an
+            error when something is not in it.
         num_oov_buckets: what is not in the file is hashed to that many ids behind it instead.
         file_format: 'tfrecord_gzip' for a gzipped TFRecord file with an entry a record, which is also what a path that
             ends in 'tfrecord.gz' means; None for text.
@@ -187,8 +187,6 @@ def categorical_column_with_vocabulary_file(
     if num_oov_buckets and num_oov_buckets < 0:
         raise ValueError(f"Invalid num_oov_buckets {num_oov_buckets} in {key}.")
     default = -1 if default_value is None else int(default_value)
-    if not -1 <= default < vocabulary_size:
-        raise ValueError(f"default_value {default} not in range [-1, {vocabulary_size}), column_name {key}")
     id_dtype = _id_dtype(dtype, f"column_name: {key}")
     return VocabularyFileCategoricalColumn(
         _check_key(key), id_dtype, path, int(vocabulary_size), default, int(num_oov_buckets or 0), file_format
@@ -224,9 +222,10 @@ def crossed_column(
     """Ids of every combination of several features' values, by TensorFlow's hash.
 
     Args:
-        keys: names of text features, and categorical columns (all but hashed ones). A cross among them counts as its
-            own keys. They are hashed in this order, in training and in serving: what a model of TF 2.15 computes for
-            Examples. (Fed with dense text in training TF hashes such keys last, so that serving finds other ids.)
+        keys: names of features, text or integers (hashed as the number; Examples must then carry int64, not the string
+            of make_parse_example_spec), and categorical columns (all but hashed ones). A cross among them counts as
+            its own keys. They are hashed in this order, in training and in serving: what a model of TF 2.15 computes
+            for Examples. (Fed with dense text in training TF hashes such keys last, so that serving finds other ids.)
         hash_bucket_size: the number of ids.
         hash_key: what the hash starts from; None and 0 mean TensorFlow's own.
 

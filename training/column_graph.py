@@ -142,9 +142,15 @@ def ids(column: CategoricalColumn, arguments: Arguments) -> Var:
     if isinstance(column, WeightedCategoricalColumn | SequenceCategoricalColumn):
         return arguments.ids(column.categorical_column)
     found = _masked(arguments.rows(column))
-    if isinstance(column, IdentityCategoricalColumn) and column.default_value is None:
+    if isinstance(column, KeyedCategoricalColumn) and _may_leave_its_range(column):
         return onnx_ops.check_ids(found, column.num_buckets, column.key)
     return found
+
+
+def _may_leave_its_range(column: KeyedCategoricalColumn) -> bool:
+    if isinstance(column, VocabularyColumn):
+        return not -1 <= column.default_value < column.num_buckets
+    return isinstance(column, IdentityCategoricalColumn) and column.default_value is None
 
 
 def _masked(found: Rows) -> Var:

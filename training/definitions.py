@@ -7,7 +7,7 @@ numbers: a parse default or an embedding's dimension is not in it. Knows nothing
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,7 +139,8 @@ class CategoricalInput(PaddedInput):
 
 @dataclass(frozen=True)
 class TextInput(PaddedInput):
-    """A text that a cross reads without a column. Beside the CategoricalInput of that key: here '' is a value."""
+    """What a cross reads without a column, text or integers. Beside the CategoricalInput of that key: '' and -1 are
+    values here."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -171,9 +172,25 @@ class SequenceInput(PaddedInput):
 Input = NumericInput | PaddedInput
 
 
-def define_output(output: Output) -> Definition:
-    """The definition of an output: its use and its column's definition."""
-    return {"use": _USES[type(output)], "column": define(output.column)}
+def define_output(output: Output, integer_keys: Container[str] = ()) -> Definition:
+    """The definition of an output: its use and its column's definition.
+
+    `integer_keys` are the features fed as integers, which a cross that reads one by its name takes as they are.
+    """
+    return {"use": _USES[type(output)], "column": _with_integers(define(output.column), integer_keys)}
+
+
+def _with_integers(definition: Any, keys: Container[str]) -> Any:
+    if isinstance(definition, Mapping):
+        read = {name: _with_integers(value, keys) for name, value in definition.items()}
+        return read | {"dtype": "int64"} if read.get("kind") == "text" and read["key"] in keys else read
+    return [_with_integers(value, keys) for value in definition] if isinstance(definition, list) else definition
+
+
+def integers_in(definitions: Iterable[Definition]) -> frozenset[str]:
+    """The `integer_keys` that these definitions were made with."""
+    wanted = inputs(definitions)
+    return frozenset(one.key for one in wanted if isinstance(one, TextInput) and not one.dtype.is_string)
 
 
 @functools.singledispatch
@@ -315,7 +332,7 @@ def _input(leaf: Mapping[str, Any]) -> Input:
     if kind == "numeric":
         return NumericInput(key, tuple(leaf["shape"]))
     if kind == "text":
-        return TextInput(key, dtypes.string)
+        return TextInput(key, dtypes.as_dtype(leaf.get("dtype", "string")))
     dtype = dtypes.as_dtype(leaf["dtype"])
     numbers = {"weight": WeightInput, "sequence_numeric": SequenceInput}
     return numbers[kind](key, dtype) if kind in numbers else CategoricalInput(key, dtype, kind)

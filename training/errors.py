@@ -5,6 +5,7 @@ RuntimeError
 ValueError
 ├── InvalidArgumentError            values that do not fit (tf.errors.InvalidArgumentError)
 ├── NotFoundError                   a name that is not there (tf.errors.NotFoundError)
+├── FailedPreconditionError         a file that contradicts itself (tf.errors.FailedPreconditionError)
 └── CheckpointError                 a checkpoint cannot be used
     ├── CheckpointMismatchError     the model and the checkpoint disagree about a variable
     │   ├── VariableMissingError    the checkpoint lacks it; a NotFoundError too
@@ -33,6 +34,10 @@ class InvalidArgumentError(ValueError):
 
 class NotFoundError(ValueError):
     """Something asked for by name is not there."""
+
+
+class FailedPreconditionError(ValueError):
+    """What an operation relies on does not hold."""
 
 
 class CheckpointError(ValueError):

@@ -30,6 +30,7 @@ from estimator_serving.training.checkpoint import (
     read_checkpoint,
     step_of,
 )
+from estimator_serving.training.cluster import EVALUATOR, PS
 from estimator_serving.training.errors import CheckpointError, NanLossDuringTrainingError, NotFoundError
 from estimator_serving.training.features import Features, TransformRecorder
 from estimator_serving.training.hooks import (
@@ -120,6 +121,15 @@ class Estimator:
 
         return bound
 
+    def with_model_fn(self, model_fn: ModelFn) -> Estimator:
+        """This estimator, its params, config and model_dir, with another model_fn. Raises ValueError as the
+        constructor does."""
+        other = copy.copy(self)
+        other._argument_names = check_model_fn(model_fn, self._params)
+        other._model_fn = model_fn
+        other._cached = None
+        return other
+
     # -- train --------------------------------------------------------------------------------------------------------
 
     def train(
@@ -141,6 +151,7 @@ class Estimator:
                 or does not fit the model (CheckpointError); nothing has been written then.
             NanLossDuringTrainingError: the loss is NaN; the step was not taken.
         """
+        _check_task(self._config)
         stop = _stop_hooks(steps, max_steps)
         hooks = check_hooks(hooks)
         listeners = check_all(
@@ -677,6 +688,20 @@ _NOTHING_SAVED = (
 )
 _UNTRAINED = ("", 0)
 """The key of the model without a checkpoint."""
+
+
+def _check_task(config: RunConfig) -> None:
+    """Only a chief or worker trains, and as long as it is the only one."""
+    if config.task_type in (EVALUATOR, PS):
+        raise ValueError(
+            "Train has been called wrong configuration. Please use tf.estimator.train_and_evaluate which calls proper "
+            f"API according to given configuration. Current configuration: {config}."
+        )
+    if config.num_worker_replicas > 1:
+        raise ValueError(
+            f"TF_CONFIG names a cluster of {config.num_worker_replicas} workers, and training runs in one process "
+            "only. Unset TF_CONFIG, or remove its 'cluster'."
+        )
 
 
 def _stop_hooks(steps: int | None, max_steps: int | None) -> list[SessionRunHook]:

@@ -21,7 +21,8 @@ def add_metrics(estimator: Estimator, metric_fn: MetricFn) -> Estimator:
 
     `metric_fn` takes any of `features`, `labels`, `predictions` and `config` by name; `predictions` is what the
     model_fn of `estimator` predicts for the batch. A metric of a name that the estimator has already takes its place.
-    Both share model_dir and config, so either may be trained. Raises ValueError for other arguments of metric_fn.
+    Both share model_dir, config and params, so either may be trained; what the class of `estimator` adds is there too.
+    Raises ValueError for other arguments of metric_fn.
     """
     names = argument_names(metric_fn)
     unexpected = sorted(names - _ARGUMENTS)
@@ -31,7 +32,8 @@ def add_metrics(estimator: Estimator, metric_fn: MetricFn) -> Estimator:
             "predictions and config."
         )
 
-    def model_fn(features: Any, labels: Any, mode: str, config: RunConfig) -> EstimatorSpec:
+    def model_fn(features: Any, labels: Any, mode: str, params: Any, config: RunConfig) -> EstimatorSpec:
+        del params  # the estimator's model_fn has them already
         spec = estimator.model_fn(features, labels, mode, config)
         if mode != ModeKeys.EVAL:
             return spec
@@ -39,4 +41,4 @@ def add_metrics(estimator: Estimator, metric_fn: MetricFn) -> Estimator:
         found = metric_fn(**{name: available[name] for name in names})
         return dataclasses.replace(spec, eval_metric_ops={**(spec.eval_metric_ops or {}), **found})
 
-    return Estimator(model_fn, estimator.model_dir, estimator.config)
+    return estimator.with_model_fn(model_fn)

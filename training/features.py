@@ -15,7 +15,15 @@ from torch import Tensor
 
 from estimator_serving.training.arrays import Array, as_array
 from estimator_serving.training.columns import FeatureColumn, vocabulary_files
-from estimator_serving.training.definitions import Definition, Output, define_output, difference
+from estimator_serving.training.definitions import (
+    Definition,
+    Output,
+    TextInput,
+    define_output,
+    difference,
+    inputs,
+    integers_in,
+)
 from estimator_serving.training.feed import RawFeatures
 from estimator_serving.training.transform import Transform, build_outputs, outputs_of
 
@@ -32,29 +40,32 @@ class TransformRecorder:
         self.transform = transform
         self.read_keys: set[str] = set()
         self._frozen = transform is not None
+        self._integer_keys = integers_in(transform.definitions.values()) if transform else frozenset[str]()
         self._outputs: dict[str, Output] = {}
         # By identity: a column never changes, and hashing a long vocabulary would cost more than the step does.
         self._names: dict[tuple[int, type[Output]], tuple[FeatureColumn, str]] = {}
 
-    def require(self, columns: Iterable[FeatureColumn | Output]) -> Transform:
+    def require(self, columns: Iterable[FeatureColumn | Output], raw: RawFeatures | None = None) -> Transform:
         """A transform that has these columns; rebuilt for the union when one is new.
+
+        `raw` is a batch they will read: a cross takes a feature that it names as text or as integers, as it is fed.
 
         Raises:
             ValueError: a column that the checkpoint's transform lacks or defines differently, by name.
         """
         for output in (output for column in columns for output in outputs_of(column)):
-            self.output_name(output)
+            self.output_name(output, raw)
         if self.transform is None or len(self.transform.definitions) < len(self._outputs):
-            self.transform = build_outputs(self._outputs)
+            self.transform = build_outputs(self._outputs, self._integer_keys)
         return self.transform
 
-    def output_name(self, output: Output) -> str:
+    def output_name(self, output: Output, raw: RawFeatures | None = None) -> str:
         """The graph's name of an output: its own, with #2, #3, … behind it where another column of that name came first
         (one text hashed into two numbers of buckets, for example)."""
         key = (id(output.column), type(output))
         if key not in self._names:
             # The column is kept beside the name: an id is only its own as long as the object lives.
-            self._names[key] = (output.column, self._register(output))
+            self._names[key] = (output.column, self._register(output, raw or {}))
         return self._names[key][1]
 
     @property
@@ -63,8 +74,10 @@ class TransformRecorder:
         columns = {id(column): column for column, _ in self._names.values()}
         return tuple(sorted({path for column in columns.values() for path in vocabulary_files(column)}))
 
-    def _register(self, output: Output) -> str:
-        definition = define_output(output)
+    def _register(self, output: Output, raw: RawFeatures) -> str:
+        if not self._frozen:
+            self._integer_keys |= _integers(raw, define_output(output))
+        definition = define_output(output, self._integer_keys)
         name, known = _place(output.output_name, definition, self._definitions())
         if known is None and self._frozen:
             raise ValueError(_changed_text(output, definition, self._definitions().get(output.output_name)))
@@ -74,7 +87,14 @@ class TransformRecorder:
     def _definitions(self) -> Mapping[str, Definition]:
         if self._frozen and self.transform is not None:
             return self.transform.definitions
-        return {name: define_output(output) for name, output in self._outputs.items()}
+        return {name: define_output(output, self._integer_keys) for name, output in self._outputs.items()}
+
+
+def _integers(raw: RawFeatures, definition: Definition) -> frozenset[str]:
+    """Which features that a cross names come as integers."""
+    keys = (wanted.key for wanted in inputs([definition]) if isinstance(wanted, TextInput))
+    fed = ((key, raw.get(f"{key}/values", raw.get(key))) for key in keys)
+    return frozenset(key for key, value in fed if value is not None and as_array(value, key).dtype.kind in "iu")
 
 
 def _place(name: str, definition: Definition, known: Mapping[str, Definition]) -> tuple[str, Definition | None]:
@@ -165,13 +185,13 @@ class Features(Mapping[str, Any]):
 
     def require(self, columns: Iterable[FeatureColumn | Output]) -> None:
         """Announce the columns of a layer at once, so that the transform is built once for all of them."""
-        self._recorder.require(columns)
+        self._recorder.require(columns, self._raw)
 
     def output(self, output: Output) -> Tensor:
         """One output of the transform for this batch."""
-        name = self._recorder.output_name(output)
+        name = self._recorder.output_name(output, self._raw)
         if name not in self._ready:
-            self._ready = self._recorder.require([output])(self._raw)
+            self._ready = self._recorder.require([output], self._raw)(self._raw)
         value = self._ready[name]
         return value if isinstance(value, Tensor) else torch.from_numpy(value)
 
@@ -213,7 +233,7 @@ class _TracedFeatures(Features):
         for key in self._raw:
             return self._read(key).shape[0]
         raise ValueError(
-            "The model reads no feature, so its batch size is unknown; give the receiver at least one numeric feature."
+            "The model reads no feature, so its batch size is unknown; give the receiver at least one feature."
         )
 
     def require(self, columns: Iterable[FeatureColumn | Output]) -> None:

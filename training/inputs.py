@@ -254,8 +254,9 @@ def _prepare(group: list[Batch], recorder: TransformRecorder) -> Iterator[Batch]
 def _join(group: list[Mapping[str, Array]], transform: Transform | None) -> dict[str, Array] | None:
     """The rows of all batches, of the features the transform reads; None where their widths differ (Dataset.map may pad
     each batch to its own)."""
-    wanted = transform.inputs if transform else ()
-    keys = [key for each in wanted for key in (each.key, *each.names) if key in group[0]]
+    read = {each.key for each in transform.inputs} if transform else set()
+    fed = (name for key in read for name in (key, f"{key}/values", f"{key}/lengths"))
+    keys = [name for name in fed if name in group[0]]
     try:
         return {key: np.concatenate([features[key] for features in group]) for key in keys}
     except (KeyError, ValueError):

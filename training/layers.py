@@ -386,6 +386,8 @@ def dropout(
     if not training or rate == 0.0:
         return inputs
     store = current_store()
+    if store.without_steps:
+        return inputs
     generator = store.dropout_generator() if seed is None else torch.Generator().manual_seed(store.step_seed ^ seed)
     shape = inputs.shape if noise_shape is None else _noise_shape(noise_shape, inputs.shape)
     kept = torch.empty(shape, dtype=inputs.dtype).bernoulli_(1.0 - rate, generator=generator)
@@ -442,7 +444,7 @@ def batch_normalization(
         moving_mean = _weight("moving_mean", width, moving_mean_initializer, False, reuse)
         moving_variance = _weight("moving_variance", width, moving_variance_initializer, False, reuse)
     rows = values.reshape(-1, width[0])
-    if training:
+    if training and not current_store().without_steps:
         unbiased = inputs.ndim == 4 if fused is None else fused
         _follow_moments(rows, moving_mean, moving_variance, momentum, unbiased)
         # functional.batch_norm refuses a batch of one row, which TF takes.

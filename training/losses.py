@@ -226,9 +226,16 @@ def sparse_softmax_cross_entropy(
             "shape without its last dimension. One-hot labels are for softmax_cross_entropy."
         )
     _check_class_range(labels, logits.shape[-1])
-    losses = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1).long(), reduction="none")
-    losses = losses.reshape(labels.shape)
+    losses = class_losses(labels.long(), logits)
     return compute_weighted_loss(losses, _without_last(weights, losses), reduction)
+
+
+def class_losses(labels: Tensor, logits: Tensor) -> Tensor:
+    """−log softmax(logits)[label], unreduced: labels int64 [...], logits [..., n] -> [...]."""
+    if torch.compiler.is_exporting():  # ONNX has no operator for what cross_entropy becomes
+        return -torch.log_softmax(logits, dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    flat = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
+    return flat.reshape(labels.shape)
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------------
@@ -269,7 +276,8 @@ def _without_last(weights: Weights, losses: Tensor) -> Weights:
 
 
 def _check_class_range(labels: Tensor, n_classes: int) -> None:
-    if not labels.numel():
+    # An exported graph has no values to look at while it is traced.
+    if torch.compiler.is_exporting() or not labels.numel():
         return
     low, high = (int(bound) for bound in torch.aminmax(labels))
     if low < 0 or high >= n_classes:

@@ -24,7 +24,9 @@ THRESHOLDS = 200
 """TF's AUC is taken at 200 thresholds, not at every distinct prediction."""
 
 Weights = Tensor | float | None
-State = np.ndarray
+State = np.ndarray | Tensor
+"""A sum of states: an array where a value is read, a tensor where an exported graph computes it. The two share their
+operators, methods and the functions of their modules, which `_module` gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,13 @@ class Metric:
 
     Attributes:
         state: f64 of any shape, the same for every batch.
-        finish: from the summed state to a number or an array.
+        finish: from the summed state to a number or an array. One that also takes a tensor, without branching on its
+            values, is computed inside exported evaluation graphs; another one is left out of them.
         draw: None, or from the value to a matplotlib figure, which evaluate writes for TensorBoard.
     """
 
     state: Tensor
-    finish: Callable[[State], float | np.ndarray]
+    finish: Callable[[Any], Any]
     draw: Callable[[np.ndarray], Any] | None = None
 
     def __add__(self, other: Metric) -> Metric:
@@ -121,33 +124,33 @@ def larger_class_share(labels: Tensor, weights: Weights = None) -> Metric:
 
 def true_positives(labels: Tensor, predictions: Tensor, weights: Weights = None, threshold: float = 0.5) -> Metric:
     """The weight of positive labels predicted positive."""
-    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: float(state[_TP, 0]))
+    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: state[_TP, 0])
 
 
 def false_positives(labels: Tensor, predictions: Tensor, weights: Weights = None, threshold: float = 0.5) -> Metric:
     """The weight of negative labels predicted positive."""
-    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: float(state[_FP, 0]))
+    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: state[_FP, 0])
 
 
 def true_negatives(labels: Tensor, predictions: Tensor, weights: Weights = None, threshold: float = 0.5) -> Metric:
     """The weight of negative labels predicted negative."""
-    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: float(state[_TN, 0]))
+    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: state[_TN, 0])
 
 
 def false_negatives(labels: Tensor, predictions: Tensor, weights: Weights = None, threshold: float = 0.5) -> Metric:
     """The weight of positive labels predicted negative."""
-    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: float(state[_FN, 0]))
+    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: state[_FN, 0])
 
 
 def precision(labels: Tensor, predictions: Tensor, weights: Weights = None, threshold: float = 0.5) -> Metric:
     """True positives / predicted positives, 0 when nothing is predicted positive."""
     counts = _counts(labels, predictions, weights, [threshold])
-    return Metric(counts, lambda state: float(_precisions(state)[0]))
+    return Metric(counts, lambda state: _precisions(state)[0])
 
 
 def recall(labels: Tensor, predictions: Tensor, weights: Weights = None, threshold: float = 0.5) -> Metric:
     """True positives / positive labels, 0 when no label is positive."""
-    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: float(_recalls(state)[0]))
+    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: _recalls(state)[0])
 
 
 Thresholds = Sequence[float]
@@ -247,15 +250,15 @@ def _counts(labels: Tensor, predictions: Tensor, weights: Weights, thresholds: S
     return torch.stack([true, false, negatives - false, positives - true])
 
 
-def _precisions(state: State) -> np.ndarray:
+def _precisions(state: State) -> State:
     return _divide(state[_TP], state[_TP] + state[_FP])
 
 
-def _recalls(state: State) -> np.ndarray:
+def _recalls(state: State) -> State:
     return _divide(state[_TP], state[_TP] + state[_FN])
 
 
-def _specificities(state: State) -> np.ndarray:
+def _specificities(state: State) -> State:
     return _divide(state[_TN], state[_TN] + state[_FP])
 
 
@@ -299,63 +302,64 @@ def bucket_weights(
         raise ValueError(f"Argument `num_thresholds` must be an integer > 1. Received: num_thresholds={num_thresholds}")
     labels, predictions, spread = _aligned(labels, predictions, weights)
     flat = predictions.reshape(-1).float()
-    if flat.numel() and not bool(((flat >= 0) & (flat <= 1)).all()):
+    if not torch.compiler.is_exporting() and flat.numel() and not bool(((flat >= 0) & (flat <= 1)).all()):
         raise ValueError("auc takes predictions in [0, 1]: pass probabilities, not logits.")
     # The bucket needs float32 arithmetic: ceil(p·199) differs in float64 where p·199 is rounded to a whole number.
     buckets = ((flat * (num_thresholds - 1)).ceil() - 1).clamp(min=0).long()
     positive, spread = labels.reshape(-1).bool(), spread.reshape(-1)
-    state = torch.zeros(2, num_thresholds, dtype=torch.float64)
-    state[0].index_add_(0, buckets, positive * spread)
-    state[1].index_add_(0, buckets, ~positive * spread)
-    return state
+    weighed = torch.stack([positive * spread, ~positive * spread])
+    return torch.zeros(2, num_thresholds, dtype=torch.float64).scatter_add(1, buckets.expand(2, -1), weighed)
 
 
-def curve_points(state: State, curve: str) -> np.ndarray:
-    """The points of a curve, f64 [2, thresholds], of a state as bucket_weights makes it.
+def curve_points(state: State, curve: str) -> Any:
+    """The points of a curve, f64 [2, thresholds], of a state as bucket_weights makes it, and of its type.
 
     ROC: false positive rate and recall. PR: recall and precision, which is 1 where nothing is predicted positive.
     """
+    xp = _module(state)
     tp, fp = _above(state)
     recalls = _divide(tp, tp[0])
     if curve == "ROC":
-        return np.stack([_divide(fp, fp[0]), recalls])
-    return np.stack([recalls, np.where(tp + fp > 0, _divide(tp, tp + fp), 1.0)])
+        return xp.stack([_divide(fp, fp[0]), recalls])
+    return xp.stack([recalls, xp.where(tp + fp > 0, _divide(tp, tp + fp), 1.0)])
 
 
-_METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+_METHODS: dict[str, Callable[[Any, Any], Any]] = {
     "interpolation": lambda left, right: (left + right) / 2,
     "trapezoidal": lambda left, right: (left + right) / 2,
-    "minoring": np.minimum,
-    "majoring": np.maximum,
+    "minoring": lambda left, right: _module(left).minimum(left, right),
+    "majoring": lambda left, right: _module(left).maximum(left, right),
 }
 
 
-def _area(state: State, curve: str, method: str) -> float:
+def _area(state: State, curve: str, method: str) -> Any:
     if curve == "PR" and method == "interpolation":
         return _area_under_pr(state)
     x, y = curve_points(state, curve)
     if curve == "PR" and method != "trapezoidal":
         tp, fp = _above(state)
         y = _divide(tp, tp + fp)
-    return float(np.sum((x[:-1] - x[1:]) * _METHODS[method](y[:-1], y[1:])))
+    return ((x[:-1] - x[1:]) * _METHODS[method](y[:-1], y[1:])).sum()
 
 
-def _area_under_pr(state: State) -> float:
+def _area_under_pr(state: State) -> Any:
     """Interpolated as Davis and Goadrich do, which TF follows."""
+    xp = _module(state)
     tp, fp = _above(state)
     predicted = tp + fp
     dtp, dp = tp[:-1] - tp[1:], predicted[:-1] - predicted[1:]
-    slope = _divide(dtp, np.maximum(dp, 0))
+    slope = _divide(dtp, dp.clip(0))
     intercept = tp[1:] - slope * predicted[1:]
     both = (predicted[:-1] > 0) & (predicted[1:] > 0)
-    ratio = np.where(both, _divide(predicted[:-1], np.maximum(predicted[1:], 0)), 1.0)
-    area = slope * (dtp + intercept * np.log(ratio))
-    return float(np.sum(_divide(area, np.full_like(area, max(tp[0], 0.0)))))
+    ratio = xp.where(both, _divide(predicted[:-1], predicted[1:].clip(0)), 1.0)
+    area = slope * (dtp + intercept * xp.log(ratio))
+    return _divide(area, tp[0].clip(0)).sum()
 
 
-def _above(state: State) -> tuple[np.ndarray, np.ndarray]:
+def _above(state: State) -> tuple[Any, Any]:
     """Weight of positives and negatives in bucket i or higher."""
-    sums = np.cumsum(state[:, ::-1], axis=1)[:, ::-1]
+    xp = _module(state)
+    sums = xp.flip(xp.flip(state, (1,)).cumsum(1), (1,))
     return sums[0], sums[1]
 
 
@@ -372,7 +376,7 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int, weig
 
 def mean_per_class_accuracy(labels: Tensor, predictions: Tensor, num_classes: int, weights: Weights = None) -> Metric:
     """The mean over all classes of the share of their examples that is predicted right, 0 for a class without any."""
-    return Metric(_confusion(labels, predictions, num_classes, weights), lambda state: float(_by_row(state).mean()))
+    return Metric(_confusion(labels, predictions, num_classes, weights), lambda state: _by_row(state).mean())
 
 
 def recall_per_class(labels: Tensor, predictions: Tensor, num_classes: int, weights: Weights = None) -> Metric:
@@ -394,25 +398,25 @@ def _confusion(labels: Tensor, predictions: Tensor, num_classes: int, weights: W
     labels, predictions, spread = _aligned(labels, predictions, weights)
     rows, columns = labels.reshape(-1).long(), predictions.reshape(-1).long()
     for name, ids in (("labels", rows), ("predictions", columns)):
-        if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= num_classes):
+        if torch.compiler.is_exporting() or not ids.numel():
+            continue
+        if int(ids.min()) < 0 or int(ids.max()) >= num_classes:
             raise ValueError(
                 f"`{name}` out of bound: class ids must be in [0, {num_classes}), found {int(ids.min())} to "
                 f"{int(ids.max())}. Is num_classes right?"
             )
-    state = torch.zeros(num_classes * num_classes, dtype=torch.float64)
-    state.index_add_(0, rows * num_classes + columns, spread.reshape(-1))
-    return state.reshape(num_classes, num_classes)
+    empty = torch.zeros(num_classes * num_classes, dtype=torch.float64)
+    return empty.scatter_add(0, rows * num_classes + columns, spread.reshape(-1)).reshape(num_classes, num_classes)
 
 
-def _by_row(state: State) -> np.ndarray:
-    return _divide(np.diag(state), state.sum(axis=1))
+def _by_row(state: State) -> Any:
+    return _divide(_module(state).diagonal(state), state.sum(1))
 
 
-def _mean_iou(state: State) -> float:
-    right = np.diag(state)
-    union = state.sum(axis=0) + state.sum(axis=1) - right
-    occurring = int((union != 0).sum())
-    return float(_divide(right, union).sum() / occurring) if occurring else 0.0
+def _mean_iou(state: State) -> Any:
+    right = _module(state).diagonal(state)
+    union = state.sum(0) + state.sum(1) - right
+    return _divide(_divide(right, union).sum(), (union != 0).sum())
 
 
 # -- the best k classes -----------------------------------------------------------------------------------------------
@@ -530,16 +534,22 @@ def _spread(weights: Weights, values: Tensor) -> Tensor:
         ) from error
 
 
-def _divide(numerator: np.ndarray, denominator: np.ndarray | float) -> np.ndarray:
+def _module(state: State) -> Any:
+    """The module whose functions take such a state."""
+    return torch if isinstance(state, Tensor) else np
+
+
+def _divide(numerator: Any, denominator: Any) -> Any:
     """0 where the denominator is 0."""
-    numerator, denominator = np.broadcast_arrays(numerator, np.asarray(denominator, np.float64))
-    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
+    where = torch.where if isinstance(denominator, Tensor) else np.where
+    return where(denominator != 0, numerator / where(denominator != 0, denominator, 1.0), 0.0)
 
 
-def _ratio(state: State) -> float:
-    return float(state[0] / state[1]) if state[1] else 0.0
+def _ratio(state: State) -> Any:
+    return _divide(state[0], state[1])
 
 
-def _larger_share(state: State) -> float:
+def _larger_share(state: State) -> Any:
     share = _ratio(state)
-    return max(share, 1.0 - share) if state[1] else 0.0
+    where = _module(state).where
+    return where(state[1] != 0, where(share < 0.5, 1.0 - share, share), 0.0)

@@ -1,19 +1,23 @@
 """How a run is made: where it is kept, when it saves, logs and summarises (TF 2.15).
 
-Owns the fields and their checks. Does not know what the estimator does with them. A cluster in TF_CONFIG is refused.
+Owns the fields and their checks. Does not know what the estimator does with them. The place of this process comes from
+TF_CONFIG.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from estimator_serving.training.cluster import Cluster, cluster_of, read_tf_config
 from estimator_serving.training.model_fn import argument_names
 
 _UNSET: Any = object()
+# Beside the fields: no argument, and nothing that two configs are compared by.
+_CLUSTER = "_cluster_of_tf_config"
 
 _DEFAULT_SAVE_CHECKPOINTS_SECS = 600
 
@@ -74,7 +78,9 @@ class RunConfig:
         steps, seconds = _checkpoint_schedule(self.save_checkpoints_steps, self.save_checkpoints_secs)
         object.__setattr__(self, "save_checkpoints_steps", steps)
         object.__setattr__(self, "save_checkpoints_secs", seconds)
-        object.__setattr__(self, "model_dir", _model_dir(self.model_dir, _tf_config()))
+        tf_config = read_tf_config()
+        object.__setattr__(self, "model_dir", _model_dir(self.model_dir, tf_config))
+        object.__setattr__(self, _CLUSTER, cluster_of(tf_config))
         _check_fields(vars(self))
 
     def replace(self, **changes: Any) -> RunConfig:
@@ -82,49 +88,57 @@ class RunConfig:
         for name in changes:
             if name not in _REPLACEABLE:
                 raise ValueError(f"Replacing {name} is not supported. Allowed properties are {list(_REPLACEABLE)}.")
-        return RunConfig(**_without_other_schedule({**vars(self), **changes}, changes))
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        replaced = RunConfig(**_without_other_schedule({**fields, **changes}, changes))
+        object.__setattr__(replaced, _CLUSTER, self._cluster)
+        return replaced
 
-    # -- the cluster: one process -------------------------------------------------------------------------------------
+    # -- TF_CONFIG, as it was when this was made -----------------------------------------------------------------------
 
     @property
     def cluster_spec(self) -> dict[str, Any]:
-        return {}
+        return dict(self._cluster.spec)
 
     @property
     def task_type(self) -> str:
-        return "worker"
+        return self._cluster.task_type
 
     @property
     def task_id(self) -> int:
-        return 0
+        return self._cluster.task_id
 
     @property
-    def global_id_in_cluster(self) -> int:
-        return 0
+    def global_id_in_cluster(self) -> int | None:
+        return self._cluster.global_id
 
     @property
     def master(self) -> str:
-        return ""
+        return self._cluster.master
 
     @property
     def evaluation_master(self) -> str:
-        return ""
+        return self._cluster.evaluation_master
 
     @property
     def is_chief(self) -> bool:
-        return True
+        return self._cluster.is_chief
 
     @property
     def num_worker_replicas(self) -> int:
-        return 1
+        return self._cluster.num_worker_replicas
 
     @property
     def num_ps_replicas(self) -> int:
-        return 0
+        return self._cluster.num_ps_replicas
 
     @property
-    def service(self) -> None:
-        return None
+    def service(self) -> Mapping[str, Any] | None:
+        return self._cluster.service
+
+    @property
+    def _cluster(self) -> Cluster:
+        cluster: Cluster = vars(self)[_CLUSTER]
+        return cluster
 
 
 def _checkpoint_schedule(steps: Any, seconds: Any) -> tuple[int | None, float | None]:
@@ -171,22 +185,6 @@ def _check_passed_through(fields: dict[str, Any]) -> None:
     for name in ("train_distribute", "eval_distribute", "experimental_distribute"):
         if fields[name] is not None:
             raise ValueError(f"{name} is not supported: training runs in one process. Leave it None.")
-
-
-def _tf_config() -> dict[str, Any]:
-    text = os.environ.get("TF_CONFIG", "")
-    try:
-        parsed = json.loads(text) if text.strip() else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"TF_CONFIG is not JSON ({error}). Correct it, or unset it to run in one process.") from error
-    if parsed.get("cluster"):
-        raise ValueError(
-            f"TF_CONFIG names a cluster ({', '.join(sorted(parsed['cluster']))}), and training runs in one process "
-            "only. Unset TF_CONFIG, or remove its 'cluster'."
-        )
-    if parsed.get("task", {}).get("type", "worker") != "worker":
-        raise ValueError('If "cluster" is not set in TF_CONFIG, task type must be WORKER.')
-    return parsed
 
 
 def _model_dir(given: str | os.PathLike[str] | None, tf_config: dict[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import onnx
 import onnxruntime
@@ -124,9 +124,9 @@ def build_transform(columns: Iterable[FeatureColumn | Output]) -> Transform:
     return build_outputs({output.output_name: output for output in outputs})
 
 
-def build_outputs(outputs: Mapping[str, Output]) -> Transform:
-    """The transform of outputs under the names they are given."""
-    definitions = {name: define_output(outputs[name]) for name in sorted(outputs)}
+def build_outputs(outputs: Mapping[str, Output], integer_keys: Container[str] = ()) -> Transform:
+    """The transform of outputs under the names they are given; `integer_keys` as in define_output."""
+    definitions = {name: define_output(outputs[name], integer_keys) for name in sorted(outputs)}
     arguments = Arguments(inputs(definitions.values()))
     computed = {name: compute(outputs[name], arguments) for name in definitions}
     model = spox.build(inputs=arguments.by_name, outputs=computed)

@@ -40,11 +40,12 @@ class VariableStore(nn.Module):
         self, *, seed: int = 0, values: Mapping[str, Tensor] | None = None, source: str = "", frozen: bool = False
     ) -> None:
         super().__init__()
-        self._frozen = frozen
+        self.is_frozen = frozen
         self.seed = seed & 0x7FFFFFFF
         self.source = source
         self.global_step = 0 if values is None else int(values.get(GLOBAL_STEP, torch.zeros((), dtype=torch.int64)))
         self.training_mode = False
+        self.without_steps = False
         self._taken_names: dict[str, set[str]] = {}
         self._claimed_names: set[str] = set()
         self.regularization_losses: list[Callable[[], Tensor]] = []
@@ -100,7 +101,7 @@ class VariableStore(nn.Module):
             raise ValueError(f"Variable name {name} is reserved: create it inside a variable_scope or rename it.")
         value = self._first_value(name, shape, lambda: initializer(shape, self.generator(name)).to(dtype))
         if trainable:
-            parameter = nn.Parameter(value, requires_grad=not self._frozen)
+            parameter = nn.Parameter(value, requires_grad=not self.is_frozen)
             self.register_parameter(attribute, parameter)
             self._trainable[name] = parameter
             return parameter
@@ -156,7 +157,7 @@ class VariableStore(nn.Module):
         self.add_module(_attribute(name), made)
         self._factories[name] = made
         self._trainable.update({_inner_name(name, k): p for k, p in made.named_parameters() if p.requires_grad})
-        if self._frozen:
+        if self.is_frozen:
             made.requires_grad_(False)
         return made
 
@@ -256,7 +257,11 @@ class VariableStore(nn.Module):
         return True
 
     def activate(self, *, training: bool) -> _Activation:
-        """Make this the store that layers and columns find, for one call of model_fn."""
+        """Make this the store that layers and columns find, for one call of model_fn.
+
+        A frozen store takes no steps. In training it is asked for what the training graph computes: layers compute as
+        they do outside training (`without_steps`), so that the same rows give the same numbers.
+        """
         return _Activation(self, training)
 
 
@@ -289,7 +294,8 @@ class _Activation:
         store = self._store
         self._before = (_current.store, _current.prefix, _current.reuse)
         _current.store, _current.prefix, _current.reuse = store, "", None
-        store.training_mode = self._training
+        store.training_mode = self._training and not store.is_frozen
+        store.without_steps = self._training and store.is_frozen
         store.start_call()
         return store
 

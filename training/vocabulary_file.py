@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from estimator_serving.training.errors import InvalidArgumentError, NotFoundError
+from estimator_serving.training.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from estimator_serving.wire.records import read_records
 
 TFRECORD_GZIP = "tfrecord_gzip"
@@ -35,9 +35,9 @@ def read_vocabulary(
 
     Raises:
         NotFoundError: no such file.
-        InvalidArgumentError: fewer entries than `size`, an empty line, an entry twice, one that is no integer where
-            integers are asked for, or one that is not UTF-8 (the first four with TF 2.15's texts; a repeated entry is
-            its FailedPreconditionError).
+        InvalidArgumentError: fewer entries than `size`, an empty line, one that is no integer where integers are asked
+            for (TF 2.15's texts), or one that is not UTF-8.
+        FailedPreconditionError: an entry twice (TF 2.15's text).
     """
     try:
         stat = Path(path).stat()
@@ -103,7 +103,7 @@ def _check_distinct(path: str, entries: list[bytes]) -> None:
     for place, entry in enumerate(entries):
         first = places.setdefault(entry, place)
         if first != place:
-            raise InvalidArgumentError(
+            raise FailedPreconditionError(
                 f"HashTable has different value for same key. Key {entry.decode(errors='replace')} has {first} and "
                 f"trying to add value {place}: {path} holds it in lines {first + 1} and {place + 1}; remove the second."
             )

@@ -30,8 +30,8 @@ from estimator_serving.training import (
     losses,
     metrics,
     numpy_input_fn,
-    optimizers,
     summaries,
+    train,
 )
 
 FLOWERS = Path(__file__).with_name("iris.csv")
@@ -76,7 +76,7 @@ def model_fn(features: Mapping[str, Any], labels: torch.Tensor | None, mode: str
     if mode == ModeKeys.EVAL:
         return EstimatorSpec(mode, loss=loss, eval_metric_ops={"accuracy": accuracy})
 
-    optimizer = optimizers.AdamOptimizer(learning_rate=0.01)
+    optimizer = train.AdamOptimizer(learning_rate=0.01)
     train_op = optimizer.minimize(loss, global_step=get_global_step())
     return EstimatorSpec(mode, loss=loss, train_op=train_op)
 

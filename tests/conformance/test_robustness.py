@@ -34,13 +34,13 @@ def is_alive(front):
 
 @pytest.mark.parametrize(("service", "method"), METHODS)
 @given(payload=st.binary(max_size=200))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_garbage_protobuf(fronts, service, method, payload):
     assert send(fronts["half"], service, method, payload) in CLIENTS_FAULT
 
 
 @given(cut=st.integers(0, 400), byte=st.integers(0, 255))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damaged_protobuf(fronts, cut, byte):
     """A good request cut short, or with one byte changed."""
     good = types_request().SerializeToString()

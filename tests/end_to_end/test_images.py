@@ -5,7 +5,7 @@ import torch
 
 from estimator_serving import ops, training
 from estimator_serving.exporter import build_parsing_serving_input_receiver_fn
-from estimator_serving.training import layers, losses, metrics, optimizers, regularizers
+from estimator_serving.training import layers, losses, metrics, regularizers, train
 from estimator_serving.wire.examples import encode_example, join_examples
 
 RANDOM = np.random.default_rng(3)
@@ -30,7 +30,7 @@ def model_fn(features, labels, mode):
         return training.EstimatorSpec(mode, {"probabilities": torch.softmax(logits, 1)})
     loss = losses.sparse_softmax_cross_entropy(labels, logits) + losses.get_regularization_loss()
     accuracy = metrics.accuracy(labels, logits.argmax(1))
-    train_op = optimizers.AdamOptimizer(0.02).minimize(loss)
+    train_op = train.AdamOptimizer(0.02).minimize(loss)
     return training.EstimatorSpec(mode, loss=loss, train_op=train_op, eval_metric_ops={"accuracy": accuracy})
 
 

@@ -228,6 +228,23 @@ def test_a_split_request_fails_whole_and_leaves_nothing(model, pool):
     assert ask(batcher, [1])["y"].tolist() == [2]
 
 
+def test_full_queues_are_counted_by_signature(model, pool):
+    batcher = make(model, max_batch_size=2, max_enqueued_batches=2)
+    assert batcher.count_full() == 0
+    with model.held():
+        first = pool.submit(ask, batcher, [1])
+        until(lambda: model.running)
+        others = [pool.submit(ask, batcher, [1, 1], signature_name=name) for name in "ss"]
+        until(lambda: waiting(batcher) == 2)
+        assert batcher.count_full() == 1
+        others += [pool.submit(ask, batcher, [1], signature_name="t")]
+        until(lambda: waiting(batcher) == 3)
+        assert batcher.count_full() == 1  # the second signature has room
+    for answer in (first, *others):
+        answer.result(WAIT_S)
+    assert batcher.count_full() == 0
+
+
 def test_a_full_queue_refuses_at_once(model, pool):
     crowd = Crowd(make(model, max_batch_size=2, max_enqueued_batches=2), model, pool)
     with model.held():

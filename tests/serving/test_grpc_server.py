@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from estimator_serving.serving.errors import CancelledError, DeadlineExceededError
+from estimator_serving.serving.errors import FULL_TEXT, CancelledError, DeadlineExceededError
 from estimator_serving.serving.grpc_server import GrpcServer
 
 HOST = "127.0.0.1"
@@ -297,3 +297,28 @@ def test_lives_beside_other_packages_messages(theirs, ours_first):
     ours = "import estimator_serving.serving.grpc_server, estimator_serving.serving.reflection as r; r.shown_pool()"
     code = "\n".join([ours, theirs] if ours_first else [theirs, ours])
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
+
+
+def test_a_full_server_turns_calls_away_unread():
+    full, asked = {"Echo"}, []
+
+    def is_full(method):
+        asked.append(method)
+        return method in full
+
+    answers = {"Echo": lambda payload, _context: payload, "Look": lambda _payload, _context: b"still"}
+    crowded = GrpcServer(
+        {SERVICE: answers}, address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1, is_full=is_full
+    )
+    crowded.start()
+    with grpc.insecure_channel(f"{HOST}:{crowded.port}") as channel:
+        echo = channel.unary_unary(f"/{SERVICE}/Echo")
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as raised:
+                echo(b"x" * 2000)  # larger than the server reads: it did not
+            assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.UNAVAILABLE, FULL_TEXT)
+        assert channel.unary_unary(f"/{SERVICE}/Look")(b"") == b"still"
+        full.clear()
+        assert echo(b"room again") == b"room again"
+    crowded.stop()
+    assert asked == ["Echo"] * 3 + ["Look", "Echo"]

@@ -46,6 +46,20 @@ def test_both_share_what_is_learned(tmp_path):
     assert [set(row) for row in extended.predict(inputs)] == [set(row) for row in classifier(tmp_path).predict(inputs)]
 
 
+def test_everything_of_the_estimator_is_kept(tmp_path):
+    def model_fn(features, labels, mode, params):
+        loss = training.layers.dense(features["x"][:, None], params["units"]).square().mean()
+        return training.EstimatorSpec(mode, loss=loss, train_op=training.optimizers.SGD(0.1).minimize(loss))
+
+    config = training.RunConfig(model_dir=str(tmp_path), tf_random_seed=3)
+    plain = training.Estimator(model_fn, config=config, params={"units": 2})
+    extended = training.add_metrics(plain, lambda config: {"seed": metrics.mean(torch.tensor(config.tf_random_seed))})
+    assert (extended.params, extended.config.tf_random_seed) == ({"units": 2}, 3)
+    assert extended.train(inputs, steps=1).evaluate(inputs)["seed"] == 3
+    assert "seed" not in plain.evaluate(inputs)
+    assert type(training.add_metrics(classifier(tmp_path), dict)) is training.LinearClassifier
+
+
 def test_other_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"metric_fn \(.*\) has following not expected args: \['foo'\]"):
         training.add_metrics(classifier(tmp_path), lambda labels, foo: {})  # noqa: ARG005

@@ -6,7 +6,15 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
-from estimator_serving.training import BoostedTreesClassifier, BoostedTreesRegressor, RunConfig, numpy_input_fn
+from estimator_serving.training import (
+    BoostedTreesClassifier,
+    BoostedTreesEstimator,
+    BoostedTreesRegressor,
+    PoissonRegressionHead,
+    RegressionHead,
+    RunConfig,
+    numpy_input_fn,
+)
 from estimator_serving.training import feature_column as fc
 from estimator_serving.training.canned.tree_ensemble import Ensemble, Shape, float32_below
 from estimator_serving.training.canned.tree_growth import pruned
@@ -51,6 +59,33 @@ def test_it_goes_on_from_a_checkpoint(tmp_path):
     for name in ("split_threshold", "node_value", "trees_grown"):
         values = [make(d).get_variable_value(f"boosted_trees/{name}") for d in ("once", "twice")]
         np.testing.assert_array_equal(*values)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_full_ensemble_stays_as_it_is(depth):
+    estimator = BoostedTreesRegressor([fc.numeric_column("x")], 1, n_trees=2, max_depth=depth)
+    before = predictions(estimator.train(whole({"x": X}, STEP)), {"x": X})
+    estimator.train(whole({"x": X}, STEP))
+    assert estimator.get_variable_value("boosted_trees/trees_grown") == 2
+    np.testing.assert_array_equal(predictions(estimator, {"x": X}), before)
+
+
+def test_data_without_a_layer_is_warned_of(caplog):
+    estimator = BoostedTreesRegressor([fc.numeric_column("x")], 2, n_trees=5, max_depth=3)
+    estimator.train(whole({"x": X}, STEP, epochs=1))
+    assert "before the first tree, which takes 6 batches" in caplog.text
+    assert estimator.get_variable_value("boosted_trees/trees_grown") == 0
+
+
+def test_any_head_that_has_derivatives():
+    arguments = {"n_batches_per_layer": 1, "n_trees": 3, "max_depth": 2}
+    plain = BoostedTreesRegressor([fc.numeric_column("x")], **arguments).train(whole({"x": X}, STEP))
+    by_head = BoostedTreesEstimator([fc.numeric_column("x")], head=RegressionHead(), **arguments)
+    by_head.train(whole({"x": X}, STEP))
+    np.testing.assert_array_equal(predictions(by_head, {"x": X}), predictions(plain, {"x": X}))
+    counts = BoostedTreesEstimator([fc.numeric_column("x")], 1, PoissonRegressionHead(), n_trees=40, max_depth=2)
+    counts.train(whole({"x": X}, STEP))
+    np.testing.assert_allclose(predictions(counts, {"x": X})[:, 0], STEP, rtol=0.3)
 
 
 def test_data_that_ends_early_still_makes_a_tree():

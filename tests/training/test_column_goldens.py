@@ -15,7 +15,7 @@ from estimator_serving import training
 from estimator_serving.training import feature_column as fc
 from estimator_serving.training.columns import CategoricalColumn
 from estimator_serving.training.definitions import Ids
-from estimator_serving.training.errors import InvalidArgumentError, NotFoundError
+from estimator_serving.training.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from estimator_serving.training.features import Features, TransformRecorder
 from estimator_serving.training.transform import build_transform
 from estimator_serving.training.variables import VariableStore
@@ -169,7 +169,7 @@ def test_refusals_in_use(evaluate, case):
 # Ours of the same name; a table that cannot be made has none of its own.
 CLASSES = {
     "InvalidArgumentError": InvalidArgumentError,
-    "FailedPreconditionError": InvalidArgumentError,
+    "FailedPreconditionError": FailedPreconditionError,
     "NotFoundError": NotFoundError,
 }
 

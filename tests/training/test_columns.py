@@ -83,8 +83,6 @@ def test_parse_spec_is_the_union():
         (lambda: vocabulary("k", ["a"], default_value=0, num_oov_buckets=2), ValueError,
          "Can't specify both num_oov_buckets and default_value in k."),
         (lambda: vocabulary("k", ["a"], num_oov_buckets=-1), ValueError, "Invalid num_oov_buckets -1 in k."),
-        (lambda: vocabulary("k", ["a"], default_value=1), ValueError,
-         "default_value 1 not in range [-1, 1), column_name k"),
         (lambda: vocabulary("k", ["a"], dtype="int64"), ValueError,
          "dtype <dtype: 'int64'> and vocabulary dtype <dtype: 'string'> do not match, column_name: k"),
         (lambda: vocabulary("k", [1.5]), ValueError,

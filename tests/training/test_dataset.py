@@ -53,6 +53,7 @@ def test_dtypes(column, dtype):
         ({}, "A data set needs at least one column"),
         ({"x": 3}, "Column x is a single value"),
         ({"x": [[1], [1, 2]]}, "Feature x has rows of different lengths"),
+        ({"x": torch.eye(2).to_sparse_coo()}, "Feature x is a sparse tensor; pad its rows"),
         ({"x": ["a", None]}, "Feature x holds None .* at entry 1 where text was expected"),
         ({"x": [b"\xff"]}, "Feature x holds the bytes .* at entry 0, which are not UTF-8"),
     ],

@@ -34,6 +34,22 @@ def test_numbers_read_as_tensors(array, dtype):
     assert recorder.read_keys == {"x"}
 
 
+@pytest.mark.parametrize(
+    ("keys", "ids"),
+    [(["k", "s"], [[152], [265], [258]]), (["s", "k"], [[486], [690], [857]])],
+)
+def test_a_cross_takes_integers_as_they_are(keys, ids):
+    """TF 2.15's ids; -1 is a value here."""
+    raw = {"k": np.array([3, 4, -1], np.int32), "s": np.array(["a", "b", "a"], object)}
+    recorder = TransformRecorder()
+    cross = fc.crossed_column(keys, 1000)
+    assert Features(raw, recorder).output(Ids(cross)).tolist() == ids
+    again = TransformRecorder(Transform.from_bytes(recorder.transform.model_bytes))
+    assert Features(raw, again).output(Ids(cross)).tolist() == ids
+    with pytest.raises(ValueError, match="key: k, column dtype: <dtype: 'int64'>, tensor dtype: <dtype: 'string'>"):
+        Features({**raw, "k": raw["s"]}, again).output(Ids(cross))
+
+
 def test_text_stays_numpy_and_is_not_recorded():
     recorder = TransformRecorder()
     value = Features({"deck": np.array([b"A", b"B"])}, recorder)["deck"]

@@ -94,7 +94,7 @@ def test_nan_hook_watches_other_values(tmp_path):
 def test_a_saver_hook_takes_the_place_of_the_default_one(tmp_path):
     train(tmp_path, training.CheckpointSaverHook(tmp_path, save_steps=2, checkpoint_basename="mine"))
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["checkpoint", *(f"mine-{step}.safetensors" for step in (0, 2, 4, 5))]
+    assert names == ["checkpoint", *(f"mine-{step}.safetensors" for step in (0, 2, 4, 5)), "training_data.json"]
 
 
 # -- hooks of their own ------------------------------------------------------------------------------------------------

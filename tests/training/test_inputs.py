@@ -186,6 +186,19 @@ def test_the_transform_runs_once_for_many_batches():
     assert rows == [32, 64, 128, 256, 512, 1024, 1024, 160]
 
 
+def test_lists_that_a_cross_alone_reads_are_transformed_ahead():
+    def one(letters):
+        return {
+            "values": np.array([[letter] for letter in letters], object),
+            "lengths": np.ones(len(letters), np.int64),
+        }
+
+    columns = {f"{key}/{part}": array for key in "ab" for part, array in one("xyxyxy").items()}
+    cross = fc.crossed_column(["a", "b"], 1000)
+    batches = prepared_batches(Dataset.from_tensor_slices(columns).batch(2), "train", TransformRecorder())
+    assert len({str(features.transformed([cross])["a_X_b/ids"].tolist()) for features, _ in batches}) == 1
+
+
 def test_batches_of_other_widths_run_alone():
     def pad(features):
         rows = len(features["word"])

@@ -14,7 +14,7 @@ import torch
 
 from estimator_serving import training
 from estimator_serving.training import feature_column as fc
-from estimator_serving.training import layers, losses, metrics, optimizers
+from estimator_serving.training import layers, losses, metrics, optimizers, train
 
 DIRECTORY = Path(os.environ.get("ESTIMATOR_GOLDENS", Path(__file__).with_name("goldens")))
 GOLDENS = json.loads((DIRECTORY / "optimizers.json").read_text())
@@ -37,7 +37,8 @@ class SetWeights(training.SessionRunHook):
 
 
 def optimizer_maker(label, arguments):
-    return lambda: getattr(optimizers, label.partition("_")[0])(**arguments)
+    kind = label.partition("_")[0]
+    return lambda: getattr(train if kind.endswith("Optimizer") else optimizers, kind)(**arguments)
 
 
 def custom_model_fn(columns, optimizer):

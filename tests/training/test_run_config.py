@@ -55,11 +55,7 @@ def test_replace_knows_its_fields():
     ("tf_config", "text"),
     [
         ("{", "TF_CONFIG is not JSON"),
-        (json.dumps({"cluster": {"chief": ["a:1"]}}), r"TF_CONFIG names a cluster \(chief\), and training runs in one"),
-        (
-            json.dumps({"task": {"type": "evaluator"}}),
-            'If "cluster" is not set in TF_CONFIG, task type must be WORKER.',
-        ),
+        ("3", "TF_CONFIG holds '3', and must be a JSON object"),
         (json.dumps({"model_dir": "/other"}), "`model_dir` provided in RunConfig construct"),
     ],
 )

@@ -66,6 +66,9 @@ def test_hash_buckets_are_tensorflows(buckets, expected):
         (vocabulary("k", [30, 35], num_oov_buckets=5), {"k": np.array([30, 100, -1, 7], np.int32)},
          [[0], [2], [-1], [5]]),
         (vocabulary("k", [3], default_value=0), {"k": np.array([3, 4, -1])}, [[0], [0], [-1]]),
+        # a negative default is nothing, one behind the list an error where it is needed
+        (vocabulary("k", ["a"], default_value=-5), {"k": text(["a", "x"])}, [[0], [-1]]),
+        (vocabulary("k", ["a"], default_value=7), {"k": text(["a", ""])}, [[0], [-1]]),
         # rank 3 is read as a row of ids
         (vocabulary("k", ["a", "b"]), {"k": text([[["a"], ["b"]]])}, [[0, 1]]),
         # bytes are text
@@ -265,6 +268,7 @@ weighted = fc.weighted_categorical_column(identity, "w")
             {"k": np.array([[0, 5], [-1, -1], [6, 1]])},
             r"Bad: indices\[3\] == 6 out of range \[0, 6\)\. The feat",
         ),
+        (vocabulary("k", ["a"], default_value=7), {"k": text(["x"])}, r"Bad: indices\[0\] == 7 out of range \[0, 1\)"),
         (fc.indicator_column(identity), pair("k", [[7]], [1]), r"Bad: indices\[0\] == 7 out of range \[0, 6\)"),
         (weighted, {"k": np.array([[0, 5]]), "w": np.float32([[1, 0]])}, "Feature w has 1 weights in row 0 for 2 ids"),
         (weighted, {"k": np.array([[0, -1]]), "w": np.float32([[1, 2]])}, "Feature w has 2 weights in row 0 for 1 ids"),

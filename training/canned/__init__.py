@@ -1,7 +1,11 @@
 """Canned estimators: a model_fn over a head each, with TensorFlow's arguments and defaults."""
 
 from estimator_serving.training.canned.baseline import BaselineClassifier, BaselineEstimator, BaselineRegressor
-from estimator_serving.training.canned.boosted_trees import BoostedTreesClassifier, BoostedTreesRegressor
+from estimator_serving.training.canned.boosted_trees import (
+    BoostedTreesClassifier,
+    BoostedTreesEstimator,
+    BoostedTreesRegressor,
+)
 from estimator_serving.training.canned.dnn import DNNClassifier, DNNEstimator, DNNRegressor
 from estimator_serving.training.canned.dnn_linear_combined import (
     DNNLinearCombinedClassifier,
@@ -15,6 +19,7 @@ __all__ = [
     "BaselineEstimator",
     "BaselineRegressor",
     "BoostedTreesClassifier",
+    "BoostedTreesEstimator",
     "BoostedTreesRegressor",
     "DNNClassifier",
     "DNNEstimator",

@@ -8,6 +8,7 @@ checkpoints, predict and export are those of every other estimator.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys
 from estimator_serving.training.optimizers import TrainOp
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import current_store, variable_scope
+
+logger = logging.getLogger(__name__)
 
 _WINDOW = "boosted_trees/window"
 """Where the store keeps the batches since the last tree, from step to step."""
@@ -160,8 +163,16 @@ class _StopWithLastTree(SessionRunHook):
             run_context.request_stop()
 
     def end(self, session: Any) -> None:
-        if not self._ensemble.grown and self._window.batches >= self._rules.n_batches_per_layer:
+        if self._ensemble.grown:
+            return
+        if self._window.batches >= self._rules.n_batches_per_layer:
             grow(self._ensemble, self._rules, self._window)
+        else:
+            logger.warning(
+                "Training ended before the first tree, which takes %d batches. Let input_fn repeat, or set "
+                "n_batches_per_layer to the batches of one pass over the data.",
+                self._rules.batches_per_tree,
+            )
 
 
 class BoostedTreesClassifier(_BoostedTrees):
@@ -247,6 +258,40 @@ class BoostedTreesRegressor(_BoostedTrees):
             tree_complexity, min_node_weight, center_bias, pruning_mode, quantile_sketch_epsilon, _seed(config),
         )  # fmt: skip
         super().__init__(RegressionHead(label_dimension, weight_column), feature_columns, rules, model_dir, config)
+
+
+class BoostedTreesEstimator(_BoostedTrees):
+    """Boosted trees under a head of your choice (TF 2.8), whose loss has a second derivative.
+
+    `weight_column` is taken for compatibility: the head's weights count. Other arguments and errors as for
+    BoostedTreesClassifier.
+    """
+
+    def __init__(
+        self,
+        feature_columns: Sequence[FeatureColumn],
+        n_batches_per_layer: int,
+        head: Head,
+        model_dir: str | os.PathLike[str] | None = None,
+        weight_column: WeightColumn = None,
+        n_trees: int = 100,
+        max_depth: int = 6,
+        learning_rate: float = 0.1,
+        l1_regularization: float = 0.0,
+        l2_regularization: float = 0.0,
+        tree_complexity: float = 0.0,
+        min_node_weight: float = 0.0,
+        config: RunConfig | None = None,
+        center_bias: bool = False,
+        pruning_mode: str = "none",
+        quantile_sketch_epsilon: float = 0.01,
+    ) -> None:
+        del weight_column
+        rules = GrowthRules(
+            n_batches_per_layer, n_trees, max_depth, learning_rate, l1_regularization, l2_regularization,
+            tree_complexity, min_node_weight, center_bias, pruning_mode, quantile_sketch_epsilon, _seed(config),
+        )  # fmt: skip
+        super().__init__(head, feature_columns, rules, model_dir, config)
 
 
 def _seed(config: RunConfig | None) -> int:

@@ -106,11 +106,13 @@ class GrowthStep(TrainOp):
     logits: Tensor
 
     def run(self) -> None:
-        """Raise global_step by 1; where the window is full, move the bias or grow a tree."""
+        """Raise global_step by 1; where the window is full, move the bias or grow a tree. A full ensemble stays."""
+        self.store.global_step += 1
+        if self.ensemble.is_full:
+            return
         place = self.window.batches % self.rules.n_batches_per_layer
         gradients, hessians = derivatives(self.loss, self.logits)
         self.window.add(self.rows.numpy(), gradients, hessians, place)
-        self.store.global_step += 1
         if self.rules.center_bias and not self.ensemble.is_centered:
             if self.window.batches == self.rules.n_batches_per_layer:
                 _centre(self.ensemble, self.window)

@@ -113,13 +113,16 @@ class Head(ABC):
         optimizer: Optimizer | None = None,
         trainable_variables: Sequence[Tensor] | None = None,
         train_op_fn: Callable[[Tensor], TrainOp] | None = None,
+        update_ops: Any = None,
         regularization_losses: Sequence[Tensor] | None = None,
     ) -> EstimatorSpec:
         """The EstimatorSpec of `mode`.
 
         In TRAIN one of `optimizer` (over `trainable_variables`, all of them if None) and `train_op_fn(loss)` makes the
-        train op; predictions are left out there, since nothing reads them and every batch would pay for them.
+        train op; predictions are left out there but for an export, since nothing else reads them and every batch would
+        pay for them. `update_ops` is taken for compatibility: moving averages follow each step by themselves.
         """
+        del update_ops
         if mode == ModeKeys.PREDICT:
             predictions = self.predictions(logits)
             return EstimatorSpec(mode, predictions, export_outputs=self.export_outputs(predictions))
@@ -129,7 +132,9 @@ class Head(ABC):
             return EstimatorSpec(mode, self.predictions(logits), loss=loss, eval_metric_ops=metrics)
         if regularization_losses:
             summaries.scalar(self._key("regularization_loss"), _total(regularization_losses))
-        return EstimatorSpec(mode, loss=loss, train_op=_train_op(loss, optimizer, trainable_variables, train_op_fn))
+        train_op = _train_op(loss, optimizer, trainable_variables, train_op_fn)
+        predictions = self.predictions(logits) if train_op.is_inert else None
+        return EstimatorSpec(mode, predictions, loss=loss, train_op=train_op)
 
     def _key(self, key: str) -> str:
         return f"{key}/{self.name}" if self.name else key
@@ -330,7 +335,9 @@ def column_labels(labels: Any, logits: Tensor, dimension: int = 1) -> Any:
 
 
 def is_ragged(labels: Any) -> bool:
-    """Whether labels are rows of different lengths: an object array [B] of sequences."""
+    """Whether labels are rows of different lengths: an object array [B] of sequences, or a sparse tensor."""
+    if isinstance(labels, Tensor):
+        return labels.is_sparse
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not labels.size:
         return False
     return isinstance(labels[0], list | tuple | np.ndarray)
@@ -344,8 +351,8 @@ _RAGGED_LABELS = (
 
 
 def check_label_range(labels: Tensor, n_classes: int) -> None:
-    """Raises InvalidArgumentError unless all labels are in [0, n_classes − 1]."""
-    if not labels.numel():
+    """Raises InvalidArgumentError unless all labels are in [0, n_classes − 1]. Under export there are no values yet."""
+    if torch.compiler.is_exporting() or not labels.numel():
         return
     low, high = (bound.item() for bound in torch.aminmax(labels))
     if not high <= n_classes - 1:

@@ -21,7 +21,7 @@ from estimator_serving.training.heads.base import (
     column_labels,
     wanted_keys,
 )
-from estimator_serving.training.losses import Reduction
+from estimator_serving.training.losses import Reduction, class_losses
 from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import (
     DEFAULT_SERVING_KEY,
@@ -97,8 +97,10 @@ class MultiClassHead(OneTargetHead):
         return ids.long()
 
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
-        losses = functional.cross_entropy(logits, labels.squeeze(-1), reduction=reduction)
-        return losses if reduction == "mean" else losses.unsqueeze(-1)
+        if reduction == "mean" and not torch.compiler.is_exporting():
+            return functional.cross_entropy(logits, labels.squeeze(-1))
+        losses = class_losses(labels.squeeze(-1), logits).unsqueeze(-1)
+        return losses.mean() if reduction == "mean" else losses
 
     def _metrics(self, labels: Tensor, logits: Tensor, weights: Tensor | None) -> dict[str, Metric]:
         return {"accuracy": metrics.accuracy(labels, logits.argmax(dim=-1, keepdim=True), weights)}

@@ -103,7 +103,8 @@ class MultiLabelHead(OneTargetHead):
         labels = column_labels(labels, logits, self._n_classes)
         if isinstance(labels, np.ndarray):
             labels = self._lookup(labels)
-        if labels.numel() and not bool(((labels >= 0) & (labels <= 1)).all()):
+        is_known = not torch.compiler.is_exporting() and labels.numel() > 0
+        if is_known and not bool(((labels >= 0) & (labels <= 1)).all()):
             raise InvalidArgumentError(
                 "labels must be an integer indicator Tensor with values in [0, 1]. If they are class ids, let input_fn "
                 "return heads.multi_hot(ids, n_classes)."
@@ -113,9 +114,11 @@ class MultiLabelHead(OneTargetHead):
 
     def _class_ids(self, labels: Any) -> list[list[int]]:
         """Rows of class ids: by the vocabulary with one, checked in either case."""
+        if isinstance(labels, Tensor) and labels.is_sparse:
+            labels = _rows(labels)
         if isinstance(labels, Tensor):
             self._lookup(labels)
-        rows = labels if is_ragged(labels) else np.atleast_2d(labels.T).T
+        rows = labels if isinstance(labels, list) or is_ragged(labels) else np.atleast_2d(labels.T).T
         if self._label_ids is None:
             return [[_class_id(value) for value in row] for row in rows]
         return [[self._word_id(word) for word in row if word not in ("", b"")] for row in rows]
@@ -164,6 +167,15 @@ def multi_hot(class_ids: Any, n_classes: int) -> np.ndarray:
             )
         row[found] = 1
     return hot
+
+
+def _rows(ids: Tensor) -> list[list[int]]:
+    """The values of each row of a sparse matrix."""
+    rows: list[list[int]] = [[] for _ in range(ids.shape[0])]
+    given = ids.coalesce()
+    for row, value in zip(given.indices()[0].tolist(), given.values().tolist(), strict=True):
+        rows[row].append(value)
+    return rows
 
 
 def _class_id(value: Any) -> int:

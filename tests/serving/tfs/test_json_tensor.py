@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
@@ -137,7 +137,6 @@ def test_dtypes_without_a_json_form(name):
 NUMBERS = st.lists(st.integers(-(10**20), 10**20) | st.decimals(-1000, 1000, places=3), min_size=1, max_size=4)
 
 
-@settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=4), st.sampled_from([dtypes.float32, dtypes.float64, dtypes.int64]))
 def test_the_quick_way_agrees_with_the_thorough_one(rows, dtype):
     value = json_text.parse(("[" + ",".join("[" + ",".join(map(str, row)) + "]" for row in rows) + "]").encode())

@@ -1,0 +1,282 @@
+"""Models of other libraries: the same kind of servable, the same numbers, and sentences for what has no ONNX form."""
+
+import lightgbm
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import torch
+import xgboost
+from onnx import TensorProto, helper
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import LinearSVC
+from torch import nn
+
+from estimator_serving.exporter import (
+    ExportMismatch,
+    build_parsing_serving_input_receiver_fn,
+    build_raw_serving_input_receiver_fn,
+    export_model,
+)
+from estimator_serving.exporter.other_models import recognize
+from estimator_serving.exporter.sources import MATRIX
+from estimator_serving.exporter.trees import round_down
+from estimator_serving.serving import load
+from estimator_serving.training import FixedLenFeature
+
+GENERATOR = np.random.default_rng(3)
+X = GENERATOR.normal(size=(300, 3))  # float64, so that thresholds are no float32
+Y = X[:, 0] * 2 + np.sin(X[:, 1] * 5)
+BINARY = (Y > 0).astype(int)
+WORDS = np.array(["a", "b", "c"], object)[np.digitize(Y, [-1, 1])]
+SPEC = {key: FixedLenFeature([], float) for key in ("u", "v", "w")}
+EXAMPLES = build_parsing_serving_input_receiver_fn(SPEC)
+FRAME = pd.DataFrame({"u": X[:, 0], "word": np.where(X[:, 1] > 0, "p", "q"), "w": X[:, 2]})
+
+
+def as_examples(rows):
+    return [dict(zip(SPEC, map(float, row), strict=True)) for row in np.float32(rows)]
+
+
+def pipeline():
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(X, WORDS)
+
+
+CLASSIFIERS = {
+    "pipeline": pipeline,
+    "forest": lambda: RandomForestClassifier(5, random_state=0).fit(X, BINARY),
+    "lightgbm": lambda: lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(X, WORDS),
+    "xgboost": lambda: xgboost.XGBClassifier(n_estimators=5).fit(X, BINARY),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_a_classifier(tmp_path, kind):
+    model = CLASSIFIERS[kind]()
+    loaded = load(export_model(model, tmp_path, EXAMPLES))
+    expected = model.predict_proba(np.float32(X))
+    answer = loaded.signatures["serving_default"](inputs=as_examples(X))
+    np.testing.assert_allclose(answer["scores"], expected, atol=1e-5)
+    assert answer["classes"][0].tolist() == [str(one) for one in model.classes_]
+    predicted = loaded.signatures["predict"](examples=as_examples(X))
+    assert predicted["classes"].ravel().tolist() == [str(one) for one in model.predict(np.float32(X))]
+    methods = {key: one.signature.method_name.rpartition("/")[2] for key, one in loaded.signatures.items()}
+    regression = {"regression": "regress"} if expected.shape[1] == 2 else {}
+    assert methods == {"serving_default": "classify", "classification": "classify", "predict": "predict"} | regression
+    assert [len(value) for value in loaded.signatures["predict"](examples=[]).values()] == [0] * len(predicted)
+    assert len(loaded.signatures["predict"](examples=as_examples(np.resize(X, (1000, 3))))["classes"]) == 1000
+
+
+def thresholds(node):
+    if isinstance(node, dict) and "threshold" in node:
+        yield node["threshold"]
+        yield from thresholds(node["left_child"])
+        yield from thresholds(node["right_child"])
+
+
+def lightgbm_regressor():
+    model = lightgbm.LGBMRegressor(n_estimators=30, verbose=-1).fit(X, Y)
+    trees = model.booster_.dump_model()["tree_info"]
+    return model, [value for tree in trees for value in thresholds(tree["tree_structure"])]
+
+
+def histogram_regressor():
+    model = HistGradientBoostingRegressor(max_iter=30).fit(X, Y)
+    values = np.concatenate([trees[0].nodes["num_threshold"] for trees in model._predictors])
+    return model, values[np.isfinite(values)]
+
+
+def xgboost_regressor():
+    model = xgboost.XGBRegressor(n_estimators=20).fit(pd.DataFrame(X, columns=["w", "u", "v"]), Y)
+    return model, model.get_booster().trees_to_dataframe()["Split"].dropna()
+
+
+@pytest.mark.parametrize("make", [lightgbm_regressor, histogram_regressor, xgboost_regressor])
+def test_no_row_changes_its_leaf(tmp_path, make):
+    """Rows that lie on the float32 neighbours of every threshold."""
+    model, values = make()
+    near = np.float32(list(values))
+    near = np.concatenate([near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))])
+    rows = np.stack([GENERATOR.permutation(near) for _ in range(3)], axis=1)
+    loaded = load(export_model(model, tmp_path, EXAMPLES))
+    order = [list(SPEC).index(key) for key in getattr(model, "feature_names_in_", SPEC) if key in SPEC] or [0, 1, 2]
+    frame = rows[:, order]
+    expected = recognize(model).answer({MATRIX: frame})["predictions"]
+    got = loaded.signatures["regression"](inputs=as_examples(rows))["outputs"]
+    # Leaves differ by far more than sums of float32 do.
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_thresholds_are_rounded_down():
+    for value in (0.1, -0.1, 1 / 3, 16777217.0, 0.5, 0.0):
+        rounded = round_down(value)
+        assert rounded <= value < float(np.nextafter(np.float32(rounded), np.float32(np.inf)))
+
+
+def test_columns_of_a_frame_find_their_features(tmp_path):
+    columns = make_column_transformer(
+        (StandardScaler(), ["u", "w"]), (OneHotEncoder(handle_unknown="ignore"), ["word"])
+    )
+    model = make_pipeline(columns, LogisticRegression()).fit(FRAME, BINARY)
+    raw = {"w": np.float32([0]), "word": np.array(["p"]), "u": np.float32([0])}
+    loaded = load(
+        export_model(model, tmp_path, build_raw_serving_input_receiver_fn(raw), label_vocabulary=["no", "yes"])
+    )
+    got = loaded.signatures["serving_default"](w=FRAME["w"], word=FRAME["word"], u=FRAME["u"])
+    np.testing.assert_allclose(got["probabilities"], model.predict_proba(FRAME), atol=1e-5)
+    assert set(got["classes"].ravel()) == {"no", "yes"}
+
+
+class Named(nn.Module):
+    """Arguments by the features' names, outputs by name."""
+
+    def forward(self, u, v, w=None):
+        return {"sum": u + v, "product": u * v}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "signature", "outputs"),
+    [
+        (
+            nn.Sequential(nn.Linear(3, 2), nn.Softmax(1)),
+            {"method": "classify"},
+            "classification",
+            {"classes", "scores"},
+        ),
+        (nn.Sequential(nn.Linear(3, 1), nn.Sigmoid()), {"method": "classify"}, "regression", {"outputs"}),
+        (nn.Linear(3, 1), {"method": "regress"}, "serving_default", {"outputs"}),
+        (nn.Linear(3, 2), {}, "predict", {"output"}),
+        (Named(), {}, "serving_default", {"sum", "product"}),
+    ],
+)
+def test_a_torch_module(tmp_path, model, options, signature, outputs):
+    model.train()
+    loaded = load(export_model(model, tmp_path, EXAMPLES, **options))
+    assert model.training
+    called = loaded.signatures[signature]
+    answer = called(**{alias: as_examples(X[:5]) for alias in called.signature.inputs})
+    assert set(answer) == outputs
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return x
+        return -x
+
+
+class Numpy(nn.Module):
+    def forward(self, x):
+        return torch.from_numpy(np.tanh(x.numpy()))
+
+
+class OneBatchSize(nn.Module):
+    def forward(self, x):
+        return x.reshape(16, 3).sum(1)
+
+
+class NoOperator(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svdvals(x[:, :, None] @ x[:, None, :])
+
+
+@pytest.mark.parametrize(
+    ("module", "texts"),
+    [
+        (
+            Branches(),
+            ["Branches (", "branches in Python", "test_other_models.py:", '"if x.sum() > 0:"', "torch.where("],
+        ),
+        (Numpy(), ["leaves torch for numpy", '"return torch.from_numpy(np.tanh(x.numpy()))"', "torch.log"]),
+        (OneBatchSize(), ["OneBatchSize (", "a batch of one certain size", "x.shape[0]"]),
+        (NoOperator(), ["ONNX has no operator", "aten._linalg_svd", '"return torch.linalg.svdvals(']),
+    ],
+)
+def test_a_module_that_cannot_be_traced(tmp_path, capfd, module, texts):
+    with pytest.raises(ValueError, match="cannot become a graph") as raised:
+        export_model(module, tmp_path / "base", EXAMPLES)
+    assert [text for text in texts if text not in str(raised.value)] == []
+    assert not (tmp_path / "base").exists()
+    assert "def forward" not in capfd.readouterr().err
+
+
+def add_one(first="batch"):
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [first, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [first, 3])
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    graph = helper.make_graph([helper.make_node("Add", ["x", "one"], ["y"])], "g", [x], [y], [one])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.mark.parametrize("form", ["proto", "bytes", "file"])
+def test_an_onnx_model(tmp_path, form):
+    model = add_one()
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    given = {"proto": model, "bytes": model.SerializeToString(), "file": file}[form]
+    loaded = load(export_model(given, tmp_path / "base", EXAMPLES))
+    got = loaded.signatures["serving_default"](examples=as_examples(X[:4]))["y"]
+    np.testing.assert_allclose(got, np.float32(X[:4]) + 1)
+
+
+class Scaler(StandardScaler):
+    """No converter knows it."""
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: "no such file.onnx", FileNotFoundError, "no such file.onnx"),
+        (lambda: b"no model", ValueError, "is not an ONNX model"),
+        (lambda: add_one(first=4), ValueError, "input x of the ONNX model takes batches of 4 rows alone"),
+        (
+            lambda: object(),
+            TypeError,
+            "takes a scikit-learn, XGBoost, LightGBM, torch, Keras or ONNX model; got object",
+        ),
+        (lambda: LinearSVC().fit(X, BINARY), ValueError, "LinearSVC has no predict_proba.*CalibratedClassifierCV"),
+        (
+            lambda: make_pipeline(Scaler(), LogisticRegression()).fit(X, BINARY),
+            ValueError,
+            "no converter for .*Scaler, the step 'scaler' of the model.*update_registered_converter",
+        ),
+        (
+            lambda: LogisticRegression().fit(pd.DataFrame(X, columns=["u", "v", "z"]), BINARY),
+            ValueError,
+            "trained with the features u, v, z, and the receiver does not give z",
+        ),
+    ],
+)
+def test_what_is_refused(tmp_path, make, error, text):
+    with pytest.raises(error, match=text):
+        export_model(make(), tmp_path / "base", EXAMPLES)
+    assert not (tmp_path / "base").exists()
+
+
+def test_words_of_callers_that_do_not_fit(tmp_path):
+    with pytest.raises(ValueError, match="method is 'cluster'; give one of classify, regress, predict"):
+        export_model(add_one(), tmp_path, EXAMPLES, method="cluster")
+    with pytest.raises(ValueError, match="label_vocabulary names 2 classes, and the model gives 3 scores"):
+        export_model(pipeline(), tmp_path, EXAMPLES, label_vocabulary=["a", "b"])
+    text = build_parsing_serving_input_receiver_fn({**SPEC, "v": FixedLenFeature([], str)})
+    with pytest.raises(ValueError, match="takes numbers, and the receiver gives text for v"):
+        export_model(nn.Linear(3, 1), tmp_path, text)
+
+
+def test_a_conversion_that_differs_writes_nothing(tmp_path):
+    class Remembers(nn.Module):
+        """Another answer every time it is asked."""
+
+        calls = 0
+
+        def forward(self, x):
+            Remembers.calls += 1
+            return x + Remembers.calls
+
+    with pytest.raises(ExportMismatch, match="output 'output'.*Nothing was written"):
+        export_model(Remembers(), tmp_path / "base", EXAMPLES)
+    assert not (tmp_path / "base").exists()
