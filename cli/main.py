@@ -17,8 +17,10 @@ USER_ERRORS = (ValueError, FileNotFoundError, ModuleNotFoundError, PermissionErr
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns the process's exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _build_parser(words[:1])
-    chosen = parser.parse_args(words)
+    parser, commands = _build_parser(words[:1])
+    chosen, unknown = parser.parse_known_args(words)
+    if unknown:
+        commands.get(chosen.command, parser).error(f"unrecognized arguments: {' '.join(unknown)}; --help lists them")
     if not hasattr(chosen, "run"):
         parser.print_help()
         return 2
@@ -30,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _build_parser(command: Sequence[str]) -> argparse.ArgumentParser:
+def _build_parser(command: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of its subcommands; only the one of `command` knows its flags."""
     parser = argparse.ArgumentParser(
         prog="estimator-serving",
         description="Serve exported estimators with TensorFlow Serving's API, and see the whole line at work.",
@@ -69,7 +72,7 @@ def _build_parser(command: Sequence[str]) -> argparse.ArgumentParser:
     )
     demo.add_argument("--directory", default="estimator-serving-demo", help="where model and servable go (%(default)s)")
     demo.set_defaults(run=_demo)
-    return parser
+    return parser, commands.choices
 
 
 def _add_server_flags(parser: argparse.ArgumentParser) -> None:

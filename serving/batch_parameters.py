@@ -12,10 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
-from estimator_serving.serving.config import cpus
-from estimator_serving.wire.pb import POOL, serving_pb
+from estimator_serving.serving.config import ConfigError, cpus, parse_text
+from estimator_serving.wire.pb import serving_pb
 
 _log = logging.getLogger(__name__)
 
@@ -111,11 +109,10 @@ def parse(text: str, name: str, common: BatchParameters | None = None) -> BatchP
     Raises BatchParametersError for text that is no such message and for values that cannot be used.
     """
     try:
-        proto = text_format.Parse(text, serving_pb.BatchingParameters(), descriptor_pool=POOL)
-    except text_format.ParseError as error:
+        proto = parse_text(text, serving_pb.BatchingParameters(), name)
+    except ConfigError as error:
         raise BatchParametersError(
-            f"Invalid protobuf file: '{name}': {error}. Write a text tensorflow.serving.BatchingParameters, such as "
-            "max_batch_size { value: 128 }."
+            f"{error} Numbers are wrapped there, as in max_batch_size {{ value: 128 }}."
         ) from None
     try:
         return _from_proto(proto, common or BatchParameters())

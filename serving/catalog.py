@@ -44,17 +44,19 @@ class Catalog:
         """How a model's requests are logged, None for not at all."""
         return self._log_settings.get(name)
 
-    def start(self, models: Sequence[ModelConfig]) -> None:
+    def start(self, models: Sequence[ModelConfig]) -> list[str]:
         """Begin to serve these models; returns once each is loaded or has failed, or `stop` is called.
 
-        Their labels are assigned then. One that names a version which did not become available is left out and logged:
-        it must not keep the others from being served.
+        Their labels are assigned then. One that names a version which did not become available is left out, and a
+        sentence about it returned: it must not keep the others from being served.
         """
+        left_out: list[str] = []
         with self._changing:
             self._watch(models)
             self._manager.wait_until_settled()
             for model in models:
-                self._manager.set_labels(model.name, self._possible_labels(model))
+                self._manager.set_labels(model.name, self._possible_labels(model, left_out))
+        return left_out
 
     def replace(self, models: Sequence[ModelConfig]) -> None:
         """Serve these models instead of the earlier ones; returns once each new one serves or has failed.
@@ -99,14 +101,15 @@ class Catalog:
         self._manager.serve_only([model.name for model in models])
         self._source.watch(models)
 
-    def _possible_labels(self, model: ModelConfig) -> dict[str, int]:
+    def _possible_labels(self, model: ModelConfig, left_out: list[str]) -> dict[str, int]:
         possible = {}
         for label, version in model.labels.items():
             try:
                 self._check_label(model.name, label, version)
                 possible[label] = version
             except FailedPreconditionError as error:
-                _log.error("The label %s is not assigned. %s", label, error.message)
+                left_out.append(f"The label {label} is not assigned. {error.message}")
+                _log.error("%s", left_out[-1])
         return possible
 
     def _check_label(self, name: str, label: str, version: int) -> None:
@@ -149,9 +152,15 @@ class ConfigFile:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="config", daemon=True)
 
-    def start(self) -> None:
-        """Take what the catalog was started with as read; keep looking in a thread, where poll_wait_s > 0."""
-        self._applied = self._catalog.models
+    def start(self, left_out: Sequence[str] = ()) -> None:
+        """Take what the catalog was started with as read; keep looking in a thread, where poll_wait_s > 0.
+
+        left_out: what of it is not in force; then the next look tries it again.
+        """
+        if left_out:
+            self.trouble = self._whole(" ".join(left_out))
+        else:
+            self._applied = self._catalog.models
         if self._poll_wait_s > 0:
             self._thread.start()
 
@@ -173,7 +182,7 @@ class ConfigFile:
                 # The thread has to outlive any one look, or a mended file would never be read.
                 trouble = as_serving_error(error).message
             if trouble:
-                trouble = f"{self._path} is not in force as a whole: {trouble}"
+                trouble = self._whole(trouble)
             if trouble and trouble != self.trouble:
                 _log.error("%s", trouble)
             self.trouble = trouble
@@ -181,6 +190,9 @@ class ConfigFile:
     def _watch(self) -> None:
         while not self._stopped.wait(self._poll_wait_s):
             self.look()
+
+    def _whole(self, trouble: str) -> str:
+        return f"{self._path} is not in force as a whole: {trouble}"
 
     def _apply(self) -> str:
         """Apply the file where that is due; returns why it was not."""

@@ -13,9 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from google.protobuf import text_format
+from google.protobuf.message import Message
 
 from estimator_serving.serving.policy import TRANSITIONS
+from estimator_serving.wire.pb import POOL
+
+M = TypeVar("M", bound=Message)
 
 MEBIBYTE = 1 << 20
 PORT_MAX = 65535
@@ -301,7 +307,7 @@ def read_text(flag: str, path: str, bytes_max: int = MEBIBYTE) -> str:
     """
     try:
         if not Path(path).is_file():
-            raise FileNotFoundError(2, "no such file")
+            raise OSError(0, "it is no file" if Path(path).exists() else "no such file")
         content = Path(path).read_bytes() if Path(path).stat().st_size <= bytes_max else None
         if content is None:
             raise ConfigError(f"--{flag}={path} is larger than {bytes_max} bytes, which no such file needs.")
@@ -310,6 +316,23 @@ def read_text(flag: str, path: str, bytes_max: int = MEBIBYTE) -> str:
         raise ConfigError(f"--{flag}={path} cannot be read ({error.strerror}); check the path.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"--{flag}={path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+
+
+def parse_text(text: str, message: M, path: str) -> M:
+    """Fill a message from protobuf's text format.
+
+    Raises ConfigError where that cannot be, with file, line and column.
+    """
+    try:
+        return text_format.Parse(text, message, descriptor_pool=POOL)
+    except text_format.ParseError as error:
+        line, column = error.GetLine(), error.GetColumn()
+        at = f"{path}:{line}:{column}" if line else path
+        what = str(error).removeprefix(f"{line}:{column} : ").rstrip(".")
+        raise ConfigError(
+            f"Error parsing text-format {message.DESCRIPTOR.full_name}: {at}: {what}. "
+            f"Invalid protobuf file: '{path}'; correct it there."
+        ) from None
 
 
 def _groups() -> list[str]:

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from estimator_serving.serving import log_settings
-from estimator_serving.serving.config import MEBIBYTE, ConfigError, read_text
+from estimator_serving.serving.config import MEBIBYTE, parse_text, read_text
 from estimator_serving.serving.errors import FailedPreconditionError, InvalidArgumentError
 from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.policy import All, Latest, Specific, VersionPolicy
-from estimator_serving.wire.pb import POOL, serving_pb
+from estimator_serving.wire.pb import serving_pb
 
 CONFIG_FILE_BYTES_MAX = 16 * MEBIBYTE
 NAME_CHARACTERS_MAX = 256
@@ -83,17 +82,7 @@ def parse_file(flag: str, path: str, message: M, bytes_max: int = MEBIBYTE) -> M
 
     Raises ConfigError where the file cannot be read or parsed, with file, line and column.
     """
-    text = read_text(flag, path, bytes_max)
-    try:
-        return text_format.Parse(text, message, descriptor_pool=POOL)
-    except text_format.ParseError as error:
-        name = message.DESCRIPTOR.full_name
-        line, column = error.GetLine(), error.GetColumn()
-        at = f"{path}:{line}:{column}" if line else path
-        what = str(error).removeprefix(f"{line}:{column} : ").rstrip(".")
-        raise ConfigError(
-            f"Error parsing text-format {name}: {at}: {what}. Invalid protobuf file: '{path}'; correct it there."
-        ) from None
+    return parse_text(read_text(flag, path, bytes_max), message, path)
 
 
 def read_list(proto: serving_pb.ModelConfigList) -> tuple[ModelConfig, ...]:

@@ -132,12 +132,12 @@ class Server:
         """
         with self._starting:
             # An open port means ready to TensorFlow Serving's clients, so the first load comes before it.
-            self.catalog.start(self._models)
+            left_out = self.catalog.start(self._models)
             if self._stopping:
                 return
             self._source.start()
             if self._config.model_config_file:
-                self._file.start()
+                self._file.start(left_out)
             for name, front in (("gRPC", self._grpc), ("REST", self._rest)):
                 if front:
                     front.start()

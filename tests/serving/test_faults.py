@@ -60,16 +60,29 @@ def counted(server, code):
     )
 
 
+def note_contexts(servable):
+    """The contexts of the requests that reach a version, as they come."""
+    contexts, run = [], servable.run
+
+    def noted(request, context):
+        contexts.append(context)
+        return run(request, context)
+
+    servable.run = noted
+    return contexts
+
+
 @CLIENTS
 @pytest.mark.parametrize("enable_batching", [True, False])
 def test_a_client_that_leaves_while_its_request_runs(base_path, write_model, client, enable_batching):
     """The result is dropped, the request counted as cancelled, and the next one is answered."""
     write_model(1)
     with running(base_path, enable_batching=enable_batching) as server:
-        gate = Gate(server.manager.peek(ModelSpec("m")))
+        servable = server.manager.peek(ModelSpec("m"))
+        gate, contexts = Gate(servable), note_contexts(servable)
         with client(server, [1]):
             until(lambda: gate.rows == [1])
-        time.sleep(0.2)  # the server hears of it meanwhile
+        until(contexts[0].cancelled)
         gate.open()
         until(lambda: counted(server, "CANCELLED") == 1)
         assert post(server, [2]).json() == {"predictions": [3]}

@@ -236,11 +236,13 @@ def test_the_context_says_when_and_whether(server):
     with grpc.insecure_channel(f"{HOST}:{other.port}") as channel:
         channel.unary_unary(f"/{SERVICE}/Look")(b"", timeout=5)
         channel.unary_unary(f"/{SERVICE}/Look")(b"")
+        channel.unary_unary(f"/{SERVICE}/Look")(b"", timeout=1e6)
         with pytest.raises(grpc.RpcError) as raised:
             channel.unary_unary(f"/{SERVICE}/Look")(b"x" * 2000)
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     other.stop()
-    bounded, unbounded = seen
+    bounded, unbounded, patient = seen
+    assert 3000 < patient.deadline_s - time.monotonic() <= 3600
     assert 0 < bounded.deadline_s - time.monotonic() < 5
     assert unbounded.deadline_s is None
     assert bounded.cancelled()  # its call is over

@@ -252,6 +252,24 @@ def test_a_wrong_file_shows_in_readiness_and_metrics(tmp_path):
     running.stop()
 
 
+def test_a_label_whose_version_comes_later(tmp_path):
+    """It is missing from the start on, which readiness says, and assigned by the first look that can."""
+    write(tmp_path, "a", 1)
+    label = 'version_labels { key: "next" value: 2 }'
+    running = Running(tmp_path, listing(tmp_path, "a", more=label))
+    assert "The label next is not assigned. " in running.http.get("/readyz").json()["warning"]
+    write(tmp_path, "a", 2)
+    for _ in range(500):
+        if running.server.manager.is_available("a", 2):
+            break
+        running.http.get("/healthz")
+    running.server.look()
+    assert running.http.get("/readyz").json() == {"status": "ready"}
+    body = {"instances": [0]}
+    assert running.http.post("/v1/models/a/labels/next:predict", json=body).json() == {"predictions": [2]}
+    running.stop()
+
+
 def test_a_model_added_when_base_paths_are_looked_at_once(tmp_path):
     """TensorFlow Serving waits for ever here."""
     write(tmp_path, "a", 1)
