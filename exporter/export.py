@@ -292,8 +292,8 @@ def _label(key: Any, label: Var | Padded, vocabulary: tuple[str, ...] | None) ->
     if vocabulary is not None:
         assert isinstance(label, Var)
         words = vocabulary or ("",)
-        ids = {"keys_strings": words, "values_int64s": range(len(words)), "default_int64": -1}
-        return op_ml.label_encoder(label, **ids)
+        places = range(len(words))
+        return op_ml.label_encoder(label, keys_strings=words, values_int64s=places, default_int64=-1)
     number = direct_feature(label)
     if number is None:
         raise ValueError(f"The label {key} has any number of values a row; declare it as a FixedLenFeature.")
