@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import spox
-import spox.opset.ai.onnx.ml.v4 as op_ml
+import spox.opset.ai.onnx.ml.v4 as ml
 import spox.opset.ai.onnx.v21 as op
 import torch
 from onnxruntime import InferenceSession
@@ -281,8 +281,7 @@ def _label(key: Any, label: Var | Padded, vocabulary: tuple[str, ...] | None) ->
     if vocabulary is not None:
         assert isinstance(label, Var)
         words = vocabulary or ("",)
-        ids = {"keys_strings": words, "values_int64s": range(len(words)), "default_int64": -1}
-        return op_ml.label_encoder(label, **ids)
+        return ml.label_encoder(label, keys_strings=words, values_int64s=range(len(words)), default_int64=-1)
     number = direct_feature(label)
     if number is None:
         raise ValueError(f"The label {key} has any number of values a row; declare it as a FixedLenFeature.")

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from estimator_serving.exporter.receivers import ReceiverTensor, ServingInputReceiver
-from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import encode_example_by_spec, join_examples
 from estimator_serving.wire.features import (
