@@ -255,6 +255,7 @@ class _Given:
             direct={str(key): key for key in direct},
             labels={_label_name(key): key for key in labels},
             words=frozenset(vocabularies),
+            open=frozenset(str(key) for key, var in direct.items() if _has_open_rows(var)),
             is_bare=receiver.is_bare,
             has_one_label=isinstance(receiver, SupervisedInputReceiver) and receiver.has_one_label,
         )
@@ -270,6 +271,12 @@ class _Given:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, torch.Tensor]:
         outputs = run_all(self._session, feeds)
         return {name.removeprefix(_GIVEN): torch.from_numpy(value) for name, value in outputs.items()}
+
+
+def _has_open_rows(var: Var) -> bool:
+    """Whether a row has any number of steps, as of a FixedLenSequenceFeature."""
+    shape = var.unwrap_tensor().shape or ()
+    return len(shape) > 1 and not isinstance(shape[1], int)
 
 
 def _is_text(label: Var | Padded) -> bool:
