@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import spox
-import spox.opset.ai.onnx.ml.v4 as op_ml
+import spox.opset.ai.onnx.ml.v4 as ml
 import spox.opset.ai.onnx.v21 as op
 import torch
 from onnxruntime import InferenceSession
@@ -266,6 +266,7 @@ class _Given:
             direct={str(key): key for key in direct},
             labels={_label_name(key): key for key in labels},
             words=frozenset(vocabularies),
+            open=frozenset(str(key) for key, var in direct.items() if _has_open_rows(var)),
             is_bare=receiver.is_bare,
             has_one_label=isinstance(receiver, SupervisedInputReceiver) and receiver.has_one_label,
         )
@@ -283,6 +284,12 @@ class _Given:
         return {name.removeprefix(_GIVEN): torch.from_numpy(value) for name, value in outputs.items()}
 
 
+def _has_open_rows(var: Var) -> bool:
+    """Whether a row has any number of steps, as of a FixedLenSequenceFeature."""
+    shape = var.unwrap_tensor().shape or ()
+    return len(shape) > 1 and not isinstance(shape[1], int)
+
+
 def _is_text(label: Var | Padded) -> bool:
     return isinstance(label, Var) and is_string(label)
 
@@ -292,8 +299,7 @@ def _label(key: Any, label: Var | Padded, vocabulary: tuple[str, ...] | None) ->
     if vocabulary is not None:
         assert isinstance(label, Var)
         words = vocabulary or ("",)
-        places = range(len(words))
-        return op_ml.label_encoder(label, keys_strings=words, values_int64s=places, default_int64=-1)
+        return ml.label_encoder(label, keys_strings=words, values_int64s=range(len(words)), default_int64=-1)
     number = direct_feature(label)
     if number is None:
         raise ValueError(f"The label {key} has any number of values a row; declare it as a FixedLenFeature.")

@@ -122,6 +122,7 @@ class Roles:
         direct: features that model_fn may read itself, key by name.
         labels: labels, key by name.
         words: labels that are words, by name.
+        open: features read directly whose rows have any number of steps, by name.
         is_bare: whether model_fn takes its one feature as it is instead of a mapping.
         has_one_label: whether it takes its one label as it is instead of a mapping.
     """
@@ -130,6 +131,7 @@ class Roles:
     direct: Mapping[str, Any]
     labels: Mapping[str, Any]
     words: frozenset[str] = frozenset()
+    open: frozenset[str] = frozenset()
     is_bare: bool = False
     has_one_label: bool = True
 
@@ -144,6 +146,7 @@ class Caller:
     Attributes:
         model: the trained model.
         mode: what model_fn is called for.
+        roles: what the tensors are to it.
         read_keys: the features it read itself so far.
         vocabulary_files: the files that its columns read words from.
         label_vocabularies: the words of labels that are words, by name, as far as a head said them.
@@ -155,11 +158,11 @@ class Caller:
         self.read_keys: set[str] = set()
         self.vocabulary_files: tuple[str, ...] = ()
         self.label_vocabularies: dict[str, tuple[str, ...]] = {}
-        self._roles = roles
+        self.roles = roles
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> EstimatorSpec:
         """What model_fn returns for these tensors, by the names of its Roles."""
-        roles = self._roles
+        roles = self.roles
         transformed = {name: tensors[name] for name in roles.transformed if name in tensors}
         direct = {key: tensors[name] for name, key in roles.direct.items() if name in tensors}
         labels: Any = {key: self._label(name, tensors[name]) for name, key in roles.labels.items() if name in tensors}
@@ -175,7 +178,7 @@ class Caller:
         return spec
 
     def _label(self, name: str, ids: Tensor) -> Tensor | ExportedWords:
-        if name not in self._roles.words:
+        if name not in self.roles.words:
             return ids
         return ExportedWords(ids, lambda vocabulary: self.label_vocabularies.update({name: vocabulary}))
 
@@ -203,9 +206,9 @@ class Network(nn.Module):
         transform = caller.model.transform
         definitions = {} if transform is None else transform.definitions
         # [batch, k] of any width, or [batch, steps, n].
-        self._ids = frozenset(
+        self._ids = caller.roles.open | {
             name for name, definition in definitions.items() if definition["use"] in ("ids", "weights", "steps")
-        )
+        }
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         spec = self._caller(dict(zip(self.input_names, inputs, strict=True)))

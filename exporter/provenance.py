@@ -6,11 +6,13 @@ model gives the same bytes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 import subprocess
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from estimator_serving.training.estimator import TrainedModel
@@ -26,7 +28,7 @@ def describe_versions(more: Iterable[str] = ()) -> dict[str, Any]:
     versions = {name: _version(name) for name in (_OWN_PACKAGE, *_PACKAGES, *more)}
     found = {name: version for name, version in sorted(versions.items()) if version is not None}
     described: dict[str, Any] = {"versions": {**found, "python": platform.python_version()}}
-    revision = _git_revision()
+    revision = _git_revision(Path.cwd())
     return described if revision is None else {**described, "git_revision": revision}
 
 
@@ -47,11 +49,18 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git_revision() -> str | None:
-    """The commit of the working directory's repository, with `-dirty` behind it where tracked files differ from it."""
+@functools.cache
+def _git_revision(directory: Path) -> str | None:
+    """The commit of a directory's repository, with `-dirty` behind it where tracked files differ from it.
+
+    Asked once a process: the code that runs is the code that was loaded, and a busy machine on which git does not
+    answer in time must not make two exports of one model differ.
+    """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_GIT_TIMEOUT_S)
+        done = subprocess.run(
+            command, cwd=directory, capture_output=True, text=True, check=False, timeout=_GIT_TIMEOUT_S
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None

@@ -27,7 +27,7 @@ from estimator_serving.exporter.sources import (
     quiet_converter,
     rename_outputs,
 )
-from estimator_serving.exporter.trees import Split, round_thresholds_down
+from estimator_serving.exporter.trees import Split, write_splits
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 
@@ -80,7 +80,7 @@ class SklearnSource:
             raise ValueError(_refusal(self._model, error)) from error
         model: onnx.ModelProto = converted
         for trees in _wide_trees(self._model):
-            round_thresholds_down(model, trees)
+            write_splits(model, trees)
         names = [value.name for value in model.graph.output]
         if not self._is_classifier:
             return rename_outputs(model, {names[0]: PREDICTIONS})
@@ -151,7 +151,7 @@ def _histogram_split(nodes: Any, index: int) -> Split | None:
     if node["is_categorical"]:
         raise ValueError("A histogram gradient boosting with categorical features has no ONNX form; encode them first.")
     left, right = (_histogram_split(nodes, int(node[side])) for side in ("left", "right"))
-    return Split(float(node["num_threshold"]), 0, left, right)
+    return Split(float(node["num_threshold"]), 0, bool(node["missing_go_to_left"]), left, right)
 
 
 def _steps(model: Any, path: str) -> Iterator[tuple[str, Any]]:

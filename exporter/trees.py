@@ -46,11 +46,13 @@ class Split:
     Attributes:
         threshold: rows with x <= threshold go left; None for a split by categories.
         categories: how many categories go left, 0 for a split by threshold.
+        missing_left: whether NaN goes left.
         left, right: the nodes below, None for a leaf.
     """
 
     threshold: float | None
     categories: int
+    missing_left: bool
     left: Split | None
     right: Split | None
 
@@ -61,8 +63,8 @@ def round_down(value: float) -> float:
     return float(np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > value else rounded)
 
 
-def round_thresholds_down(model: onnx.ModelProto, trees: Sequence[Split | None]) -> None:
-    """Writes the thresholds of trained trees into the tree ensemble of a graph that has as many trees.
+def write_splits(model: onnx.ModelProto, trees: Sequence[Split | None]) -> None:
+    """Writes the thresholds of trained trees, and where NaN goes, into the ensemble of a graph that has as many trees.
 
     Raises ValueError where no ensemble of the graph has this form.
     """
@@ -72,9 +74,11 @@ def round_thresholds_down(model: onnx.ModelProto, trees: Sequence[Split | None])
         ensemble = {one.name: helper.get_attribute_value(one) for one in node.attribute}
         if len(set(ensemble["nodes_treeids"])) != len(trees):
             continue
-        values = _thresholds(ensemble, trees)
-        (attribute,) = (one for one in node.attribute if one.name == "nodes_values")
-        attribute.CopyFrom(helper.make_attribute("nodes_values", values))
+        values, tracks = _thresholds(ensemble, trees)
+        for name, written in (("nodes_values", values), ("nodes_missing_value_tracks_true", tracks)):
+            kept = [one for one in node.attribute if one.name != name]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute(name, written)])
         return
     raise ValueError(
         f"The converter gave no ensemble of {len(trees)} trees, so their thresholds cannot be checked; "
@@ -82,8 +86,10 @@ def round_thresholds_down(model: onnx.ModelProto, trees: Sequence[Split | None])
     )
 
 
-def _thresholds(ensemble: Mapping[str, Any], trees: Sequence[Split | None]) -> list[float]:
+def _thresholds(ensemble: Mapping[str, Any], trees: Sequence[Split | None]) -> tuple[list[float], list[int]]:
+    """The thresholds of an ensemble's nodes, and whether NaN takes the true branch of each."""
     values = list(ensemble["nodes_values"])
+    tracks = list(ensemble.get("nodes_missing_value_tracks_true") or [0] * len(values))
     places = {
         key: index for index, key in enumerate(zip(ensemble["nodes_treeids"], ensemble["nodes_nodeids"], strict=True))
     }
@@ -96,13 +102,14 @@ def _thresholds(ensemble: Mapping[str, Any], trees: Sequence[Split | None]) -> l
             place = places[tree_id, node_id]
             if split.threshold is not None:
                 values[place] = round_down(split.threshold)
+                tracks[place] = int(split.missing_left)
             # A split by categories is a chain of comparisons, the last of which leads to the right.
             for _ in range(max(1, split.categories)):
                 place = places[tree_id, node_id]
                 waiting.append((ensemble["nodes_truenodeids"][place], split.left))
                 node_id = ensemble["nodes_falsenodeids"][place]
             waiting.append((node_id, split.right))
-    return values
+    return values, tracks
 
 
 class LightGbmSource:
@@ -134,7 +141,7 @@ class LightGbmSource:
         with quiet_converter():
             model = convert_lightgbm(self._booster, initial_types=types, target_opset=_OPSET, **options)
         dumped = self._booster.dump_model()["tree_info"]
-        round_thresholds_down(model, [_lightgbm_split(tree["tree_structure"]) for tree in dumped])
+        write_splits(model, [_lightgbm_split(tree["tree_structure"]) for tree in dumped])
         return _named(model, self._is_classifier)
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -150,6 +157,12 @@ class XgBoostSource:
     def __init__(self, model: Any) -> None:
         self._booster = model.get_booster() if hasattr(model, "get_booster") else model
         self._model = model
+        missing = getattr(model, "missing", None)
+        if missing is not None and not np.isnan(missing):
+            raise ValueError(
+                f"The XGBoost model takes {missing} for a missing value, and a graph knows NaN alone. Train it with "
+                "missing=np.nan on data in which NaN stands for what is missing, and let clients send NaN."
+            )
         objective = _objective(self._booster)
         self._is_classifier = objective.startswith(("binary:logistic", "multi:"))
         self.method = CLASSIFY if self._is_classifier else REGRESS
@@ -198,9 +211,15 @@ def _lightgbm_split(node: Mapping[str, Any]) -> Split | None:
     return Split(
         threshold=float(node["threshold"]) if is_threshold else None,
         categories=0 if is_threshold else len(str(node["threshold"]).split("||")),
+        missing_left=_goes_left(node) if is_threshold else False,
         left=_lightgbm_split(node["left_child"]),
         right=_lightgbm_split(node["right_child"]),
     )
+
+
+def _goes_left(node: Mapping[str, Any]) -> bool:
+    """Whether NaN goes left: a model that saw none in a column takes it for 0 there, as LightGBM does."""
+    return float(node["threshold"]) >= 0.0 if node["missing_type"] == "None" else bool(node["default_left"])
 
 
 def _objective(booster: Any) -> str:

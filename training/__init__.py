@@ -51,6 +51,7 @@ from estimator_serving.training.errors import (
 from estimator_serving.training.estimator import Estimator, TrainedModel
 from estimator_serving.training.extenders import add_metrics
 from estimator_serving.training.features import Features
+from estimator_serving.training.forward import forward_features
 from estimator_serving.training.heads import (
     BinaryClassHead,
     Head,
@@ -128,6 +129,7 @@ __all__ = [
     "RunConfig",
     "TrainedModel",
     "add_metrics",
+    "forward_features",
     # heads and export outputs
     "BinaryClassHead",
     "ClassificationOutput",

@@ -9,6 +9,7 @@ from estimator_serving.exporter import (
     ExportOptions,
     ServingInputReceiver,
     TensorServingInputReceiver,
+    build_parsing_serving_input_receiver_fn,
     build_raw_serving_input_receiver_fn,
     parse_example,
     placeholder,
@@ -19,6 +20,7 @@ from estimator_serving.serving import load
 from estimator_serving.training import (
     Estimator,
     EstimatorSpec,
+    FixedLenSequenceFeature,
     RunConfig,
     feature_column,
     layers,
@@ -89,6 +91,26 @@ def bare_model_fn(features, labels, mode):
         return EstimatorSpec(mode, predictions=logits)
     loss = losses.mean_squared_error(labels.float().reshape(-1, 1), logits)
     return EstimatorSpec(mode, loss=loss, train_op=optimizers.Adam(0.1).minimize(loss))
+
+
+def steps_model_fn(features, labels, mode):
+    logits = layers.dense(features["x"].sum(dim=1, keepdim=True), units=1)
+    if mode == "infer":
+        return EstimatorSpec(mode, predictions=logits)
+    loss = losses.mean_squared_error(labels.float().reshape(-1, 1), logits)
+    return EstimatorSpec(mode, loss=loss, train_op=optimizers.Adam(0.1).minimize(loss))
+
+
+def test_a_model_that_reads_steps_itself(tmp_path):
+    x = np.float32([[1, 2], [3, 4], [5, 6]])
+    estimator = Estimator(steps_model_fn, config=RunConfig(tf_random_seed=1, model_dir=str(tmp_path / "model")))
+    estimator.train(numpy_input_fn({"x": x}, np.float32([1, 2, 3]), shuffle=False), steps=1)
+    spec = {"x": FixedLenSequenceFeature([], float, allow_missing=True)}
+    loaded = load(estimator.export_saved_model(tmp_path / "base", build_parsing_serving_input_receiver_fn(spec)))
+    got = loaded.signatures["serving_default"](examples=[{"x": [1.0, 2.0, 3.0, 4.0, 5.0]}, {}])["output"]
+    wide = np.float32([[1, 2, 3, 4, 5], [0, 0, 0, 0, 0]])
+    expected = np.stack(list(estimator.predict(numpy_input_fn({"x": wide}, shuffle=False))))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_a_model_of_one_tensor(tmp_path):

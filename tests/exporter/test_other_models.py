@@ -111,6 +111,26 @@ def test_no_row_changes_its_leaf(tmp_path, make):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
+HOLES = np.where(GENERATOR.random(X.shape) < 0.2, np.nan, X)
+
+
+@pytest.mark.parametrize("seen", [X, HOLES])
+@pytest.mark.parametrize("kind", [lightgbm.LGBMRegressor, xgboost.XGBRegressor])
+def test_missing_numbers_reach_the_librarys_leaf(tmp_path, kind, seen):
+    """Whether or not the model was trained with any."""
+    quiet = {"verbose": -1} if kind is lightgbm.LGBMRegressor else {}
+    model = kind(n_estimators=10, **quiet).fit(seen, Y)
+    loaded = load(export_model(model, tmp_path, EXAMPLES))
+    got = loaded.signatures["regression"](inputs=as_examples(HOLES))["outputs"]
+    np.testing.assert_allclose(got.ravel(), model.predict(np.float32(HOLES)), rtol=1e-5, atol=1e-5)
+
+
+def test_another_missing_value_than_nan_is_refused(tmp_path):
+    model = xgboost.XGBRegressor(n_estimators=2, missing=0.0).fit(X, Y)
+    with pytest.raises(ValueError, match=r"takes 0\.0 for a missing value.*missing=np\.nan"):
+        export_model(model, tmp_path, EXAMPLES)
+
+
 def test_thresholds_are_rounded_down():
     for value in (0.1, -0.1, 1 / 3, 16777217.0, 0.5, 0.0):
         rounded = round_down(value)
