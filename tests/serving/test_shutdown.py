@@ -248,6 +248,7 @@ def test_its_parent_dies(model):
     """It goes on without it, though nobody reads its log any more; and a signal still ends it."""
     rest_port, grpc_port = free_ports(2)
     flags = f"--port={grpc_port} --rest_api_port={rest_port} --bind_address={HOST} --access_log=-"
+    flags += " --shutdown_grace_seconds=5"
     command = f"'{sys.executable}' -m estimator_serving.cli serve --model_name=m --model_base_path='{model}' {flags}"
     with subprocess.Popen(
         ["sh", "-c", f"{command} & echo $!; wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
