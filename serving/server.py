@@ -313,12 +313,18 @@ def _read_models(config: Config) -> tuple[ModelConfig, ...]:
 
 
 class _Signals:
-    """SIGTERM and SIGINT ask to stop, a second one ends the process at once; SIGHUP asks to look for changes."""
+    """SIGTERM and SIGINT ask to stop, a second one ends the process at once; SIGHUP asks to look for changes.
+
+    The system may give a signal to any thread, and then nothing interrupts a main thread that waits for a lock. So it
+    waits for a byte, which Python writes wherever the signal arrives.
+    """
 
     def __init__(self) -> None:
         self.stop_wanted = False
         self._look_wanted = False
-        self._woken = threading.Event()
+        self._bell, self._button = socket.socketpair()
+        self._button.setblocking(False)
+        signal.set_wakeup_fd(self._button.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._handle)
 
@@ -329,18 +335,16 @@ class _Signals:
             os._exit(128 + number)
         else:
             self.stop_wanted = True
-        self._woken.set()
 
     def stop(self) -> None:
         """As SIGTERM does."""
         self.stop_wanted = True
-        self._woken.set()
+        self._button.send(b"\0")
 
     def wait(self, look: Callable[[], None]) -> None:
         """Return when a stop is wanted; until then, look as often as that is asked for."""
         while not self.stop_wanted:
-            self._woken.wait()
-            self._woken.clear()
+            self._bell.recv(64)
             if self._look_wanted:
                 self._look_wanted = False
                 # In a thread of its own, because it may wait for a load, and a signal has to be heard meanwhile.
