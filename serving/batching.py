@@ -37,8 +37,8 @@ REQUESTS_MAX = 192
 # How often a waiting request looks whether its client is still there.
 CANCELLED_LOOK_S = 0.5
 
-# Signature, inputs, outputs wanted, and the moment on time.monotonic() after which nobody waits for them.
-Run = Callable[[str, Inputs, tuple[str, ...], float | None], Outputs]
+# Signature, inputs, outputs wanted, and who waits for them.
+Run = Callable[[str, Inputs, tuple[str, ...], Context], Outputs]
 # What requests must have in common to share a batch: the signature, and the shapes or ranks of their inputs.
 _Key = tuple[str, tuple[object, ...]]
 
@@ -171,7 +171,7 @@ class Batcher:
         """
         rows = batch_arrays.count_rows(inputs)
         if rows == 0:
-            return self._run(signature_name, inputs, outputs, context.deadline_s)
+            return self._run(signature_name, inputs, outputs, context)
         if rows > self._parameters.max_batch_size:
             raise InvalidArgumentError(
                 f"Task size {rows} is larger than maximum input batch size {self._parameters.max_batch_size}; "
@@ -370,7 +370,7 @@ class Batcher:
         outputs = tuple(dict.fromkeys(alias for piece in batch for alias in piece.task.outputs))
         inputs = batch_arrays.join([piece.inputs() for piece in batch], padded_rows, self._parameters.padding_value)
         self._meter.ran(signature_name, rows, padded_rows, has_sizes=bool(self._parameters.allowed_batch_sizes))
-        answer = self._run(signature_name, inputs, outputs, _latest_deadline_s(batch))
+        answer = self._run(signature_name, inputs, outputs, _joint_context(batch))
         parts = batch_arrays.split(answer, [piece.rows for piece in batch], padded_rows)
         with self._lock:
             for piece, part in zip(batch, parts, strict=True):
@@ -399,9 +399,14 @@ def _rows(batch: list[_Piece]) -> int:
     return sum(piece.rows for piece in batch)
 
 
-def _latest_deadline_s(batch: list[_Piece]) -> float | None:
-    deadlines = [piece.task.context.deadline_s for piece in batch]
-    return None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None)
+def _joint_context(batch: list[_Piece]) -> Context:
+    """Who waits for a batch: as long as any of its callers does."""
+    contexts = [piece.task.context for piece in batch]
+    if len(contexts) == 1:
+        return contexts[0]
+    deadlines = [context.deadline_s for context in contexts if context.deadline_s is not None]
+    latest_s = max(deadlines) if len(deadlines) == len(contexts) else None
+    return Context(latest_s, lambda: all(context.cancelled() for context in contexts))
 
 
 def _unwanted(task: _Task) -> ServingError | None:

@@ -80,6 +80,11 @@ class Context(NamedTuple):
     cancelled: Callable[[], bool] = _never
     remote: Callable[[], str] = _nobody
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether somebody waits for this request for ever, as far as can be told."""
+        return self.deadline_s is None and self.cancelled is _never
+
     def check(self) -> None:
         """Raise CancelledError or DeadlineExceededError where nobody waits for this request any more."""
         if self.cancelled():

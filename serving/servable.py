@@ -41,8 +41,8 @@ _NO_LOG = 4
 _RUN_WEIGHT = 0.2
 
 
-# Output names, feeds and a deadline on time.monotonic() to the outputs' arrays: what is used of a session.
-Run = Callable[[list[str], dict[str, Array], float | None], list[Array]]
+# Output names, feeds and who waits for them to the outputs' arrays: what is used of a session.
+Run = Callable[[list[str], dict[str, Array], Context], list[Array]]
 
 _watchdog = Watchdog()
 
@@ -156,10 +156,10 @@ class Servable:
         if self._batcher is not None and binding.has_rows:
             return self._batcher.run(request.signature_name, inputs, aliases, context)
         context.check()
-        return self._run_inputs(request.signature_name, inputs, aliases, context.deadline_s)
+        return self._run_inputs(request.signature_name, inputs, aliases, context)
 
     def _run_inputs(
-        self, signature_name: str, inputs: Mapping[str, Array], aliases: tuple[str, ...], deadline_s: float | None
+        self, signature_name: str, inputs: Mapping[str, Array], aliases: tuple[str, ...], context: Context
     ) -> Outputs:
         """One run of the graph. Strings among the inputs are str, Examples bytes."""
         binding = self._bindings[signature_name]
@@ -167,9 +167,9 @@ class Servable:
         names = binding.value_names if aliases is binding.aliases else [binding.outputs[alias] for alias in aliases]
         started_s = time.perf_counter()
         try:
-            values = self._graph(names, feeds, deadline_s)
+            values = self._graph(names, feeds, context)
         except Exception as error:
-            raise _translate(error) from error
+            raise _translate(error, context) from error
         self._note_run(time.perf_counter() - started_s)
         return dict(zip(aliases, values, strict=True))
 
@@ -255,14 +255,14 @@ def _bare_run(session: onnxruntime.InferenceSession) -> Run:
     """
     bare = session._sess.run
 
-    def run(names: list[str], feeds: dict[str, Array], deadline_s: float | None) -> list[Array]:
+    def run(names: list[str], feeds: dict[str, Array], context: Context) -> list[Array]:
         values: list[Array]
-        if deadline_s is None:
+        if context.is_endless:
             values = bare(names, feeds, None)
             return values
         options = onnxruntime.RunOptions()
         options.log_severity_level = _NO_LOG
-        with _watchdog.watching(options, deadline_s):
+        with _watchdog.watching(options, context):
             values = bare(names, feeds, options)
         return values
 
@@ -390,10 +390,12 @@ def _own_text(error: Exception) -> str:
     return _LINE_END.sub(" ", ops.own_text(error)).strip()
 
 
-def _translate(error: Exception) -> Exception:
+def _translate(error: Exception, context: Context) -> Exception:
     """ONNX Runtime's error as ours; what is neither the request's nor memory's fault stays as it is."""
     text = str(error)
     if _TERMINATED in text:
+        if context.cancelled():
+            return errors.CancelledError("The client left while the model ran; the run was ended.")
         return errors.DeadlineExceededError(
             "Timed out waiting for notification; the model was still running at the deadline and was ended."
         )

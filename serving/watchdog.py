@@ -1,6 +1,6 @@
 """Ends runs of a model that nobody waits for any more.
 
-Owns one thread for the process, which looks at the deadlines of what is running and sleeps while nothing is. ONNX
+Owns one thread for the process, which looks after the callers of what is running and sleeps while nothing is. ONNX
 Runtime ends a run between two nodes, and between two rounds of a Loop: a model that hangs gives its thread back.
 """
 
@@ -12,6 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+from estimator_serving.serving.errors import DeadlineExceededError, ServingError
+from estimator_serving.serving.request import Context
 
 _log = logging.getLogger(__name__)
 
@@ -27,20 +30,20 @@ class Stoppable(Protocol):
 
 
 class Watchdog:
-    """Watches runs with a deadline. Its thread starts with the first of them."""
+    """Watches runs whose callers may stop waiting. Its thread starts with the first of them."""
 
     def __init__(self) -> None:
-        self._runs: dict[int, tuple[float, Stoppable]] = {}
+        self._runs: dict[int, tuple[Context, Stoppable]] = {}
         self._busy = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._complained_s = -COMPLAINT_S
 
     @contextmanager
-    def watching(self, run: Stoppable, deadline_s: float) -> Iterator[None]:
-        """Terminate the run if the block is still in it at `deadline_s` of time.monotonic()."""
+    def watching(self, run: Stoppable, context: Context) -> Iterator[None]:
+        """Terminate the run if the block is still in it when its deadline passes or its caller leaves."""
         key = id(run)
-        self._runs[key] = (deadline_s, run)
+        self._runs[key] = (context, run)
         if not self._busy.is_set():
             self._wake()
         try:
@@ -58,21 +61,24 @@ class Watchdog:
     def _look(self) -> None:
         while self._busy.wait():
             time.sleep(LOOK_S)
-            self._terminate_late()
+            self._terminate_unwanted()
             if not self._runs:
                 self._busy.clear()
                 # A run may have begun between the look and the clearing, and seen the flag still set.
                 if self._runs:
                     self._busy.set()
 
-    def _terminate_late(self) -> None:
-        now_s = time.monotonic()
-        for deadline_s, run in list(self._runs.values()):
-            if now_s >= deadline_s and not run.terminate:
+    def _terminate_unwanted(self) -> None:
+        for context, run in list(self._runs.values()):
+            try:
+                context.check()
+            except ServingError as error:
+                if isinstance(error, DeadlineExceededError) and not run.terminate:
+                    self._complain()
                 run.terminate = True
-                self._complain(now_s)
 
-    def _complain(self, now_s: float) -> None:
+    def _complain(self) -> None:
+        now_s = time.monotonic()
         if now_s - self._complained_s >= COMPLAINT_S:
             self._complained_s = now_s
             _log.warning("A run of a model took longer than its callers wait, and is being ended.")

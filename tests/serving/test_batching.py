@@ -21,14 +21,14 @@ class Model:
 
     def __init__(self):
         self.batches = []
-        self.deadlines = []
+        self.contexts = []
         self.running = 0
         self._is_held = False
         self._passes = threading.Semaphore(0)
 
-    def __call__(self, signature_name, inputs, outputs, deadline_s):
+    def __call__(self, signature_name, inputs, outputs, context):
         self.batches.append(inputs["x"].tolist())
-        self.deadlines.append(deadline_s)
+        self.contexts.append(context)
         self.running += 1
         assert not self._is_held or self._passes.acquire(timeout=WAIT_S)
         self.running -= 1
@@ -330,7 +330,22 @@ def test_a_batch_may_run_as_long_as_its_most_patient(model, pool):
         crowd.send([1], context=Context(deadline_s=late_s - 1))
         crowd.send([2], context=Context(deadline_s=late_s))
     crowd.results()
-    assert model.deadlines == [None, late_s]
+    assert [context.deadline_s for context in model.contexts] == [None, late_s]
+
+
+def test_a_batch_runs_for_as_long_as_anybody_waits(model, pool):
+    gone = [threading.Event(), threading.Event()]
+    crowd = Crowd(make(model), model, pool)
+    with model.held():
+        crowd.send([0])
+        for event in gone:
+            crowd.send([1], context=Context(cancelled=event.is_set))
+    crowd.results()
+    together = model.contexts[1]
+    gone[0].set()
+    assert not together.cancelled()
+    gone[1].set()
+    assert together.cancelled()
 
 
 def test_a_batch_timeout_lets_a_batch_fill(model, pool):

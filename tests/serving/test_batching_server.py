@@ -8,7 +8,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from running import HOST, WAIT_S, Gate, call, post, until
+from running import HOST, LOOP, WAIT_S, Gate, call, post, until
 from running import running as run_server
 
 from estimator_serving.serving import errors, servable
@@ -18,16 +18,6 @@ from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.request import PATIENT, Context, ModelSpec, Request
 from estimator_serving.serving.server import StartError
-
-# As many rounds as the first value says: -x for x rounds, and no end for a large one.
-LOOP = """g (float[N] x) => (float[N] y) {{
-    start = Constant<value = int64[1] {{0}}>()
-    end = Constant<value = int64[1] {{1}}>()
-    first = Slice(x, start, end)
-    count = Cast<to = 7>(first)
-    true = Constant<value = bool {{1}}>()
-    y = Loop(count, true, x) <body = b (int64 i, bool c, float[N] a) => (bool d, float[N] n) {{
-        d = Identity(c) n = Neg(a) }}> }}"""
 
 
 def running(base_path, **settings):
@@ -185,7 +175,7 @@ RUN_S = 0.02
 ROWS_MAX = 8
 
 
-def sleep_run(_signature_name, inputs, outputs, _deadline_s):
+def sleep_run(_signature_name, inputs, outputs, _context):
     time.sleep(RUN_S)
     return dict.fromkeys(outputs, inputs["x"])
 
@@ -221,7 +211,7 @@ def test_a_slow_version_does_not_hold_up_a_fast_one(pool):
     """Each version has places of its own."""
     slow_runs = threading.Event()
 
-    def slow_run(_signature_name, inputs, outputs, _deadline_s):
+    def slow_run(_signature_name, inputs, outputs, _context):
         assert slow_runs.wait(WAIT_S)
         return dict.fromkeys(outputs, inputs["x"])
 

@@ -10,7 +10,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from running import HOST, PREDICT, WAIT_S, Gate, call, post, running, until
+from running import HOST, LOOP, PREDICT, WAIT_S, Gate, call, post, running, until
 
 from estimator_serving.serving.request import ModelSpec
 from estimator_serving.wire.pb import serving_pb
@@ -91,6 +91,22 @@ def test_a_client_that_leaves_while_its_request_runs(base_path, write_model, cli
 
 @CLIENTS
 @pytest.mark.parametrize("enable_batching", [True, False])
+def test_a_run_without_end_ends_when_its_client_leaves(base_path, write_model, client, enable_batching):
+    """And its thread, the only one of each front, takes the next request."""
+    write_model(1, LOOP)
+    settings = {"rest_api_num_threads": 1, "grpc_max_threads": 1, "rest_api_timeout_in_ms": 3_600_000}
+    with running(base_path, enable_batching=enable_batching, **settings) as server:
+        contexts = note_contexts(server.manager.peek(ModelSpec("m")))
+        with client(server, [1e12]):
+            until(lambda: contexts)
+            time.sleep(0.2)
+        until(lambda: counted(server, "CANCELLED") == 1)
+        assert call(server, [2]) == [2]
+        assert post(server, [3]).json() == {"predictions": [-3]}
+
+
+@CLIENTS
+@pytest.mark.parametrize("enable_batching", [True, False])
 def test_a_client_that_leaves_while_its_request_waits(base_path, write_model, tmp_path, client, enable_batching, pool):
     """It never runs: not in a batch's queue, not in the queue of a front's only thread."""
     write_model(1)
@@ -126,9 +142,9 @@ def slow_down(servable, seconds):
     """Make each run of a version take so long, without using a core."""
     graph = servable._graph
 
-    def run(names, feeds, deadline_s):
+    def run(names, feeds, context):
         time.sleep(seconds)
-        return graph(names, feeds, deadline_s)
+        return graph(names, feeds, context)
 
     servable._graph = run
 

@@ -100,7 +100,7 @@ class FakeSession:
     def __init__(self, error=None):
         self.error = error
 
-    def run(self, names, feeds, _deadline_s):
+    def run(self, names, feeds, _context):
         if self.error:
             raise self.error
         self.feeds = feeds

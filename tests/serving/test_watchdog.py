@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from estimator_serving.serving.request import Context
 from estimator_serving.serving.watchdog import LOOK_S, Watchdog
 
 
@@ -22,15 +23,26 @@ def wait_for(run):
 def test_late_runs_are_ended_and_others_are_not(watchdog, caplog):
     late, patient = SimpleNamespace(terminate=False), SimpleNamespace(terminate=False)
     now_s = time.monotonic()
-    with watchdog.watching(patient, now_s + 100), watchdog.watching(late, now_s + LOOK_S):
+    with watchdog.watching(patient, Context(now_s + 100)), watchdog.watching(late, Context(now_s + LOOK_S)):
         wait_for(late)
     assert not patient.terminate
     assert caplog.text.count("took longer than its callers wait") == 1
 
 
+def test_a_run_whose_caller_left_is_ended(watchdog, caplog):
+    """Without a word in the log: clients leave whenever they like."""
+    gone, run = threading.Event(), SimpleNamespace(terminate=False)
+    with watchdog.watching(run, Context(cancelled=gone.is_set)):
+        time.sleep(3 * LOOK_S)
+        assert not run.terminate
+        gone.set()
+        wait_for(run)
+    assert not caplog.text
+
+
 def test_a_run_that_is_over_is_let_be(watchdog):
     run = SimpleNamespace(terminate=False)
-    with pytest.raises(ZeroDivisionError), watchdog.watching(run, time.monotonic()):
+    with pytest.raises(ZeroDivisionError), watchdog.watching(run, Context(time.monotonic())):
         raise ZeroDivisionError
     assert not watchdog._runs
 
@@ -39,7 +51,7 @@ def test_one_thread_sleeps_between_runs(watchdog):
     for _ in range(3):
         before = threading.active_count()
         run = SimpleNamespace(terminate=False)
-        with watchdog.watching(run, time.monotonic()):
+        with watchdog.watching(run, Context(time.monotonic())):
             wait_for(run)
         time.sleep(3 * LOOK_S)
         assert not watchdog._busy.is_set()
