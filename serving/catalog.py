@@ -23,6 +23,7 @@ from estimator_serving.serving.errors import (
 from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.manager import Manager, VersionStatus
 from estimator_serving.serving.model_config import ModelConfig
+from estimator_serving.serving.poll import Poll
 from estimator_serving.serving.source import DirectorySource
 
 _log = logging.getLogger(__name__)
@@ -145,12 +146,10 @@ class ConfigFile:
     def __init__(self, path: str, catalog: Catalog, *, poll_wait_s: float) -> None:
         self._path = path
         self._catalog = catalog
-        self._poll_wait_s = poll_wait_s
         self._applied: tuple[ModelConfig, ...] | None = None
         self.trouble = ""
         self._looking = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="config", daemon=True)
+        self._poll = Poll("config", self.look, poll_wait_s)
 
     def start(self, left_out: Sequence[str] = ()) -> None:
         """Take what the catalog was started with as read; keep looking in a thread, where poll_wait_s > 0.
@@ -161,13 +160,10 @@ class ConfigFile:
             self.trouble = self._whole(" ".join(left_out))
         else:
             self._applied = self._catalog.models
-        if self._poll_wait_s > 0:
-            self._thread.start()
+        self._poll.start()
 
     def stop(self) -> None:
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._poll.stop()
 
     def look(self) -> None:
         """Read the file now, and apply it where it says something new."""
@@ -186,10 +182,6 @@ class ConfigFile:
             if trouble and trouble != self.trouble:
                 _log.error("%s", trouble)
             self.trouble = trouble
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(self._poll_wait_s):
-            self.look()
 
     def _whole(self, trouble: str) -> str:
         return f"{self._path} is not in force as a whole: {trouble}"

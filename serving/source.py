@@ -1,7 +1,6 @@
 """Looks at base paths and says which versions of each model are wanted: the whole set each time.
 
-Owns the rules for version directories, when one is taken for whole, and the polling thread; loads nothing and knows no
-manager.
+Owns the rules for version directories, and when one is taken for whole; loads nothing and knows no manager.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from estimator_serving.serving.model_config import ModelConfig, VersionDirectory
 from estimator_serving.serving.policy import Specific
+from estimator_serving.serving.poll import Poll
 
 _log = logging.getLogger(__name__)
 
@@ -125,8 +125,7 @@ class DirectorySource:
         self._complaints: dict[str, tuple[str, ...]] = {}
         # One look at a time: a later one must not be overtaken by what an earlier one saw.
         self._looking = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="source", daemon=True)
+        self._poll = Poll("source", self.look, poll_wait_s)
 
     def watch(self, models: Sequence[ModelConfig]) -> None:
         """Watch these models instead of the earlier ones, and look once, unless looks are off (poll_wait_s < 0)."""
@@ -137,22 +136,15 @@ class DirectorySource:
 
     def start(self) -> None:
         """Keep looking in a thread, where poll_wait_s > 0."""
-        if self._poll_wait_s > 0:
-            self._thread.start()
+        self._poll.start()
 
     def stop(self) -> None:
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._poll.stop()
 
     def look(self) -> None:
         """Look once, now, and hand over what is wanted."""
         with self._looking:
             self._look()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(self._poll_wait_s):
-            self.look()
 
     def _look(self) -> None:
         found = {model.name: versions for model in self._models if (versions := self._find(model)) is not None}
@@ -198,7 +190,7 @@ class DirectorySource:
         before = {path: look_at(path) for path in wanted if path not in self._stamps}
         fresh = [path for path, look in before.items() if not look.is_quiet]
         if fresh:
-            self._stopped.wait(self._settle_s)
+            self._poll.pause(self._settle_s)
         return {path for path in fresh if look_at(path).stamp != before[path].stamp}
 
     def _hand_over(self, model: ModelConfig, versions: Mapping[int, Path], *, is_empty: bool) -> None:

@@ -120,7 +120,7 @@ def test_a_directory_somebody_writes_into_is_not_wanted_yet(base_path, monkeypat
     file.write_bytes(b"")
     wanted = Wanted()
     source = DirectorySource(wanted, poll_wait_s=1, settle_s=0.01)
-    monkeypatch.setattr(source._stopped, "wait", lambda _: file.write_bytes(file.read_bytes() + b"more"))
+    monkeypatch.setattr(source._poll, "pause", lambda _: file.write_bytes(file.read_bytes() + b"more"))
     source.watch([ModelConfig("m", base_path)])
     monkeypatch.undo()
     source.look()
