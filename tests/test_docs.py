@@ -37,7 +37,7 @@ def test_the_readmes_program_runs(tmp_path):
 
 
 def test_the_migration_guides_model_fn_trains(tmp_path):
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/migrating.md").read_text(), re.DOTALL)
+    program, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/migrating.md").read_text(), re.DOTALL)
     names: dict = {}
     exec(
         "import torch\n"
@@ -56,6 +56,24 @@ def test_the_migration_guides_model_fn_trains(tmp_path):
     rows, labels = {"x": np.float32([-1, -2, 1, 2])}, np.int64([0, 0, 1, 1])
     estimator.train(numpy_input_fn(rows, labels, num_epochs=None, shuffle=True, batch_size=4), steps=200)
     assert estimator.evaluate(numpy_input_fn(rows, labels, shuffle=False))["accuracy"] == 1.0
+
+
+def test_the_migration_guides_checkpoint_of_tensorflows_variables_is_a_start(tmp_path, monkeypatch):
+    import numpy as np
+    import torch
+
+    from estimator_serving import training
+
+    *_, program = re.findall(r"```python\n(.*?)```", (ROOT / "docs/migrating.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    np.savez("variables.npz", **{"global_step": np.int64(7), "linear/linear_model/bias_weights": np.float32([0.5])})
+    exec(program, {"np": np, "torch": torch})
+    column = training.feature_column.numeric_column("x")
+    settings = training.WarmStartSettings("from_tf", ["global_step", "linear/linear_model/bias"])
+    estimator = training.LinearRegressor([column], model_dir=tmp_path / "model", warm_start_from=settings)
+    features = training.numpy_input_fn({"x": np.zeros(1, np.float32)}, np.zeros(1, np.float32), shuffle=False)
+    assert next(estimator.predict(features))["predictions"] == 0.5
+    assert estimator.evaluate(features)["global_step"] == 7
 
 
 def test_no_path_of_this_checkout():

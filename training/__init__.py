@@ -40,6 +40,7 @@ from estimator_serving.training.dataset import Dataset
 from estimator_serving.training.errors import (
     CheckpointError,
     CheckpointMismatchError,
+    CheckpointNotFoundError,
     CorruptCheckpointError,
     FailedPreconditionError,
     InvalidArgumentError,
@@ -96,6 +97,7 @@ from estimator_serving.training.profiler_hook import ProfilerHook
 from estimator_serving.training.progress_bar_hook import ProgressBarHook
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
+from estimator_serving.training.warm_start import VocabInfo, WarmStartSettings
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
 from estimator_serving.wire.examples import (
     FixedLenFeature,
@@ -128,6 +130,8 @@ __all__ = [
     "Predictor",
     "RunConfig",
     "TrainedModel",
+    "VocabInfo",
+    "WarmStartSettings",
     "add_metrics",
     "forward_features",
     # heads and export outputs
@@ -199,6 +203,7 @@ __all__ = [
     # errors
     "CheckpointError",
     "CheckpointMismatchError",
+    "CheckpointNotFoundError",
     "CorruptCheckpointError",
     "FailedPreconditionError",
     "InvalidArgumentError",

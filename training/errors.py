@@ -10,6 +10,7 @@ ValueError
     ├── CheckpointMismatchError     the model and the checkpoint disagree about a variable
     │   ├── VariableMissingError    the checkpoint lacks it; a NotFoundError too
     │   └── VariableShapeError      it has another shape there; an InvalidArgumentError too
+    ├── CheckpointNotFoundError     there is none where one was named; a NotFoundError too
     └── CorruptCheckpointError      the file is cut, altered, or no checkpoint at all
 
 TensorFlow's classes derive from Exception alone; here they are ValueErrors as well.
@@ -54,6 +55,10 @@ class VariableMissingError(CheckpointMismatchError, NotFoundError):
 
 class VariableShapeError(CheckpointMismatchError, InvalidArgumentError):
     """The model asks for another shape than the checkpoint holds."""
+
+
+class CheckpointNotFoundError(CheckpointError, NotFoundError):
+    """There is no checkpoint where one was named."""
 
 
 class CorruptCheckpointError(CheckpointError):

@@ -25,6 +25,7 @@ import torch
 from estimator_serving.training import figures
 from estimator_serving.training.arrays import as_tensors
 from estimator_serving.training.checkpoint import (
+    SUFFIX,
     Checkpoint,
     Checkpoints,
     latest_checkpoint,
@@ -60,6 +61,7 @@ from estimator_serving.training.statistics import watch
 from estimator_serving.training.summaries import EventWriter
 from estimator_serving.training.transform import Transform
 from estimator_serving.training.variables import GLOBAL_STEP, SLOTS, VariableStore
+from estimator_serving.training.warm_start import WarmStart, WarmStartFrom, settings_of
 
 logger = logging.getLogger("estimator_serving.training")
 
@@ -73,6 +75,10 @@ class Estimator:
     `model_fn(features, labels, mode, params, config)` may leave out any argument but `features`; it is called once a
     batch and returns an EstimatorSpec. `params` are handed through. `model_dir` holds checkpoints and events: the
     argument, else the config's, else a new temporary directory. Raises ValueError as TF 2.15 does.
+
+    `warm_start_from` says what the variables start from as long as model_dir holds no checkpoint: a checkpoint or a
+    model_dir, whose trainable variables are taken, or WarmStartSettings. train, evaluate and predict use it; steps are
+    counted from 0 and optimizers start anew. CheckpointError where it does not fit the model.
 
     With `config.tf_random_seed` two trainings of the same program give the same numbers: it fixes initial weights,
     Dataset.shuffle and dropout, and torch's global generator while train and evaluate run (which is put back after).
@@ -88,7 +94,7 @@ class Estimator:
         model_dir: str | os.PathLike[str] | None = None,
         config: RunConfig | None = None,
         params: Mapping[str, Any] | None = None,
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
     ) -> None:
         _check_not_overridden(type(self))
         self._config = _with_model_dir(config, model_dir)
@@ -96,7 +102,7 @@ class Estimator:
         self._model_fn = model_fn
         self._params = copy.deepcopy(dict(params or {}))
         self._cached: tuple[tuple[str, int], TrainedModel] | None = None
-        _check_warm_start(warm_start_from)
+        self._warm_start = settings_of(warm_start_from)
 
     @property
     def model_dir(self) -> str:
@@ -430,12 +436,16 @@ class Estimator:
     def load(self, checkpoint_path: str | None = None) -> TrainedModel:
         """The model of a checkpoint, the newest by default, with its variables and transform; frozen and kept.
 
-        Raises ValueError if nothing has been trained, CheckpointError if the checkpoint cannot be used.
+        Before training that is the whole checkpoint of warm_start_from, whichever variables it takes (as TF exports
+        it). Raises ValueError if nothing has been trained, CheckpointError if the checkpoint cannot be used.
         """
         path = checkpoint_path or self.latest_checkpoint()
+        if path is None and self._warm_start is not None and self._warm_start.keeps_names_and_rows:
+            path = self._warm_start.checkpoint_path
         if path is None:
             raise ValueError(
                 f"Couldn't find trained model at {self.model_dir}. Call train first, or pass checkpoint_path."
+                f"{'' if self._warm_start is None else _ONE_STEP}"
             )
         return self._loaded(path)
 
@@ -488,15 +498,13 @@ class Estimator:
         logger.info(
             "Could not find trained model in model_dir: %s, running initialization to %s.", self.model_dir, purpose
         )
-        if self._cached is None or self._cached[0] != _UNTRAINED:
-            store = VariableStore(seed=self._seed(), frozen=True)
-            self._cached = (_UNTRAINED, TrainedModel(self, store, None, None))
+        key = _UNTRAINED if self._warm_start is None else _version(self._warm_start.checkpoint_path, "warm start from ")
+        if self._cached is None or self._cached[0] != key:
+            self._cached = (key, TrainedModel(self, self._new_store(frozen=True), None, None))
         return self._cached[1]
 
     def _loaded(self, path: str) -> TrainedModel:
-        checkpoint_file = Path(path.removesuffix(".safetensors") + ".safetensors")
-        # A checkpoint of the same step may be written again, by a program that starts over in the directory.
-        key = (path, checkpoint_file.stat().st_mtime_ns if checkpoint_file.exists() else 0)
+        key = _version(path)
         if self._cached is None or self._cached[0] != key:
             checkpoint = read_checkpoint(path)
             values = {k: v for k, v in checkpoint.values.items() if not k.startswith(SLOTS)}
@@ -509,12 +517,19 @@ class Estimator:
 
     def _restored(self, path: str | None) -> tuple[VariableStore, TransformRecorder]:
         if path is None:
-            return VariableStore(seed=self._seed()), TransformRecorder(None)
+            return self._new_store(), TransformRecorder(None)
+        if self._warm_start is not None:
+            logger.info("model_dir has a checkpoint, so warm_start_from is not looked at.")
         checkpoint = read_checkpoint(path)
         logger.info("Restoring parameters from %s", path)
         transform = None if checkpoint.transform is None else Transform.from_bytes(checkpoint.transform)
         store = VariableStore(seed=self._seed(), values=checkpoint.values, source=checkpoint.path)
         return store, TransformRecorder(transform)
+
+    def _new_store(self, *, frozen: bool = False) -> VariableStore:
+        """A model's without a checkpoint. Raises CheckpointError where warm_start_from cannot be used."""
+        start = None if self._warm_start is None else WarmStart(self._warm_start)
+        return VariableStore(seed=self._seed(), start=start, frozen=frozen)
 
     def _seed(self) -> int:
         seed = self._config.tf_random_seed
@@ -548,6 +563,7 @@ class Estimator:
             spec = self._model_fn(**self._arguments(features, labels, mode, self._config))
         if not isinstance(spec, EstimatorSpec):
             raise ValueError(f"model_fn should return an EstimatorSpec. It returned {type(spec).__name__}.")
+        store.complete_start()
         return spec
 
     def _arguments(self, features: Any, labels: Any, mode: str, config: RunConfig) -> dict[str, Any]:
@@ -695,6 +711,16 @@ _NOTHING_SAVED = (
 )
 _UNTRAINED = ("", 0)
 """The key of the model without a checkpoint."""
+_ONE_STEP = (
+    " Variables that warm_start_from renames, or moves by vocabularies, stand in no checkpoint as the model has them "
+    "before the first step of training."
+)
+
+
+def _version(path: str, purpose: str = "") -> tuple[str, int]:
+    """A key for what is read from a checkpoint: a program that starts over in its directory writes a step again."""
+    file = Path(path.removesuffix(SUFFIX) + SUFFIX)
+    return f"{purpose}{path}", file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _check_task(config: RunConfig) -> None:
@@ -740,19 +766,6 @@ def _with_model_dir(config: RunConfig | None, model_dir: str | os.PathLike[str] 
         "save_checkpoints_secs": config.save_checkpoints_secs,
     }
     return config.replace(model_dir=directory, **schedule)
-
-
-def _check_warm_start(warm_start_from: object) -> None:
-    if warm_start_from is None:
-        return
-    if not isinstance(warm_start_from, str | os.PathLike):
-        raise ValueError(
-            f"warm_start_from must be a string or a WarmStartSettings, instead got {type(warm_start_from)}"
-        )
-    raise ValueError(
-        f"warm_start_from={warm_start_from!r} is not supported. To go on from trained weights, copy the directory and "
-        "pass it as model_dir."
-    )
 
 
 def _check_not_overridden(kind: type) -> None:

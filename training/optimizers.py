@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
@@ -216,6 +217,10 @@ class Optimizer:
         """What a new slot is full of."""
         return 0.0
 
+    def first_slot(self, slot: str, weights: Tensor, step: int) -> Tensor:
+        """A new slot of `weights`, float32 of their shape, where training starts at global_step `step`."""
+        return torch.full(weights.shape, self.initial(slot))
+
     def hyperparameters(self) -> dict[str, float]:
         """Constants saved beside the slots, under TF's names."""
         return {"decay": self.decay}
@@ -238,7 +243,10 @@ class Optimizer:
             raise ValueError("var_list holds a tensor that is not a trainable variable of this estimator's model_fn.")
         slot_names = tuple([f"{path}/{names[id(p)]}/{slot}" for p in wanted] for slot in self.slot_names)
         slots = tuple(
-            [store.slot(name, p.shape, self.initial(slot)) for name, p in zip(full_names, wanted, strict=True)]
+            [
+                store.slot(name, p.shape, partial(self.first_slot, slot, p, store.global_step))
+                for name, p in zip(full_names, wanted, strict=True)
+            ]
             for slot, full_names in zip(self.slot_names, slot_names, strict=True)
         )
         for name, value in self.hyperparameters().items():
@@ -595,6 +603,8 @@ class Ftrl(Optimizer):
         w  = (clip(z, ±l1) − z) / (n'^−p/lr + 2·(l2 + β/(2·lr)))
 
     z starts at 0, so a weight that starts elsewhere is pulled towards 0 and one without gradient becomes 0 (TF's too).
+    With `keep_initial_weights`, which TF lacks, z starts at −w₀·(n₀^−p + β)/lr: a weight stays where it starts (or was
+    warm-started) until gradients and regularisation move it.
     """
 
     default_name = "Ftrl"
@@ -609,6 +619,7 @@ class Ftrl(Optimizer):
         l2_regularization_strength: float = 0.0,
         l2_shrinkage_regularization_strength: float = 0.0,
         beta: float = 0.0,
+        keep_initial_weights: bool = False,
         **common: Unpack[Common],
     ) -> None:
         super().__init__(learning_rate, **common)
@@ -625,9 +636,16 @@ class Ftrl(Optimizer):
         self.l2 = l2_regularization_strength
         self.l2_shrinkage = l2_shrinkage_regularization_strength
         self.beta = beta
+        self.keep_initial_weights = keep_initial_weights
 
     def initial(self, slot: str) -> float:
         return self.initial_accumulator_value if slot == "accumulator" else 0.0
+
+    def first_slot(self, slot: str, weights: Tensor, step: int) -> Tensor:
+        if slot != "linear" or not self.keep_initial_weights:
+            return super().first_slot(slot, weights, step)
+        pull = (self.initial_accumulator_value**-self.learning_rate_power + self.beta) / self.rate(step)
+        return weights.detach() * -pull
 
     def hyperparameters(self) -> dict[str, float]:
         return {

@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,23 +27,44 @@ SLOTS = "training/"
 GLOBAL_STEP = "global_step"
 
 
+class Start(Protocol):
+    """Where a model's variables start that has no checkpoint of its own (see warm_start)."""
+
+    def first_value(
+        self, name: str, shape: tuple[int, ...], *, trainable: bool, generator: torch.Generator
+    ) -> Tensor | None:
+        """The variable's first value, None for its initializer's."""
+
+    def complete(self) -> None:
+        """model_fn has been called: the variables it makes are there."""
+
+
 class VariableStore(nn.Module):
     """Every variable of one model by its TensorFlow name.
 
     `values` are what a checkpoint holds; a store made with them never initialises a variable: one that the model asks
     for and the checkpoint lacks, or holds in another shape, raises CheckpointMismatchError. `source` names the
     checkpoint in that message. `seed` fixes initial values (per name, so the order of creation does not matter) and
-    dropout (per step). In a `frozen` store no variable asks for a gradient.
+    dropout (per step). `start` may know better first values than the initializers. In a `frozen` store no variable asks
+    for a gradient.
     """
 
     def __init__(
-        self, *, seed: int = 0, values: Mapping[str, Tensor] | None = None, source: str = "", frozen: bool = False
+        self,
+        *,
+        seed: int = 0,
+        values: Mapping[str, Tensor] | None = None,
+        source: str = "",
+        start: Start | None = None,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.is_frozen = frozen
         self.seed = seed & 0x7FFFFFFF
         self.source = source
-        self.global_step = 0 if values is None else int(values.get(GLOBAL_STEP, torch.zeros((), dtype=torch.int64)))
+        self._restored = None if values is None else dict(values)
+        self._start = start
+        self.global_step = self._first_step() if values is None else int(values.get(GLOBAL_STEP, torch.tensor(0)))
         self.training_mode = False
         self.without_steps = False
         self._taken_names: dict[str, set[str]] = {}
@@ -52,7 +73,6 @@ class VariableStore(nn.Module):
         self.pending_updates: list[Callable[[], None]] = []
         self.plans: dict[str, Any] = {}
         self.summaries: dict[str, Any] | None = None
-        self._restored = None if values is None else dict(values)
         self._known_names = () if values is None else tuple(sorted(k for k in values if not k.startswith(SLOTS)))
         self._slots: dict[str, Tensor] = {}
         self._trainable: dict[str, nn.Parameter] = {}
@@ -99,7 +119,9 @@ class VariableStore(nn.Module):
         attribute = _attribute(name)
         if hasattr(self, attribute):
             raise ValueError(f"Variable name {name} is reserved: create it inside a variable_scope or rename it.")
-        value = self._first_value(name, shape, lambda: initializer(shape, self.generator(name)).to(dtype))
+        value = self._first_value(
+            name, shape, lambda: initializer(shape, self.generator(name)).to(dtype), trainable=trainable
+        ).to(dtype)
         if trainable:
             parameter = nn.Parameter(value, requires_grad=not self.is_frozen)
             self.register_parameter(attribute, parameter)
@@ -112,10 +134,10 @@ class VariableStore(nn.Module):
         """Variables are registered, never assigned; nn.Module's own check costs more than a small layer."""
         object.__setattr__(self, name, value)
 
-    def slot(self, name: str, shape: Sequence[int], fill: float) -> Tensor:
-        """An optimizer's slot: float32 of `shape`, restored or full of `fill`."""
+    def slot(self, name: str, shape: Sequence[int], make: Callable[[], Tensor]) -> Tensor:
+        """An optimizer's slot: float32 of `shape`, restored or made."""
         if name not in self._slots:
-            self._slots[name] = self._first_value(name, tuple(shape), lambda: torch.full(tuple(shape), fill))
+            self._slots[name] = self._first_value(name, tuple(shape), make)
         return self._slots[name]
 
     def replace_slot(self, name: str, value: Tensor) -> None:
@@ -126,15 +148,34 @@ class VariableStore(nn.Module):
         """Record a constant under a TensorFlow name. It is saved, never restored: the program's value holds."""
         self._slots[name] = torch.tensor(value)
 
-    def _first_value(self, name: str, shape: tuple[int, ...], make: Callable[[], Tensor]) -> Tensor:
+    def complete_start(self) -> None:
+        """Say that model_fn has been called, and so has made its variables.
+
+        Raises CheckpointMismatchError where the start names a variable that it did not make.
+        """
+        if self._start is not None:
+            self._start.complete()
+
+    def _first_step(self) -> int:
+        return int(self._first_value(GLOBAL_STEP, (), lambda: torch.tensor(0)))
+
+    def _first_value(
+        self, name: str, shape: tuple[int, ...], make: Callable[[], Tensor], *, trainable: bool = False
+    ) -> Tensor:
         if self._restored is None:
-            return make()
+            return self._started_value(name, shape, make, trainable)
         if name not in self._restored:
             raise VariableMissingError(_missing_text(name, shape, self.source, self._known_names))
         value = self._restored.pop(name)
         if tuple(value.shape) != shape:
             raise VariableShapeError(_shape_text(name, shape, tuple(value.shape), self.source))
         return value
+
+    def _started_value(self, name: str, shape: tuple[int, ...], make: Callable[[], Tensor], trainable: bool) -> Tensor:
+        value = None
+        if self._start is not None:
+            value = self._start.first_value(name, shape, trainable=trainable, generator=self.generator(name))
+        return make() if value is None else value
 
     # -- modules ------------------------------------------------------------------------------------------------------
 
@@ -153,7 +194,8 @@ class VariableStore(nn.Module):
         with torch.no_grad():
             for inner, tensor in made.state_dict(keep_vars=True).items():
                 full_name = _inner_name(name, inner)
-                tensor.copy_(self._first_value(full_name, tuple(tensor.shape), tensor.detach))
+                first = self._first_value(full_name, tuple(tensor.shape), tensor.detach, trainable=tensor.requires_grad)
+                tensor.copy_(first)
         self.add_module(_attribute(name), made)
         self._factories[name] = made
         self._trainable.update({_inner_name(name, k): p for k, p in made.named_parameters() if p.requires_grad})

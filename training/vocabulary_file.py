@@ -26,9 +26,9 @@ def count_entries(path: str, file_format: str | None) -> int:
 
 
 def read_vocabulary(
-    path: str, size: int, file_format: str | None, is_string: bool
+    path: str, size: int | None, file_format: str | None, is_string: bool
 ) -> tuple[str, ...] | tuple[int, ...]:
-    """The file's first `size` entries.
+    """The file's first `size` entries, all of them with None.
 
     A carriage return at the end of a line is dropped, spaces are kept (integers may stand between some). The file is
     read again when it has changed.
@@ -43,8 +43,7 @@ def read_vocabulary(
         stat = Path(path).stat()
     except FileNotFoundError:
         raise NotFoundError(
-            f"{path}; No such file or directory. A column of categorical_column_with_vocabulary_file names it; put "
-            "the file there, or give its path."
+            f"{path}; No such file or directory. It is named as a vocabulary file: put it there, or give its path."
         ) from None
     return _read(path, size, file_format, is_string, (stat.st_mtime_ns, stat.st_size))
 
@@ -52,16 +51,16 @@ def read_vocabulary(
 @functools.lru_cache(maxsize=64)
 def _read(
     path: str,
-    size: int,
+    size: int | None,
     file_format: str | None,
     is_string: bool,
     changed: tuple[int, int],  # noqa: ARG001  another state of the file is another entry of the cache
 ) -> tuple[str, ...] | tuple[int, ...]:
     entries = _records(path)[:size] if file_format == TFRECORD_GZIP else _checked_lines(path, size)
-    if len(entries) < size:
+    if size is not None and len(entries) < size:
         raise InvalidArgumentError(
-            f"Invalid vocab_size in {path}: expected {size} but got {len(entries)}. Give vocabulary_size=None to take "
-            "the whole file, or the file that belongs to that size."
+            f"Invalid vocab_size in {path}: expected {size} but got {len(entries)}. Give the file that belongs to "
+            "that size, or the size that belongs to the file."
         )
     _check_distinct(path, entries)
     if is_string:
@@ -74,7 +73,7 @@ def _lines(content: bytes) -> list[bytes]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _checked_lines(path: str, size: int) -> list[bytes]:
+def _checked_lines(path: str, size: int | None) -> list[bytes]:
     content = Path(path).read_bytes()
     lines = [line.removesuffix(b"\r") for line in _lines(content)[:size]]
     if b"" in lines:

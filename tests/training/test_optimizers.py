@@ -84,9 +84,21 @@ def test_a_variable_that_takes_no_part_in_a_step_stays():
     assert store.global_step == 2
 
 
-def test_ftrl_draws_a_weight_without_gradient_to_zero():
-    store = steps(optimizers.Ftrl(), lambda _: (get_variable("w", (3,), initializer=ones) * 0).sum(), 1)
-    assert (store.get("w") == 0).all()
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 0.0),
+        ({"keep_initial_weights": True}, 1.0),
+        ({"keep_initial_weights": True, "learning_rate_power": -0.7, "beta": 0.3}, 1.0),
+        # (sqrt(n0)/lr - l1) / (sqrt(n0)/lr + 2*l2)
+        ({"keep_initial_weights": True, "initial_accumulator_value": 0.25, "l1_regularization_strength": 1.0}, 0.6),
+        ({"keep_initial_weights": True, "initial_accumulator_value": 0.25, "l2_regularization_strength": 1.25}, 0.5),
+    ],
+)
+def test_where_ftrl_draws_a_weight_without_gradient(settings, expected):
+    optimizer = optimizers.Ftrl(0.2, **settings)
+    store = steps(optimizer, lambda _: (get_variable("w", (3,), initializer=ones) * 0).sum(), 2)
+    assert store.get("w").tolist() == pytest.approx([expected] * 3, abs=1e-6)
 
 
 def test_the_learning_rate_may_follow_the_step():

@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent / "goldens"))
 import make_signatures
 
 SIGNATURES = goldens.read("signatures.json")
-# What belongs to training and evaluating in turns, to warm starts, and to tools of TensorFlow's own.
+# What belongs to training and evaluating in turns, and to tools of TensorFlow's own.
 ELSEWHERE = {
-    "BestExporter", "EvalSpec", "Exporter", "FinalExporter", "LatestExporter", "TrainSpec", "VocabInfo",
-    "WarmStartSettings", "train_and_evaluate", "export.EvalOutput",
+    "BestExporter", "EvalSpec", "Exporter", "FinalExporter", "LatestExporter", "TrainSpec",
+    "train_and_evaluate", "export.EvalOutput",
 }  # fmt: skip
 # Names without a signature, and one that a program is given and never makes.
 OWN = {"ModeKeys", "NanLossDuringTrainingError", "SessionRunContext"}

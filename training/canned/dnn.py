@@ -23,6 +23,7 @@ from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
 from estimator_serving.training.optimizers import OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import current_store, variable_scope
+from estimator_serving.training.warm_start import WarmStartFrom
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -48,7 +49,7 @@ class DNNClassifier(Estimator):
         activation_fn: Activation | None = torch.relu,
         dropout: float | None = None,
         config: RunConfig | None = None,
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
         loss_reduction: str = Reduction.SUM_OVER_BATCH_SIZE,
         batch_norm: bool = False,
     ) -> None:
@@ -72,7 +73,7 @@ class DNNRegressor(Estimator):
         activation_fn: Activation | None = torch.relu,
         dropout: float | None = None,
         config: RunConfig | None = None,
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
         loss_reduction: str = Reduction.SUM_OVER_BATCH_SIZE,
         batch_norm: bool = False,
     ) -> None:
@@ -95,7 +96,7 @@ class DNNEstimator(Estimator):
         activation_fn: Activation | None = torch.relu,
         dropout: float | None = None,
         config: RunConfig | None = None,
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
         batch_norm: bool = False,
     ) -> None:
         network = DeepNetwork(hidden_units, listed(feature_columns), activation_fn, dropout, batch_norm)

@@ -23,6 +23,7 @@ from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
 from estimator_serving.training.optimizers import Optimizer, OptimizerLike, TrainOp, get_optimizer, group
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import current_store
+from estimator_serving.training.warm_start import WarmStartFrom
 
 DNN_LEARNING_RATE = 0.001
 LINEAR_LEARNING_RATE_MAX = 0.005
@@ -50,7 +51,7 @@ class DNNLinearCombinedClassifier(Estimator):
         weight_column: WeightColumn = None,
         label_vocabulary: Sequence[str] | None = None,
         config: RunConfig | None = None,
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
         loss_reduction: str = Reduction.SUM_OVER_BATCH_SIZE,
         batch_norm: bool = False,
         linear_sparse_combiner: str = "sum",
@@ -82,7 +83,7 @@ class DNNLinearCombinedRegressor(Estimator):
         label_dimension: int = 1,
         weight_column: WeightColumn = None,
         config: RunConfig | None = None,
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
         loss_reduction: str = Reduction.SUM_OVER_BATCH_SIZE,
         batch_norm: bool = False,
         linear_sparse_combiner: str = "sum",

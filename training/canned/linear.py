@@ -23,6 +23,7 @@ from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
 from estimator_serving.training.optimizers import Ftrl, Optimizer, OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.variables import current_store, variable_scope
+from estimator_serving.training.warm_start import WarmStartFrom
 
 LEARNING_RATE = 0.2
 """TF's learning rate for a linear model whose optimizer is given by name, whichever name it is."""
@@ -46,7 +47,7 @@ class LinearClassifier(Estimator):
         label_vocabulary: Sequence[str] | None = None,
         optimizer: OptimizerLike | None = "Ftrl",
         config: RunConfig | None = None,
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
         loss_reduction: str = Reduction.SUM_OVER_BATCH_SIZE,
         sparse_combiner: str = "sum",
     ) -> None:
@@ -67,7 +68,7 @@ class LinearRegressor(Estimator):
         weight_column: WeightColumn = None,
         optimizer: OptimizerLike | None = "Ftrl",
         config: RunConfig | None = None,
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
         loss_reduction: str = Reduction.SUM_OVER_BATCH_SIZE,
         sparse_combiner: str = "sum",
     ) -> None:
@@ -88,7 +89,7 @@ class LinearEstimator(Estimator):
         optimizer: OptimizerLike | None = "Ftrl",
         config: RunConfig | None = None,
         sparse_combiner: str = "sum",
-        warm_start_from: object = None,
+        warm_start_from: WarmStartFrom | None = None,
     ) -> None:
         model = LinearSum(_required(feature_columns), sparse_combiner)
         super().__init__(linear_model_fn(head, model, optimizer), model_dir, config, warm_start_from=warm_start_from)
