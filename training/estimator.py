@@ -203,7 +203,8 @@ class Estimator:
         """model_fn's first spec, which makes or restores every variable.
 
         A model that does not fit its checkpoint stops here, before anything is written. The first step calls again: a
-        hook may set variables between the two. A batch without rows is worth a try: not every model_fn takes one.
+        hook may set variables between the two, and what a module counted here (nn.BatchNorm's averages) is taken back.
+        A batch without rows is worth a try: not every model_fn takes one.
         """
         if batch is None:
             return None
@@ -216,6 +217,7 @@ class Estimator:
             if is_real:
                 raise
             return None
+        run.store.rewind_modules()
         return run.first_spec
 
     def _run_training(self, run: Run, batches: Iterator[Batch], hooks: Sequence[SessionRunHook]) -> None:

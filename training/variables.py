@@ -77,6 +77,7 @@ class VariableStore(nn.Module):
         self._slots: dict[str, Tensor] = {}
         self._trainable: dict[str, nn.Parameter] = {}
         self._factories: dict[str, nn.Module] = {}
+        self._first_buffers: dict[str, dict[str, Tensor]] = {}
         self._dropout_generator = torch.Generator()
         self._dropout_step = -1
 
@@ -198,10 +199,19 @@ class VariableStore(nn.Module):
                 tensor.copy_(first)
         self.add_module(_attribute(name), made)
         self._factories[name] = made
+        self._first_buffers[name] = {inner: buffer.clone() for inner, buffer in made.named_buffers()}
         self._trainable.update({_inner_name(name, k): p for k, p in made.named_parameters() if p.requires_grad})
         if self.is_frozen:
             made.requires_grad_(False)
         return made
+
+    def rewind_modules(self) -> None:
+        """Put back what the modules keep from call to call (moving averages): the one so far was no step."""
+        for name, before in self._first_buffers.items():
+            buffers = dict(self._factories[name].named_buffers())
+            for inner, value in before.items():
+                buffers[inner].copy_(value)
+        self._first_buffers.clear()
 
     def _module_variables(self) -> dict[str, Tensor]:
         return {

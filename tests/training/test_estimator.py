@@ -233,6 +233,24 @@ def test_one_seed_fixes_weights_dropout_and_shuffling(input_fn, tmp_path):
     assert len(set(first)) == 8
 
 
+def averaging_model_fn(features, labels, mode):
+    net = torch.stack([features["a"], features["b"]], 1)
+    net = training.module("norm", lambda: torch.nn.BatchNorm1d(2, momentum=0.5))(net)
+    loss = losses.sparse_softmax_cross_entropy(labels, layers.dense(net, 2))
+    return training.EstimatorSpec(mode, loss=loss, train_op=optimizers.SGD(0.1).minimize(loss))
+
+
+def test_a_modules_own_averages_count_each_step_once(tmp_path):
+    """Also the first one, before which model_fn is called to make the variables; and a resumed training's first."""
+    rows = training.Dataset.from_tensor_slices(({key: values + 1 for key, values in XOR.items()}, XOR_LABELS))
+    mean = float(XOR["a"].mean()) + 1
+    for steps, expected in ((1, mean / 2), (2, mean / 2 + mean / 4)):
+        estimator = training.Estimator(averaging_model_fn, tmp_path)
+        estimator.train(lambda: rows.repeat().batch(4), steps=1)
+        assert estimator.get_variable_value("norm/num_batches_tracked") == steps
+        assert estimator.get_variable_value("norm/running_mean")[0] == pytest.approx(expected)
+
+
 def test_a_resumed_training_repeats_itself_and_goes_on_with_its_input_if_asked(tmp_path):
     unbroken = noisy_curve(tmp_path / "a", 9)
     again = noisy_curve(tmp_path / "b", 4, 5)
