@@ -84,19 +84,19 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     return proto
 
 
-def serialize_tensor(array: Array, *, as_content: bool = False) -> bytes:
-    """The bytes of `encode_tensor(array)`; for most arrays without the message in between, which costs several times
-    what a small model does.
+def tensor_parts(array: Array, *, as_content: bool = False) -> list[bytes | memoryview]:
+    """The bytes of `encode_tensor(array)`, to be joined; for most arrays without the message in between, which costs
+    several times what a small model does. The last part is the array's own memory, so that a large one is copied once.
 
     Raises TypeError for an array TensorFlow has no type for.
     """
     dtype = dtypes.from_numpy(array.dtype)
     is_packed = dtype.values_field in _PACKED
     if dtype.is_string or not array.size or not (as_content or is_packed):
-        return encode_tensor(array, as_content=as_content).SerializeToString()
+        return [encode_tensor(array, as_content=as_content).SerializeToString()]
     tag = _CONTENT_TAG if as_content else _PACKED[dtype.values_field][0]
     values = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<"))
-    return b"".join((_header_bytes(dtype.number, array.shape), tag, write_varint(values.nbytes), values.data.cast("B")))
+    return [_header_bytes(dtype.number, array.shape) + tag + write_varint(values.nbytes), values.data.cast("B")]
 
 
 def _header(shape: tuple[int, ...], dtype: DType) -> tensorflow_pb.TensorProto:

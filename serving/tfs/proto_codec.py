@@ -34,7 +34,7 @@ from estimator_serving.wire.signatures import (
     REGRESS_OUTPUTS,
     Signature,
 )
-from estimator_serving.wire.tensors import TensorError, decode_tensor, serialize_tensor, write_varint
+from estimator_serving.wire.tensors import TensorError, decode_tensor, tensor_parts, write_varint
 
 ENTRYPOINT = "GRPC"
 
@@ -147,11 +147,10 @@ def _read_filter(wanted: Collection[str], signature: Signature) -> tuple[str, ..
 
 
 def _encode_predict(options: Options, outputs: Outputs, request: Request, servable: Servable) -> bytes:
-    entries = [
-        _output_entry(alias, serialize_tensor(array, as_content=options.tensor_content))
-        for alias, array in outputs.items()
-    ]
-    return b"".join((_answered_spec(servable.name, servable.version, request.signature_name), *entries))
+    parts: list[bytes | memoryview] = [_answered_spec(servable.name, servable.version, request.signature_name)]
+    for alias, array in outputs.items():
+        parts += _output_entry(alias, tensor_parts(array, as_content=options.tensor_content))
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=1024)
@@ -162,14 +161,14 @@ def _answered_spec(name: str, version: int, signature_name: str) -> bytes:
     return serving_pb.PredictResponse(model_spec=spec).SerializeToString()
 
 
-def _output_entry(alias: str, tensor: bytes) -> bytes:
+def _output_entry(alias: str, tensor: list[bytes | memoryview]) -> list[bytes | memoryview]:
     """An entry of PredictResponse.outputs, field 1: a message of the key, field 1, and the value, field 2.
 
     Written here because a message would copy a large tensor four times, which takes longer than a small model does.
     """
-    key = alias.encode()
-    head = b"".join((b"\x0a", write_varint(len(key)), key, b"\x12", write_varint(len(tensor))))
-    return b"".join((b"\x0a", write_varint(len(head) + len(tensor)), head, tensor))
+    key, size = alias.encode(), sum(map(len, tensor))
+    head = b"".join((b"\x0a", write_varint(len(key)), key, b"\x12", write_varint(size)))
+    return [b"\x0a" + write_varint(len(head) + size) + head, *tensor]
 
 
 # --- Classify and Regress ---
