@@ -1,4 +1,4 @@
-"""Round trips of whatever arrays there are through Predict's messages."""
+"""Round trips of whatever arrays there are through the messages."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,15 @@ from estimator_serving.serving.request import Request
 from estimator_serving.serving.tfs.proto_codec import CODECS
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import serving_pb
-from estimator_serving.wire.signatures import Signature, TensorInfo
+from estimator_serving.wire.signatures import (
+    CLASSIFY_CLASSES,
+    CLASSIFY_INPUTS,
+    CLASSIFY_SCORES,
+    REGRESS_INPUTS,
+    REGRESS_OUTPUTS,
+    Signature,
+    TensorInfo,
+)
 from estimator_serving.wire.tensors import decode_tensor, encode_tensor
 
 ARRAYS = np_st.arrays(
@@ -36,3 +44,41 @@ def test_predict(arrays, as_content):
     assert answer.outputs.keys() == arrays.keys()
     for alias, array in arrays.items():
         np.testing.assert_array_equal(decode_tensor(answer.outputs[alias]), array)
+
+
+FLOATS = st.floats(width=32, allow_nan=False)
+# Labels beyond 127 bytes have a length of two bytes, and so has what they stand in.
+LABELS = st.text(max_size=3) | st.just("é" * 100) | st.just("x" * 20_000)
+
+
+@st.composite
+def classes(draw):
+    """Labels and scores [rows, n]: of every row its own labels, or of all the same."""
+    rows, count = draw(st.integers(1, 4)), draw(st.integers(0, 4))
+    one = st.lists(LABELS, min_size=count, max_size=count)
+    labels = [draw(one)] * rows if draw(st.booleans()) else [draw(one) for _ in range(rows)]
+    scores = draw(np_st.arrays(np.float32, (rows, count), elements=FLOATS))
+    return np.array(labels, object).reshape(rows, count), scores
+
+
+@given(classes())
+def test_classify(drawn):
+    labels, scores = drawn
+    request = Request("s", {CLASSIFY_INPUTS: np.zeros(len(labels), object)})
+    outputs = {CLASSIFY_CLASSES: labels, CLASSIFY_SCORES: scores}
+    payload = CODECS["Classify"].encode(outputs, request, SimpleNamespace(name="m", version=7))
+    answer = serving_pb.ClassificationResponse.FromString(payload)
+    assert (answer.model_spec.name, answer.model_spec.version.value) == ("m", 7)
+    assert [[(one.label, one.score) for one in row.classes] for row in answer.result.classifications] == [
+        list(zip(*row, strict=True)) for row in zip(labels.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+@given(np_st.arrays(np.float32, st.integers(1, 5), elements=FLOATS), st.booleans())
+def test_regress(values, as_column):
+    request = Request("s", {REGRESS_INPUTS: np.zeros(len(values), object)})
+    outputs = {REGRESS_OUTPUTS: values[:, None] if as_column else values}
+    payload = CODECS["Regress"].encode(outputs, request, SimpleNamespace(name="m", version=7))
+    answer = serving_pb.RegressionResponse.FromString(payload)
+    assert (answer.model_spec.name, answer.model_spec.version.value) == ("m", 7)
+    assert [one.value for one in answer.result.regressions] == values.tolist()
