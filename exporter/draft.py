@@ -72,7 +72,7 @@ class Checked:
 
     Attributes:
         content: the bytes of `model.onnx`.
-        data: the bytes of `model.onnx.data` piece by piece, empty where the weights are in `content`.
+        data: the bytes of its weights' file piece by piece, empty where the weights are in `content`.
         metadata: its signatures and features.
         session: runs it.
     """
@@ -83,8 +83,10 @@ class Checked:
     session: InferenceSession
 
 
-def finish(draft: Draft, options: ExportOptions) -> Checked:
+def finish(draft: Draft, options: ExportOptions, data_file: str) -> Checked:
     """The finished graph of a draft, checked against the source model on its samples, on one row and on none.
+
+    `data_file` is where it looks for its weights, if they are large.
 
     Raises ExportMismatch where the two disagree, ValueError where the graph cannot be expressed in the wanted opset.
     """
@@ -97,7 +99,7 @@ def finish(draft: Draft, options: ExportOptions) -> Checked:
     finished = finish_graph(built, metadata=to_properties(metadata) | extra)
     if draft.front.alternatives:
         add_empty_defaults(finished)
-    data = weights.attach(finished, draft.detached, options.external_data_min_bytes)
+    data = weights.attach(finished, draft.detached, options.external_data_min_bytes, data_file)
     content = serialize(finished)
     checked = Checked(content, data, metadata, _session(content, data, draft.detached))
     _verify(draft, checked.session, options.tolerance)
