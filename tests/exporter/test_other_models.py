@@ -26,6 +26,7 @@ from estimator_serving.exporter.other_models import recognize
 from estimator_serving.exporter.sources import MATRIX
 from estimator_serving.exporter.trees import round_down
 from estimator_serving.serving import load
+from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.training import FixedLenFeature
 
 GENERATOR = np.random.default_rng(3)
@@ -180,6 +181,29 @@ def test_a_torch_module(tmp_path, model, options, signature, outputs):
     called = loaded.signatures[signature]
     answer = called(**{alias: as_examples(X[:5]) for alias in called.signature.inputs})
     assert set(answer) == outputs
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layer = kind(3, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x[:, None])[0][:, 0]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_what_cannot_run_on_no_row_is_never_run_on_none(tmp_path, kind):
+    """ONNX Runtime would end the process: the exporter's, or the server's."""
+    module = Recurrent(kind)
+    predict = load(export_model(module, tmp_path, EXAMPLES)).signatures["predict"]
+    with torch.no_grad():
+        expected = module(torch.from_numpy(np.float32(X[:4]))).numpy()
+    np.testing.assert_allclose(predict(examples=as_examples(X[:4]))["output"], expected, atol=1e-6)
+    with pytest.raises(
+        InvalidArgumentError, match=r"Input examples has shape \[0\], and this model has an LSTM or GRU"
+    ):
+        predict(examples=[])
 
 
 class Branches(nn.Module):
