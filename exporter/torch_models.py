@@ -67,7 +67,9 @@ class TorchSource:
                 names = list(module.named(tensors))
                 batch = torch.export.Dim("batch")
                 program = trace_program(module, tuple(tensors), (tuple({0: batch} for _ in tensors),))
-                return finish_graph(to_onnx(program, input_names=module.names, output_names=names))
+                converted = to_onnx(program, input_names=module.names, output_names=names)
+                _drop_loops(converted.graph)
+                return finish_graph(converted)
             except Exception as error:
                 raise ValueError(explain(self.what, self._model, error, program)) from error
 
@@ -153,6 +155,13 @@ class _Flat(nn.Module):
             ordered = [given[one.name] for one in self.model.inputs]
             given = ordered if len(ordered) > 1 else ordered[0]
         return self.model(given, training=False)
+
+
+def _drop_loops(graph: onnx.GraphProto) -> None:
+    """Takes out the node x -> x that torch writes for an input handed on under its own name."""
+    kept = [node for node in graph.node if list(node.input) != list(node.output)]
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _flat_outputs(value: Any) -> dict[str, Tensor]:

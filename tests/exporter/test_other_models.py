@@ -183,6 +183,27 @@ def test_a_torch_module(tmp_path, model, options, signature, outputs):
     assert set(answer) == outputs
 
 
+class Table(nn.Module):
+    """Ten rows: neither -2 nor 11 is one of them. Hands its ids on, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 2)
+
+    def forward(self, ids):
+        return {"found": self.table(ids.long()), "ids": ids}
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_ids_of_a_small_table(tmp_path, kind):
+    module = Table()
+    receiver_fn = build_parsing_serving_input_receiver_fn({"ids": FixedLenFeature([], kind)})
+    predict = load(export_model(module, tmp_path, receiver_fn)).signatures["predict"]
+    got = predict(examples=[{"ids": kind(9)}, {"ids": kind(0)}])
+    np.testing.assert_array_equal(got["found"], module.table.weight.detach().numpy()[[9, 0]])
+    assert got["ids"].tolist() == [9, 0]
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind):
         super().__init__()
