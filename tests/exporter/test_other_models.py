@@ -8,11 +8,14 @@ import pytest
 import torch
 import xgboost
 from onnx import TensorProto, helper
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from torch import nn
 
@@ -52,6 +55,11 @@ CLASSIFIERS = {
     "forest": lambda: RandomForestClassifier(5, random_state=0).fit(X, BINARY),
     "lightgbm": lambda: lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(X, WORDS),
     "xgboost": lambda: xgboost.XGBClassifier(n_estimators=5).fit(X, BINARY),
+    "early end": lambda: xgboost.XGBClassifier(n_estimators=20, early_stopping_rounds=2).fit(
+        X, BINARY, eval_set=[(X, BINARY), (-X, BINARY)], verbose=False
+    ),
+    "neighbours": lambda: KNeighborsClassifier(3).fit(X, BINARY),
+    "calibrated": lambda: CalibratedClassifierCV(LinearSVC(), cv=2).fit(X, BINARY),
 }
 
 
@@ -110,6 +118,15 @@ def test_no_row_changes_its_leaf(tmp_path, make):
     got = loaded.signatures["regression"](inputs=as_examples(rows))["outputs"]
     # Leaves differ by far more than sums of float32 do.
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_booster_of_more_rounds_than_its_best(tmp_path):
+    """Its own predict takes all of them."""
+    data, other = xgboost.DMatrix(X, Y), xgboost.DMatrix(X, -Y)
+    model = xgboost.train({}, data, 20, evals=[(other, "other")], early_stopping_rounds=3, verbose_eval=False)
+    assert model.best_iteration + 1 < model.num_boosted_rounds()
+    got = load(export_model(model, tmp_path, EXAMPLES)).signatures["regression"](inputs=as_examples(X))["outputs"]
+    np.testing.assert_allclose(got.ravel(), model.predict(xgboost.DMatrix(np.float32(X))), rtol=1e-5, atol=1e-5)
 
 
 HOLES = np.where(GENERATOR.random(X.shape) < 0.2, np.nan, X)
@@ -308,6 +325,32 @@ class Scaler(StandardScaler):
             lambda: make_pipeline(Scaler(), LogisticRegression()).fit(X, BINARY),
             ValueError,
             "no converter for .*Scaler, the step 'scaler' of the model.*update_registered_converter",
+        ),
+        (
+            lambda: make_pipeline(FunctionTransformer(np.tanh), LogisticRegression()).fit(X, BINARY),
+            ValueError,
+            r"cannot convert FunctionTransformer, the step 'functiontransformer' of the model \(RuntimeError: ",
+        ),
+        (lambda: StandardScaler().fit(X), ValueError, "StandardScaler has no predict; put it in front of"),
+        (
+            lambda: RandomForestClassifier(2).fit(X, np.stack([BINARY, 1 - BINARY], axis=1)),
+            ValueError,
+            "RandomForestClassifier gives several labels a row.*MultiLabelHead",
+        ),
+        (
+            lambda: make_pipeline(CountVectorizer(), LogisticRegression()).fit(["one two", "three"] * 150, BINARY),
+            ValueError,
+            "The step 'countvectorizer'.*splits text into words",
+        ),
+        (
+            lambda: lightgbm.LGBMRegressor(n_estimators=2, verbose=-1, objective="l1").fit(X, Y),
+            ValueError,
+            r"onnxmltools cannot convert the model \(NotImplementedError: Unsupported LightGbm objective: 'l1'",
+        ),
+        (
+            lambda: xgboost.XGBRegressor(n_estimators=2, booster="dart").fit(X, Y),
+            ValueError,
+            "onnxmltools cannot convert the model .*use a booster of trees",
         ),
         (
             lambda: LogisticRegression().fit(pd.DataFrame(X, columns=["u", "v", "z"]), BINARY),
