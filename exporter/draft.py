@@ -163,9 +163,17 @@ def _info(value: onnx.ValueInfoProto) -> TensorInfo:
 
 def _verify(draft: Draft, session: InferenceSession, tolerance: float, sizes: Iterable[int]) -> None:
     """Compares on all sample rows, and on as many of them as each of `sizes` says."""
-    feeds = graph_feeds(draft.receiver, draft.inputs)
-    check_outputs(draft.expected, run_all(session, feeds), f"{SAMPLE_ROWS} sample rows", tolerance)
+    check_outputs(draft.expected, _run_rows(draft, session, SAMPLE_ROWS), f"{SAMPLE_ROWS} sample rows", tolerance)
     by_row = {name: array for name, array in draft.expected.items() if array.shape[:1] == (SAMPLE_ROWS,)}
     for rows in sizes:
-        feeds = graph_feeds(draft.receiver, first_rows(draft.inputs, rows))
-        check_outputs(first_rows(by_row, rows), run_all(session, feeds), f"a batch of {rows}", tolerance)
+        check_outputs(first_rows(by_row, rows), _run_rows(draft, session, rows), f"a batch of {rows}", tolerance)
+
+
+def _run_rows(draft: Draft, session: InferenceSession, rows: int) -> dict[str, Array]:
+    try:
+        return run_all(session, graph_feeds(draft.receiver, first_rows(draft.inputs, rows)))
+    except Exception as error:
+        raise ValueError(
+            f"ONNX Runtime cannot run the exported graph on a batch of {rows} rows ({ops.failed_node(error)}: "
+            f"{ops.own_text(error).strip()}); nothing was written. Write what this operator comes from with others."
+        ) from error

@@ -38,10 +38,16 @@ class TorchSource:
     what = "The torch module"
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        # What torch.compile returns calls the module with any arguments.
+        self._model: nn.Module = getattr(model, "_orig_mod", model)
 
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
         names = self._argument_names()
+        if not names:
+            raise ValueError(
+                f"{self.what} {type(self._model).__name__} names no argument of its forward; write a module whose "
+                "forward has one for each feature, or one for all."
+            )
         if set(features) <= set(names) and not self._required() - set(features):
             self._refuse_text(features)
             return [ModelInput(key, (key,), features[key], False) for key in names if key in features]
@@ -111,6 +117,11 @@ class KerasSource(TorchSource):
                 "KERAS_BACKEND=torch to export it."
             )
         super().__init__(model)
+        if not getattr(model, "inputs", None):
+            raise ValueError(
+                f"The Keras model {type(model).__name__} does not know its inputs; build it with keras.Input, or wrap "
+                "it: inputs = keras.Input(shape); keras.Model(inputs, model(inputs))."
+            )
         self._names = [one.name for one in model.inputs]
 
     def _argument_names(self) -> list[str]:

@@ -200,6 +200,15 @@ def test_a_torch_module(tmp_path, model, options, signature, outputs):
     assert set(answer) == outputs
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_module_is_the_module(tmp_path):
+    module = nn.Linear(3, 2)
+    got = load(export_model(torch.compile(module), tmp_path, EXAMPLES)).signatures["predict"](
+        examples=as_examples(X[:2])
+    )
+    np.testing.assert_allclose(got["output"], module(torch.from_numpy(np.float32(X[:2]))).detach().numpy(), atol=1e-6)
+
+
 class Table(nn.Module):
     """Ten rows: neither -2 nor 11 is one of them. Hands its ids on, too."""
 
@@ -294,6 +303,15 @@ def add_one(first="batch"):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
+def first_row():
+    """A graph that fails where there is no row."""
+    model = add_one()
+    model.graph.initializer.append(helper.make_tensor("zero", TensorProto.INT64, [], [0]))
+    model.graph.node.append(helper.make_node("Gather", ["y", "zero"], ["first"]))
+    model.graph.output.append(helper.make_tensor_value_info("first", TensorProto.FLOAT, [3]))
+    return model
+
+
 @pytest.mark.parametrize("form", ["proto", "bytes", "file"])
 def test_an_onnx_model(tmp_path, form):
     model = add_one()
@@ -303,6 +321,11 @@ def test_an_onnx_model(tmp_path, form):
     loaded = load(export_model(given, tmp_path / "base", EXAMPLES))
     got = loaded.signatures["serving_default"](examples=as_examples(X[:4]))["y"]
     np.testing.assert_allclose(got, np.float32(X[:4]) + 1)
+
+
+class AnyArguments(nn.Module):
+    def forward(self, *given):
+        return given[0]
 
 
 class Scaler(StandardScaler):
@@ -331,6 +354,12 @@ class Scaler(StandardScaler):
             ValueError,
             r"cannot convert FunctionTransformer, the step 'functiontransformer' of the model \(RuntimeError: ",
         ),
+        (
+            first_row,
+            ValueError,
+            r"cannot run the exported graph on a batch of 0 rows \(Gather: .*; nothing was written",
+        ),
+        (lambda: AnyArguments(), ValueError, "AnyArguments names no argument of its forward"),
         (lambda: StandardScaler().fit(X), ValueError, "StandardScaler has no predict; put it in front of"),
         (
             lambda: RandomForestClassifier(2).fit(X, np.stack([BINARY, 1 - BINARY], axis=1)),
