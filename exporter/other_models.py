@@ -164,8 +164,10 @@ def build_draft(
     wanted = source.inputs({str(key): _dtype(key, one) for key, one in front.features.items()})
     fed = {one.name: _fed(one, front) for one in wanted}
     inputs, sample = _samples(source, receiver, front, fed)
-    converted = weights.pin_opset(source.convert(wanted, sample), OPSET)
+    converted = source.convert(wanted, sample)
+    # First: with its weights a large model fits no message.
     detached = weights.detach(converted)
+    converted = weights.pin_opset(converted, OPSET)
     stand_ins = {name: weights.stand_in(tensor) for name, tensor in detached.items()}
     got = run_graph(converted, {**fed, **stand_ins})
     answered = _answer(source, sample)

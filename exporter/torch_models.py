@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from estimator_serving.exporter.sources import PREDICT, Array, ModelInput, matrix_input
 from estimator_serving.exporter.tracing import explain, trace_program
-from estimator_serving.training.finish import finish_graph
 from estimator_serving.training.onnx_export import to_onnx
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
@@ -75,7 +74,7 @@ class TorchSource:
                 program = trace_program(module, tuple(tensors), (tuple({0: batch} for _ in tensors),))
                 converted = to_onnx(program, input_names=module.names, output_names=names)
                 _drop_loops(converted.graph)
-                return finish_graph(converted)
+                return converted
             except Exception as error:
                 raise ValueError(explain(self.what, self._model, error, program)) from error
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import xgboost
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
@@ -326,6 +326,20 @@ def test_an_onnx_model(tmp_path, form):
 class AnyArguments(nn.Module):
     def forward(self, *given):
         return given[0]
+
+
+@pytest.mark.parametrize(("opset", "is_input"), [(13, False), (21, False), (21, True)])
+def test_an_onnx_model_with_large_weights(tmp_path, opset, is_input):
+    """In old models every weight is an input, too."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 10000])
+    weight = numpy_helper.from_array(np.float32(GENERATOR.normal(size=(3, 10000))), "w")
+    inputs = [x, helper.make_tensor_value_info("w", TensorProto.FLOAT, [3, 10000])] if is_input else [x]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", inputs, [y], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    predict = load(export_model(model, tmp_path, EXAMPLES)).signatures["predict"]
+    expected = np.float32(X[:4]) @ numpy_helper.to_array(weight)
+    np.testing.assert_allclose(predict(examples=as_examples(X[:4]))["y"], expected, rtol=1e-5, atol=1e-5)
 
 
 class Scaler(StandardScaler):
