@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 # What a user can mend: shown as one sentence, without a stack.
-USER_ERRORS = (ValueError, FileNotFoundError, ModuleNotFoundError, PermissionError)
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

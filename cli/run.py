@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.in_process import CallableSignature, LoadedServable, load
+from estimator_serving.serving.tfs.json_tensor import is_base64, read_base64
 from estimator_serving.wire.records import read_records
 from estimator_serving.wire.signatures import DEFAULT_SIGNATURE_KEY
 
@@ -28,8 +31,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `run`, after saved_model_cli's."""
     parser.add_argument("path", help="a version directory, or the base path above it")
     parser.add_argument("--signature_def", default=DEFAULT_SIGNATURE_KEY, help="which signature (%(default)s)")
-    parser.add_argument("--inputs", action="append", default=[], metavar="NAME=FILE.npy", help="an input from a file")
-    parser.add_argument("--input_exprs", metavar="JSON", help='inputs by name: {"x": [[1, 2]]}')
+    parser.add_argument(
+        "--inputs",
+        action="append",
+        default=[],
+        metavar="NAME=FILE.npy",
+        help="an input from a file, or NAME=FILE.npz[ARRAY]",
+    )
+    parser.add_argument(
+        "--input_exprs", metavar="JSON", help='inputs by name: {"x": [[1, 2]]}; bytes as {"b64": "…"}, here as below'
+    )
     parser.add_argument(
         "--input_examples", metavar="JSON", help='feature dicts for the input of Examples: [{"age": 22, "sex": "m"}]'
     )
@@ -60,26 +71,40 @@ def _signature(loaded: LoadedServable, key: str) -> CallableSignature:
 
 
 def _inputs(chosen: argparse.Namespace, signature: CallableSignature) -> dict[str, Any]:
-    inputs: dict[str, Any] = {}
-    for given in chosen.inputs:
-        alias, _, file = given.partition("=")
-        if not file:
-            raise ValueError(f"--inputs {given!r} is not NAME=FILE.npy; write the input's name, = and the file.")
-        inputs[alias] = _read_array(Path(file))
+    given = [_named_array(one) for one in chosen.inputs]
     if chosen.input_exprs is not None:
-        inputs |= _object(chosen.input_exprs)
+        given += _object(chosen.input_exprs).items()
     rows = _examples(chosen)
     if rows is not None:
-        inputs[_examples_alias(signature)] = rows
+        given.append((_examples_alias(signature), rows))
+    inputs = dict(given)
+    if len(inputs) < len(given):
+        names = [name for name, _ in given]
+        twice = ", ".join(sorted(name for name in inputs if names.count(name) > 1))
+        raise ValueError(f"The flags give {twice} more than once; give each input by one of them.")
     return inputs
 
 
-def _read_array(file: Path) -> Array:
+def _named_array(given: str) -> tuple[str, Any]:
+    alias, _, place = given.partition("=")
+    found = re.fullmatch(r"(?P<file>.+?)(\[(?P<array>[^\[\]]+)\])?", place)
+    if not found:
+        raise ValueError(f"--inputs {given!r} is not NAME=FILE.npy; write the input's name, = and the file.")
+    return alias, _read_array(Path(found["file"]), found["array"])
+
+
+def _read_array(file: Path, name: str | None) -> Array:
     try:
-        array: Array = np.load(file, allow_pickle=False)
-    except ValueError as error:
+        with open(file, "rb") as stream:
+            read: Any = np.load(stream, allow_pickle=False)
+            arrays: Mapping[str | None, Array] = dict(read) if isinstance(read, Mapping) else {None: read}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is no .npy file of numbers or text ({error}); write it with numpy.save.") from error
-    return array
+    if name not in arrays:
+        names = [str(one) for one in arrays if one is not None]
+        known = f"holds {', '.join(names)}; write {file}[{names[0]}]" if names else f"holds one array; write {file}"
+        raise ValueError(f"{file} {known}.")
+    return arrays[name]
 
 
 def _object(text: str) -> Mapping[str, Any]:
@@ -97,25 +122,34 @@ def _examples(chosen: argparse.Namespace) -> Sequence[Any] | None:
     if chosen.input_examples is None:
         return None
     value = _json("--input_examples", chosen.input_examples)
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not all(isinstance(one, dict | bytes) for one in value):
         raise ValueError(f"--input_examples takes a JSON list of objects; got {chosen.input_examples[:80]!r}.")
     return value
 
 
 def _examples_alias(signature: CallableSignature) -> str:
-    aliases = list(signature.signature.inputs)
-    if len(aliases) != 1:
-        raise ValueError(
-            f"The signature {signature.key} takes {', '.join(aliases)} and no Examples; give --inputs or --input_exprs."
-        )
-    return aliases[0]
+    for alias in signature.signature.inputs:
+        if signature.takes_examples(alias):
+            return alias
+    raise ValueError(
+        f"The signature {signature.key} takes {', '.join(signature.signature.inputs)} and no Examples; "
+        "give --inputs or --input_exprs."
+    )
 
 
 def _json(flag: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_hook=_bytes_of)
+    except ServingError as error:
+        raise ValueError(f'{flag}: {error}; bytes are written as {{"b64": "aGk="}}.') from error
     except ValueError as error:
-        raise ValueError(f"{flag} is no JSON ({error}); write for example '[{{\"age\": 22.0}}]'.") from error
+        example = '{"x": [[1, 2]]}' if flag == "--input_exprs" else '[{"age": 22.0}]'
+        raise ValueError(f"{flag} is no JSON ({error}); write for example '{example}'.") from error
+
+
+def _bytes_of(value: dict[str, Any]) -> Any:
+    """The bytes of {"b64": …}, as in requests over REST; other objects as they are."""
+    return read_base64(value) if is_base64(value) else value
 
 
 def _jsonable(value: Any) -> Any:

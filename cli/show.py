@@ -1,6 +1,7 @@
 """`estimator-serving show`: what a servable can be asked, and where it comes from.
 
-Owns the text and the JSON of it. Reads the file without opening a session, so it shows a model that cannot run here.
+Owns the text and the JSON of it. What an export wrote into the file is read without opening a session, so that a model
+is shown which cannot run here.
 """
 
 from __future__ import annotations
@@ -12,10 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from estimator_serving.serving.errors import ServingError
-from estimator_serving.serving.in_process import find_version
+from estimator_serving.serving.in_process import find_version, load
 from estimator_serving.serving.servable import MODEL_FILE
 from estimator_serving.wire import signatures
-from estimator_serving.wire.features import Feature, FixedLenFeature, SparseFeature
+from estimator_serving.wire.features import (
+    Feature,
+    FixedLenFeature,
+    FixedLenSequenceFeature,
+    Partition,
+    RaggedFeature,
+    SparseFeature,
+)
 from estimator_serving.wire.onnx_model import read_model
 from estimator_serving.wire.signatures import Metadata, TensorInfo
 
@@ -37,9 +45,14 @@ def main(chosen: argparse.Namespace) -> int:
 
 
 def describe(directory: Path) -> dict[str, Any]:
-    """Signatures, features and provenance of a version directory, JSON-able."""
+    """Signatures, features and provenance of a version directory, JSON-able.
+
+    A model without signatures is opened: a session knows the one that a server would make for it.
+    """
     model = read_model(directory / MODEL_FILE)
-    metadata = signatures.from_properties(model.metadata) or Metadata({})
+    metadata = signatures.from_properties(model.metadata) or Metadata(
+        {key: called.signature for key, called in load(directory).signatures.items()}
+    )
     return {
         "path": str(directory),
         "signatures": {
@@ -65,12 +78,22 @@ def _feature(feature: Feature) -> dict[str, Any]:
     described: dict[str, Any] = {"kind": type(feature).__name__, "dtype": feature.dtype.name}
     if hasattr(feature, "shape"):
         described["shape"] = list(feature.shape)
-    if isinstance(feature, FixedLenFeature):
-        default = feature.default_array
-        described["default"] = None if default is None else _readable(default.tolist())
-    if isinstance(feature, SparseFeature):
-        described |= {"index_keys": list(feature.index_keys), "value_key": feature.value_key}
+    match feature:
+        case FixedLenFeature() | FixedLenSequenceFeature():
+            default = feature.default_array
+            described["default"] = None if default is None else _readable(default.tolist())
+        case SparseFeature():
+            described |= {"index_keys": list(feature.index_keys), "size": list(feature.sizes)}
+            described["value_key"] = feature.value_key
+        case RaggedFeature():
+            described |= {"value_key": feature.value_key, "row_splits_dtype": feature.row_splits_dtype.name}
+            described["partitions"] = [_partition(one) for one in feature.partitions]
     return described
+
+
+def _partition(partition: Partition) -> dict[str, Any]:
+    """What cuts rows into inner ones: its kind, and the key or the length that it has."""
+    return {"kind": type(partition).__name__, **vars(partition)}
 
 
 def _readable(value: Any) -> Any:
@@ -81,11 +104,12 @@ def _readable(value: Any) -> Any:
 
 
 def _property(metadata: Mapping[str, str], name: str) -> Any:
-    """The JSON in a property, {} for a model that has none."""
+    """The JSON object in a property, {} for a model that has none."""
     try:
-        return json.loads(metadata.get(name, "{}"))
+        value = json.loads(metadata.get(name, "{}"))
     except ValueError:
         return {}
+    return value if isinstance(value, dict) else {}
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
@@ -117,11 +141,25 @@ def _typed(tensor: Mapping[str, Any]) -> str:
 
 def _said(feature: Mapping[str, Any]) -> str:
     shape = f" {feature['shape']}" if "shape" in feature else ""
-    if "default" not in feature:
-        rest = "any number of values" if feature["kind"] != "FixedLenSequenceFeature" else "any number of steps"
-    else:
-        rest = "required" if feature["default"] is None else f"default {json.dumps(feature['default'])}"
-    return f"{feature['dtype']}{shape}, {rest}"
+    return f"{feature['dtype']}{shape}, {_said_of_values(feature)}"
+
+
+def _said_of_values(feature: Mapping[str, Any]) -> str:
+    default = json.dumps(feature.get("default"), ensure_ascii=False)
+    match feature["kind"]:
+        case "FixedLenFeature":
+            return "required" if feature["default"] is None else f"default {default}"
+        case "FixedLenSequenceFeature":
+            return "any number of steps" + (f", filled up with {default}" if feature["default"] is not None else "")
+        case "SparseFeature":
+            places = zip(feature["index_keys"], feature["size"], strict=True)
+            said = " and ".join(f"{key} (below {size})" for key, size in places)
+            return f"any number of values under {feature['value_key']}, at the places under {said}"
+        case "RaggedFeature":
+            under = f" under {feature['value_key']}" if feature["value_key"] is not None else ""
+            cut = ", ".join(f"{one['kind']} {one.get('key', one.get('length'))}" for one in feature["partitions"])
+            return f"any number of values{under}" + (f", cut by {cut}" if cut else "")
+    return "any number of values"
 
 
 def _provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -17,11 +17,12 @@ from estimator_serving.exporter.draft import Checked, Draft, finish, run_all
 from estimator_serving.exporter.options import ExportOptions
 from estimator_serving.exporter.proof import sample_logs
 from estimator_serving.exporter.samples import graph_feeds
-from estimator_serving.exporter.weights import DATA_FILE
 from estimator_serving.wire.records import write_records
 
 RENAME_ATTEMPTS_MAX = 10
 MODEL_FILE = "model.onnx"
+# Behind a graph's own file name: graphs of one version may have different weights.
+DATA_SUFFIX = ".data"
 ASSETS = "assets"
 ASSETS_EXTRA = "assets.extra"
 
@@ -40,7 +41,7 @@ def write_servable(
     Raises ExportMismatch or ValueError as `finish` does, OSError where the directory cannot be written; no version
     appears then.
     """
-    checked = {name: finish(draft, options) for name, draft in drafts.items()}
+    checked = {name: finish(draft, options, name + DATA_SUFFIX) for name, draft in drafts.items()}
 
     def fill(directory: Path) -> None:
         for name, draft in drafts.items():
@@ -57,7 +58,7 @@ def write_servable(
 def _write_graph(directory: Path, name: str, checked: Checked) -> None:
     (directory / name).write_bytes(checked.content)
     if checked.data:
-        with open(directory / DATA_FILE, "wb") as file:
+        with open(directory / (name + DATA_SUFFIX), "wb") as file:
             file.writelines(checked.data)
 
 

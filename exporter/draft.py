@@ -7,7 +7,7 @@ Knows nothing of how a model became a graph.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from estimator_serving.exporter.signature_defs import ExportedOutput, Kind, Sent
 from estimator_serving.exporter.verify import check_outputs
 from estimator_serving.training.finish import finish_graph, serialize
 from estimator_serving.wire import dtypes
+from estimator_serving.wire.onnx_model import scan
 from estimator_serving.wire.signatures import (
     PROVENANCE_PROPERTY,
     TOLERANCE_PROPERTY,
@@ -72,7 +73,7 @@ class Checked:
 
     Attributes:
         content: the bytes of `model.onnx`.
-        data: the bytes of `model.onnx.data` piece by piece, empty where the weights are in `content`.
+        data: the bytes of its weights' file piece by piece, empty where the weights are in `content`.
         metadata: its signatures and features.
         session: runs it.
     """
@@ -83,8 +84,10 @@ class Checked:
     session: InferenceSession
 
 
-def finish(draft: Draft, options: ExportOptions) -> Checked:
-    """The finished graph of a draft, checked against the source model on its samples, on one row and on none.
+def finish(draft: Draft, options: ExportOptions, data_file: str) -> Checked:
+    """The finished graph of a draft, checked against the source model on its samples, on one row and on none if it can.
+
+    `data_file` is where it looks for its weights, if they are large.
 
     Raises ExportMismatch where the two disagree, ValueError where the graph cannot be expressed in the wanted opset.
     """
@@ -97,10 +100,10 @@ def finish(draft: Draft, options: ExportOptions) -> Checked:
     finished = finish_graph(built, metadata=to_properties(metadata) | extra)
     if draft.front.alternatives:
         add_empty_defaults(finished)
-    data = weights.attach(finished, draft.detached, options.external_data_min_bytes)
+    data = weights.attach(finished, draft.detached, options.external_data_min_bytes, data_file)
     content = serialize(finished)
     checked = Checked(content, data, metadata, _session(content, data, draft.detached))
-    _verify(draft, checked.session, options.tolerance)
+    _verify(draft, checked.session, options.tolerance, (1,) if scan(content).needs_rows else (1, 0))
     return checked
 
 
@@ -158,10 +161,19 @@ def _info(value: onnx.ValueInfoProto) -> TensorInfo:
     return TensorInfo(f"{value.name}:0", dtype, shape)
 
 
-def _verify(draft: Draft, session: InferenceSession, tolerance: float) -> None:
-    feeds = graph_feeds(draft.receiver, draft.inputs)
-    check_outputs(draft.expected, run_all(session, feeds), f"{SAMPLE_ROWS} sample rows", tolerance)
+def _verify(draft: Draft, session: InferenceSession, tolerance: float, sizes: Iterable[int]) -> None:
+    """Compares on all sample rows, and on as many of them as each of `sizes` says."""
+    check_outputs(draft.expected, _run_rows(draft, session, SAMPLE_ROWS), f"{SAMPLE_ROWS} sample rows", tolerance)
     by_row = {name: array for name, array in draft.expected.items() if array.shape[:1] == (SAMPLE_ROWS,)}
-    for rows in (1, 0):
-        feeds = graph_feeds(draft.receiver, first_rows(draft.inputs, rows))
-        check_outputs(first_rows(by_row, rows), run_all(session, feeds), f"a batch of {rows}", tolerance)
+    for rows in sizes:
+        check_outputs(first_rows(by_row, rows), _run_rows(draft, session, rows), f"a batch of {rows}", tolerance)
+
+
+def _run_rows(draft: Draft, session: InferenceSession, rows: int) -> dict[str, Array]:
+    try:
+        return run_all(session, graph_feeds(draft.receiver, first_rows(draft.inputs, rows)))
+    except Exception as error:
+        raise ValueError(
+            f"ONNX Runtime cannot run the exported graph on a batch of {rows} rows ({ops.failed_node(error)}: "
+            f"{ops.own_text(error).strip()}); nothing was written. Write what this operator comes from with others."
+        ) from error

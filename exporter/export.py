@@ -183,8 +183,10 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
     outputs = list_outputs(exported, front.inputs)
     computed = [one for one in outputs.distinct if one.forwarded is None]
     read = [name for name in sample if given.roles.is_read(name, caller.read_keys)]
-    graph = finish_graph(Network(caller, read, computed).to_onnx([sample[name] for name in read]))
-    detached = weights.detach(graph)
+    network = Network(caller, read, computed).to_onnx([sample[name] for name in read])
+    # First: with its weights a large network fits no message.
+    detached = weights.detach(network)
+    graph = finish_graph(network)
     return Draft(
         receiver=receiver,
         front=front,

@@ -134,7 +134,16 @@ def look_up_text(ids: Var, vocabulary: tuple[str, ...]) -> Var:
 def run_graph(model: onnx.ModelProto, feeds: Mapping[str, Var]) -> dict[str, Var]:
     """The outputs of a graph for these inputs, by name; inputs it does not have are left aside."""
     names = [value.name for value in model.graph.input]
-    return dict(inline(model)(**{name: feeds[name] for name in names}))
+    # spox cannot inline a graph that hands an input on as an output.
+    passed = {value.name: feeds[value.name] for value in model.graph.output if value.name in names}
+    if not passed:
+        return dict(inline(model)(**{name: feeds[name] for name in names}))
+    computing = onnx.ModelProto()
+    computing.CopyFrom(model)
+    outputs = [value for value in model.graph.output if value.name not in passed]
+    del computing.graph.output[:]
+    computing.graph.output.extend(outputs)
+    return passed | (run_graph(computing, feeds) if outputs else {})
 
 
 def _find(features: Features, key: str) -> Var | Padded:

@@ -14,6 +14,7 @@ from onnx import helper
 from onnx.inliner import inline_local_functions
 
 from estimator_serving import ops
+from estimator_serving.exporter import weights
 from estimator_serving.exporter.sources import PREDICT, Array, ModelInput, matrix_input
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
@@ -28,8 +29,8 @@ class OnnxSource:
 
     def __init__(self, model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> None:
         self._model = _load(model)
-        initialized = {tensor.name for tensor in self._model.graph.initializer}
-        self._inputs = [value for value in self._model.graph.input if value.name not in initialized]
+        _drop_defaults(self._model.graph)
+        self._inputs = list(self._model.graph.input)
         _check_batch(self._inputs)
 
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
@@ -48,25 +49,40 @@ class OnnxSource:
         return [ModelInput(only.name, matrix.keys, matrix.dtype, True)]
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
-        return inline_local_functions(self._model) if self._model.functions else self._model
+        return inline_local_functions(self._model) if self._model.functions else _copy(self._model)
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        session = ops.session(self._model.SerializeToString())
+        model = _copy(self._model)
+        # Fed as inputs: no message holds more than 2 GB.
+        large = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in weights.detach(model).items()}
+        session = ops.session(model.SerializeToString())
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        return dict(zip(names, session.run(names, {**inputs, **large}), strict=True))
 
 
 def _load(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> onnx.ModelProto:
     if isinstance(model, onnx.ModelProto):
-        copied = onnx.ModelProto()
-        copied.CopyFrom(model)
-        return copied
+        return _copy(model)
     try:
         return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
     except FileNotFoundError:
         raise
     except Exception as error:
         raise ValueError(f"{model!r:.80} is not an ONNX model ({error}); give a .onnx file.") from error
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def _drop_defaults(graph: onnx.GraphProto) -> None:
+    """Takes out the inputs that have a value already, as all weights of old models do: nobody sends another."""
+    initialized = {tensor.name for tensor in graph.initializer}
+    kept = [onnx.ValueInfoProto.FromString(one.SerializeToString()) for one in graph.input]
+    del graph.input[:]
+    graph.input.extend(one for one in kept if one.name not in initialized)
 
 
 def _check_batch(inputs: Sequence[onnx.ValueInfoProto]) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,9 @@ from estimator_serving.exporter.sources import (
     Array,
     ModelInput,
     as_floats,
+    converting,
     matrix_input,
-    quiet_converter,
+    reason_of,
     rename_outputs,
 )
 from estimator_serving.exporter.trees import Split, write_splits
@@ -43,6 +46,7 @@ class SklearnSource:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._is_classifier = hasattr(model, "classes_")
+        _check_kind(model)
         if self._is_classifier and not hasattr(model, "predict_proba"):
             raise ValueError(
                 f"The classifier {type(model).__name__} has no predict_proba, so it has no scores to classify with; "
@@ -73,12 +77,11 @@ class SklearnSource:
 
         types = [(one.name, _tensor_type(one.dtype, sample[one.name].shape[1])) for one in inputs]
         options = {id(self._model): {"zipmap": False}} if self._is_classifier else None
-        try:
-            with quiet_converter():
-                converted = convert_sklearn(self._model, initial_types=types, options=options, target_opset=_OPSETS)
-        except Exception as error:
-            raise ValueError(_refusal(self._model, error)) from error
-        model: onnx.ModelProto = converted
+        with converting(partial(_refusal, self._model)):
+            model: onnx.ModelProto = convert_sklearn(
+                self._model, initial_types=types, options=options, target_opset=_OPSETS
+            )
+        _gather_from_constants(model.graph)
         for trees in _wide_trees(self._model):
             write_splits(model, trees)
         names = [value.name for value in model.graph.output]
@@ -104,6 +107,26 @@ class SklearnSource:
             return np.column_stack([column.astype(object) for column in columns.values()])
         names = getattr(self._model, "feature_names_in_", None)
         return matrix if names is None else _frame(dict(zip(names, matrix.T, strict=True)))
+
+
+def _check_kind(model: Any) -> None:
+    """Raises ValueError for what has no predictions to serve, or none that one signature holds."""
+    kind = type(model).__name__
+    if not hasattr(model, "predict"):
+        raise ValueError(f"{kind} has no predict; put it in front of a classifier or regressor in a pipeline.")
+    for path, step in _steps(model, ""):
+        if hasattr(step, "build_analyzer"):
+            raise ValueError(
+                f"The step {path.rstrip('/')!r} ({type(step).__name__}) splits text into words, which ONNX "
+                "Runtime does in another way; split it in front of the model, and train an Estimator with a "
+                "categorical column of the words."
+            )
+    classes = getattr(model, "classes_", ())
+    if isinstance(classes, list) or getattr(model, "multilabel_", False):
+        raise ValueError(
+            f"The classifier {kind} gives several labels a row; export a classifier for each of them, or train an "
+            "Estimator with a MultiLabelHead."
+        )
 
 
 def _frame(columns: Mapping[str, Array]) -> Any:
@@ -135,6 +158,31 @@ def _add_class_ids(model: onnx.ModelProto, label: str, classes: Array) -> None:
         ]
     )
     graph.output.append(helper.make_tensor_value_info(CLASS_IDS, onnx.TensorProto.INT64, [None, 1]))
+
+
+def _gather_from_constants(graph: onnx.GraphProto) -> None:
+    """Look-ups in a constant, as of class names and neighbours' labels, by Gather: ArrayFeatureExtractor refuses a
+    batch of no row."""
+    dims = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type != "ArrayFeatureExtractor" or node.input[0] not in dims:
+            nodes.append(node)
+            continue
+        (table, ids), (found,) = node.input, node.output
+        row, flat = f"{found}/table", f"{found}/ids"
+        # A vector counts as one row.
+        shapes = {row: dims[table] if len(dims[table]) > 1 else [1, *dims[table]], flat: [-1]}
+        graph.initializer.extend(
+            numpy_helper.from_array(np.array(shape, np.int64), f"{name}_shape") for name, shape in shapes.items()
+        )
+        nodes += [
+            helper.make_node("Reshape", [table, f"{row}_shape"], [row]),
+            helper.make_node("Reshape", [ids, f"{flat}_shape"], [flat]),
+            helper.make_node("Gather", [row, flat], [found], axis=-1),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _wide_trees(model: Any) -> Iterator[list[Split | None]]:
@@ -176,8 +224,18 @@ def _refusal(model: Any, error: Exception) -> str:
             f"skl2onnx has no converter for {named}{step}. Replace the step by one it knows, or register a converter "
             "with skl2onnx.update_registered_converter."
         )
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"skl2onnx cannot convert {type(model).__name__} ({type(error).__name__}: {reason[:300]}); change that step."
+    failed = _failed_step(model, error)
+    return f"skl2onnx cannot convert {failed} ({reason_of(error)}); change or fit that step."
+
+
+def _failed_step(model: Any, error: Exception) -> str:
+    """The innermost part of a model that was being converted, as the converter's frames have it."""
+    places = {id(step): (path.rstrip("/"), step) for path, step in _steps(model, "")}
+    converted = (
+        getattr(frame.f_locals.get("operator"), "raw_operator", None) for frame, _ in walk_tb(error.__traceback__)
+    )
+    path, step = next((places[id(one)] for one in [*converted][::-1] if id(one) in places), ("", model))
+    return type(step).__name__ + (f", the step {path!r} of the model" if path else "")
 
 
 def _full_name(kind: type) -> str:

@@ -6,7 +6,7 @@ Owns the two words between `export_model` and the modules that know a library: M
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -115,11 +115,22 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 @contextmanager
-def quiet_converter() -> Iterator[None]:
-    """Converters use what their libraries announce to remove; users can do nothing about it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def converting(explain: Callable[[Exception], str]) -> Iterator[None]:
+    """Around a conversion. Raises ValueError with `explain`'s sentence for whatever the converter raises.
+
+    Converters use what their libraries announce to remove; users can do nothing about those warnings.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        raise ValueError(explain(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """The kind of an error and the first line of its text."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def as_floats(values: Any) -> Array:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from estimator_serving.exporter.sources import PREDICT, Array, ModelInput, matrix_input
 from estimator_serving.exporter.tracing import explain, trace_program
-from estimator_serving.training.finish import finish_graph
 from estimator_serving.training.onnx_export import to_onnx
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
@@ -38,10 +37,16 @@ class TorchSource:
     what = "The torch module"
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        # What torch.compile returns calls the module with any arguments.
+        self._model: nn.Module = getattr(model, "_orig_mod", model)
 
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
         names = self._argument_names()
+        if not names:
+            raise ValueError(
+                f"{self.what} {type(self._model).__name__} names no argument of its forward; write a module whose "
+                "forward has one for each feature, or one for all."
+            )
         if set(features) <= set(names) and not self._required() - set(features):
             self._refuse_text(features)
             return [ModelInput(key, (key,), features[key], False) for key in names if key in features]
@@ -67,7 +72,9 @@ class TorchSource:
                 names = list(module.named(tensors))
                 batch = torch.export.Dim("batch")
                 program = trace_program(module, tuple(tensors), (tuple({0: batch} for _ in tensors),))
-                return finish_graph(to_onnx(program, input_names=module.names, output_names=names))
+                converted = to_onnx(program, input_names=module.names, output_names=names)
+                _drop_loops(converted.graph)
+                return converted
             except Exception as error:
                 raise ValueError(explain(self.what, self._model, error, program)) from error
 
@@ -109,6 +116,11 @@ class KerasSource(TorchSource):
                 "KERAS_BACKEND=torch to export it."
             )
         super().__init__(model)
+        if not getattr(model, "inputs", None):
+            raise ValueError(
+                f"The Keras model {type(model).__name__} does not know its inputs; build it with keras.Input, or wrap "
+                "it: inputs = keras.Input(shape); keras.Model(inputs, model(inputs))."
+            )
         self._names = [one.name for one in model.inputs]
 
     def _argument_names(self) -> list[str]:
@@ -153,6 +165,13 @@ class _Flat(nn.Module):
             ordered = [given[one.name] for one in self.model.inputs]
             given = ordered if len(ordered) > 1 else ordered[0]
         return self.model(given, training=False)
+
+
+def _drop_loops(graph: onnx.GraphProto) -> None:
+    """Takes out the node x -> x that torch writes for an input handed on under its own name."""
+    kept = [node for node in graph.node if list(node.input) != list(node.output)]
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _flat_outputs(value: Any) -> dict[str, Tensor]:

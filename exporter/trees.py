@@ -28,8 +28,9 @@ from estimator_serving.exporter.sources import (
     ModelInput,
     as_floats,
     both_classes,
+    converting,
     matrix_input,
-    quiet_converter,
+    reason_of,
     rename_outputs,
 )
 from estimator_serving.wire import dtypes
@@ -138,7 +139,7 @@ class LightGbmSource:
         width = sample[MATRIX].shape[1]
         types = [(MATRIX, FloatTensorType([None, width]))]
         options = {"zipmap": False} if self._is_classifier else {}
-        with quiet_converter():
+        with converting(_refusal):
             model = convert_lightgbm(self._booster, initial_types=types, target_opset=_OPSET, **options)
         dumped = self._booster.dump_model()["tree_info"]
         write_splits(model, [_lightgbm_split(tree["tree_structure"]) for tree in dumped])
@@ -155,7 +156,7 @@ class XgBoostSource:
     packages = ("xgboost", "onnxmltools")
 
     def __init__(self, model: Any) -> None:
-        self._booster = model.get_booster() if hasattr(model, "get_booster") else model
+        self._booster = _used_rounds(model)
         self._model = model
         missing = getattr(model, "missing", None)
         if missing is not None and not np.isnan(missing):
@@ -179,17 +180,38 @@ class XgBoostSource:
         from onnxmltools.convert.common.data_types import FloatTensorType
 
         width = sample[MATRIX].shape[1]
-        unnamed = copy.deepcopy(self._model)
+        unnamed, booster = copy.deepcopy(self._model), copy.deepcopy(self._booster)
         # The converter reads the column's number out of its name.
-        booster = unnamed.get_booster() if hasattr(unnamed, "get_booster") else unnamed
         booster.feature_names = None
+        if hasattr(unnamed, "get_booster"):
+            unnamed._Booster = booster
+        else:
+            unnamed = booster
         types = [(MATRIX, FloatTensorType([None, width]))]
-        with quiet_converter():
+        with converting(_refusal):
             model = convert_xgboost(unnamed, initial_types=types, target_opset=_OPSET)
         return _named(model, self._is_classifier)
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return _answer(self._booster.inplace_predict(inputs[MATRIX], validate_features=False), self._is_classifier)
+
+
+def _refusal(error: Exception) -> str:
+    return (
+        f"onnxmltools cannot convert the model ({reason_of(error)}). Fit it first, and use a booster of trees "
+        "and an objective that onnxmltools knows."
+    )
+
+
+def _used_rounds(model: Any) -> Any:
+    """The booster with the rounds that predict takes: a wrapper's end with its best one, a Booster's are all.
+
+    The converter would end a Booster's with the best one, too, by an attribute that a slice does not have.
+    """
+    if not hasattr(model, "get_booster"):
+        return model if model.attr("best_iteration") is None else model[: model.num_boosted_rounds()]
+    booster = model.get_booster()
+    return booster if booster.attr("best_iteration") is None else booster[: model.best_iteration + 1]
 
 
 def _answer(values: Any, is_classifier: bool) -> dict[str, Array]:

@@ -53,6 +53,7 @@ def _differences(wanted: Array, got: Array, tolerance: float) -> Array:
 def _sentence(name: str, what: str, difference: str) -> str:
     return (
         f"The exported graph does not agree with the estimator on {what}: output {name!r}, {difference}. "
-        "Nothing was written. The usual cause is a model_fn or normalizer_fn that reads more than its arguments; "
-        "make it a function of the features alone."
+        "Nothing was written. The usual cause is a model_fn, normalizer_fn or module that reads more than its "
+        "arguments; make it a function of the features alone. Where sums differ by their order or precision alone, "
+        "allow more: ExportOptions(parity_tolerance={'CPUExecutionProvider': 1e-4})."
     )

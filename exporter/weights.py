@@ -1,4 +1,4 @@
-"""Weights apart from the graph: out of it while it is built, back into it or into `model.onnx.data` at the end.
+"""Weights apart from the graph: out of it while it is built, back into it or into a file beside it at the end.
 
 Owns the layout of external data and the conversion to another opset. A graph without its weights stays small, so that
 every step works on models that no protobuf message could hold.
@@ -13,7 +13,6 @@ import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, version_converter
 from spox import Tensor, Var, argument
 
-DATA_FILE = "model.onnx.data"
 DETACHED_MIN_BYTES = 1 << 16
 _ALIGNMENT = 4096
 
@@ -43,10 +42,12 @@ def stand_in(tensor: TensorProto) -> Var:
     return argument(Tensor(helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)))
 
 
-def attach(model: ModelProto, detached: Mapping[str, TensorProto], external_min_bytes: int) -> tuple[bytes, ...]:
+def attach(
+    model: ModelProto, detached: Mapping[str, TensorProto], external_min_bytes: int, data_file: str
+) -> tuple[bytes, ...]:
     """Puts detached weights back, into the graph or beside it.
 
-    Returns the pieces of `model.onnx.data` in order, none where the weights are smaller than `external_min_bytes`.
+    Returns the pieces of `data_file` in order, none where the weights are smaller than `external_min_bytes`.
     """
     graph = model.graph
     kept: list[ValueInfoProto] = [value for value in graph.input if value.name not in detached]
@@ -57,7 +58,7 @@ def attach(model: ModelProto, detached: Mapping[str, TensorProto], external_min_
     if sum(_size(detached[name]) for name in used) < external_min_bytes or not used:
         graph.initializer.extend(detached[name] for name in used)
         return ()
-    return _attach_outside(model, {name: detached[name] for name in sorted(used)})
+    return _attach_outside(model, {name: detached[name] for name in sorted(used)}, data_file)
 
 
 def pin_opset(model: ModelProto, opset: int) -> ModelProto:
@@ -86,7 +87,7 @@ def _take_version(model: ModelProto) -> int | None:
     return max(versions, default=None)
 
 
-def _attach_outside(model: ModelProto, detached: Mapping[str, TensorProto]) -> tuple[bytes, ...]:
+def _attach_outside(model: ModelProto, detached: Mapping[str, TensorProto], data_file: str) -> tuple[bytes, ...]:
     pieces: list[bytes] = []
     offset = 0
     for name, tensor in detached.items():
@@ -94,7 +95,7 @@ def _attach_outside(model: ModelProto, detached: Mapping[str, TensorProto]) -> t
         outside = TensorProto(
             name=name, data_type=tensor.data_type, dims=tensor.dims, data_location=TensorProto.EXTERNAL
         )
-        place = {"location": DATA_FILE, "offset": str(offset), "length": str(len(content))}
+        place = {"location": data_file, "offset": str(offset), "length": str(len(content))}
         outside.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in place.items())
         model.graph.initializer.append(outside)
         padding = bytes(-len(content) % _ALIGNMENT)

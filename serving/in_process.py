@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from estimator_serving.serving.policy import Latest
 from estimator_serving.serving.request import Array, Request, as_strings
 from estimator_serving.serving.servable import MODEL_FILE, Servable
 from estimator_serving.serving.source import find_versions
+from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import ExampleError, FeatureSpec, encode_example, encode_example_by_spec
 from estimator_serving.wire.signatures import Signature, TensorInfo
 
@@ -51,22 +52,19 @@ class CallableSignature:
         given = {alias: self._read(alias, wanted[alias], value) for alias, value in inputs.items()}
         return dict(self._servable.run(Request(self.key, given)))
 
+    def takes_examples(self, alias: str) -> bool:
+        """Whether an input is serialized tf.Examples."""
+        return self._servable.takes_examples(self.key, alias)
+
     def __repr__(self) -> str:
         return f"CallableSignature({self.key!r}: {sorted(self.signature.inputs)} -> {sorted(self.signature.outputs)})"
 
     def _read(self, alias: str, info: TensorInfo, value: Any) -> Array:
-        if self._servable.takes_examples(self.key, alias):
+        if self.takes_examples(alias):
             return _examples(value, self._servable.feature_spec)
         if info.dtype.is_string:
             return _text(alias, value)
-        try:
-            # A whole number is a number of any type; 2.5 is no whole number.
-            return np.asarray(value).astype(info.dtype.numpy, casting="same_kind", copy=False)
-        except (TypeError, ValueError) as error:
-            raise errors.InvalidArgumentError(
-                f"Input {alias} is {info.dtype.name}, and what came does not become that without loss ({error}); "
-                "convert it."
-            ) from error
+        return _numbers(alias, info.dtype, value)
 
 
 class LoadedServable:
@@ -133,6 +131,28 @@ def _example(features: Any, spec: FeatureSpec | None) -> bytes:
         return encode_example(features) if spec is None else encode_example_by_spec(features, spec)
     except ExampleError as error:
         raise errors.InvalidArgumentError(str(error)) from error
+
+
+def _numbers(alias: str, dtype: DType, value: Any) -> Array:
+    """What numpy makes of a value, in another type. A whole number is a number of any type that reaches so far; 2.5 is
+    no whole number."""
+    try:
+        array = np.asarray(value)
+        is_whole = array.dtype.kind in "iu" and dtype.numpy.kind in "iu"
+        # What is empty has numpy's default type, and that says nothing.
+        casting: Literal["unsafe", "same_kind"] = "unsafe" if is_whole or not array.size else "same_kind"
+        with np.errstate(over="ignore"):
+            converted = array.astype(dtype.numpy, casting=casting, copy=False)
+    except (TypeError, ValueError) as error:
+        raise errors.InvalidArgumentError(
+            f"Input {alias} is {dtype.name}, and what came does not become that without loss ({error}); convert it."
+        ) from error
+    beyond = converted != array if is_whole else np.isinf(converted) & ~np.isinf(array)
+    if beyond.any():
+        raise errors.InvalidArgumentError(
+            f"Input {alias} is {dtype.name}, which does not reach {array[beyond].flat[0]}; send smaller numbers."
+        )
+    return converted
 
 
 def _text(alias: str, value: Any) -> Array:

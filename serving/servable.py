@@ -25,6 +25,7 @@ from estimator_serving.serving.watchdog import Watchdog
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import FeatureSpec, join_examples
+from estimator_serving.wire.onnx_model import read_model
 from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
 
 _log = logging.getLogger(__name__)
@@ -94,13 +95,23 @@ class Binding(NamedTuple):
 class Servable:
     """A loaded version. `run` may be called from many threads at once."""
 
-    def __init__(self, name: str, version: int, metadata: Metadata, run: Run, graph_inputs: Iterable[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        metadata: Metadata,
+        run: Run,
+        graph_inputs: Iterable[str],
+        *,
+        needs_rows: bool = False,
+    ) -> None:
         self.name = name
         self.version = version
         self.signatures = metadata.signatures
         self.feature_spec: FeatureSpec | None = metadata.feature_spec
         names = frozenset(graph_inputs)
         self._graph = run
+        self._needs_rows = needs_rows
         self._bindings = {
             key: _bind(signature, names, metadata.signatures) for key, signature in metadata.signatures.items()
         }
@@ -152,6 +163,8 @@ class Servable:
         """
         binding = self._bindings[request.signature_name]
         inputs = _checked(binding, request.inputs)
+        if self._needs_rows:
+            _refuse_empty(inputs)
         aliases = request.outputs or binding.aliases
         if self._batcher is not None and binding.has_rows:
             return self._batcher.run(request.signature_name, inputs, aliases, context)
@@ -206,7 +219,8 @@ def load(
     names = [node.name for node in (*inputs, *session.get_overridable_initializers())]
     try:
         metadata = _metadata(session.get_modelmeta().custom_metadata_map, inputs, outputs)
-        servable = Servable(name, version, metadata, _bare_run(session), names)
+        needs_rows = read_model(path).needs_rows
+        servable = Servable(name, version, metadata, _bare_run(session), names, needs_rows=needs_rows)
     except (ValueError, TypeError) as error:
         raise errors.InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
     _check_bindings(servable, path, frozenset(names), frozenset(n.name for n in outputs))
@@ -356,6 +370,15 @@ def _feeds(binding: Binding, inputs: Mapping[str, Array]) -> dict[str, Array]:
         else:
             feeds[entry.value_name] = inputs[entry.alias]
     return feeds
+
+
+def _refuse_empty(inputs: Mapping[str, Array]) -> None:
+    for alias, array in inputs.items():
+        if not array.size:
+            raise errors.InvalidArgumentError(
+                f"Input {alias} has shape {list(array.shape)}, and this model has an LSTM or GRU, which ONNX Runtime "
+                "cannot run on nothing; send at least one row."
+            )
 
 
 def _check_vector(array: Array, alias: str) -> None:

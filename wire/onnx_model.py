@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 Buffer = bytes | mmap.mmap
 
+# On none, these end the process that ONNX Runtime 1.31 runs in: on no row, and GRU on no step, too.
+_NEED_ROWS = frozenset({"LSTM", "GRU"})
 # Messages inside messages; protobuf's own limit.
 DEPTH_MAX = 100
 _VARINT_BYTES_MAX = 10
@@ -44,12 +46,14 @@ class OnnxModel:
         opsets: operator set versions by domain; "" is ONNX's own.
         metadata: the model's metadata_props.
         external: the tensors whose values lie in other files, in the file's order.
+        needs_rows: whether it must never be run on an input without an element.
     """
 
     ir_version: int = 0
     opsets: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     external: list[ExternalTensor] = field(default_factory=list)
+    needs_rows: bool = False
     has_graph: bool = False
 
 
@@ -105,6 +109,8 @@ def scan(buffer: Buffer) -> OnnxModel:
         for entry in _fields(buffer, start, end):
             if kind == "Model":
                 _note_own(model, buffer, entry)
+            elif kind == "Node" and entry.number == 4:
+                model.needs_rows |= _text(buffer, entry) in _NEED_ROWS
             part = parts.get(entry.number)
             if part == "Tensor":
                 _note_tensor(model, buffer, entry)

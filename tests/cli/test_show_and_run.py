@@ -1,9 +1,12 @@
 """`show` and `run` on an exported estimator."""
 
+import base64
 import json
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from small_estimators import make_columns, train_steps
 
 from estimator_serving.cli import main
@@ -11,7 +14,16 @@ from estimator_serving.exporter import build_parsing_serving_input_receiver_fn, 
 from estimator_serving.serving import load
 from estimator_serving.training import feature_column
 from estimator_serving.wire.examples import encode_example
+from estimator_serving.wire.features import (
+    FixedLenFeature,
+    FixedLenSequenceFeature,
+    RaggedFeature,
+    RowSplits,
+    SparseFeature,
+    UniformRowLength,
+)
 from estimator_serving.wire.records import write_records
+from estimator_serving.wire.signatures import Metadata, to_properties
 
 ROW = {"age": 22.0, "class": "3rd", "port": "S"}
 
@@ -78,6 +90,48 @@ def test_show_for_programs(base, capsys):
     assert described["provenance"]["training_data"]["features"]["age"]["mean"] > 0
 
 
+KINDS = {
+    "f": FixedLenFeature([2], str, ["é", b"\xff"]),
+    "l": FixedLenSequenceFeature([2], float, allow_missing=True, default_value=-1.0),
+    "r": RaggedFeature(int, "values", (RowSplits("splits"), UniformRowLength(2))),
+    "s": SparseFeature(["i", "j"], "v", float, [10, 3]),
+}
+
+
+def write_identity(directory, metadata=()):
+    """x [batch] -> y = x, without signatures unless `metadata` has them."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, dict(metadata))
+    onnx.save(model, directory / "model.onnx")
+    return directory
+
+
+def test_show_says_what_each_kind_of_feature_is(capsys, tmp_path):
+    write_identity(tmp_path, to_properties(Metadata({}, KINDS)))
+    text = said(capsys, "show", tmp_path)
+    for part in (
+        'f  string [2], default ["é", "\\\\xff"]',
+        "l  float [2], any number of steps, filled up with -1.0",
+        "r  int64, any number of values under values, cut by RowSplits splits, UniformRowLength 2",
+        "s  float, any number of values under v, at the places under i (below 10) and j (below 3)",
+    ):
+        assert part in text, part
+    features = json.loads(said(capsys, "show", tmp_path, "--json"))["features"]
+    assert features["r"]["partitions"] == [
+        {"kind": "RowSplits", "key": "splits"},
+        {"kind": "UniformRowLength", "length": 2},
+    ]
+    assert features["s"]["size"] == [10, 3]
+
+
+def test_show_says_what_a_model_without_signatures_is_asked(capsys, tmp_path):
+    write_identity(tmp_path, {"provenance": "[1]"})
+    text = said(capsys, "show", tmp_path)
+    assert "serving_default  (tensorflow/serving/predict)\n    in   x  float [?]\n    out  y  float [?]" in text
+
+
 def test_run_on_examples(base, capsys, tmp_path):
     answer = json.loads(said(capsys, "run", base, "--input_examples", json.dumps([ROW])))
     assert answer["classes"] == [["0", "1"]]
@@ -88,6 +142,31 @@ def test_run_on_examples(base, capsys, tmp_path):
     assert "logits.npy" in said(capsys, *words)
     assert np.load(tmp_path / "logits.npy").shape == (3, 1)
     assert np.load(tmp_path / "classes.npy").shape == (3, 1)
+
+
+def test_run_on_serialized_examples(base, capsys):
+    serialized = {"b64": base64.b64encode(encode_example(ROW)).decode()}
+    named = ROW | {"port": {"b64": "Uw=="}}
+    answers = [
+        json.loads(said(capsys, "run", base, *words))
+        for words in (
+            ("--input_examples", json.dumps([serialized, named])),
+            ("--input_exprs", json.dumps({"inputs": [serialized, named]})),
+        )
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0]["scores"][0] == answers[0]["scores"][1]
+
+
+def test_run_on_an_array_of_several(capsys, tmp_path):
+    write_identity(tmp_path)
+    file = tmp_path / "arrays.npz"
+    np.savez(file, a=np.float64([1, 2]), b=np.float64([3]))
+    assert json.loads(said(capsys, "run", tmp_path, "--inputs", f"x={file}[b]")) == {"y": [3.0]}
+    assert f"holds a, b; write {file}[a]" in refused(capsys, "run", tmp_path, "--inputs", f"x={file}")
+    twice = ("--inputs", f"x={file}[b]", "--input_exprs", '{"x": [1]}')
+    assert "The flags give x more than once" in refused(capsys, "run", tmp_path, *twice)
+    assert "takes x and no Examples" in refused(capsys, "run", tmp_path, "--input_examples", '[{"x": 1}]')
 
 
 def test_run_on_tensors(raw, capsys, tmp_path):
@@ -108,7 +187,10 @@ def test_run_on_tensors(raw, capsys, tmp_path):
         (["--input_examples", "{}"], "--input_examples takes a JSON list of objects"),
         (["--input_examples", "[]", "--input_tfrecord", "f"], "both give Examples"),
         (["--input_examples", '[{"age": "x"}]'], "age"),
+        (["--input_examples", '[{"b64": "?"}]'], "--input_examples: Unable to base64 decode"),
         (["--input_tfrecord", "missing"], "missing"),
+        (["--inputs", "inputs=/"], "Is a directory"),
+        (["--input_examples", "[]", "--outdir", "/dev/null"], "/dev/null"),
     ],
 )
 def test_what_run_refuses(base, capsys, words, text):
@@ -119,6 +201,10 @@ def test_a_file_that_is_no_array(base, capsys, tmp_path):
     np.save(tmp_path / "pickle.npy", np.array([{}], object), allow_pickle=True)
     error = refused(capsys, "run", base, "--inputs", f"inputs={tmp_path / 'pickle.npy'}")
     assert "is no .npy file of numbers or text" in error
+    for content in (b"", b"PK\x03\x04"):
+        (tmp_path / "cut.npy").write_bytes(content)
+        error = refused(capsys, "run", base, "--inputs", f"inputs={tmp_path / 'cut.npy'}")
+        assert "is no .npy file of numbers or text" in error
 
 
 @pytest.mark.parametrize("command", ["show", "run"])

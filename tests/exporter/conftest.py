@@ -1,5 +1,7 @@
 """Trained estimators and their networks, made once for all tests of the exporter."""
 
+import copy
+
 import pytest
 from small_estimators import train_steps
 
@@ -32,7 +34,8 @@ def _one_trace_a_network():
         key = (caller.model, caller.mode, caller.roles.is_bare, self.input_names, self._outputs, shapes)
         if key not in traces:
             traces[key] = _trace(self, sample)
-        return traces[key]
+        # A copy: its weights are taken out of it.
+        return copy.deepcopy(traces[key])
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(network.Network, "to_onnx", to_onnx)

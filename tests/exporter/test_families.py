@@ -39,7 +39,7 @@ def feed(session, features):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_raw_receiver_gives_what_predict_gives(trained, kind):
-    checked = finish(build_draft(trained(kind).load(), RAW()), ExportOptions())
+    checked = finish(build_draft(trained(kind).load(), RAW()), ExportOptions(), "model.onnx.data")
     signatures = checked.metadata.signatures
     # Raw tensors cannot feed classify and regress; the default signature stays, and answers predict.
     assert {key: set(one.outputs) for key, one in signatures.items()} == predict_table(kind)
@@ -65,7 +65,9 @@ def receiver_with_alternatives():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_alternatives_answer_like_predict(trained, kind):
-    checked = finish(build_draft(trained(kind).load(), receiver_with_alternatives()), ExportOptions())
+    checked = finish(
+        build_draft(trained(kind).load(), receiver_with_alternatives()), ExportOptions(), "model.onnx.data"
+    )
     signatures = checked.metadata.signatures
     found = {key: one for key, one in signatures.items() if key.startswith("single:")}
     assert {key.removeprefix("single:"): set(one.outputs) for key, one in found.items()} == predict_table(kind)

@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 import torch
 import xgboost
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from torch import nn
 
@@ -26,6 +29,7 @@ from estimator_serving.exporter.other_models import recognize
 from estimator_serving.exporter.sources import MATRIX
 from estimator_serving.exporter.trees import round_down
 from estimator_serving.serving import load
+from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.training import FixedLenFeature
 
 GENERATOR = np.random.default_rng(3)
@@ -51,6 +55,11 @@ CLASSIFIERS = {
     "forest": lambda: RandomForestClassifier(5, random_state=0).fit(X, BINARY),
     "lightgbm": lambda: lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(X, WORDS),
     "xgboost": lambda: xgboost.XGBClassifier(n_estimators=5).fit(X, BINARY),
+    "early end": lambda: xgboost.XGBClassifier(n_estimators=20, early_stopping_rounds=2).fit(
+        X, BINARY, eval_set=[(X, BINARY), (-X, BINARY)], verbose=False
+    ),
+    "neighbours": lambda: KNeighborsClassifier(3).fit(X, BINARY),
+    "calibrated": lambda: CalibratedClassifierCV(LinearSVC(), cv=2).fit(X, BINARY),
 }
 
 
@@ -109,6 +118,15 @@ def test_no_row_changes_its_leaf(tmp_path, make):
     got = loaded.signatures["regression"](inputs=as_examples(rows))["outputs"]
     # Leaves differ by far more than sums of float32 do.
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_booster_of_more_rounds_than_its_best(tmp_path):
+    """Its own predict takes all of them."""
+    data, other = xgboost.DMatrix(X, Y), xgboost.DMatrix(X, -Y)
+    model = xgboost.train({}, data, 20, evals=[(other, "other")], early_stopping_rounds=3, verbose_eval=False)
+    assert model.best_iteration + 1 < model.num_boosted_rounds()
+    got = load(export_model(model, tmp_path, EXAMPLES)).signatures["regression"](inputs=as_examples(X))["outputs"]
+    np.testing.assert_allclose(got.ravel(), model.predict(xgboost.DMatrix(np.float32(X))), rtol=1e-5, atol=1e-5)
 
 
 HOLES = np.where(GENERATOR.random(X.shape) < 0.2, np.nan, X)
@@ -182,6 +200,59 @@ def test_a_torch_module(tmp_path, model, options, signature, outputs):
     assert set(answer) == outputs
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_module_is_the_module(tmp_path):
+    module = nn.Linear(3, 2)
+    got = load(export_model(torch.compile(module), tmp_path, EXAMPLES)).signatures["predict"](
+        examples=as_examples(X[:2])
+    )
+    np.testing.assert_allclose(got["output"], module(torch.from_numpy(np.float32(X[:2]))).detach().numpy(), atol=1e-6)
+
+
+class Table(nn.Module):
+    """Ten rows: neither -2 nor 11 is one of them. Hands its ids on, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 2)
+
+    def forward(self, ids):
+        return {"found": self.table(ids.long()), "ids": ids}
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_ids_of_a_small_table(tmp_path, kind):
+    module = Table()
+    receiver_fn = build_parsing_serving_input_receiver_fn({"ids": FixedLenFeature([], kind)})
+    predict = load(export_model(module, tmp_path, receiver_fn)).signatures["predict"]
+    got = predict(examples=[{"ids": kind(9)}, {"ids": kind(0)}])
+    np.testing.assert_array_equal(got["found"], module.table.weight.detach().numpy()[[9, 0]])
+    assert got["ids"].tolist() == [9, 0]
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layer = kind(3, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x[:, None])[0][:, 0]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_what_cannot_run_on_no_row_is_never_run_on_none(tmp_path, kind):
+    """ONNX Runtime would end the process: the exporter's, or the server's."""
+    module = Recurrent(kind)
+    predict = load(export_model(module, tmp_path, EXAMPLES)).signatures["predict"]
+    with torch.no_grad():
+        expected = module(torch.from_numpy(np.float32(X[:4]))).numpy()
+    np.testing.assert_allclose(predict(examples=as_examples(X[:4]))["output"], expected, atol=1e-6)
+    with pytest.raises(
+        InvalidArgumentError, match=r"Input examples has shape \[0\], and this model has an LSTM or GRU"
+    ):
+        predict(examples=[])
+
+
 class Branches(nn.Module):
     def forward(self, x):
         if x.sum() > 0:
@@ -232,6 +303,15 @@ def add_one(first="batch"):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
+def first_row():
+    """A graph that fails where there is no row."""
+    model = add_one()
+    model.graph.initializer.append(helper.make_tensor("zero", TensorProto.INT64, [], [0]))
+    model.graph.node.append(helper.make_node("Gather", ["y", "zero"], ["first"]))
+    model.graph.output.append(helper.make_tensor_value_info("first", TensorProto.FLOAT, [3]))
+    return model
+
+
 @pytest.mark.parametrize("form", ["proto", "bytes", "file"])
 def test_an_onnx_model(tmp_path, form):
     model = add_one()
@@ -241,6 +321,25 @@ def test_an_onnx_model(tmp_path, form):
     loaded = load(export_model(given, tmp_path / "base", EXAMPLES))
     got = loaded.signatures["serving_default"](examples=as_examples(X[:4]))["y"]
     np.testing.assert_allclose(got, np.float32(X[:4]) + 1)
+
+
+class AnyArguments(nn.Module):
+    def forward(self, *given):
+        return given[0]
+
+
+@pytest.mark.parametrize(("opset", "is_input"), [(13, False), (21, False), (21, True)])
+def test_an_onnx_model_with_large_weights(tmp_path, opset, is_input):
+    """In old models every weight is an input, too."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 10000])
+    weight = numpy_helper.from_array(np.float32(GENERATOR.normal(size=(3, 10000))), "w")
+    inputs = [x, helper.make_tensor_value_info("w", TensorProto.FLOAT, [3, 10000])] if is_input else [x]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", inputs, [y], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    predict = load(export_model(model, tmp_path, EXAMPLES)).signatures["predict"]
+    expected = np.float32(X[:4]) @ numpy_helper.to_array(weight)
+    np.testing.assert_allclose(predict(examples=as_examples(X[:4]))["y"], expected, rtol=1e-5, atol=1e-5)
 
 
 class Scaler(StandardScaler):
@@ -263,6 +362,38 @@ class Scaler(StandardScaler):
             lambda: make_pipeline(Scaler(), LogisticRegression()).fit(X, BINARY),
             ValueError,
             "no converter for .*Scaler, the step 'scaler' of the model.*update_registered_converter",
+        ),
+        (
+            lambda: make_pipeline(FunctionTransformer(np.tanh), LogisticRegression()).fit(X, BINARY),
+            ValueError,
+            r"cannot convert FunctionTransformer, the step 'functiontransformer' of the model \(RuntimeError: ",
+        ),
+        (
+            first_row,
+            ValueError,
+            r"cannot run the exported graph on a batch of 0 rows \(Gather: .*; nothing was written",
+        ),
+        (lambda: AnyArguments(), ValueError, "AnyArguments names no argument of its forward"),
+        (lambda: StandardScaler().fit(X), ValueError, "StandardScaler has no predict; put it in front of"),
+        (
+            lambda: RandomForestClassifier(2).fit(X, np.stack([BINARY, 1 - BINARY], axis=1)),
+            ValueError,
+            "RandomForestClassifier gives several labels a row.*MultiLabelHead",
+        ),
+        (
+            lambda: make_pipeline(CountVectorizer(), LogisticRegression()).fit(["one two", "three"] * 150, BINARY),
+            ValueError,
+            "The step 'countvectorizer'.*splits text into words",
+        ),
+        (
+            lambda: lightgbm.LGBMRegressor(n_estimators=2, verbose=-1, objective="l1").fit(X, Y),
+            ValueError,
+            r"onnxmltools cannot convert the model \(NotImplementedError: Unsupported LightGbm objective: 'l1'",
+        ),
+        (
+            lambda: xgboost.XGBRegressor(n_estimators=2, booster="dart").fit(X, Y),
+            ValueError,
+            "onnxmltools cannot convert the model .*use a booster of trees",
         ),
         (
             lambda: LogisticRegression().fit(pd.DataFrame(X, columns=["u", "v", "z"]), BINARY),

@@ -13,6 +13,7 @@ from torch import nn
 from estimator_serving.exporter import (
     ExportOptions,
     build_parsing_serving_input_receiver_fn,
+    build_raw_serving_input_receiver_fn,
     export_model,
 )
 from estimator_serving.exporter.export import name_assets
@@ -105,6 +106,27 @@ def test_large_weights_lie_outside(tmp_path):
     first, second = (load(one).signatures["predict"](examples=rows)["output"] for one in (whole, outside))
     assert np.array_equal(first, second)
     onnx.load(f"{outside}/model.onnx")
+
+
+def test_no_step_needs_all_weights_in_one_message(tmp_path, monkeypatch):
+    """A message holds 2 GB; here, where shapes are inferred, 100 kB."""
+    infer = onnx.shape_inference.infer_shapes
+
+    def infer_small(model, *arguments, **options):
+        assert model.ByteSize() < 100_000
+        return infer(model, *arguments, **options)
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", infer_small)
+    network = nn.Sequential(nn.Linear(4, 9000), nn.Linear(9000, 2))
+    loose = {"CPUExecutionProvider": 1e-4}
+    options = ExportOptions(external_data_min_bytes=100_000, parity_tolerance=loose)
+    raw = build_raw_serving_input_receiver_fn({"x": np.zeros((1, 4), np.float32)})
+    first = export_model(network, tmp_path / "torch", raw, options=options)
+    again = export_model(f"{first}/model.onnx", tmp_path / "again", X, options=options)
+    rows = np.float32([[1, 2, 3, 4]])
+    expected = load(first).signatures["predict"](x=rows)["output"]
+    got = load(again).signatures["predict"](examples=[{"x": rows[0]}])["output"]
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("opset", [19, 20, 22])

@@ -1,5 +1,7 @@
 """Graphs of evaluation and training: what they take and give, and the numbers of evaluate and predict."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from exports import assert_near, batch_of
@@ -7,15 +9,23 @@ from small_estimators import ROWS, labels_for, make_columns
 
 from estimator_serving import ops
 from estimator_serving.exporter import (
+    ExportOptions,
     SupervisedInputReceiver,
+    build_raw_serving_input_receiver_fn,
     build_raw_supervised_input_receiver_fn,
+    export_all_saved_models,
     parse_example,
     placeholder,
 )
+from estimator_serving.serving import load
 from estimator_serving.training import (
+    Estimator,
+    EstimatorSpec,
     ModeKeys,
     classifier_parse_example_spec,
+    layers,
     numpy_input_fn,
+    optimizers,
     regressor_parse_example_spec,
 )
 from estimator_serving.wire.examples import encode_example, join_examples
@@ -132,3 +142,30 @@ def test_words_for_a_head_of_numbers_are_refused(trained, tmp_path):
     receiver_fn = build_raw_supervised_input_receiver_fn(ROWS, np.array(["a"] * 6, object))
     with pytest.raises(ValueError, match="no label_vocabulary"):
         trained("dnn binary").export_saved_model(tmp_path / "base", receiver_fn, experimental_mode=ModeKeys.EVAL)
+
+
+def test_each_graph_has_its_own_large_weights(tmp_path):
+    """One file for both would move the weights of the graph that serves: evaluation alone has the layer `a`."""
+
+    def model_fn(features, labels, mode):
+        wide = layers.dense(features["x"], units=200, name="z1")
+        predictions = {"p": layers.dense(wide, units=200, name="z2")}
+        if mode == ModeKeys.PREDICT:
+            return EstimatorSpec(mode, predictions=predictions)
+        loss = predictions["p"].mean() + layers.dense(wide, units=300, name="a").mean()
+        step = optimizers.SGD(0.1).minimize(loss) if mode == ModeKeys.TRAIN else None
+        return EstimatorSpec(mode, predictions=predictions, loss=loss, train_op=step)
+
+    x, y = {"x": np.float32([[1, 2], [3, 4]])}, np.float32([0, 1])
+    estimator = Estimator(model_fn, model_dir=str(tmp_path / "model"))
+    estimator.train(numpy_input_fn(x, y, shuffle=False, batch_size=2), steps=1)
+    receivers = {
+        ModeKeys.PREDICT: build_raw_serving_input_receiver_fn(x),
+        ModeKeys.EVAL: build_raw_supervised_input_receiver_fn(x, y),
+    }
+    outside = ExportOptions(external_data_min_bytes=1)
+    path = Path(export_all_saved_models(estimator, tmp_path / "base", receivers, options=outside))
+    assert {one.name for one in path.glob("*.data")} == {"model.onnx.data", "model.eval.onnx.data"}
+    expected = batch_of(estimator, x)["p"]
+    assert_near(load(path).signatures["serving_default"](**x)["p"], expected, "model.onnx")
+    assert_near(asked(path, "eval", x | {"label": y})[1]["predictions/p"], expected, "model.eval.onnx")

@@ -47,6 +47,46 @@ def test_what_inputs_may_be(base, x, t):
     assert (got["y"].tolist(), got["u"].tolist()) == ([[21.0, 22.0]], ["a"])
 
 
+def write_identity(directory, element):
+    x, y = (helper.make_tensor_value_info(name, element, ["batch"]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, directory / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("element", "value"),
+    [
+        (TensorProto.UINT8, [0, 255]),
+        (TensorProto.UINT64, [2**64 - 1]),
+        (TensorProto.INT8, np.uint64([0, 127])),
+        (TensorProto.INT32, []),
+        (TensorProto.BOOL, []),
+        (TensorProto.FLOAT16, [1, float("inf")]),
+    ],
+)
+def test_whole_numbers_and_none_fit_every_type(tmp_path, element, value):
+    write_identity(tmp_path, element)
+    got = serving.load(tmp_path).signatures["serving_default"](x=value)["y"]
+    assert (got.tolist(), got.dtype) == (list(value), helper.tensor_dtype_to_np_dtype(element))
+
+
+@pytest.mark.parametrize(
+    ("element", "value", "text"),
+    [
+        (TensorProto.INT32, [1, 3_000_000_000], "Input x is int32, which does not reach 3000000000"),
+        (TensorProto.UINT8, [-1], "Input x is uint8, which does not reach -1"),
+        (TensorProto.INT64, [2**63], "Input x is int64, which does not reach 9223372036854775808"),
+        (TensorProto.FLOAT, [1e39], r"Input x is float, which does not reach 1e\+39"),
+        (TensorProto.INT32, [2.5], "Input x is int32, and what came does not become that without loss"),
+    ],
+)
+def test_no_number_becomes_another_one(tmp_path, element, value, text):
+    write_identity(tmp_path, element)
+    with pytest.raises(InvalidArgumentError, match=text):
+        serving.load(tmp_path).signatures["serving_default"](x=value)
+
+
 @pytest.mark.parametrize(
     ("inputs", "error", "text"),
     [

@@ -53,6 +53,20 @@ def test_what_a_model_says(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("part", "needs_rows"),
+    [
+        (onnx.NodeProto(op_type="LSTM"), True),
+        (onnx.NodeProto(op_type="GRU"), True),
+        (node(body=graph(onnx.NodeProto(op_type="GRU"))), True),
+        (onnx.NodeProto(op_type="RNN", name="LSTM", input=["GRU"]), False),
+    ],
+)
+def test_what_must_not_run_on_nothing(part, needs_rows):
+    assert scan(onnx.ModelProto(graph=graph(part)).SerializeToString()).needs_rows == needs_rows
+    assert scan(onnx.ModelProto(functions=[function(part)]).SerializeToString()).needs_rows == needs_rows
+
+
+@pytest.mark.parametrize(
     ("hidden", "names"),
     [
         (onnx.ModelProto(graph=graph(initializer=[external("w")])), ["w"]),
