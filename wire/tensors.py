@@ -95,8 +95,9 @@ def tensor_parts(array: Array, *, as_content: bool = False) -> list[bytes | memo
     if dtype.is_string or not array.size or not (as_content or is_packed):
         return [encode_tensor(array, as_content=as_content).SerializeToString()]
     tag = _CONTENT_TAG if as_content else _PACKED[dtype.values_field][0]
-    values = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<"))
-    return [_header_bytes(dtype.number, array.shape) + tag + write_varint(values.nbytes), values.data.cast("B")]
+    # As plain bytes, because Python's buffers know no bfloat16.
+    content = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<")).reshape(-1).view(np.uint8)
+    return [_header_bytes(dtype.number, array.shape) + tag + write_varint(content.nbytes), content.data]
 
 
 def _header(shape: tuple[int, ...], dtype: DType) -> tensorflow_pb.TensorProto:

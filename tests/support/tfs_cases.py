@@ -12,6 +12,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from estimator_serving.serving.errors import Code
@@ -189,6 +190,7 @@ def types_answer(**changed: list) -> str:
 
 
 X = np.ones(1, np.float32)
+BF16 = np.array([1.5, -2], ml_dtypes.bfloat16)
 TYPES_ONES = {alias: [1, 1] for alias in TYPES} | {"b": [True, True], "s": ["1", "1"]}
 BAD_CONTENT = tensorflow_pb.TensorProto(dtype=1, tensor_content=b"abc")
 BAD_CONTENT.tensor_shape.dim.add(size=1)
@@ -555,6 +557,8 @@ GRPC_ANSWERS = [
     ("every type", "types", types_request(), {f"{alias}_out": array for alias, array in TYPES.items()}),
     ("every type in content", "types", predict("types", **{alias: encode_tensor(array, as_content=True) for alias, array in TYPES.items()}), {f"{alias}_out": array for alias, array in TYPES.items()}),
     ("uint16", "uint16", predict("uint16", x=np.array([0, 65535], np.uint16)), {"y": np.array([0, 65535], np.uint16)}),
+    ("bfloat16 beside float, content", "bfloat16", predict("bfloat16", x=encode_tensor(BF16, as_content=True), a=f32(1, 2)), {"y": BF16, "b": f32(-1, -2)}),
+    ("bfloat16 as bits of half_val", "bfloat16", predict("bfloat16", x=tensor(14, 2, half_val=[0x3FC0, 0xC000]), a=f32(1, 2)), {"y": BF16}),
     ("a default stands in", "defaults", predict("defaults", a=f32(1)), {"total": f32(6), "twice": i64(10)}),
     ("what is sent wins over its default", "defaults", predict("defaults", a=f32(1), b=i64(2)), {"total": f32(3), "twice": i64(4)}),
     ("one output", "two", filtered("twice"), {"twice": i64(2)}),
