@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -209,10 +208,7 @@ def _mistyped(value: Any, dtype: DType) -> InvalidArgumentError:
 def _read_float(value: Any, dtype: DType) -> float:
     if type(value) not in (int, float):
         raise _mistyped(value, dtype)
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+    return float(value)
 
 
 def _read_integer(value: Any, dtype: DType) -> int:

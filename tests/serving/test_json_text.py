@@ -66,6 +66,25 @@ def test_many_siblings_are_no_depth():
     check_depth(b"[" + b"[1]," * 10_000 + b"[1]]")
 
 
-def test_long_integer():
-    with pytest.raises(InvalidArgumentError, match="JSON Parse error"):
-        parse(b"[NaN, " + b"1" * 5000 + b"]")
+@pytest.mark.parametrize("text", ["-9223372036854775808", "18446744073709551615"])
+def test_integers_of_64_bits_stay_integers(text):
+    assert parse(f"[{text}, NaN]".encode())[0] == int(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["-9223372036854775809", "18446744073709551616", "1" * 300, "-" + "9" * 400, "7" * 5000]
+)
+def test_longer_integers_are_doubles(text):
+    """To either parser: the tolerant one reads what has a NaN in it, and what the quick one finds too large."""
+    for parsed in (parse(f"[{text}]".encode())[0], parse(f"[{text}, NaN]".encode())[0]):
+        assert type(parsed) is float
+        assert parsed == float(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [("[1,]", 3), (" \n[?]", 3), ("[Inf, -Inf, ?]", 12), ('["Inf", Infinity, Inf, ?, Inf]', 23), ('["é", ?]', 7)],
+)
+def test_offsets_count_the_bytes_that_came(text, offset):
+    with pytest.raises(InvalidArgumentError, match=f"JSON Parse error: Invalid value. at offset: {offset}$"):
+        parse(text.encode())

@@ -326,6 +326,8 @@ REST_ANSWERS = [
     ("half", "predict", '{"instances": [1e-60, -1e-60]}', '{"predictions":[2.0,2.0]}'),
     ("half", "predict", '{"instances": [Infinity, -Infinity, Inf]}', '{"predictions":[Infinity,-Infinity,Infinity]}'),
     ("half", "predict", '{"instances": [123456789012345678901234567890]}', '{"predictions":[6.17283946e+28]}'),
+    ("half", "predict", '{"instances": [1' + 400 * "0" + ", -1" + 400 * "0" + "]}", '{"predictions":[Infinity,-Infinity]}'),
+    ("half", "predict", '{"inputs": [9' + 5000 * "0" + "]}", '{"outputs":[Infinity]}'),
     ("half", "predict", ' \t\r\n{"instances": [1]}', '{"predictions":[2.5]}'),
     ("half", "predict", '{"signature_name": "", "instances": [1]}', '{"predictions":[2.5]}'),
     ("half", "predict", '{"instances": [1], "signature_name": "serving_default", "version": 9}', '{"predictions":[2.5]}'),
