@@ -247,12 +247,12 @@ def _read_examples(members: dict[str, Any], method: str, spec: FeatureSpec | Non
 def _example_bytes(value: Any, spec: FeatureSpec | None) -> bytes:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"Example must be JSON object but got JSON {kind(value)}")
-    features = {name: _feature_value(name, one) for name, one in value.items()}
+    features = {name: _widen(_feature_value(name, one), name, spec) for name, one in value.items()}
     for name, one in features.items():
         if isinstance(one, list) and len({_list_of(element) for element in one}) > 1:
             raise InvalidArgumentError(f"Unexpected element type in feature: {name} expecting type: {_list_of(one[0])}")
     try:
-        return encode_example({name: _widen(one, name, spec) for name, one in features.items()})
+        return encode_example(features)
     except ExampleError as error:
         raise InvalidArgumentError(str(error)) from None
 
