@@ -98,7 +98,7 @@ def test_a_model_that_is_not_new_is_not_waited_for(running):
 
 
 def test_what_is_refused_changes_nothing(running):
-    running.catalog.start([running.model("a", 1, labels={"stable": 1})])
+    running.catalog.start([running.model("a", 1, labels={"stable": 1}, platform="onnx")])
     with pytest.raises(errors.InvalidArgumentError, match="Illegal to change a model's platform"):
         running.catalog.replace([running.model("b", 1), running.model("a", 1, platform="tensorflow")])
     with pytest.raises(errors.FailedPreconditionError, match="Request to assign label to version 2 of model a, which"):
