@@ -80,6 +80,20 @@ def test_another_base_path_for_a_live_name(running, tmp_path):
     assert running.served("a") == 2
 
 
+def test_a_label_moves_before_its_old_version_goes(running, monkeypatch):
+    running.catalog.start([running.model("a", 1, 2, labels={"stable": 1})])
+    watch, answered = running.source.watch, []
+
+    def watch_and_ask(models):
+        watch(models)
+        assert running.manager.wait_until_settled(10)
+        answered.append(running.served("a", label="stable"))
+
+    monkeypatch.setattr(running.source, "watch", watch_and_ask)
+    running.catalog.replace([running.model("a", version_policy=Latest(1), labels={"stable": 2})])
+    assert answered == [2]
+
+
 def test_new_models_that_fail_are_named(running):
     running.catalog.start([running.model("a", 1)])
     with pytest.raises(errors.UnknownError) as failed:
