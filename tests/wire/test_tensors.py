@@ -79,6 +79,9 @@ def test_bfloat16_shares_the_half_field():
         pytest.param(proto(STRING, [2], tensor_content=b"\x01\x02ab"), "add up", id="string bytes missing"),
         pytest.param(proto(STRING, [1], tensor_content=b"\xff"), "inside a length", id="string length cut"),
         pytest.param(proto(STRING, [2**30], tensor_content=b"\0"), "too few", id="string lengths missing"),
+        pytest.param(proto(FLOAT, [2**27], float_val=[1]), "more than 67108864 elements", id="too many"),
+        pytest.param(proto(FLOAT, [2**24 + 1], float_val=[1]), "1 values came for 16777217", id="too many of one"),
+        pytest.param(proto(STRING, [2**24]), "0 values came for 16777216", id="too many of none"),
     ],
 )
 def test_decode_refuses(message, text):
