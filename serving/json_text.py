@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from itertools import accumulate
 from typing import Any
 
@@ -24,7 +25,9 @@ _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _ALL_BUT_COLONS = bytes(set(range(256)) - set(b':"'))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"|-?\bInf\b', re.DOTALL)
+# A string without an end goes on to the end of the text: looking for its end from each of its quotes would take the
+# square of its length.
+_STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"?|-?\bInf\b', re.DOTALL)
 
 
 def parse(text: bytes) -> Any:
@@ -82,8 +85,7 @@ def _check_keys(text: bytes, members: int) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise InvalidArgumentError(f"JSON Parse error: an object has the key {quote(twice)} twice; send it once.")
     return members
 

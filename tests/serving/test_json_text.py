@@ -1,6 +1,7 @@
 import contextlib
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -88,3 +89,21 @@ def test_longer_integers_are_doubles(text):
 def test_offsets_count_the_bytes_that_came(text, offset):
     with pytest.raises(InvalidArgumentError, match=f"JSON Parse error: Invalid value. at offset: {offset}$"):
         parse(text.encode())
+
+
+LONG = 50_000
+TAKE_LONG = {
+    "a string of quotes without an end": b'[NaN, "' + b'\\"' * LONG,
+    "a string of backslashes and quotes": b'["' + b"\\\\" * LONG + b'\\"' * LONG,
+    "every key once, but for the last": b"{" + b",".join(b'"%d":1' % n for n in range(LONG)) + b',"x":1,"x":2}',
+    "every Inf, and one mistake": b"[" + b"Inf," * LONG + b"?",
+}
+
+
+@pytest.mark.parametrize("text", TAKE_LONG.values(), ids=TAKE_LONG)
+def test_takes_time_by_length_and_not_by_its_square(text):
+    """By the square, each of these would take half a minute or more."""
+    began_s = time.process_time()
+    with pytest.raises(InvalidArgumentError, match="JSON Parse error"):
+        parse(text)
+    assert time.process_time() - began_s < 5
