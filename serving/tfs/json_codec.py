@@ -241,7 +241,7 @@ def _read_examples(members: dict[str, Any], method: str, spec: FeatureSpec | Non
     if not examples:
         raise InvalidArgumentError("'examples' value is an empty array")
     context = _example_bytes(members["context"], spec) if "context" in members else b""
-    return as_strings([context + _example_bytes(example, spec) for example in examples])
+    return outcomes.join_context(context, [_example_bytes(example, spec) for example in examples])
 
 
 def _example_bytes(value: Any, spec: FeatureSpec | None) -> bytes:

@@ -218,6 +218,7 @@ EXAMPLES = [
     ExamplesCase("classes alone have score 0", "Classify", [{"x": [2.0]}], [[("no", 0.0), ("yes", 0.0)]], "classes_only"),
     ExamplesCase("context fills in", "Classify", [{"x": [2.0]}, {"x": [1.0]}], [[("no", 2.0), ("yes", 0.75)], [("no", 1.0), ("yes", 0.75)]], "", {"y": [0.75]}),
     ExamplesCase("the Example wins over its context", "Classify", [{"x": [2.0], "y": [0.25]}], [[("no", 2.0), ("yes", 0.25)]], "", {"x": [9.0], "y": [9.0]}),
+    ExamplesCase("a context repeated too often", "Classify", [{}] * 300, Failure(BAD, "A context of 10"), "", {"tags": ["x" * 1_000_000]}),
     ExamplesCase("features nobody asked for", "Classify", [{"x": [2.0], "unknown": ["text"]}], [[("no", 2.0), ("yes", 0.5)]]),
     ExamplesCase("a list of words", "Classify", [{"x": [2.0], "tags": ["a", "b"]}], [[("no", 2.0), ("yes", 0.5)]]),
     ExamplesCase("regress", "Regress", [{"x": [2.0]}, {"x": [3.0], "y": [0.25]}], [2.5, 3.25], "regression"),
