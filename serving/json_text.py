@@ -25,6 +25,7 @@ _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _ALL_BUT_COLONS = bytes(set(range(256)) - set(b':"'))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 # A string without an end goes on to the end of the text: looking for its end from each of its quotes would take the
 # square of its length.
 _STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"?|-?\bInf\b', re.DOTALL)
@@ -33,7 +34,7 @@ _STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"?|-?\bInf\b', re.DOTALL)
 def parse(text: bytes) -> Any:
     """The first JSON value of a text; what follows it is ignored, as in TensorFlow Serving.
 
-    Raises InvalidArgumentError for an empty text, bad JSON (with the offset), text that is not UTF-8, nesting too deep,
+    Raises InvalidArgumentError for an empty text, bad JSON (with the offset), what is not Unicode, nesting too deep,
     and a key that an object has twice: which of the two is meant, no parser can know.
     """
     if text.count(b"[") + text.count(b"{") > DEPTH_MAX:
@@ -123,11 +124,34 @@ def _parse_tolerantly(text: bytes) -> Any:
     start = len(decoded) - len(decoded.lstrip(" \t\r\n"))
     if start == len(decoded):
         raise InvalidArgumentError("JSON Parse error: The document is empty")
+    spelled = _STRING_OR_INF.sub(_spell_out, decoded)
     try:
-        return _DECODER.raw_decode(_STRING_OR_INF.sub(_spell_out, decoded), start)[0]
+        value, end = _DECODER.raw_decode(spelled, start)
     except json.JSONDecodeError as error:
-        offset = len(decoded[: _came_from(error.pos, decoded)].encode())
-        raise InvalidArgumentError(f"JSON Parse error: Invalid value. at offset: {offset}") from None
+        raise _invalid("Invalid value.", error.pos, decoded) from None
+    if (position := _lone_surrogate(spelled, start, end)) is not None:
+        raise _invalid("The surrogate pair in string is invalid.", position, decoded)
+    return value
+
+
+def _lone_surrogate(text: str, start: int, end: int) -> int | None:
+    """Where an escape stands for half of a character, as in "\\ud800": Python's parser takes it, and nothing else."""
+    high = None
+    for escape in _ESCAPED.finditer(text, start, end):
+        code = int(escape[1], 16) if escape[1] else 0
+        is_low = 0xDC00 <= code < 0xE000
+        if high and not (is_low and high.end() == escape.start()):
+            return high.start()
+        if is_low and not high:
+            return escape.start()
+        high = escape if 0xD800 <= code < 0xDC00 else None
+    return high.start() if high else None
+
+
+def _invalid(what: str, position: int, text: str) -> InvalidArgumentError:
+    """The refusal of a text for what stands at a position of it with every Inf spelled out."""
+    offset = len(text[: _came_from(position, text)].encode())
+    return InvalidArgumentError(f"JSON Parse error: {what} at offset: {offset}")
 
 
 def _came_from(position: int, text: str) -> int:

@@ -225,7 +225,7 @@ def _feature_element(name: str, value: Any) -> Any:
     if value is None or isinstance(value, dict | list):
         raise InvalidArgumentError(f"Feature: {name} has element with unexpected JSON type: {kind(value)}")
     if isinstance(value, str):
-        return json_tensor.encode_text(value)
+        return value.encode()
     if isinstance(value, int) and value >= 2**63:
         raise InvalidArgumentError(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
     return value

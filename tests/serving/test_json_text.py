@@ -91,6 +91,24 @@ def test_offsets_count_the_bytes_that_came(text, offset):
         parse(text.encode())
 
 
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [
+        (r'["\ud800"]', 2), (r'["\uDC00x"]', 2), (r'["\ud83d\ude00\ud83d"]', 14), (r'["\ud800", "\udc00"]', 2),
+        (r'["\ude00\ud83d"]', 2), (r'[Inf, {"\\\ud800": 1}]', 10), (r'["é\ud800\n\udc00"]', 4),
+    ],
+)  # fmt: skip
+def test_half_a_character(text, offset):
+    with pytest.raises(InvalidArgumentError, match=f"surrogate pair in string is invalid. at offset: {offset}$"):
+        parse(text.encode())
+
+
+@pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', r'"\uD83D\uDE00\\"'])
+def test_whole_characters(text):
+    """Also to the tolerant parser, which reads what has a NaN in it; what follows the value does not count."""
+    assert parse(f'[{text}, NaN] "\\ud800"'.encode())[0] == json.loads(text)
+
+
 LONG = 50_000
 TAKE_LONG = {
     "a string of quotes without an end": b'[NaN, "' + b'\\"' * LONG,
