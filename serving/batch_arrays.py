@@ -64,9 +64,8 @@ def _pad(array: Array, shape: tuple[int, ...], padding_value: float | None) -> A
 
 def _padding(array: Array, padding_value: float | None) -> object:
     if array.dtype.hasobject:
-        # Serialized Examples are bytes, text is str; an empty one of either has the type of what is there.
-        first = array.flat[0] if array.size else b""
-        return first if padding_value is None else type(first)()
+        # Text: serialized Examples, which are bytes, come as vectors, and those have nothing to pad.
+        return array.flat[0] if array.size and padding_value is None else ""
     if padding_value is not None:
         return array.dtype.type(padding_value)
     return array.flat[0] if array.size else array.dtype.type(0)

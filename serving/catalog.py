@@ -74,9 +74,10 @@ class Catalog:
                 for label, version in model.labels.items():
                     self._check_label(model.name, label, version)
             known = {model.name for model in self.models}
-            self._watch(models)
+            # Labels first: one that moves must not name the version that goes while the base paths are looked at.
             for model in models:
                 self._manager.set_labels(model.name, model.labels)
+            self._watch(models)
             failed = self._manager.wait_until_decided([model.name for model in models if model.name not in known])
         if self._stopped:
             raise UnavailableError(STOPPING_TEXT)

@@ -249,7 +249,7 @@ def _channel_argument(part: str) -> tuple[str, int | str]:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--flag` for every setting, in groups; flags not given leave no trace, so that the environment can speak."""
-    parser.add_argument("--version", action="version", version=version_text(), help="print the version and exit")
+    parser.add_argument("--version", action=_Version, help="print the version and exit", **_argument_of(bool))
     parser.usage = "%(prog)s (--model_base_path=DIR | --model_config_file=FILE) [--FLAG=VALUE ...]"
     parser.formatter_class = _HelpFormatter
     groups = {name: parser.add_argument_group(name) for name in _groups()}
@@ -258,6 +258,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         groups[setting.metadata["group"]].add_argument(
             f"--{setting.name}", default=argparse.SUPPRESS, help=_help(setting), **_argument_of(type(setting.default))
         )
+
+
+class _Version(argparse.Action):
+    """Prints the version and exits where it is true: a boolean like the others."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _chosen: Any, wanted: Any, _option: str | None = None) -> None:
+        if wanted:
+            print(version_text())
+            parser.exit()
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -12,6 +12,9 @@ ACCEPTED = b"gzip"
 RATIO_MAX = 200
 # Below this size no ratio does harm.
 SMALL_BYTES = 1 << 20
+# Programs that compress by blocks make a member of each, of 64 KiB or more.
+MEMBERS_MAX = 10_000
+_PIECE_BYTES = 1 << 16
 _GZIP = frozenset({"gzip", "x-gzip"})
 _GZIP_WINDOW = 31  # zlib's number for "with gzip's header and checksum"
 
@@ -44,22 +47,33 @@ def inflate(body: bytes, bytes_max: int) -> bytes:
     """A gzip body's content, which may come in several members.
 
     Raises BodyTooLargeError before more than the cap or the greatest plausible ratio is inflated, InvalidArgumentError
-    for what is no gzip or ends early.
+    for what is no gzip, ends early, or has more members than MEMBERS_MAX.
     """
     limit = min(bytes_max, max(SMALL_BYTES, RATIO_MAX * len(body)))
-    content, rest = bytearray(), body
-    while rest:
-        stream = zlib.decompressobj(_GZIP_WINDOW)
+    content, view, position = bytearray(), memoryview(body), 0
+    for _ in range(MEMBERS_MAX + 1):
+        if position == len(body):
+            return bytes(content)
+        position = _inflate_member(view, position, content, limit)
+    raise InvalidArgumentError(f"The body has more than {MEMBERS_MAX} gzip members; compress it as a whole.")
+
+
+def _inflate_member(body: memoryview, position: int, content: bytearray, limit: int) -> int:
+    """Add the member that begins at a position to the content; returns where it ends."""
+    stream = zlib.decompressobj(_GZIP_WINDOW)
+    while not stream.eof:
+        # By pieces, because a member's end costs a copy of what was given and lies behind it.
+        piece = body[position : position + _PIECE_BYTES]
+        if not piece:
+            raise _broken()
         try:
-            content += stream.decompress(rest, limit + 1 - len(content))
+            content += stream.decompress(piece, limit + 1 - len(content))
         except zlib.error:
             raise _broken() from None
         if len(content) > limit:
             raise BodyTooLargeError
-        if not stream.eof:
-            raise _broken()
-        rest = stream.unused_data
-    return bytes(content)
+        position += len(piece) - len(stream.unused_data)
+    return position
 
 
 def _broken() -> InvalidArgumentError:

@@ -7,7 +7,9 @@ TensorFlow's clients send. Knows no tensor and no request.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from itertools import accumulate
 from typing import Any
 
@@ -17,18 +19,22 @@ from estimator_serving.serving.errors import InvalidArgumentError
 
 DEPTH_MAX = 64
 QUOTE_CHARACTERS_MAX = 256
+INTEGER_CHARACTERS_MAX = 20  # of the longest integer in 64 bits
 
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _ALL_BUT_COLONS = bytes(set(range(256)) - set(b':"'))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"|-?\bInf\b', re.DOTALL)
+_ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+# A string without an end goes on to the end of the text: looking for its end from each of its quotes would take the
+# square of its length.
+_STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"?|-?\bInf\b', re.DOTALL)
 
 
 def parse(text: bytes) -> Any:
     """The first JSON value of a text; what follows it is ignored, as in TensorFlow Serving.
 
-    Raises InvalidArgumentError for an empty text, bad JSON (with the offset), text that is not UTF-8, nesting too deep,
+    Raises InvalidArgumentError for an empty text, bad JSON (with the offset), what is not Unicode, nesting too deep,
     and a key that an object has twice: which of the two is meant, no parser can know.
     """
     if text.count(b"[") + text.count(b"{") > DEPTH_MAX:
@@ -80,13 +86,18 @@ def _check_keys(text: bytes, members: int) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise InvalidArgumentError(f"JSON Parse error: an object has the key {quote(twice)} twice; send it once.")
     return members
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+def _read_integer(digits: str) -> int | float:
+    """As orjson and TensorFlow Serving's parser read it: what 64 bits do not hold is a double."""
+    value = int(digits) if len(digits) <= INTEGER_CHARACTERS_MAX else math.inf
+    return value if -(2**63) <= value < 2**64 else float(digits)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_read_integer)
 
 
 def quote(value: object) -> str:
@@ -110,16 +121,46 @@ def _parse_tolerantly(text: bytes) -> Any:
         decoded = text.decode()
     except UnicodeDecodeError as error:
         raise InvalidArgumentError(f"JSON Parse error: Invalid encoding in string. at offset: {error.start}") from None
-    stripped = decoded.lstrip(" \t\r\n")
-    if not stripped:
+    start = len(decoded) - len(decoded.lstrip(" \t\r\n"))
+    if start == len(decoded):
         raise InvalidArgumentError("JSON Parse error: The document is empty")
+    spelled = _STRING_OR_INF.sub(_spell_out, decoded)
     try:
-        return _DECODER.raw_decode(_STRING_OR_INF.sub(_spell_out, stripped))[0]
+        value, end = _DECODER.raw_decode(spelled, start)
     except json.JSONDecodeError as error:
-        offset = error.pos + len(decoded) - len(stripped)
-        raise InvalidArgumentError(f"JSON Parse error: Invalid value. at offset: {offset}") from None
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise InvalidArgumentError(f"JSON Parse error: {error}") from None
+        raise _invalid("Invalid value.", error.pos, decoded) from None
+    if (position := _lone_surrogate(spelled, start, end)) is not None:
+        raise _invalid("The surrogate pair in string is invalid.", position, decoded)
+    return value
+
+
+def _lone_surrogate(text: str, start: int, end: int) -> int | None:
+    """Where an escape stands for half of a character, as in "\\ud800": Python's parser takes it, and nothing else."""
+    high = None
+    for escape in _ESCAPED.finditer(text, start, end):
+        code = int(escape[1], 16) if escape[1] else 0
+        is_low = 0xDC00 <= code < 0xE000
+        if high and not (is_low and high.end() == escape.start()):
+            return high.start()
+        if is_low and not high:
+            return escape.start()
+        high = escape if 0xD800 <= code < 0xDC00 else None
+    return high.start() if high else None
+
+
+def _invalid(what: str, position: int, text: str) -> InvalidArgumentError:
+    """The refusal of a text for what stands at a position of it with every Inf spelled out."""
+    offset = len(text[: _came_from(position, text)].encode())
+    return InvalidArgumentError(f"JSON Parse error: {what} at offset: {offset}")
+
+
+def _came_from(position: int, text: str) -> int:
+    """Where a character of the text with every Inf spelled out stands in the text as it came."""
+    for match in _STRING_OR_INF.finditer(text):
+        if match.end() > position:
+            break
+        position -= len(_spell_out(match)) - len(match.group())
+    return position
 
 
 def _spell_out(match: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ belongs to a version that is gone is dropped, or the series of a server that swa
 
 from __future__ import annotations
 
+import re
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -336,6 +337,9 @@ class LogMetrics(Collector):
         yield self._counts.family()
 
 
+_UNTYPED = re.compile(rb"^(# TYPE \S+) untyped$", re.MULTILINE)
+
+
 class Exposition:
     """The server's registry as text. Its own one: the library's default is shared by the whole process.
 
@@ -364,7 +368,8 @@ class Exposition:
             for collector in self._collectors:
                 if isinstance(collector, RequestMetrics | BatchMetrics):
                     collector.keep(loaded)
-        return generate_latest(self._registry)
+        # What the library calls untyped are TensorFlow Serving's counters, see _plain_family.
+        return _UNTYPED.sub(rb"\1 counter", generate_latest(self._registry))
 
     def total(self, name: str) -> int:
         """A counter's sum over its labels, 0 for an unknown name. TensorFlow Serving writes names with slashes."""

@@ -22,10 +22,9 @@ from estimator_serving.wire.pb import serving_pb
 
 CONFIG_FILE_BYTES_MAX = 16 * MEBIBYTE
 NAME_CHARACTERS_MAX = 256
-ONNX_PLATFORM = "onnx"
 TENSORFLOW_PLATFORM = "tensorflow"
 # What a model's platform may be called; all of them mean an ONNX file. Configurations that move over say tensorflow.
-PLATFORMS = (ONNX_PLATFORM, "onnxruntime", TENSORFLOW_PLATFORM)
+PLATFORMS = ("onnx", "onnxruntime", TENSORFLOW_PLATFORM)
 
 M = TypeVar("M", bound=Message)
 
@@ -43,6 +42,7 @@ class ModelConfig:
 
     Attributes:
         labels: version numbers by the names requests may use for them.
+        platform: as the configuration calls it; empty where it does not say.
         logging: how its requests are logged, None for not at all.
         remarks: what an operator should read once it is in force.
     """
@@ -51,7 +51,7 @@ class ModelConfig:
     base_path: Path
     version_policy: VersionPolicy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
-    platform: str = ONNX_PLATFORM
+    platform: str = ""
     logging: LogSettings | None = None
     remarks: tuple[str, ...] = field(default=(), compare=False)
 
@@ -98,11 +98,14 @@ def read_list(proto: serving_pb.ModelConfigList) -> tuple[ModelConfig, ...]:
 
 
 def check_change(old: Iterable[ModelConfig], new: Sequence[ModelConfig]) -> None:
-    """Raise InvalidArgumentError where a model that is served would change its platform."""
-    platforms = {model.name: model.platform for model in old}
+    """Raise InvalidArgumentError where a model that is served would change its platform.
+
+    One that did not say, such as the model of the flags, may say it now.
+    """
+    platforms = {model.name: model.platform for model in old if model.platform}
     for model in new:
         platform = platforms.get(model.name, model.platform)
-        if platform != model.platform:
+        if model.platform and platform != model.platform:
             raise InvalidArgumentError(
                 f"Illegal to change a model's platform. For model {model.name} platform was {platform} and new "
                 f"platform requested is {model.platform}; keep the platform, or serve it under another name."
@@ -181,4 +184,4 @@ def _read_platform(entry: Any) -> str:
         raise InvalidArgumentError(
             f"Model {entry.name} requests unsupported platform {platform}; there are {', '.join(PLATFORMS)}."
         )
-    return platform or ONNX_PLATFORM
+    return platform

@@ -6,13 +6,16 @@ no wire format and nothing of other versions.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
@@ -267,20 +270,57 @@ def _bare_run(session: onnxruntime.InferenceSession) -> Run:
 
     They look for missing inputs, of which a signature has none, and at modes of WebGPU.
     """
-    bare = session._sess.run
+    bare = _runner(session)
 
     def run(names: list[str], feeds: dict[str, Array], context: Context) -> list[Array]:
-        values: list[Array]
         if context.is_endless:
-            values = bare(names, feeds, None)
-            return values
+            return bare(names, feeds, None)
         options = onnxruntime.RunOptions()
         options.log_severity_level = _NO_LOG
         with _watchdog.watching(options, context):
-            values = bare(names, feeds, options)
-        return values
+            return bare(names, feeds, options)
 
     return run
+
+
+# bfloat16 and the float8s, by ONNX Runtime's names.
+_NOT_NUMPYS = {dtype.onnx: dtype for dtype in dtypes.ALL if dtype.onnx_number}
+
+
+def _runner(session: onnxruntime.InferenceSession) -> Callable[[list[str], dict[str, Array], Any], list[Array]]:
+    """What runs a graph of these inputs and outputs. Raises InvalidArgumentError for those nothing can feed."""
+    inputs = {node.type for node in (*session.get_inputs(), *session.get_overridable_initializers())}
+    special = (inputs | {node.type for node in session.get_outputs()}) & _NOT_NUMPYS.keys()
+    if special and dtypes.string.onnx in inputs:
+        raise errors.InvalidArgumentError(
+            f"The graph takes text beside values of type {', '.join(sorted(special))}, which ONNX Runtime cannot be "
+            "fed together; export it with float32 at its inputs and outputs."
+        )
+    return partial(_run_values, session._sess) if special else session._sess.run
+
+
+def _run_values(session: Any, names: list[str], feeds: dict[str, Array], options: Any) -> list[Array]:
+    """session.run for graphs with types that ONNX Runtime's binding knows no numpy array of."""
+    values = {name: _as_value(array) for name, array in feeds.items()}  # they keep the memory that the run reads
+    bare = {name: value._ortvalue for name, value in values.items()}
+    return [_as_array(value) for value in session.run_with_ort_values(bare, names, options)]
+
+
+def _as_value(array: Array) -> onnxruntime.OrtValue:
+    array, number = np.require(array, requirements="C"), dtypes.from_numpy(array.dtype).onnx_number
+    if not number:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    bits = array.reshape(-1).view(f"u{array.itemsize}").reshape(array.shape)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, number)
+
+
+def _as_array(value: Any) -> Array:
+    dtype = _NOT_NUMPYS.get(value.data_type())
+    if dtype is None:
+        array: Array = value.numpy()
+        return array
+    content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(content, dtype.numpy).reshape(value.shape())
 
 
 def _metadata(properties: Mapping[str, str], inputs: list[Any], outputs: list[Any]) -> Metadata:

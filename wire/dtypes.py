@@ -23,6 +23,7 @@ class DType:
         numpy: the dtype of arrays in memory; object for strings.
         values_field: the field of TensorProto that carries typed values, "" where there is none.
         onnx: ONNX Runtime's name of a tensor of it, "" where it has none.
+        onnx_number: ONNX's own number where ONNX Runtime neither takes nor gives numpy's arrays of it, else 0.
     """
 
     number: int
@@ -30,6 +31,7 @@ class DType:
     numpy: np.dtype[Any] = field(compare=False)
     values_field: str = field(compare=False)
     onnx: str = field(compare=False)
+    onnx_number: int = field(compare=False, default=0)
 
     @property
     def is_string(self) -> bool:
@@ -39,8 +41,8 @@ class DType:
         return f"DType({self.name!r})"
 
 
-def _dtype(number: int, name: str, numpy: Any, values_field: str, onnx: str) -> DType:
-    return DType(number, name, np.dtype(numpy), values_field, f"tensor({onnx})" if onnx else "")
+def _dtype(number: int, name: str, numpy: Any, values_field: str, onnx: str, onnx_number: int = 0) -> DType:
+    return DType(number, name, np.dtype(numpy), values_field, f"tensor({onnx})" if onnx else "", onnx_number)
 
 
 float32 = _dtype(1, "float", np.float32, "float_val", "float")
@@ -53,17 +55,17 @@ string = _dtype(7, "string", object, "string_val", "string")
 complex64 = _dtype(8, "complex64", np.complex64, "scomplex_val", "complex64")
 int64 = _dtype(9, "int64", np.int64, "int64_val", "int64")
 bool_ = _dtype(10, "bool", np.bool_, "bool_val", "bool")
-bfloat16 = _dtype(14, "bfloat16", ml_dtypes.bfloat16, "half_val", "bfloat16")
+bfloat16 = _dtype(14, "bfloat16", ml_dtypes.bfloat16, "half_val", "bfloat16", 16)
 uint16 = _dtype(17, "uint16", np.uint16, "int_val", "uint16")
 complex128 = _dtype(18, "complex128", np.complex128, "dcomplex_val", "complex128")
 float16 = _dtype(19, "half", np.float16, "half_val", "float16")
 uint32 = _dtype(22, "uint32", np.uint32, "uint32_val", "uint32")
 uint64 = _dtype(23, "uint64", np.uint64, "uint64_val", "uint64")
-float8_e5m2 = _dtype(24, "float8_e5m2", ml_dtypes.float8_e5m2, "float8_val", "float8e5m2")
-float8_e4m3fn = _dtype(25, "float8_e4m3fn", ml_dtypes.float8_e4m3fn, "float8_val", "float8e4m3fn")
-float8_e4m3fnuz = _dtype(26, "float8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, "float8_val", "float8e4m3fnuz")
+float8_e5m2 = _dtype(24, "float8_e5m2", ml_dtypes.float8_e5m2, "float8_val", "float8e5m2", 19)
+float8_e4m3fn = _dtype(25, "float8_e4m3fn", ml_dtypes.float8_e4m3fn, "float8_val", "float8e4m3fn", 17)
+float8_e4m3fnuz = _dtype(26, "float8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, "float8_val", "float8e4m3fnuz", 18)
 float8_e4m3b11fnuz = _dtype(27, "float8_e4m3b11fnuz", ml_dtypes.float8_e4m3b11fnuz, "float8_val", "")
-float8_e5m2fnuz = _dtype(28, "float8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, "float8_val", "float8e5m2fnuz")
+float8_e5m2fnuz = _dtype(28, "float8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, "float8_val", "float8e5m2fnuz", 20)
 
 ALL = (
     float32, float64, int32, uint8, int16, int8, string, complex64, int64, bool_, bfloat16, uint16, complex128,

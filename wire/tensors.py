@@ -24,6 +24,8 @@ RANK_MAX = 32  # TensorFlow's own limit is 254, numpy's 64
 # A typed field may hold one value for a shape of any size (the rest repeats it), so the message's length does not bound
 # the array's: this does.
 ELEMENTS_MAX = 1 << 26
+# Where values are repeated, a message of a few bytes must not make more of them than a large message could carry.
+FILLED_BYTES_MAX = 1 << 26
 
 
 # Elements whose bytes 64 bits still count, for the widest type; numpy asks that of empty arrays too.
@@ -95,8 +97,9 @@ def tensor_parts(array: Array, *, as_content: bool = False) -> list[bytes | memo
     if dtype.is_string or not array.size or not (as_content or is_packed):
         return [encode_tensor(array, as_content=as_content).SerializeToString()]
     tag = _CONTENT_TAG if as_content else _PACKED[dtype.values_field][0]
-    values = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<"))
-    return [_header_bytes(dtype.number, array.shape) + tag + write_varint(values.nbytes), values.data.cast("B")]
+    # As plain bytes, because Python's buffers know no bfloat16.
+    content = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<")).reshape(-1).view(np.uint8)
+    return [_header_bytes(dtype.number, array.shape) + tag + write_varint(content.nbytes), content.data]
 
 
 def _header(shape: tuple[int, ...], dtype: DType) -> tensorflow_pb.TensorProto:
@@ -235,6 +238,11 @@ def _real_part(dtype: DType) -> str:
 def _fill(values: Array, size: int, dtype: DType) -> Array:
     if len(values) >= size:
         return values[:size]
+    if size * dtype.numpy.itemsize > FILLED_BYTES_MAX:
+        raise TensorError(
+            f"{len(values)} values came for {size}; the last one is repeated in up to {FILLED_BYTES_MAX} bytes. "
+            "Send every value, best in tensor_content."
+        )
     filled = np.empty(size, dtype.numpy)
     filled[: len(values)] = values
     filled[len(values) :] = values[-1] if len(values) else (b"" if dtype.is_string else 0)

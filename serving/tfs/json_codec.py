@@ -225,7 +225,7 @@ def _feature_element(name: str, value: Any) -> Any:
     if value is None or isinstance(value, dict | list):
         raise InvalidArgumentError(f"Feature: {name} has element with unexpected JSON type: {kind(value)}")
     if isinstance(value, str):
-        return json_tensor.encode_text(value)
+        return value.encode()
     if isinstance(value, int) and value >= 2**63:
         raise InvalidArgumentError(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
     return value
@@ -241,18 +241,18 @@ def _read_examples(members: dict[str, Any], method: str, spec: FeatureSpec | Non
     if not examples:
         raise InvalidArgumentError("'examples' value is an empty array")
     context = _example_bytes(members["context"], spec) if "context" in members else b""
-    return as_strings([context + _example_bytes(example, spec) for example in examples])
+    return outcomes.join_context(context, [_example_bytes(example, spec) for example in examples])
 
 
 def _example_bytes(value: Any, spec: FeatureSpec | None) -> bytes:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"Example must be JSON object but got JSON {kind(value)}")
-    features = {name: _feature_value(name, one) for name, one in value.items()}
+    features = {name: _widen(_feature_value(name, one), name, spec) for name, one in value.items()}
     for name, one in features.items():
         if isinstance(one, list) and len({_list_of(element) for element in one}) > 1:
             raise InvalidArgumentError(f"Unexpected element type in feature: {name} expecting type: {_list_of(one[0])}")
     try:
-        return encode_example({name: _widen(one, name, spec) for name, one in features.items()})
+        return encode_example(features)
     except ExampleError as error:
         raise InvalidArgumentError(str(error)) from None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -136,16 +135,6 @@ def read_base64(value: dict[str, Any]) -> bytes:
         raise InvalidArgumentError("Unable to base64 decode") from None
 
 
-def encode_text(value: str) -> bytes:
-    """UTF-8 of a JSON string. Raises InvalidArgumentError for a lone surrogate, which is no character."""
-    try:
-        return value.encode()
-    except UnicodeEncodeError:
-        raise InvalidArgumentError(
-            f'JSON Value: {quote(value)} is not valid Unicode; send bytes as {{"b64": …}}.'
-        ) from None
-
-
 def _read_row(index: int, row: Any, dtype: DType) -> Array:
     try:
         return read_tensor(row, dtype)
@@ -209,10 +198,7 @@ def _mistyped(value: Any, dtype: DType) -> InvalidArgumentError:
 def _read_float(value: Any, dtype: DType) -> float:
     if type(value) not in (int, float):
         raise _mistyped(value, dtype)
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+    return float(value)
 
 
 def _read_integer(value: Any, dtype: DType) -> int:
@@ -233,7 +219,7 @@ def _read_string(value: Any) -> bytes:
         return read_base64(value)
     if type(value) is not str:
         raise _mistyped(value, dtypes.string)
-    return encode_text(value)
+    return value.encode()
 
 
 def _refuse_dtype(value: Any, dtype: DType) -> Any:

@@ -5,12 +5,13 @@ Owns the checks and texts of TensorFlow Serving's classifier and regressor. Know
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from estimator_serving.serving.errors import InvalidArgumentError
-from estimator_serving.serving.request import Array, Outputs, Request
+from estimator_serving.serving.request import Array, Outputs, Request, as_strings
 from estimator_serving.serving.servable import Servable
 from estimator_serving.serving.tfs.options import DEFAULT, Options
 from estimator_serving.wire.signatures import (
@@ -23,6 +24,23 @@ from estimator_serving.wire.signatures import (
     REGRESS_OUTPUTS,
     Signature,
 )
+
+# Examples with their context repeated in each may take this much, however little was sent.
+REPEATED_BYTES_MAX = 1 << 28
+
+
+def join_context(context: bytes, examples: Sequence[bytes]) -> Array:
+    """Serialized Examples as the strings a signature takes, the context's bytes before each one's own.
+
+    For protobuf, concatenation is merging, and what comes later wins. Raises InvalidArgumentError where the context
+    would be repeated too often.
+    """
+    if len(context) * len(examples) > REPEATED_BYTES_MAX:
+        raise InvalidArgumentError(
+            f"A context of {len(context)} bytes counts in each of {len(examples)} Examples, which is more than "
+            f"{REPEATED_BYTES_MAX} bytes in all; send fewer Examples at once, or less context."
+        )
+    return as_strings([context + example for example in examples] if context else list(examples))
 
 
 class Classes(NamedTuple):

@@ -23,7 +23,6 @@ from estimator_serving.serving.request import (
     ModelSpec,
     Outputs,
     Request,
-    as_strings,
 )
 from estimator_serving.serving.servable import Servable, joint_alias
 from estimator_serving.serving.tfs import outcomes
@@ -177,18 +176,14 @@ def _output_entry(alias: str, tensor: list[bytes | memoryview]) -> list[bytes | 
 
 
 def _read_examples(message: serving_pb.Input) -> Array:
-    """The serialized Examples as they came: their bytes are not looked into here.
-
-    A context's bytes go before each Example's: for protobuf, concatenation is merging, and what comes later wins.
-    """
+    """The serialized Examples as they came: their bytes are not looked into here."""
     if message.WhichOneof("kind") == "example_list_with_context":
-        context = message.example_list_with_context.context
-        examples = [context + example for example in message.example_list_with_context.examples]
+        context, examples = message.example_list_with_context.context, message.example_list_with_context.examples
     else:
-        examples = list(message.example_list.examples)
+        context, examples = b"", message.example_list.examples
     if not examples:
         raise InvalidArgumentError("Input is empty. Send at least one tf.Example.")
-    return as_strings(examples)
+    return outcomes.join_context(context, examples)
 
 
 def _parse_classify(payload: bytes, _target: ModelSpec | None) -> Document:

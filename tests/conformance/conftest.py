@@ -54,6 +54,7 @@ EVERY_TYPE = "g ({inputs}) => ({outputs}) {{ {nodes} }}".format(
     outputs=", ".join(f"{kind}[N] {alias}_out" for alias, kind in TYPES.items()),
     nodes=" ".join(f"{alias}_out = Identity({alias})" for alias in TYPES),
 )
+BFLOAT16 = "g (bfloat16[N] x, float[N] a) => (bfloat16[N] y, float[N] b) { y = Identity(x) b = Neg(a) }"
 UINT16 = "g (uint16[N] x) => (uint16[N] y) { y = Identity(x) }"
 
 EXAMPLES = """g (uint8[n] "input_example_tensor/values", int64[m] "input_example_tensor/row_splits")
@@ -140,6 +141,7 @@ MODELS = {
     "log": (NOT_FINITE, None),
     "types": (EVERY_TYPE, None),
     "uint16": (UINT16, None),
+    "bfloat16": (BFLOAT16, None),
     "defaults": (TWO_INPUTS, Metadata({"serving_default": _TWO})),
     "examples": (EXAMPLES, EXAMPLES_METADATA),
     "examples_unknown": (EXAMPLES, Metadata(EXAMPLES_METADATA.signatures)),

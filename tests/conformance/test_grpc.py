@@ -13,7 +13,7 @@ from estimator_serving.wire.signatures import CLASSIFY_METHOD, REGRESS_METHOD
 from estimator_serving.wire.tensors import decode_tensor
 
 # Each has a server of its own.
-MODELS = ("half", "two", "examples", "types", "uint16", "defaults")
+MODELS = ("half", "two", "examples", "types", "uint16", "bfloat16", "defaults")
 
 
 def server_of(request) -> str:

@@ -67,6 +67,8 @@ def test_variable_lengths_of_text():
     short, long = np.array([["a"]], object), np.array([["b", "c"]], object)
     assert batch_arrays.join([{"x": short}, {"x": long}], 2)["x"].tolist() == [["a", "a"], ["b", "c"]]
     assert batch_arrays.join([{"x": short}, {"x": long}], 2, 0.0)["x"].tolist() == [["a", ""], ["b", "c"]]
+    # Bytes among text would reach the model as their repr.
+    assert batch_arrays.join([{"x": short[:, :0]}, {"x": long}], 2)["x"].tolist() == [["", ""], ["b", "c"]]
 
 
 def test_variable_lengths_that_begin_empty():

@@ -80,6 +80,20 @@ def test_another_base_path_for_a_live_name(running, tmp_path):
     assert running.served("a") == 2
 
 
+def test_a_label_moves_before_its_old_version_goes(running, monkeypatch):
+    running.catalog.start([running.model("a", 1, 2, labels={"stable": 1})])
+    watch, answered = running.source.watch, []
+
+    def watch_and_ask(models):
+        watch(models)
+        assert running.manager.wait_until_settled(10)
+        answered.append(running.served("a", label="stable"))
+
+    monkeypatch.setattr(running.source, "watch", watch_and_ask)
+    running.catalog.replace([running.model("a", version_policy=Latest(1), labels={"stable": 2})])
+    assert answered == [2]
+
+
 def test_new_models_that_fail_are_named(running):
     running.catalog.start([running.model("a", 1)])
     with pytest.raises(errors.UnknownError) as failed:
@@ -98,7 +112,7 @@ def test_a_model_that_is_not_new_is_not_waited_for(running):
 
 
 def test_what_is_refused_changes_nothing(running):
-    running.catalog.start([running.model("a", 1, labels={"stable": 1})])
+    running.catalog.start([running.model("a", 1, labels={"stable": 1}, platform="onnx")])
     with pytest.raises(errors.InvalidArgumentError, match="Illegal to change a model's platform"):
         running.catalog.replace([running.model("b", 1), running.model("a", 1, platform="tensorflow")])
     with pytest.raises(errors.FailedPreconditionError, match="Request to assign label to version 2 of model a, which"):

@@ -41,10 +41,15 @@ def test_every_flag_of_tensorflow_model_server(name, default):
     assert type(default) in (type(getattr(given, name)), int)
 
 
-def test_there_are_48_of_them_with_version(capsys):
+def test_there_are_48_of_them_with_version():
     assert len(FLAGS) + 1 == 48
+    assert config.parse(["--version=false", "--model_base_path=/m"], {}) == Config(model_base_path="/m")
+
+
+@pytest.mark.parametrize("flag", ["--version", "--version=true", "--version=1"])
+def test_version_is_printed(flag, capsys):
     with pytest.raises(SystemExit) as ended:
-        config.parse(["--version"], {})
+        config.parse([flag], {})
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("estimator-serving ")
 

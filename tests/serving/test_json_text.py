@@ -1,6 +1,7 @@
 import contextlib
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,61 @@ def test_many_siblings_are_no_depth():
     check_depth(b"[" + b"[1]," * 10_000 + b"[1]]")
 
 
-def test_long_integer():
+@pytest.mark.parametrize("text", ["-9223372036854775808", "18446744073709551615"])
+def test_integers_of_64_bits_stay_integers(text):
+    assert parse(f"[{text}, NaN]".encode())[0] == int(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["-9223372036854775809", "18446744073709551616", "1" * 300, "-" + "9" * 400, "7" * 5000]
+)
+def test_longer_integers_are_doubles(text):
+    """To either parser: the tolerant one reads what has a NaN in it, and what the quick one finds too large."""
+    for parsed in (parse(f"[{text}]".encode())[0], parse(f"[{text}, NaN]".encode())[0]):
+        assert type(parsed) is float
+        assert parsed == float(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [("[1,]", 3), (" \n[?]", 3), ("[Inf, -Inf, ?]", 12), ('["Inf", Infinity, Inf, ?, Inf]', 23), ('["é", ?]', 7)],
+)
+def test_offsets_count_the_bytes_that_came(text, offset):
+    with pytest.raises(InvalidArgumentError, match=f"JSON Parse error: Invalid value. at offset: {offset}$"):
+        parse(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [
+        (r'["\ud800"]', 2), (r'["\uDC00x"]', 2), (r'["\ud83d\ude00\ud83d"]', 14), (r'["\ud800", "\udc00"]', 2),
+        (r'["\ude00\ud83d"]', 2), (r'[Inf, {"\\\ud800": 1}]', 10), (r'["é\ud800\n\udc00"]', 4),
+    ],
+)  # fmt: skip
+def test_half_a_character(text, offset):
+    with pytest.raises(InvalidArgumentError, match=f"surrogate pair in string is invalid. at offset: {offset}$"):
+        parse(text.encode())
+
+
+@pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', r'"\uD83D\uDE00\\"'])
+def test_whole_characters(text):
+    """Also to the tolerant parser, which reads what has a NaN in it; what follows the value does not count."""
+    assert parse(f'[{text}, NaN] "\\ud800"'.encode())[0] == json.loads(text)
+
+
+LONG = 50_000
+TAKE_LONG = {
+    "a string of quotes without an end": b'[NaN, "' + b'\\"' * LONG,
+    "a string of backslashes and quotes": b'["' + b"\\\\" * LONG + b'\\"' * LONG,
+    "every key once, but for the last": b"{" + b",".join(b'"%d":1' % n for n in range(LONG)) + b',"x":1,"x":2}',
+    "every Inf, and one mistake": b"[" + b"Inf," * LONG + b"?",
+}
+
+
+@pytest.mark.parametrize("text", TAKE_LONG.values(), ids=TAKE_LONG)
+def test_takes_time_by_length_and_not_by_its_square(text):
+    """By the square, each of these would take half a minute or more."""
+    began_s = time.process_time()
     with pytest.raises(InvalidArgumentError, match="JSON Parse error"):
-        parse(b"[NaN, " + b"1" * 5000 + b"]")
+        parse(text)
+    assert time.process_time() - began_s < 5

@@ -1,5 +1,5 @@
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from exposition import samples
 
 from estimator_serving.serving.errors import Code
 from estimator_serving.serving.metrics import (
@@ -12,15 +12,6 @@ from estimator_serving.serving.metrics import (
 )
 
 TFS = ":tensorflow:serving:"
-
-
-def samples(*collectors, **more):
-    text = Exposition(*collectors, **more).render().decode()
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def find(found, name, **labels):
@@ -75,6 +66,16 @@ def test_buckets_hold_their_limit(elapsed_us, index):
     asked = {"model_name": "m", "API": "Predict", "entrypoint": "GRPC"}
     counts = [find(found, TFS + "request_latency_bucket", **asked, le=bound) for bound in bounds]
     assert counts == [0.0] * index + [1.0] * (34 - index)
+
+
+def test_counters_say_that_they_are():
+    """Also those of TensorFlow Serving's names, which do not end in _total."""
+    requests, logs = RequestMetrics(), LogMetrics()
+    requests.observe(key(), Code.OK, 0.001)
+    text = Exposition(requests, logs).render().decode()
+    for name in ("request_count", "request_example_count_total", "request_log_count"):
+        assert f"# TYPE {TFS}{name} counter\n" in text
+    assert " untyped" not in text
 
 
 def test_odd_labels_are_legal_text():

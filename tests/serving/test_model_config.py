@@ -53,7 +53,7 @@ def test_a_whole_file(read):
     )
     assert b == ModelConfig("b/c", Path("/models/b"), All())
     assert (d.version_policy, d.platform) == (Latest(2), "tensorflow")
-    assert (e.version_policy.choose([1, 2]), e.platform) == ({2}, "onnx")
+    assert (e.version_policy.choose([1, 2]), e.platform) == ({2}, "")
     assert e.logging == LogSettings(Path("/l"), 0)
     assert 'Model half says model_platform: "tensorflow"' in half.remarks[0]
     assert "Model d sets the deprecated model_type" in d.remarks[0]
@@ -120,5 +120,6 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_a_platform_stays():
     old = [ModelConfig("m", Path("/m"), platform="tensorflow"), ModelConfig("n", Path("/n"))]
     check_change(old, [ModelConfig("m", Path("/elsewhere"), platform="tensorflow"), ModelConfig("new", Path("/m"))])
+    check_change(old, [ModelConfig("m", Path("/m")), ModelConfig("n", Path("/n"), platform="tensorflow")])
     with pytest.raises(InvalidArgumentError, match="Illegal to change a model's platform. For model m platform was"):
-        check_change(old, [ModelConfig("m", Path("/m"))])
+        check_change(old, [ModelConfig("m", Path("/m"), platform="onnx")])

@@ -4,14 +4,14 @@ from functools import partial
 
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from exposition import samples
 
 from estimator_serving.serving import errors, monitoring, servable, warmup
 from estimator_serving.serving.batch_parameters import BatchParameters
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.loader import Loader
 from estimator_serving.serving.manager import Manager, Retries
-from estimator_serving.serving.metrics import Exposition, LoadMetrics
+from estimator_serving.serving.metrics import LoadMetrics
 from estimator_serving.serving.model_config import VersionDirectory
 from estimator_serving.serving.monitoring import VersionGauges
 from estimator_serving.serving.request import ModelSpec, Request
@@ -54,14 +54,6 @@ def test_files_that_cannot_be_used(tmp_path, text, sentence):
     with pytest.raises(ConfigError) as raised:
         monitoring.read_paths(str(tmp_path / "monitoring.config"))
     assert sentence in str(raised.value)
-
-
-def samples(*collectors):
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(Exposition(*collectors).render().decode())
-        for sample in family.samples
-    }
 
 
 def test_gauges(write_model, tmp_path):

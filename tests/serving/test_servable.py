@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
+import onnx.parser
 import pytest
 
 from estimator_serving.serving import errors, servable
@@ -43,6 +44,33 @@ def test_signature_from_metadata(write_model):
 def test_outputs_that_are_asked_for(write_model):
     loaded = load(write_model(1, "g (float[N] x) => (float[N] a, float[N] b) {{ a = Neg(x) b = Abs(x) }}"))
     assert ask(loaded, ("b",), x=np.ones(1, np.float32)).keys() == {"b"}
+
+
+NOT_NUMPYS = {"bfloat16": dtypes.bfloat16, "float8e5m2": dtypes.float8_e5m2, "float8e4m3fn": dtypes.float8_e4m3fn}
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (0, 3), (2, 3)], ids=str)
+@pytest.mark.parametrize("kind", NOT_NUMPYS)
+def test_types_numpy_has_not(base_path, kind, shape):
+    """ONNX Runtime's binding neither takes nor gives arrays of them; the plain output comes beside."""
+    onnx.save(onnx.parser.parse_model(TWO_KINDS.format(kind=kind)), base_path / "model.onnx")
+    loaded = load(base_path)
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape[::-1]).T.astype(NOT_NUMPYS[kind].numpy)
+    answer = ask(loaded, x=array, a=np.ones((2, 3), np.float32).T)
+    assert answer["y"].dtype == array.dtype
+    assert answer["y"].shape == array.shape
+    np.testing.assert_array_equal(answer["y"], array)
+    np.testing.assert_array_equal(answer["b"], -np.ones((3, 2)))
+
+
+TWO_KINDS = """<ir_version: 9, opset_import: ["" : 19]>
+g ({kind}[] x, float[] a) => ({kind}[] y, float[] b) {{ y = Identity(x) b = Neg(a) }}"""
+
+
+def test_text_beside_a_type_numpy_has_not(write_model):
+    text = "g (bfloat16[N] x, string[N] s) => (bfloat16[N] y, string[N] t) {{ y = Identity(x) t = Identity(s) }}"
+    with pytest.raises(errors.InvalidArgumentError, match=r"takes text beside values of type tensor\(bfloat16\)"):
+        load(write_model(1, text))
 
 
 BROKEN = {

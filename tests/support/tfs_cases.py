@@ -12,6 +12,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from estimator_serving.serving.errors import Code
@@ -189,6 +190,7 @@ def types_answer(**changed: list) -> str:
 
 
 X = np.ones(1, np.float32)
+BF16 = np.array([1.5, -2], ml_dtypes.bfloat16)
 TYPES_ONES = {alias: [1, 1] for alias in TYPES} | {"b": [True, True], "s": ["1", "1"]}
 BAD_CONTENT = tensorflow_pb.TensorProto(dtype=1, tensor_content=b"abc")
 BAD_CONTENT.tensor_shape.dim.add(size=1)
@@ -216,6 +218,7 @@ EXAMPLES = [
     ExamplesCase("classes alone have score 0", "Classify", [{"x": [2.0]}], [[("no", 0.0), ("yes", 0.0)]], "classes_only"),
     ExamplesCase("context fills in", "Classify", [{"x": [2.0]}, {"x": [1.0]}], [[("no", 2.0), ("yes", 0.75)], [("no", 1.0), ("yes", 0.75)]], "", {"y": [0.75]}),
     ExamplesCase("the Example wins over its context", "Classify", [{"x": [2.0], "y": [0.25]}], [[("no", 2.0), ("yes", 0.25)]], "", {"x": [9.0], "y": [9.0]}),
+    ExamplesCase("a context repeated too often", "Classify", [{}] * 300, Failure(BAD, "A context of 10"), "", {"tags": ["x" * 1_000_000]}),
     ExamplesCase("features nobody asked for", "Classify", [{"x": [2.0], "unknown": ["text"]}], [[("no", 2.0), ("yes", 0.5)]]),
     ExamplesCase("a list of words", "Classify", [{"x": [2.0], "tags": ["a", "b"]}], [[("no", 2.0), ("yes", 0.5)]]),
     ExamplesCase("regress", "Regress", [{"x": [2.0]}, {"x": [3.0], "y": [0.25]}], [2.5, 3.25], "regression"),
@@ -324,6 +327,8 @@ REST_ANSWERS = [
     ("half", "predict", '{"instances": [1e-60, -1e-60]}', '{"predictions":[2.0,2.0]}'),
     ("half", "predict", '{"instances": [Infinity, -Infinity, Inf]}', '{"predictions":[Infinity,-Infinity,Infinity]}'),
     ("half", "predict", '{"instances": [123456789012345678901234567890]}', '{"predictions":[6.17283946e+28]}'),
+    ("half", "predict", '{"instances": [1' + 400 * "0" + ", -1" + 400 * "0" + "]}", '{"predictions":[Infinity,-Infinity]}'),
+    ("half", "predict", '{"inputs": [9' + 5000 * "0" + "]}", '{"outputs":[Infinity]}'),
     ("half", "predict", ' \t\r\n{"instances": [1]}', '{"predictions":[2.5]}'),
     ("half", "predict", '{"signature_name": "", "instances": [1]}', '{"predictions":[2.5]}'),
     ("half", "predict", '{"instances": [1], "signature_name": "serving_default", "version": 9}', '{"predictions":[2.5]}'),
@@ -393,7 +398,8 @@ REST_REFUSALS = [
     ("text", "predict", '{"instances": [{"b64": 1}]}', "not formatted correctly for base64 data"),
     ("text", "predict", '{"instances": [{"b64": "?"}]}', "Unable to base64 decode"),
     ("text", "predict", '{"instances": [1]}', "is not of expected type: string (input s)"),
-    ("text", "predict", '{"instances": ["\\ud800"]}', "is not valid Unicode"),
+    ("text", "predict", '{"instances": ["\\ud800"]}', "JSON Parse error: The surrogate pair in string is invalid. at offset: 16"),
+    ("examples", "classify", '{"examples": [{"x": 1.0, "\\udc00": 2}]}', "JSON Parse error: The surrogate pair in string is invalid. at offset: 26"),
     ("scalar", "predict", '{"instances": [1]}', "Tensor name: y has no shape information "),
     ("text", "predict", '{"instances": ["a"]}', "Tensor name: score has inconsistent batch size: 2 expecting: 1"),
     ("examples", "predict", '{"signature_name": "predict", "instances": [{"nope": 2}]}', "The feature 'nope' is not one of tags, x, y"),
@@ -460,6 +466,9 @@ REST_REFUSALS = [
     ("examples", "classify", '{"examples": [{"x": {"a": 1}}]}', "Feature: x has element with unexpected JSON type: Object"),
     ("examples", "classify", '{"examples": [{"x": [[1.0]]}]}', "Feature: x has element with unexpected JSON type: Array"),
     ("examples", "classify", '{"examples": [{"x": [1.0, null]}]}', "Feature: x has element with unexpected JSON type: Null"),
+    ("examples", "classify", '{"examples": [{"x": [1, 2.5]}]}', "Key: x, Index: 0.  Number of float values != expected.  Values size: 2"),
+    ("examples", "classify", '{"examples": [{"x": [2.5, 1]}]}', "Key: x, Index: 0.  Number of float values != expected.  Values size: 2"),
+    ("examples_unknown", "classify", '{"examples": [{"x": [1, 2.5]}]}', "Unexpected element type in feature: x expecting type: int64"),
     ("examples", "classify", '{"examples": [{"tags": ["a", 1]}]}', "Unexpected element type in feature: tags expecting type: "),
     ("examples", "classify", '{"examples": [{"x": 1.0, "n": 9223372036854775808}]}', "Feature: n has uint64_t element. Only int64_t is supported."),
     ("examples", "classify", '{"examples": [{"x": {"b64": "?"}}]}', "Unable to base64 decode"),
@@ -555,6 +564,8 @@ GRPC_ANSWERS = [
     ("every type", "types", types_request(), {f"{alias}_out": array for alias, array in TYPES.items()}),
     ("every type in content", "types", predict("types", **{alias: encode_tensor(array, as_content=True) for alias, array in TYPES.items()}), {f"{alias}_out": array for alias, array in TYPES.items()}),
     ("uint16", "uint16", predict("uint16", x=np.array([0, 65535], np.uint16)), {"y": np.array([0, 65535], np.uint16)}),
+    ("bfloat16 beside float, content", "bfloat16", predict("bfloat16", x=encode_tensor(BF16, as_content=True), a=f32(1, 2)), {"y": BF16, "b": f32(-1, -2)}),
+    ("bfloat16 as bits of half_val", "bfloat16", predict("bfloat16", x=tensor(14, 2, half_val=[0x3FC0, 0xC000]), a=f32(1, 2)), {"y": BF16}),
     ("a default stands in", "defaults", predict("defaults", a=f32(1)), {"total": f32(6), "twice": i64(10)}),
     ("what is sent wins over its default", "defaults", predict("defaults", a=f32(1), b=i64(2)), {"total": f32(3), "twice": i64(4)}),
     ("one output", "two", filtered("twice"), {"twice": i64(2)}),

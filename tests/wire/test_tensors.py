@@ -79,6 +79,9 @@ def test_bfloat16_shares_the_half_field():
         pytest.param(proto(STRING, [2], tensor_content=b"\x01\x02ab"), "add up", id="string bytes missing"),
         pytest.param(proto(STRING, [1], tensor_content=b"\xff"), "inside a length", id="string length cut"),
         pytest.param(proto(STRING, [2**30], tensor_content=b"\0"), "too few", id="string lengths missing"),
+        pytest.param(proto(FLOAT, [2**27], float_val=[1]), "more than 67108864 elements", id="too many"),
+        pytest.param(proto(FLOAT, [2**24 + 1], float_val=[1]), "1 values came for 16777217", id="too many of one"),
+        pytest.param(proto(STRING, [2**24]), "0 values came for 16777216", id="too many of none"),
     ],
 )
 def test_decode_refuses(message, text):
@@ -159,9 +162,9 @@ def test_an_object_that_is_no_text_is_refused():
 
 @pytest.mark.parametrize("as_content", [False, True])
 @pytest.mark.parametrize("size", [0, 3, 100])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.int64, np.float16, np.bool_, object])
+@pytest.mark.parametrize("dtype", dtypes.ALL, ids=lambda dtype: dtype.name)
 def test_serialized_as_the_message_is(dtype, size, as_content):
-    array = np.arange(size).astype(str).astype(object) if dtype is object else np.arange(size).astype(dtype)
+    array = np.arange(size).astype(str).astype(object) if dtype.is_string else np.arange(size).astype(dtype.numpy)
     for shaped in (array, array[::-1], array.reshape(1, size, 1)):
         proto = tensorflow_pb.TensorProto.FromString(b"".join(tensor_parts(shaped, as_content=as_content)))
         assert proto == encode_tensor(shaped, as_content=as_content)
