@@ -132,6 +132,16 @@ def test_labels_are_checked_in_every_step():
         train(estimator(), (features, labels))
 
 
+def test_a_weight_that_is_missing_is_found_in_every_step():
+    def batches():
+        features, labels = rows()
+        yield from [(features, labels)] * 5
+        yield {key: value for key, value in features.items() if key != "weight"}, labels
+
+    with pytest.raises(ValueError, match="Feature weight is not in features dictionary"):
+        estimator(weight_column="weight").train(batches)
+
+
 def test_a_loss_that_is_no_number_stops_before_the_step():
     age = rows()[0]["age"].copy()
     age[80] = np.nan
