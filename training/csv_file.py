@@ -30,7 +30,7 @@ class ColumnRules:
     def type_of(self, name: str) -> type | None:
         """object, numpy.int64 or numpy.float32 where it was given, None where the fields decide."""
         if name in self.defaults:
-            return _type_of(self.defaults[name])
+            return _type_of(name, self.defaults[name])
         if name not in self.types:
             return None
         dtype = as_dtype(_PYTHON_TYPES.get(self.types[name], self.types[name]))
@@ -124,9 +124,14 @@ def _default(path: Path, number: int, name: str, text: str, kind: str, rules: Co
     return rules.defaults[name]
 
 
-def _type_of(default: Any) -> type:
+def _type_of(name: str, default: Any) -> type:
     if isinstance(default, str):
         return object
+    if not isinstance(default, int | float | np.number):
+        raise ValueError(
+            f"column_defaults[{name!r}] is {default!r}; give text, an integer or a float. For a column that must not "
+            "be empty leave it out, and name its type in column_types."
+        )
     return np.int64 if isinstance(default, int | np.integer) else np.float32
 
 

@@ -24,6 +24,7 @@ from estimator_serving.training.elements import (
     batches_of,
     cast,
     check_lengths,
+    copied,
     groups,
     length,
     map_leaves,
@@ -166,26 +167,32 @@ class Dataset:
 
     @classmethod
     def from_generator(
-        cls, generator: Callable[..., Iterable[Element]], output_types: Element = None, args: Sequence[Any] = ()
+        cls,
+        generator: Callable[..., Iterable[Element]],
+        output_types: Element = None,
+        output_shapes: Any = None,
+        args: Sequence[Any] | None = None,
     ) -> Dataset:
         """The rows that `generator(*args)` yields, called anew for every pass; no row is taken before it is needed.
 
         Args:
             generator: a function that returns an iterator of rows: `(features, label)`, a dict, or one value.
             output_types: dtypes in the structure of a row; by default those of the values, Python floats being float32.
+            output_shapes: taken for compatibility; shapes are those of the rows.
             args: what `generator` is called with.
 
         Raises:
             TypeError: something that cannot be called: a generator that runs already gives one pass alone.
-            ValueError, when it is read: rows of different structure or shape.
+            ValueError, when it is read: rows of different structure or shape, or that do not fit `output_types`.
         """
+        del output_shapes
         if not callable(generator):
             raise TypeError(
                 f"`generator` must be callable; got {type(generator).__name__}. Give the function, not what it returns."
             )
 
         def rows() -> Iterator[Element]:
-            made = generator(*args)
+            made = generator(*(args or ()))
             return iter(made) if output_types is None else (cast(row, output_types) for row in made)
 
         return cls(lambda: iter((rows(),)), Unit.ROWS, may_read_ahead=False)
@@ -423,11 +430,11 @@ class Dataset:
 
         tf.data calls it with one row before `batch`; here it sees all rows at once (numpy arrays [rows, …]) and must
         keep their number. Only rows of a generator come one by one here too. For elements `(features, labels)` it is
-        called with two arguments.
+        called with two arguments. They are its own: it may write into the arrays and take features out of the dict.
 
         Raises:
-            ValueError: a result with another number of rows, one that is not arrays, or rows of `from_tfrecord` that
-                `batch` has yet to parse.
+            ValueError: a result with another number of rows, one that is not arrays or None, or rows of `from_tfrecord`
+                that `batch` has yet to parse.
         """
         if self._unit is Unit.ROWS and self._gather is not None:
             raise ValueError(
@@ -435,7 +442,11 @@ class Dataset:
             )
 
         def call(element: Element) -> Element:
-            return function(*element) if isinstance(element, tuple) else function(element)
+            own = copied(element)
+            made = function(*own) if isinstance(own, tuple) else function(own)
+            if made is None:
+                raise ValueError("The function given to map returned None; let it return the features, or a pair.")
+            return made
 
         def apply(element: Element) -> Element:
             return _checked_map(map_leaves(as_array, call(element)), element)

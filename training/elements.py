@@ -29,6 +29,11 @@ def map_leaves(function: Callable[[Any, str], Any], element: Element, name: str 
     return function(element, name)
 
 
+def copied(element: Element) -> Element:
+    """The same values in arrays and dicts of their own."""
+    return map_leaves(lambda value, _: value.copy() if isinstance(value, np.ndarray) else value, element)
+
+
 def _leaves(element: Element) -> list[tuple[str, Array]]:
     found: list[tuple[str, Array]] = []
     map_leaves(lambda array, name: found.append((name, array)), element)
@@ -97,10 +102,18 @@ def stacked(rows: list[Element]) -> Element:
 
 
 def _stacked_leaf(values: list[Any], name: str) -> Array:
-    if isinstance(values[0], torch.Tensor):
-        return as_array(torch.stack(values), name)
-    # A list of typed values would lose its dtype to the rule for Python's floats.
-    return as_array(np.asarray(values) if isinstance(values[0], np.ndarray | np.generic) else values, name)
+    try:
+        if isinstance(values[0], torch.Tensor):
+            return as_array(torch.stack(values), name)
+        # A list of typed values would lose its dtype to the rule for Python's floats.
+        given = np.asarray(values) if isinstance(values[0], np.ndarray | np.generic) else values
+    except (RuntimeError, TypeError, ValueError):
+        shapes = sorted({f"{type(value).__name__} {list(np.shape(value))}" for value in values})
+        raise ValueError(
+            f"Feature {name} has rows that make no batch: {', '.join(shapes)}; yield rows of one kind and shape, "
+            "padded to one length, text with '' and ids with -1."
+        ) from None
+    return as_array(given, name)
 
 
 def _check_structure(rows: list[Element], fits: Callable[[Element], bool]) -> None:
@@ -118,13 +131,29 @@ def _parts(row: Element) -> str:
 
 
 def cast(element: Element, types: Element) -> Element:
-    """The row with its values in the dtypes of `types`, which is built like the row."""
-    if isinstance(element, Mapping):
-        return {key: cast(value, types[key]) for key, value in element.items()}
-    if isinstance(element, tuple):
+    """The row with its values in the dtypes of `types`, which is built like the row. ValueError where it is not."""
+    if isinstance(types, Mapping):
+        _check_yielded(isinstance(element, Mapping) and element.keys() == types.keys(), element, types)
+        return {key: cast(element[key], each) for key, each in types.items()}
+    if isinstance(types, tuple):
+        _check_yielded(isinstance(element, tuple) and len(element) == len(types), element, types)
         return tuple(cast(value, each) for value, each in zip(element, types, strict=True))
     dtype = as_dtype(types)
-    return element if dtype.is_string else np.asarray(element, dtype.numpy)
+    try:
+        return element if dtype.is_string else np.asarray(element, dtype.numpy)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`generator` yielded an element that could not be converted to the expected type. The expected type was "
+            f"{types}, but the yielded element was {element!r}. Yield numbers there, or give another output_types."
+        ) from None
+
+
+def _check_yielded(fits: bool, element: Element, types: Element) -> None:
+    if not fits:
+        raise ValueError(
+            "`generator` yielded an element that did not match the expected structure. The expected structure was "
+            f"{types}, but the yielded element was {element!r}. Yield dicts and tuples where output_types has them."
+        )
 
 
 def rows_between(columns: Element, start: int, stop: int | None) -> Element:

@@ -198,8 +198,8 @@ class Features(Mapping[str, Any]):
 
     def tensors(self) -> list[Any]:
         """What the model reads of this batch: the transform's results that are there, then the features that the
-        model_fn has read directly so far, by key."""
-        return [*self._ready.values(), *(self[key] for key in sorted(self._recorder.read_keys))]
+        model_fn has read directly so far, by key; a batch may lack one."""
+        return [*self._ready.values(), *(self[key] for key in sorted(self._recorder.read_keys) if key in self)]
 
     def transformed(self, columns: Iterable[FeatureColumn | Output]) -> dict[str, Tensor]:
         """Output name -> tensor: `column/dense` float32 [batch, n], or `column/ids` int64 [batch, k] and, of a weighted

@@ -90,7 +90,7 @@ class Run:
         predictions = self.spec.predictions if self.spec is not None else None
         if isinstance(predictions, Mapping) and name in predictions:
             value = predictions[name]
-            return value.detach().numpy() if isinstance(value, Tensor) else value.numpy()
+            return value.detach().numpy().copy() if isinstance(value, Tensor) else value.numpy()
         try:
             return self.store.get(name).detach().numpy().copy()
         except KeyError:

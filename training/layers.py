@@ -11,6 +11,7 @@ are functions of a variable (see regularizers); `activation` is a function of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -77,8 +78,7 @@ def dense(
     Variables `dense/kernel` [d, units], glorot_uniform by default, and `dense/bias` [units].
     Raises ValueError for units below 1, for inputs of fewer than two axes, for a name used before without reuse.
     """
-    if units < 1:
-        raise ValueError(f"Received an invalid value for `units`, expected a positive integer. Received: units={units}")
+    _check_units(units)
     inputs = _floats(inputs)
     layer = name or unique_name("dense")
     if inputs.ndim < 2:
@@ -101,6 +101,11 @@ def dense(
     return _activated(_affine(inputs, kernel, bias), activation, activity_regularizer)
 
 
+def _check_units(units: int) -> None:
+    if not isinstance(units, Integral) or units < 1:
+        raise ValueError(f"Received an invalid value for `units`, expected a positive integer. Received: units={units}")
+
+
 def _affine(inputs: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
         return inputs @ kernel
@@ -116,6 +121,7 @@ def relu_stack(inputs: Tensor, units: Sequence[int], names: Sequence[str]) -> Te
     variables: list[Tensor] = []
     width = inputs.shape[-1]
     for size, name in zip(units, names, strict=True):
+        _check_units(size)
         variables.append(get_variable(f"{name}/kernel", (width, size), initializer=glorot_uniform))
         variables.append(get_variable(f"{name}/bias", (size,), initializer=zeros))
         width = size

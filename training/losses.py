@@ -158,16 +158,17 @@ def cosine_distance(
 def log_poisson_loss(targets: Tensor, log_input: Tensor, compute_full_loss: bool = False) -> Tensor:
     """eˣ − z·x for x = log_input and counts z = targets, unreduced (tf.nn.log_poisson_loss).
 
-    compute_full_loss adds Stirling's z·ln z − z + ½·ln(2πz) where z > 1.
+    compute_full_loss adds Stirling's z·ln z − z + ½·ln(2πz) where z > 1. It makes the loss of a negative z NaN.
     """
     targets, log_input = _matched(targets, log_input)
     losses = log_input.exp() - targets * log_input
     if not compute_full_loss:
         return losses
-    # Where z is in [0, 1] the term is 0, and clamping keeps ln 0 out of the sum.
-    z = targets.clamp(min=1.0)
+    # Where z is in [0, 1] the term is 0, and ln 0 stays out of the sum.
+    is_small = (targets >= 0) & (targets <= 1)
+    z = targets.masked_fill(is_small, 1.0)
     stirling = z * z.log() - z + 0.5 * (2.0 * math.pi * z).log()
-    return losses + torch.where((targets >= 0) & (targets <= 1), torch.zeros_like(z), stirling)
+    return losses + stirling.masked_fill(is_small, 0.0)
 
 
 def sigmoid_cross_entropy(

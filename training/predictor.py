@@ -97,7 +97,8 @@ def arrays(predictions: Any) -> Any:
 
 
 def _array(prediction: Prediction) -> np.ndarray:
-    return prediction.detach().numpy() if isinstance(prediction, Tensor) else prediction.numpy()
+    # A copy: a prediction may be a variable itself, or one row of it repeated, and the caller may write into it.
+    return prediction.detach().numpy().copy() if isinstance(prediction, Tensor) else prediction.numpy()
 
 
 def examples(predictions: Any) -> Iterator[Any]:

@@ -7,7 +7,8 @@ and their arguments are the same. Used where model_fn is marked `depends_on_tens
 from features, labels and variables, and not from the step, a counter or another state of the program.
 
 What a step may ask of its tensors is a yes or no ("is an id missing?", "are the labels in range?"). The replay asks
-again, and where the answer differs the step is taken the ordinary way.
+again, and where the answer differs the step is taken the ordinary way. One question PyTorch asks by itself: where an
+operator picks rows by their values and finds none, what follows is another one (a table's gradient without rows).
 """
 
 from __future__ import annotations
@@ -175,10 +176,9 @@ class _Recorder(TorchDispatchMode):
         given += [f"{key}={self._text(value, needs)}" for key, value in kwargs.items()]
         makes: set[str] = set()
         result = self._result(made, makes)
-        must_run = function._schema.is_mutable or isinstance(made, bool)
-        text = f"{result} = {self._constant(function._op)}({', '.join(given)})"
-        if isinstance(made, bool):
-            text += f"\n    if {result} is not {made}: return None"
+        question = _question(function, made, result)
+        must_run = function._schema.is_mutable or bool(question)
+        text = f"{result} = {self._constant(function._op)}({', '.join(given)}){question}"
         self._lines.append(_Line(text, frozenset(makes), frozenset(needs), must_run))
 
     def _writes_outside(self, function: Any, args: Sequence[Any]) -> bool:
@@ -214,6 +214,15 @@ class _Recorder(TorchDispatchMode):
         name = f"c{next(self._numbers)}"
         self._constants[name] = value
         return name
+
+
+def _question(function: Any, made: Any, result: str) -> str:
+    """The line that ends a replay where a result sends the step another way; '' for one that does not."""
+    if isinstance(made, bool):
+        return f"\n    if {result} is not {made}: return None"
+    if torch.Tag.dynamic_output_shape in function.tags and isinstance(made, Tensor):
+        return f"\n    if ({result}.numel() == 0) is not {made.numel() == 0}: return None"
+    return ""
 
 
 def _needed_lines(lines: Sequence[_Line], needed: set[str]) -> list[str]:

@@ -106,7 +106,15 @@ def _without_nulls(values: Any, name: str, defaults: Mapping[str, Any]) -> Any:
             f"Column {name!r} has {values.null_count} nulls; say what a null stands for, for example "
             f"column_defaults={{{name!r}: 0}}."
         )
-    return values.fill_null(default)
+    pyarrow = _pyarrow()
+    try:
+        # Cast first, which checks: filling 0.5 into integers would write 0.
+        return values.fill_null(pyarrow.scalar(default).cast(values.type))
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
+        raise ValueError(
+            f"column_defaults[{name!r}] is {default!r}, and the column holds {values.type} ({error}); give a default "
+            "of that type, or convert the column."
+        ) from None
 
 
 def _array(values: Any) -> Array:

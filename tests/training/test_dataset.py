@@ -93,6 +93,20 @@ def test_batches(dataset, batches):
     assert lists(dataset) == batches
 
 
+@pytest.mark.parametrize("size", [None, 2])
+def test_what_map_is_given_is_its_own(size):
+    """TensorFlow programs take the label out of the features, and assign in place."""
+
+    def split(features):
+        features["a"] /= 2
+        return features, features.pop("y")
+
+    dataset = Dataset.from_tensor_slices({"a": np.array([2.0, 4.0]), "y": np.array([0, 1])})
+    dataset = dataset.map(split).batch(2) if size is None else dataset.batch(size).cache().map(split)
+    for features, labels in dataset.repeat(2):
+        assert (features.keys(), features["a"].tolist(), labels.tolist()) == ({"a"}, [1, 2], [0, 1])
+
+
 @given(rows=st.integers(0, 9), size=st.integers(1, 12), count=st.integers(0, 4), drop=st.booleans())
 def test_batches_hold_the_stream_of_rows(rows, size, count, drop):
     stream = list(range(rows)) * count
@@ -149,6 +163,7 @@ def test_without_batch_rows_come_singly():
         (lambda: numbers(2).shuffle(0), "buffer_size must be greater than zero; got 0"),
         (lambda: numbers(2).batch(1).shuffle(), "shuffle behind batch holds whole batches: give buffer_size"),
         (lambda: list(numbers(3).map(lambda x: x[:2])), "turned 3 rows into 2; it is called with whole columns"),
+        (lambda: list(numbers(3).map(print)), "The function given to map returned None"),
     ],
 )
 def test_refusals(use, text):
@@ -222,6 +237,7 @@ def test_csv_columns(write, content, options, column, dtype):
             {"column_defaults": {"n": 0, "fare": 0}},
             "line 2: '7.25' in column 'fare' is not an integer, which its default 0",
         ),
+        (CSV, {"column_defaults": {"n": None}}, r"column_defaults\['n'\] is None; give text, an integer or a float"),
         (CSV, {"column_types": {"sex": int}}, "rows.csv has no column 'sex'"),
         (CSV, {"column_types": {"n": int}}, r"line 2: column 'n' is empty"),
         (

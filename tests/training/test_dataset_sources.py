@@ -81,6 +81,11 @@ def test_generator_shuffles_in_a_buffer():
     assert values(count_to(40).shuffle(10, seed=1).batch(40))[0] == shuffled
 
 
+def test_generator_arguments_in_tensorflows_order():
+    dataset = Dataset.from_generator(range, "float32", (), (2, 4))
+    assert [row.tolist() for row in dataset] == [2, 3]
+
+
 def test_generator_types():
     dataset = Dataset.from_generator(rows(2), output_types=({"x": "float64", "w": "string"}, "int32"))
     ((features, labels),) = dataset.batch(2)
@@ -105,6 +110,26 @@ def test_generator_types():
             lambda: list(Dataset.from_generator(lambda: iter([[1], [1, 2]])).batch(2)),
             ValueError,
             "rows of different lengths",
+        ),
+        *(
+            (lambda row=row: list(Dataset.from_generator(lambda: map(row, (2, 3))).batch(2)), ValueError, text)
+            for row, text in (
+                (np.zeros, r"Feature rows has rows that make no batch: ndarray \[2\], ndarray \[3\]"),
+                (torch.zeros, r"rows that make no batch: Tensor \[2\], Tensor \[3\]"),
+            )
+        ),
+        *(
+            (lambda row=row, types=types: list(Dataset.from_generator(lambda: iter([row]), types)), ValueError, text)
+            for row, types, text in (
+                (
+                    {"a": 1.0},
+                    {"b": "float32"},
+                    "did not match the expected structure. The expected structure was {",
+                ),
+                ((1.0, 2, 3), ("float32", "int64"), r"but the yielded element was \(1.0, 2, 3\)"),
+                ([1.0, 2], ("float32", "int64"), "did not match the expected structure"),
+                ("x", "float32", "could not be converted to the expected type. The expected type was float32, but"),
+            )
         ),
     ],
 )
@@ -222,6 +247,8 @@ def test_parquet(parquet_file):
         (["age"], {}, r"Column 'age' has 1 nulls; .* column_defaults=\{'age': 0\}"),
         (["day"], {}, r"Column 'day' holds timestamp\[.*\], of which no feature can be made"),
         (["nothing"], {}, "The table has no column 'nothing'"),
+        (["age"], {"age": 0.5}, r"column_defaults\['age'\] is 0.5, and the column holds int32"),
+        (["age"], {"age": "x"}, r"column_defaults\['age'\] is 'x', and the column holds int32"),
     ],
 )
 def test_parquet_refusals(parquet_file, columns, defaults, text):

@@ -495,6 +495,17 @@ def test_a_second_predict_reads_builds_and_makes_nothing(tmp_path, monkeypatch):
     assert made == []
 
 
+def test_what_a_caller_does_with_a_prediction_leaves_the_model_alone(tmp_path):
+    """A baseline's prediction is its variable, once for each row."""
+    estimator = training.BaselineRegressor(tmp_path).train(lambda: (XOR, np.ones(4)), steps=1)
+    estimator.predictor()(XOR)["predictions"][:] = 9
+    first, *others = (row["predictions"] for row in estimator.predict(rows(2)))
+    first += 1
+    bias = estimator.get_variable_value("baseline/bias").tolist()
+    assert [row.tolist() for row in others] == [bias] * 3
+    assert next(estimator.predict(rows(2)))["predictions"].tolist() == bias
+
+
 def test_an_untrained_model_predicts_the_same_twice(tmp_path):
     estimator = training.LinearClassifier([fc.numeric_column("a")], tmp_path)
     first, second = ([row["logits"] for row in estimator.predict(rows(2))] for _ in range(2))

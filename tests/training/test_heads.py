@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -319,6 +321,18 @@ HEADS_A_B = MultiHead([RegressionHead(name="a"), BinaryClassHead(name="b")])
 def test_misuse_of_the_other_heads_is_refused(call, text):
     with pytest.raises(ValueError, match=f"^{text}"):
         call()
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
+@pytest.mark.parametrize(
+    "make", [BinaryClassHead, partial(MultiClassHead, 3), RegressionHead, partial(MultiLabelHead, 3)]
+)
+def test_a_batch_without_rows_has_a_loss_of_zero(make, reduction):
+    """A filter may leave nothing of one; its mean would be NaN, and end the training."""
+    head = make(loss_reduction=reduction)
+    dimension = 3 if isinstance(head, MultiLabelHead) else 1
+    labels = torch.zeros(0, dimension, dtype=torch.int64)
+    assert head.loss(labels, torch.zeros(0, head.logits_dimension)).item() == 0
 
 
 @pytest.mark.parametrize(

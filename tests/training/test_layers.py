@@ -162,6 +162,8 @@ IMAGE = torch.ones(2, 2, 2, 3)
     ("call", "text"),
     [
         (lambda: layers.dense(torch.ones(2, 3), -4), "Received an invalid value for `units`, expected a positive"),
+        (lambda: layers.relu_stack(torch.ones(2, 3), [4, -4], ["a", "b"]), "Received an invalid value for `units`"),
+        (lambda: layers.relu_stack(torch.ones(2, 3), [2.0], ["a"]), "Received an invalid value .* Received: units=2.0"),
         (
             lambda: layers.dense(torch.ones(2), 4),
             'Input 0 of layer "dense" is incompatible with the layer: expected min',

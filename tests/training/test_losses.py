@@ -40,6 +40,11 @@ def test_logits_of_sequences():
     goldens.assert_near(found, expected)
 
 
+def test_the_full_poisson_loss_of_a_negative_count_is_nan_as_in_tensorflow():
+    found = losses.log_poisson_loss(torch.tensor([-1.0, 0.0, 1.0]), torch.zeros(3), compute_full_loss=True)
+    np.testing.assert_array_equal(found, [np.nan, 1.0, 1.0])
+
+
 B3, B4 = torch.zeros(3), torch.zeros(4)
 LOGITS = torch.zeros(3, 2)
 

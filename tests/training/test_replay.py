@@ -108,11 +108,38 @@ def test_what_a_recording_cannot_repeat_is_not_replayed(arguments, replays):
     assert not replays
 
 
+@pytest.mark.parametrize("known", [[1, 1, 0, 1, 1], [1, 1, 1, 0, 1]], ids=["recorded", "replayed"])
+def test_a_batch_whose_ids_are_all_missing_says_nothing_of_the_others(known, replays, monkeypatch):
+    """Its gradient has no rows, which PyTorch makes another way. The third step is the one that is recorded."""
+    columns = [fc.categorical_column_with_vocabulary_list("deck", ["A", "B"])]
+    decks = np.array([["A", "B", "Z", "A"] if each else ["Z"] * 4 for each in known], object)
+    data = {"deck": decks.ravel()}, np.arange(decks.size) % 2
+
+    def weights():
+        return train(training.LinearClassifier(columns), data, steps=len(known), batch=4)
+
+    replayed = weights()
+    assert replays
+    without_replay(monkeypatch)
+    for name, value in weights().items():
+        np.testing.assert_array_equal(replayed[name], value, err_msg=name)
+
+
 def test_labels_are_checked_in_every_step():
     features, labels = rows()
     labels[80] = 2
     with pytest.raises(InvalidArgumentError, match="the batch holds 2"):
         train(estimator(), (features, labels))
+
+
+def test_a_weight_that_is_missing_is_found_in_every_step():
+    def batches():
+        features, labels = rows()
+        yield from [(features, labels)] * 5
+        yield {key: value for key, value in features.items() if key != "weight"}, labels
+
+    with pytest.raises(ValueError, match="Feature weight is not in features dictionary"):
+        estimator(weight_column="weight").train(batches)
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step():

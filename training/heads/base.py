@@ -196,7 +196,9 @@ class OneTargetHead(Head):
     def _training_loss(self, labels: Any, logits: Tensor, features: Mapping[str, Any] | None) -> Tensor:
         _check_logits(logits, self.logits_dimension)
         labels = self._checked_labels(labels, logits)
-        if self._weight_column is None and self._loss_fn is None and self._loss_reduction != Reduction.SUM:
+        is_mean = self._weight_column is None and self._loss_fn is None and self._loss_reduction != Reduction.SUM
+        # Of a batch without rows the loss is 0, as with weights, and PyTorch's mean is NaN.
+        if is_mean and (torch.compiler.is_exporting() or len(logits)):
             return self._losses(labels, logits, "mean")
         losses, weights = self._unreduced(labels, logits, features)
         return compute_weighted_loss(losses, weights, self._loss_reduction)
