@@ -13,6 +13,9 @@ from collections.abc import Sequence
 # What a user can mend: shown as one sentence, without a stack.
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError)
 
+# What a shell reports for a program that SIGPIPE ended.
+_READER_LEFT = 141
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns the process's exit code."""
@@ -26,9 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         code: int = chosen.run(chosen)
+        sys.stdout.flush()
     except USER_ERRORS as error:
         print(f"estimator-serving {chosen.command}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` does. Python would complain of what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_LEFT
     return code
 
 

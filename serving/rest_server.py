@@ -311,7 +311,7 @@ class RestServer:
         self._server = _Uvicorn(
             uvicorn.Config(
                 app, http=cast(Any, partial(InferProtocol, api, limits)), ws="none", lifespan="off", log_config=None,
-                access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
+                log_level="warning", access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(grace_s)),
                 callback_notify=self._sweep, timeout_notify=0,  # 0: at each of its ticks, which come once a second
             )

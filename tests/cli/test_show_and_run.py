@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -210,3 +212,12 @@ def test_a_file_that_is_no_array(base, capsys, tmp_path):
 @pytest.mark.parametrize("command", ["show", "run"])
 def test_a_path_without_a_servable(command, capsys, tmp_path):
     assert "holds neither model.onnx nor a numbered directory" in refused(capsys, command, tmp_path)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_reader_that_leaves_is_no_error(base, flags):
+    """As `| head` does; and the shell learns of it as of any program."""
+    command = [sys.executable, "-m", "estimator_serving.cli", "show", base, *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == ("", 141)
