@@ -30,13 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = chosen.run(chosen)
         sys.stdout.flush()
-    except USER_ERRORS as error:
-        print(f"estimator-serving {chosen.command}: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         # Whoever reads has seen enough, as `head` does. Python would complain of what is left when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _READER_LEFT
+    except USER_ERRORS as error:
+        print(f"estimator-serving {chosen.command}: {error}", file=sys.stderr)
+        return 1
     return code
 
 
