@@ -47,6 +47,12 @@ COMMANDS = {
         "make one prediction in this process, without a server",
         "Runs a servable once in this process, and prints the answer as JSON or writes it to .npy files.",
     ),
+    "compare": Command(
+        "estimator_serving.cli.compare",
+        "send the same requests to two models and report every difference",
+        "Sends the same Examples or tensors to two models, each a running server or a servable on disk, and reports "
+        "every difference by signature, output and row. Exits with 1 if an answer differs by more than the tolerance.",
+    ),
     "demo": Command(
         "estimator_serving.cli.demo",
         "train on the Titanic's passenger list, export, serve, ask",
