@@ -200,7 +200,7 @@ class Optimizer:
             if value is not None and value < 0:
                 raise ValueError(f"Expected {key} >= 0, received: {value}")
         self.name = name or self.default_name
-        self.learning_rate = learning_rate
+        self.learning_rate = learning_rate if callable(learning_rate) else float(learning_rate)
         self.decay = decay
         self.clipvalue = clipvalue
         self.clipnorm = clipnorm
@@ -223,7 +223,7 @@ class Optimizer:
         store = current_store()
         if not store.training_mode:  # a model_fn may make its train_op in every mode; only TRAIN runs it
             return TrainOp(store, loss, ())
-        path = store.unique_name(f"training/{self.name}")
+        path = store.names.unique(f"training/{self.name}")
         wanted = tuple(store.trainable_variables.values()) if var_list is None else tuple(var_list)
         plan: _Plan | None = store.plans.get(path)
         if plan is None or [*map(id, plan.parameters)] != [*map(id, wanted)]:
@@ -262,7 +262,8 @@ class Optimizer:
         given: Any = self.learning_rate
         if callable(given):
             given = given(step) if self._rate_takes_step else given()
-        return float(given) / (1.0 + self.decay * step) if self.decay else float(given)
+        rate = float(given)
+        return rate / (1.0 + self.decay * step) if self.decay else rate
 
     def initial(self, slot: str) -> float:
         """The number that fills a new slot."""
@@ -295,7 +296,7 @@ class Optimizer:
         for name, value in self.hyperparameters().items():
             store.hyperparameter(f"{path}/{name}", value)
         if not callable(self.learning_rate):
-            store.hyperparameter(f"{path}/learning_rate", float(self.learning_rate))
+            store.hyperparameter(f"{path}/learning_rate", self.learning_rate)
         return _Plan(path, wanted, slots, slot_names)
 
     def _clipped(self, gradients: Gradients) -> Gradients:
@@ -332,7 +333,7 @@ class Optimizer:
         for i, view in zip(members, views, strict=True):
             parameter: Any = plan.parameters[i]
             parameter.data = view
-            parameter.takes_whole_gradient = True  # see variables.gather_rows
+            parameter.takes_whole_gradient = True  # see lookups.gather_rows
         slots: list[Tensors] = []
         for tensors, names in zip(plan.slots, plan.slot_names, strict=True):
             whole, views = _side_by_side([tensors[i] for i in members])
@@ -387,7 +388,8 @@ def _norm(gradient: Tensor) -> Tensor:
 
 
 def _shrinkage(norm: Tensor, limit: float) -> Tensor:
-    return limit / norm.clamp(min=limit)
+    factor: Tensor = limit / norm.clamp(min=limit)
+    return factor
 
 
 def _side_by_side(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensors]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from estimator_serving.training import optimizers, train
-from estimator_serving.training.nn.variables import VariableStore, gather_rows, get_variable
+from estimator_serving.training.nn.lookups import gather_rows
+from estimator_serving.training.nn.variables import VariableStore, get_variable
 from estimator_serving.training.optimizers import base
 
 
