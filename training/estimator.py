@@ -57,10 +57,9 @@ from estimator_serving.training.hooks.base import (
 from estimator_serving.training.loop import figures
 from estimator_serving.training.loop.replay import replaying
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn, check_model_fn
-from estimator_serving.training.nn.first_values import SLOTS
 from estimator_serving.training.nn.metrics import Metric
 from estimator_serving.training.nn.summaries import EventWriter
-from estimator_serving.training.nn.variables import GLOBAL_STEP, VariableStore
+from estimator_serving.training.nn.variables import GLOBAL_STEP, SLOTS, VariableStore
 from estimator_serving.training.predictor import Predictor, arrays, as_keys, examples, selected, warn_of_unknown
 from estimator_serving.training.run_config import RunConfig
 

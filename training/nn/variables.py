@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from estimator_serving.training.nn.first_values import SLOTS as SLOTS
 from estimator_serving.training.nn.first_values import FirstValues, Start
 from estimator_serving.training.nn.initializers import Initializer, glorot_uniform
 from estimator_serving.training.nn.names import Names, Reuse
