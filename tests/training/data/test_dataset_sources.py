@@ -96,7 +96,7 @@ def test_generator_types():
     ("use", "error", "text"),
     [
         (lambda: Dataset.from_generator(iter([1])), TypeError, "`generator` must be callable; got list_iterator"),
-        (lambda: Dataset.from_batches(iter([1])), TypeError, "which a list_iterator allows once"),
+        (lambda: Dataset.from_batches(iter([1])), TypeError, "and a list_iterator can be read once"),
         (lambda: count_to(3).shuffle(), ValueError, "give shuffle a buffer_size"),
         (lambda: count_to(3).shard(0, 0), ValueError, "num_shards must be >= 1; got 0"),
         (lambda: count_to(3).shard(2, 2), ValueError, "index must be between 0 and 1; got 2"),
@@ -245,7 +245,7 @@ def test_parquet(parquet_file):
     ("columns", "defaults", "text"),
     [
         (["age"], {}, r"Column 'age' has 1 nulls; .* column_defaults=\{'age': 0\}"),
-        (["day"], {}, r"Column 'day' holds timestamp\[.*\], of which no feature can be made"),
+        (["day"], {}, r"Column 'day' holds timestamp\[.*\], which cannot become a feature"),
         (["nothing"], {}, "The table has no column 'nothing'"),
         (["age"], {"age": 0.5}, r"column_defaults\['age'\] is 0.5, and the column holds int32"),
         (["age"], {"age": "x"}, r"column_defaults\['age'\] is 'x', and the column holds int32"),
