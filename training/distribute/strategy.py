@@ -13,7 +13,7 @@ is asked on one of the input pipeline's):
     model_fn              no communication inside; the gradients may be computed here, or by the train_op.
     mean_loss(loss)       the loop, before the train_op: hooks see the mean. A NaN anywhere makes the mean NaN, so all
                           processes raise NanLossDuringTrainingError and none takes the step.
-    reduce(gradients)     TrainOp.run(strategy), its only caller, once a step: before clipping and before the optimizers,
+    reduce(gradients)     TrainOp.run(strategy), its only caller, once a step: before clipping and the optimizers,
                           however many optimizers share the step.
 
 Around the steps:
