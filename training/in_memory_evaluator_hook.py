@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from estimator_serving.training.estimator import Estimator, TrainedModel
+from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.hooks.base import (
-    Run,
     SecondOrStepTimer,
     SessionRunContext,
     SessionRunHook,
     SessionRunValues,
     check_hooks,
 )
+from estimator_serving.training.hooks.run import Run
+from estimator_serving.training.loop.model import Model
+from estimator_serving.training.loop.trained_model import TrainedModel
 
 
 class InMemoryEvaluatorHook(SessionRunHook):
@@ -42,6 +44,7 @@ class InMemoryEvaluatorHook(SessionRunHook):
             raise ValueError("InMemoryEvaluator supports only single machine (aka Local) setting.")
         self.last_results: dict[str, Any] = {}
         self._estimator = estimator
+        self._model = Model.of(estimator.model_fn, None, config)
         self._input_fn = input_fn
         self._steps = steps
         self._hooks = check_hooks(hooks)
@@ -69,6 +72,6 @@ class InMemoryEvaluatorHook(SessionRunHook):
         store = session.store
         # What the step has reported is not written yet.
         reported, store.summaries = store.summaries, None
-        model = TrainedModel(self._estimator, store, session.recorder.transform, None)
+        model = TrainedModel(self._model, store, session.recorder.transform, None)
         self.last_results = self._estimator.evaluate_model(model, self._input_fn, self._steps, self._hooks, self._name)
         store.summaries = reported

@@ -17,7 +17,7 @@ from estimator_serving.training.columns.features import prepare
 from estimator_serving.training.model_fn import Prediction
 
 if TYPE_CHECKING:
-    from estimator_serving.training.estimator import TrainedModel
+    from estimator_serving.training.loop.trained_model import TrainedModel
 
 logger = logging.getLogger("estimator_serving.training")
 

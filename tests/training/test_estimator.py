@@ -484,8 +484,8 @@ def test_a_second_predict_reads_builds_and_makes_nothing(tmp_path, monkeypatch):
     made = []
     for owner, name in (
         ("checkpoints.checkpoint", "safe_open"),
-        ("estimator", "VariableStore"),
-        ("estimator", "Transform"),
+        ("loop.trained_model", "VariableStore"),
+        ("loop.trained_model", "Transform"),
         ("columns.transform", "onnxruntime"),
     ):
         module = importlib.import_module(f"estimator_serving.training.{owner}")

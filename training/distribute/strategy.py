@@ -22,11 +22,11 @@ Around the steps:
                           Estimator.export_saved_model (one process writes, all return its path).
     barrier()             the loop, when the hooks' `end` is done: no process returns from `train` before the chief has
                           written the last checkpoint. Not called after an error.
-    is_chief              whoever would write into model_dir. In training that is `hooks.base.hooks_of_this_process`,
-                          which leaves the hooks that write (checkpoints, summaries, counters, log lines, and a model's
-                          training_chief_hooks) to the chief, and the loop for the statistics of the training data. In
-                          evaluation it is the loop's one function that writes metrics and figures. Each process may
-                          evaluate or predict by itself: neither communicates.
+    is_chief              the loop, where it puts the hooks together: only the chief runs the hooks that write
+                          (checkpoints, summaries, counters, profiles: SessionRunHook.is_chief_only) and a model's
+                          training_chief_hooks, and only the chief writes the statistics of the training data. And
+                          `loop.evaluation`, where it writes metrics and figures. Evaluation and prediction do not
+                          communicate: a process may do either by itself.
     num_replicas, replica_id   what an input_fn is told as InputContext, so that each process reads its own share.
 
 Losses. Each replica's loss is that of its own batch, and `reduce` takes the mean. A loss that is a mean over the batch
@@ -97,7 +97,7 @@ class Strategy(ABC):
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes checkpoints, summaries, log lines and figures."""
+        """Whether this process writes checkpoints, summaries, figures and exports."""
         return self.replica_id == 0
 
     @abstractmethod

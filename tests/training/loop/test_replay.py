@@ -54,7 +54,7 @@ def replays(monkeypatch):
 
 
 def without_replay(monkeypatch):
-    monkeypatch.setattr("estimator_serving.training.estimator.replaying", lambda _, call, __: call)
+    monkeypatch.setattr("estimator_serving.training.loop.training.replaying", lambda _, call, __: call)
 
 
 def linear(_, feature_columns, **arguments):
