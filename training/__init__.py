@@ -85,7 +85,8 @@ from estimator_serving.training.model_fn import (
     StringPrediction,
 )
 from estimator_serving.training.nn import initializers, layers, losses, metrics, regularizers, summaries
-from estimator_serving.training.nn.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
+from estimator_serving.training.nn.names import AUTO_REUSE
+from estimator_serving.training.nn.variables import get_global_step, get_variable, module, variable_scope
 from estimator_serving.training.optimizers import v1 as train
 from estimator_serving.training.predictor import Predictor
 from estimator_serving.training.run_config import RunConfig

@@ -17,7 +17,7 @@ from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
 from estimator_serving.training.nn import initializers
 from estimator_serving.training.nn.losses import Reduction
 from estimator_serving.training.nn.variables import get_variable, variable_scope
-from estimator_serving.training.optimizers.base import OptimizerLike, get_optimizer
+from estimator_serving.training.optimizers import OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
 
 LEARNING_RATE = 0.3

@@ -10,7 +10,7 @@ from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHe
 from estimator_serving.training.heads.base import WeightColumn
 from estimator_serving.training.loop.replay import depends_on_tensors_alone
 from estimator_serving.training.model_fn import ModelFn
-from estimator_serving.training.optimizers.base import Optimizer, OptimizerLike
+from estimator_serving.training.optimizers import Optimizer, OptimizerLike
 
 
 def classifier_head(

@@ -22,7 +22,7 @@ from estimator_serving.training.heads.base import WeightColumn
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
 from estimator_serving.training.nn.losses import Reduction
 from estimator_serving.training.nn.variables import current_store
-from estimator_serving.training.optimizers.base import Optimizer, OptimizerLike, TrainOp, get_optimizer, group
+from estimator_serving.training.optimizers import Optimizer, OptimizerLike, TrainOp, get_optimizer, group
 from estimator_serving.training.run_config import RunConfig
 
 DNN_LEARNING_RATE = 0.001

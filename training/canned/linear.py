@@ -22,7 +22,7 @@ from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
 from estimator_serving.training.nn import summaries
 from estimator_serving.training.nn.losses import Reduction
 from estimator_serving.training.nn.variables import current_store, variable_scope
-from estimator_serving.training.optimizers.base import Ftrl, Optimizer, OptimizerLike, get_optimizer
+from estimator_serving.training.optimizers import Ftrl, Optimizer, OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
 
 LEARNING_RATE = 0.2

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from estimator_serving.training.arrays import Array
 from estimator_serving.training.canned.tree_ensemble import Ensemble
-from estimator_serving.training.optimizers.base import TrainOp
+from estimator_serving.training.optimizers.base import Replicas, TrainOp
 
 # A Newton step of the bias smaller than this ends its search.
 _CENTERED = 0.01
@@ -105,8 +105,16 @@ class GrowthStep(TrainOp):
     rows: Tensor
     logits: Tensor
 
-    def run(self) -> None:
-        """Raise global_step by 1; where the window is full, move the bias or grow a tree. A full ensemble stays."""
+    def run(self, strategy: Replicas | None = None) -> None:
+        """Raise global_step by 1; when the window is full, move the bias or grow a tree. A full ensemble stays.
+
+        Raises ValueError for several replicas: each would grow a tree from its own rows.
+        """
+        if strategy is not None and strategy.num_replicas > 1:
+            raise ValueError(
+                f"Boosted trees grow in one process, and {strategy.num_replicas} replicas train together. Train them "
+                "with a cluster of one."
+            )
         self.store.global_step += 1
         if self.ensemble.is_full:
             return

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file a step, written aside and renamed, and the `checkpoint` file that lists them.
 
 Owns file names, formats and which checkpoints are kept. Does not know models: a checkpoint is named tensors, a
-transform's bytes and a step. Files carry a checksum of their contents, so one that was cut or altered is refused.
+transform's bytes and a step. A file carries a checksum of its contents, and a file that was cut or altered is refused.
 
     <model_dir>/checkpoint                          model_checkpoint_path: "model.ckpt-10" … (TF's text form)
     <model_dir>/model.ckpt-10.safetensors           variables, slots, global_step, `transform` (uint8)
@@ -45,9 +45,9 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one directory: writes new ones and removes the oldest beyond `keep_max` (None or 0: all).
+    """The checkpoints of one directory: writes new ones and removes the oldest beyond `keep_max` (None or 0: none).
 
-    One every `keep_every_n_hours` is kept for good.
+    Every `keep_every_n_hours` one of those that would be removed stays for good.
     """
 
     def __init__(
@@ -72,34 +72,40 @@ class Checkpoints:
         prefix = str(self.directory / f"{self.basename}-{step}")
         write_checkpoint(prefix, values, transform, trainable)
         self._recent = [*(p for p in self._recent if p != prefix), prefix]
-        dropped = self._take_superfluous()
-        _write_state(self.directory, self._recent)
-        # The list no longer names them, so a crash here leaves a spare file and never a missing one.
-        for path in dropped:
-            self._remove(path)
+        dropped: list[str] = []
+        if self.keep_max:
+            dropped, self._recent = self._recent[: -self.keep_max], self._recent[-self.keep_max :]
+
+        names = [Path(path).name for path in self._recent]
+        lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+        aside = self.directory / f".{STATE_FILE}.{os.getpid()}.tmp"
+        aside.write_text("\n".join(lines) + "\n")
+        _flush_to_disk(aside)
+        aside.replace(self.directory / STATE_FILE)
+
+        # The list no longer names the dropped files, so a crash here leaves a spare file and never a missing one.
+        for file in map(_file, dropped):
+            if not file.exists():
+                continue
+            if file.stat().st_mtime >= self._next_kept_at_s:
+                self._next_kept_at_s += self._keep_period_s
+            else:
+                file.unlink()
         return prefix
-
-    def _take_superfluous(self) -> list[str]:
-        if not self.keep_max:
-            return []
-        dropped, self._recent = self._recent[: -self.keep_max], self._recent[-self.keep_max :]
-        return dropped
-
-    def _remove(self, prefix: str) -> None:
-        file = _file(prefix)
-        if not file.exists():
-            return
-        if file.stat().st_mtime >= self._next_kept_at_s:
-            self._next_kept_at_s += self._keep_period_s
-            return
-        file.unlink()
 
 
 def write_checkpoint(
     prefix: str, values: Mapping[str, Tensor], transform: bytes | None, trainable: Iterable[str]
 ) -> None:
     """Write `<prefix>.safetensors` aside and rename it into place."""
-    tensors = {name: _whole(tensor.detach()) for name, tensor in values.items()}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in values.items():
+        # Safetensors refuses a view of a larger tensor, which small parameters and their slots are (see Optimizer).
+        is_whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        value = tensor.detach()
+        if not (is_whole and value.is_contiguous()):
+            value = value.clone(memory_format=torch.contiguous_format)
+        tensors[name] = value
     if transform is not None:
         tensors[TRANSFORM] = torch.from_numpy(np.frombuffer(transform, np.uint8).copy())
     names = json.dumps(list(trainable))
@@ -110,7 +116,7 @@ def write_checkpoint(
         aside.touch()
         mode = aside.stat().st_mode
         save_file(tensors, aside, metadata=metadata)
-        aside.chmod(mode)  # safetensors makes it readable for its owner alone, whatever the umask says
+        aside.chmod(mode)  # safetensors lets only the owner read it, whatever the umask says
         _flush_to_disk(aside)
         aside.replace(file)
     finally:
@@ -120,8 +126,8 @@ def write_checkpoint(
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read `<prefix>` or `<prefix>.safetensors`.
 
-    Raises CheckpointError (a ValueError) if there is no such file, CorruptCheckpointError if its contents are not what
-    was written.
+    Raises CheckpointError (a ValueError) if there is no such file, and CorruptCheckpointError if its contents are not
+    what was written.
     """
     prefix = os.fspath(path).removesuffix(SUFFIX)
     file = _file(prefix)
@@ -184,23 +190,8 @@ def _listed(directory: Path) -> list[str]:
     return [str(directory / name) for name in (*(o for o in others if o != newest[0]), newest[0])]
 
 
-def _write_state(directory: Path, prefixes: list[str]) -> None:
-    names = [Path(prefix).name for prefix in prefixes]
-    lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
-    aside = directory / f".{STATE_FILE}.{os.getpid()}.tmp"
-    aside.write_text("\n".join(lines) + "\n")
-    _flush_to_disk(aside)
-    aside.replace(directory / STATE_FILE)
-
-
 def _file(prefix: str) -> Path:
     return Path(prefix + SUFFIX)
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    """Safetensors takes no part of a larger tensor, which small parameters and slots are."""
-    alone = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    return tensor if alone and tensor.is_contiguous() else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -217,5 +208,5 @@ def _checksum(tensors: Mapping[str, Tensor], trainable: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         total = zlib.crc32(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode(), total)
-        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), total)
+        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, total)
     return f"crc32:{total:08x}"

@@ -1,6 +1,6 @@
-"""Vocabulary files: one entry a line, or a gzipped TFRecord of entries; an entry's place is its id.
+"""Vocabulary files: one entry a line, or a gzipped TFRecord of entries. The position of an entry is its id.
 
-Owns reading them by TensorFlow's rules and refusing what makes ids ambiguous. Knows nothing of columns.
+Owns reading them by TensorFlow's rules and refusing what makes ids ambiguous. Does not know columns.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import gzip
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from estimator_serving.training.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
@@ -30,14 +29,14 @@ def read_vocabulary(
 ) -> tuple[str, ...] | tuple[int, ...]:
     """The file's first `size` entries, all of them with None.
 
-    A carriage return at the end of a line is dropped, spaces are kept (integers may stand between some). The file is
-    read again when it has changed.
+    A carriage return at the end of a line is dropped. Spaces are kept in words and allowed around integers. The file
+    is read again when it has changed.
 
     Raises:
-        NotFoundError: no such file.
-        InvalidArgumentError: fewer entries than `size`, an empty line, one that is no integer where integers are asked
-            for (TF 2.15's texts), or one that is not UTF-8.
-        FailedPreconditionError: an entry twice (TF 2.15's text).
+        NotFoundError: there is no such file.
+        InvalidArgumentError: the file has fewer entries than `size`, an empty line, an entry that is not an integer
+            although `is_string` is False (TF 2.15's texts), or an entry that is not UTF-8.
+        FailedPreconditionError: an entry appears twice (TF 2.15's text).
     """
     try:
         stat = Path(path).stat()
@@ -56,13 +55,32 @@ def _read(
     is_string: bool,
     changed: tuple[int, int],  # noqa: ARG001  another state of the file is another entry of the cache
 ) -> tuple[str, ...] | tuple[int, ...]:
-    entries = _records(path)[:size] if file_format == TFRECORD_GZIP else _checked_lines(path, size)
+    if file_format == TFRECORD_GZIP:
+        entries = _records(path)[:size]
+    else:
+        content = Path(path).read_bytes()
+        entries = [line.removesuffix(b"\r") for line in _lines(content)[:size]]
+        if b"" in entries:
+            number = entries.index(b"") + 1
+            end = len(b"\n".join(content.split(b"\n")[:number]))
+            raise InvalidArgumentError(
+                f"Invalid content in {path}: empty line found at position {end + 1}. "
+                f"Line {number} has no entry; remove it, and every id behind it moves up by one."
+            )
     if size is not None and len(entries) < size:
         raise InvalidArgumentError(
             f"Invalid vocab_size in {path}: expected {size} but got {len(entries)}. Give the file that belongs to "
             "that size, or the size that belongs to the file."
         )
-    _check_distinct(path, entries)
+    first_positions: dict[bytes, int] = {}
+    for position, entry in enumerate(entries):
+        first = first_positions.setdefault(entry, position)
+        if first != position:
+            raise FailedPreconditionError(
+                f"HashTable has different value for same key. Key {entry.decode(errors='replace')} has {first} and "
+                f"trying to add value {position}: {path} holds it in lines {first + 1} and {position + 1}; remove the "
+                "second."
+            )
     if is_string:
         return tuple(_text(path, place, entry) for place, entry in enumerate(entries))
     return tuple(_integer(path, place, entry) for place, entry in enumerate(entries))
@@ -73,39 +91,12 @@ def _lines(content: bytes) -> list[bytes]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _checked_lines(path: str, size: int | None) -> list[bytes]:
-    content = Path(path).read_bytes()
-    lines = [line.removesuffix(b"\r") for line in _lines(content)[:size]]
-    if b"" in lines:
-        ends = [place for place, byte in enumerate(content) if byte == 0x0A]
-        raise InvalidArgumentError(
-            f"Invalid content in {path}: empty line found at position {ends[lines.index(b'')] + 1}. "
-            f"Line {lines.index(b'') + 1} has no entry; remove it, and every id behind it moves up by one."
-        )
-    return lines
-
-
 def _records(path: str) -> list[bytes]:
-    return list(_unzipped_records(path))
-
-
-def _unzipped_records(path: str) -> Iterator[bytes]:
-    # read_records wants a file it can measure, which a stream that is being unzipped is not.
+    # read_records needs a file whose size it can ask for, which a stream that is being unzipped is not.
     with gzip.open(path) as zipped, tempfile.NamedTemporaryFile() as plain:
         plain.write(zipped.read())
         plain.flush()
-        yield from read_records(plain.name)
-
-
-def _check_distinct(path: str, entries: list[bytes]) -> None:
-    places: dict[bytes, int] = {}
-    for place, entry in enumerate(entries):
-        first = places.setdefault(entry, place)
-        if first != place:
-            raise FailedPreconditionError(
-                f"HashTable has different value for same key. Key {entry.decode(errors='replace')} has {first} and "
-                f"trying to add value {place}: {path} holds it in lines {first + 1} and {place + 1}; remove the second."
-            )
+        return list(read_records(plain.name))
 
 
 def _text(path: str, place: int, entry: bytes) -> str:

@@ -1,8 +1,8 @@
 """Starting a new model from what another one has learned: which variables, from which checkpoint, by which vocabulary.
 
-Owns the settings, finding the checkpoint they mean, and the first value of each variable they take. Does not know the
-training loop: the variable store asks when a variable is made, so that the first loss is that of the warm model
-already. Behaviour and error texts: TF 2.15 (WarmStartSettings, VocabInfo, tf.compat.v1.train.warm_start).
+Owns the settings, finding the checkpoint they name, and the first value of each variable they take. Does not know the
+training loop: the variable store asks for the value when it makes a variable, so even the first loss is computed with
+the warm values. Behaviour and error texts: TF 2.15 (WarmStartSettings, VocabInfo, tf.compat.v1.train.warm_start).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -35,16 +34,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class VocabInfo:
-    """Whose rows (axis 0) or columns (axis 1) of a variable are whose in the checkpoint: those of the same entry.
+    """Matches the rows (axis 0) or columns (axis 1) of a variable to the checkpoint's by the entries of vocabularies.
 
-    The variable has `new_vocab_size` rows for the first entries of the file `new_vocab` and `num_oov_buckets` behind
-    them, the checkpoint's one row for each entry of the file `old_vocab` (for the first `old_vocab_size` of them; -1
-    takes the whole file). Rows of entries that the old vocabulary lacks and rows of buckets come from
-    `backup_initializer` (any of `training.initializers`), which is asked for the whole variable; None gives zeros.
-    Axis 1 is for the last layer of a classifier whose classes have changed; its biases, of one axis, take axis 0.
+    The variable has `new_vocab_size` rows for the first entries of the file `new_vocab`, then `num_oov_buckets` rows.
+    The checkpoint's has one row for each of the first `old_vocab_size` entries of the file `old_vocab`; -1 takes the
+    whole file. An entry in both files keeps its row. Rows of new entries and of buckets come from `backup_initializer`
+    (any of `training.initializers`), which is called for the shape of the whole variable; None gives zeros.
+    Axis 1 is for the last layer of a classifier whose classes have changed; its biases have one axis and take axis 0.
 
     Raises:
-        ValueError: an axis other than 0 and 1, a size or a file that is not given, a negative number.
+        ValueError: an axis other than 0 and 1, a missing size or file, or a negative number.
         TypeError: a backup_initializer that is not a function.
     """
 
@@ -89,9 +88,9 @@ class VocabInfo:
         return self.new_vocab_size + self.num_oov_buckets
 
     def places(self) -> list[int]:
-        """For each entry of the new vocabulary its place in the old one, -1 where it has none.
+        """The position of each entry of the new vocabulary in the old one, -1 for an entry that the old one lacks.
 
-        Raises NotFoundError, InvalidArgumentError and FailedPreconditionError as read_vocabulary.
+        Raises NotFoundError, InvalidArgumentError and FailedPreconditionError as read_vocabulary does.
         """
         whole = None if self.old_vocab_size < 0 else self.old_vocab_size
         old = read_vocabulary(os.fspath(self.old_vocab), whole, None, is_string=True)
@@ -102,18 +101,19 @@ class VocabInfo:
 
 @dataclass(frozen=True)
 class WarmStartSettings:
-    """What an estimator's variables start from where its model_dir holds no checkpoint yet.
+    """What an estimator's variables start from as long as its model_dir holds no checkpoint.
 
     Args:
-        ckpt_to_initialize_from: a checkpoint (`…/model.ckpt-10`), or a model_dir, whose newest is taken.
-        vars_to_warm_start: which variables. A regular expression takes trainable ones; a list of them takes any
-            variable, optimizer slots, moving averages and global_step (from where training then counts on) included;
-            None takes those of var_name_to_vocab_info alone. An expression must match from the beginning of the
-            name, or of the name with `:0` behind it, which TensorFlow's variables have.
+        ckpt_to_initialize_from: a checkpoint (`…/model.ckpt-10`), or a model_dir, whose newest checkpoint is taken.
+        vars_to_warm_start: which variables. One regular expression takes trainable variables; a list of expressions
+            takes any variable, including optimizer slots, moving averages and global_step (training then counts on
+            from there); None takes only those of var_name_to_vocab_info. An expression must match from the beginning
+            of the name, or of the name with `:0` behind it, which TensorFlow's variables have.
         var_name_to_vocab_info: variable name -> VocabInfo, for variables whose rows or columns follow a vocabulary.
-        var_name_to_prev_var_name: variable name -> its name in the checkpoint, where that is another one.
+        var_name_to_prev_var_name: variable name -> its name in the checkpoint, if that differs.
 
-    Raises ValueError: no checkpoint named, vars_to_warm_start of another type, or one that is no regular expression.
+    Raises ValueError if no checkpoint is named, or if vars_to_warm_start has another type or is not a regular
+    expression.
     """
 
     ckpt_to_initialize_from: str | os.PathLike[str]
@@ -128,7 +128,7 @@ class WarmStartSettings:
                 "`ckpt_to_initialize_from` MUST be set in WarmStartSettings. Give a checkpoint, or the model_dir of "
                 "the estimator to start from."
             )
-        object.__setattr__(self, "_patterns", tuple(map(_compiled, _listed(self.vars_to_warm_start))))
+        object.__setattr__(self, "_patterns", tuple(_compiled(self.vars_to_warm_start)))
 
     def takes(self, name: str, *, trainable: bool) -> bool:
         """Whether vars_to_warm_start takes the variable."""
@@ -137,12 +137,12 @@ class WarmStartSettings:
 
     @property
     def checkpoint_path(self) -> str:
-        """The prefix of the checkpoint it starts from. Raises CheckpointNotFoundError if there is none."""
+        """The prefix of the checkpoint to start from. Raises CheckpointNotFoundError if there is none."""
         return _find_checkpoint(Path(self.ckpt_to_initialize_from))
 
     @property
     def keeps_names_and_rows(self) -> bool:
-        """Whether the checkpoint's variables are the model's, one by one."""
+        """Whether each variable has the name and the shape that it has in the checkpoint."""
         return not self.var_name_to_vocab_info and not self.var_name_to_prev_var_name
 
 
@@ -150,7 +150,7 @@ WarmStartFrom = str | os.PathLike[str] | WarmStartSettings
 
 
 def settings_of(warm_start_from: object) -> WarmStartSettings | None:
-    """The settings that an estimator's argument means: a path takes every trainable variable.
+    """The settings for an estimator's `warm_start_from`: a path takes every trainable variable.
 
     Raises ValueError for another type, and as WarmStartSettings does.
     """
@@ -169,7 +169,7 @@ class WarmStart:
 
     Raises:
         CheckpointNotFoundError: there is no checkpoint.
-        NotFoundError, InvalidArgumentError, FailedPreconditionError: a vocabulary file that cannot be used.
+        NotFoundError, InvalidArgumentError, FailedPreconditionError: a vocabulary file cannot be used.
     """
 
     def __init__(self, settings: WarmStartSettings) -> None:
@@ -181,17 +181,15 @@ class WarmStart:
         self._viable: list[str] = []
         self._count = 0
         self._is_complete = False
+        self._values: Mapping[str, Tensor] | None = None
+        """The checkpoint's, read when the first variable is made."""
         logger.info("Warm-starting from: %s", self._path)
 
-    @cached_property
-    def _values(self) -> Mapping[str, Tensor]:
-        return read_checkpoint(self._path).values
-
     def first_value(self, name: str, shape: Shape, *, trainable: bool, generator: torch.Generator) -> Tensor | None:
-        """What the variable starts with, a tensor of its own; None for its initializer's value.
+        """A new tensor with the variable's first value; None if the initializer's value holds.
 
-        Raises VariableMissingError and VariableShapeError where the checkpoint does not have it as the model does, and
-        CorruptCheckpointError where it is not what was written.
+        Raises VariableMissingError or VariableShapeError if the checkpoint lacks the variable or holds another shape,
+        and CorruptCheckpointError if the file is damaged.
         """
         if not self._settings.takes(name, trainable=trainable):
             return None
@@ -201,22 +199,30 @@ class WarmStart:
             return None
         self._count += 1
         before = self._names_before.get(name, name)
-        old = self._value_before(before)
+        if self._values is None:
+            self._values = read_checkpoint(self._path).values
+        if before not in self._values:
+            shapes = {known: list(self._values[known].shape) for known in sorted(self._values)}
+            raise VariableMissingError(
+                f"Tensor {before} is not found in {self._path} checkpoint {shapes}. {_LEAVE_OUT} If it has "
+                "another name there, give that in var_name_to_prev_var_name."
+            )
+        old = self._values[before]
         if info is not None:
             _check_vocabulary_shapes(name, shape, before, tuple(old.shape), info, self._places[name])
             return _follow_entries(shape, old, info, self._places[name], generator)
         if tuple(old.shape) != shape:
             raise VariableShapeError(
                 f"Shape of variable {name}:0 ({shape}) doesn't match with shape of tensor {before} "
-                f"({list(old.shape)}) from checkpoint reader. {_LEAVE_OUT} Where its rows or columns follow a "
-                "vocabulary, say which in var_name_to_vocab_info."
+                f"({list(old.shape)}) from checkpoint reader. {_LEAVE_OUT} If its rows or columns follow a "
+                "vocabulary, name it in var_name_to_vocab_info."
             )
         return old.clone()
 
     def complete(self) -> None:
-        """Tell what was taken, once model_fn has made its variables for the first time.
+        """Log how many variables were taken, once model_fn has made its variables for the first time.
 
-        Raises CheckpointMismatchError for names in the settings that no variable had.
+        Raises CheckpointMismatchError for names in the settings that no variable has.
         """
         if self._is_complete:
             return
@@ -224,19 +230,9 @@ class WarmStart:
         self._check_used("var_name_to_vocab_info", self._infos)
         self._is_complete = True
         # Training has all of its variables now. A table may be large; a second mode's variables are read again.
-        vars(self).pop("_values", None)
+        self._values = None
         level = logging.INFO if self._count else logging.WARNING
         logger.log(level, "Warm-started %d variables.%s", self._count, "" if self._count else _NOTHING_TAKEN)
-
-    def _value_before(self, name: str) -> Tensor:
-        values = self._values
-        if name not in values:
-            shapes = {known: list(values[known].shape) for known in sorted(values)}
-            raise VariableMissingError(
-                f"Tensor {name} is not found in {self._path} checkpoint {shapes}. {_LEAVE_OUT} Where it has "
-                "another name there, say which in var_name_to_prev_var_name."
-            )
-        return values[name]
 
     def _check_used(self, argument: str, names: Iterable[str]) -> None:
         unused = sorted(set(names) - set(self._viable))
@@ -255,7 +251,7 @@ _NOTHING_TAKEN = " No variable has a name that vars_to_warm_start matches, so al
 def _follow_entries(
     shape: Shape, old: Tensor, info: VocabInfo, places: Sequence[int], generator: torch.Generator
 ) -> Tensor:
-    """`old` with the rows or columns of each entry where the new vocabulary has it."""
+    """A tensor of `shape` with each entry's row or column of `old` at the entry's position in the new vocabulary."""
     make = info.backup_initializer
     new = torch.zeros(shape, dtype=old.dtype) if make is None else make(shape, generator).to(old.dtype).clone()
     here = torch.tensor([i for i, place in enumerate(places) if place >= 0], dtype=torch.int64)
@@ -273,7 +269,18 @@ def _check_vocabulary_shapes(
             f"the checkpoint's {before}. Give the VocabInfo of {name} axis=0 where it has one axis."
         )
     if shape[axis] != info.size:
-        raise VariableShapeError(_size_text(name, shape, info))
+        sizes = f"({info.new_vocab_size}) + num_{{}}_oov_buckets ({info.num_oov_buckets}) = {info.size}"
+        if axis == 1:
+            fault = f"Expected 2nd dim of shape to be new_col_vocab_size {sizes.format('col')}, but received shape: "
+            fault += f"{list(shape)}"
+        else:
+            # TF takes fewer rows than the settings count, and gives buckets the values of entries then.
+            exceeds = "would exceed" if shape[0] > info.size else "are fewer than the"
+            fault = f"Trying to initialize {shape[0]} additional rows after 0 rows have already been initialized, "
+            fault += f"which {exceeds} expected total row count of new_row_vocab_size {sizes.format('row')}"
+        raise VariableShapeError(
+            f"{fault}. Give the VocabInfo of {name} the vocabulary size and the buckets that its column has."
+        )
     others = [(i, is_, was) for i, (is_, was) in enumerate(zip(shape, old, strict=True)) if i != axis and is_ != was]
     for i, is_, was in others:
         raise VariableShapeError(
@@ -292,46 +299,29 @@ def _check_vocabulary_shapes(
 _ORDINALS = ("1st", "2nd", "3rd", "4th", "5th")
 
 
-def _size_text(name: str, shape: Shape, info: VocabInfo) -> str:
-    sizes = f"({info.new_vocab_size}) + num_{{}}_oov_buckets ({info.num_oov_buckets}) = {info.size}"
-    if info.axis == 1:
-        started = f"Expected 2nd dim of shape to be new_col_vocab_size {sizes.format('col')}, but received shape: "
-        started += f"{list(shape)}"
-    else:
-        # TF takes fewer rows than the settings count, and gives buckets the values of entries then.
-        exceeds = "would exceed" if shape[0] > info.size else "are fewer than the"
-        started = f"Trying to initialize {shape[0]} additional rows after 0 rows have already been initialized, which "
-        started += f"{exceeds} expected total row count of new_row_vocab_size {sizes.format('row')}"
-    return f"{started}. Give the VocabInfo of {name} the vocabulary size and the buckets that its column has."
-
-
-def _listed(wanted: object) -> list[str]:
-    """The expressions of vars_to_warm_start; what matches everything for None."""
-    if wanted is None:
-        return [""]
-    if isinstance(wanted, str):
-        return [wanted]
-    if not isinstance(wanted, list | tuple):
+def _compiled(wanted: object) -> list[re.Pattern[str]]:
+    """The expressions of vars_to_warm_start; for None one that matches every name."""
+    patterns = [wanted or ""] if isinstance(wanted, str | None) else wanted
+    if not isinstance(patterns, list | tuple):
         raise ValueError(
             f"`vars_to_warm_start must be a `list` or `str`.  Given type is {type(wanted)}. A string takes trainable "
             "variables, a list of strings any."
         )
-    if not all(isinstance(each, str) for each in wanted):
+    if not all(isinstance(each, str) for each in patterns):
         raise ValueError(
             "If `vars_to_warm_start` is a list, it must be all `Variable` or all `str`.  Given types are "
-            f"{[type(each) for each in wanted]}. Variables are made when model_fn is called: give their names."
+            f"{[type(each) for each in patterns]}. Variables are made when model_fn is called: give their names."
         )
-    return list(wanted)
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ValueError(
-            f"vars_to_warm_start holds {pattern!r}, which is no regular expression ({error}). Put a backslash in front "
-            "of each sign that stands for itself."
-        ) from None
+    compiled: list[re.Pattern[str]] = []
+    for pattern in patterns:
+        try:
+            compiled.append(re.compile(pattern))
+        except re.error as error:
+            raise ValueError(
+                f"vars_to_warm_start holds {pattern!r}, which is not a regular expression ({error}). Put a backslash "
+                "in front of each sign that stands for itself."
+            ) from None
+    return compiled
 
 
 # -- where the checkpoint is ------------------------------------------------------------------------------------------

@@ -34,13 +34,8 @@ from estimator_serving.training.columns.values import (
 )
 from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.nn import initializers
-from estimator_serving.training.nn.variables import (
-    current_store,
-    gather_rows,
-    get_variable,
-    unique_name,
-    variable_scope,
-)
+from estimator_serving.training.nn.lookups import gather_rows
+from estimator_serving.training.nn.variables import current_store, get_variable, unique_name, variable_scope
 
 
 def input_layer(features: Mapping[str, Any], feature_columns: Any, trainable: bool = True) -> Tensor:

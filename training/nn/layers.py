@@ -21,12 +21,12 @@ from torch.nn import functional
 
 from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.nn.initializers import Initializer, glorot_uniform, ones, random_uniform, zeros
+from estimator_serving.training.nn.lookups import gather_rows
+from estimator_serving.training.nn.names import Reuse
 from estimator_serving.training.nn.regularizers import Regularizer, add_regularization_loss
 from estimator_serving.training.nn.variables import (
-    Reuse,
     claim_variable,
     current_store,
-    gather_rows,
     get_variable,
     unique_name,
     variable_scope,
@@ -125,7 +125,7 @@ def relu_stack(inputs: Tensor, units: Sequence[int], names: Sequence[str]) -> Te
         variables.append(get_variable(f"{name}/kernel", (width, size), initializer=glorot_uniform))
         variables.append(get_variable(f"{name}/bias", (size,), initializer=zeros))
         width = size
-    outputs: Tensor = _ReluStack.apply(inputs, *variables)
+    outputs: Tensor = _ReluStack.apply(inputs, *variables)  # type: ignore[no-untyped-call]
     return outputs
 
 

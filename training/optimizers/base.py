@@ -1,10 +1,18 @@
-"""Gradient descent with TensorFlow's constants and update formulas (Keras legacy, TF 2.15).
+"""What every optimizer does: a training step from gradients to changed variables (Keras legacy, TF 2.15).
 
-Owns the formulas and which rows a sparse gradient touches. Does not know the training loop or files: `minimize` returns
-a TrainOp, and the estimator runs it once the loss has been found to be a number. Slots live in the variable store as
-`training/<Optimizer>/<variable>/<slot>`.
+    op = optimizer.minimize(loss)     model_fn: finds or makes the Plan, the optimizer's parameters with their slots
+    op.run(strategy)                  the loop, once it knows that the loss is a number:
+        gradients                       torch.autograd of the loss, or those that a replayed step has computed
+        strategy.reduce(gradients)      the one place where gradients of several replicas meet
+        optimizer.apply(plan, …)        limits them, then calls the formula: `update`, a subclass in a file of its own
+        global_step + 1
 
-Adagrad, Ftrl and SGD change only the rows of a table that a batch looked up; Adam and RMSProp move every row (as TF).
+The first step decides how a plan is laid out. Small parameters with dense gradients move side by side into one tensor
+(decision 7), and so do their slots; the others stay where they are. A sparse gradient changes only the rows of a table
+that a batch looked up in Adagrad, Ftrl and SGD. Adam and RMSProp move every row, as they do in TensorFlow.
+
+Owns plans, gradients, limits and rows. Does not know the training loop, replicas or files. Slots live in the variable
+store as `training/<Optimizer>/<variable>/<slot>`.
 """
 
 from __future__ import annotations
@@ -13,16 +21,26 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, Protocol, TypedDict
 
 import torch
 from torch import Tensor
 
 from estimator_serving.training.nn.variables import VariableStore, current_store
-from estimator_serving.training.optimizers import schedules
 
 LearningRate = float | Callable[[int], float] | Callable[[], float]
 Tensors = list[Tensor]
+Gradients = Sequence[Tensor | None]
+"""One for each parameter: dense, sparse by rows (COO), or None if the loss does not depend on the parameter."""
+
+
+class Replicas(Protocol):
+    """What a step needs of the processes that train together (`distribute.strategy.Strategy` has it)."""
+
+    num_replicas: int
+
+    def reduce(self, gradients: Gradients) -> Gradients:
+        """The mean of each gradient over all replicas. One that is None here may come back as a tensor."""
 
 
 class Common(TypedDict, total=False):
@@ -41,7 +59,7 @@ class Common(TypedDict, total=False):
 
 
 _SMALL_ELEMENTS = 65536
-"""Parameters up to this size are updated together; to gather larger gradients would cost more than it saves."""
+"""Parameters up to this size are updated together. Gathering larger gradients would cost more than it saves."""
 
 
 @dataclass(slots=True)
@@ -54,14 +72,15 @@ class _Plan:
     """Per slot name a list parallel to `parameters`."""
     slot_names: tuple[list[str], ...]
     joined: _Joined | None = None
-    """Made at the first step, when it is known which gradients are sparse."""
+    """Made at the first step, because only the gradients show which of them are sparse."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
-    """Small parameters side by side in one tensor (the parameters are views of it), and their slots alike.
+    """Small parameters side by side in one tensor (the parameters are views of it), and their slots likewise.
 
-    A step on ten small tensors is ten times the work of a step on one: nearly all of it is calling.
+    `members` and `others` are positions in the plan's parameters. A step on ten small tensors takes ten times as long
+    as a step on one, because nearly all of it is the cost of calls.
     """
 
     members: tuple[int, ...]
@@ -69,8 +88,8 @@ class _Joined:
     weights: Tensors
     slots: tuple[Tensors, ...]
 
-    def gradient(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
-        """The members' gradients side by side, None if one is missing in this step."""
+    def gradient(self, gradients: Gradients) -> Tensor | None:
+        """The members' gradients side by side, or None if one of them is None in this step."""
         found = [gradients[i] for i in self.members]
         if any(g is None for g in found):
             return None
@@ -79,24 +98,29 @@ class _Joined:
 
 @dataclass(frozen=True, slots=True)
 class TrainOp:
-    """A step that has not been taken: the gradients of `loss`, applied by each optimizer to its own variables."""
+    """A step that has not been taken yet: each optimizer applies the gradients of `loss` to its own variables."""
 
     store: VariableStore
     loss: Tensor
     parts: tuple[tuple[Optimizer, _Plan], ...]
     gradients: tuple[Tensor | None, ...] | None = field(default=None, kw_only=True)
-    """One for each parameter of each part; None until they have been computed."""
+    """One for each parameter of each part; None until they are computed."""
 
     @property
     def is_inert(self) -> bool:
-        """Whether there is no step to take: outside training, and where the training graph is exported."""
+        """Whether there is no step to take: outside training, and while the training graph is exported."""
         return not self.parts
 
-    def run(self) -> None:
-        """Compute the gradients, change the variables, and raise global_step by 1."""
-        gradients = self._gradients() if self.gradients is None else self.gradients
+    def run(self, strategy: Replicas | None = None) -> None:
+        """Compute the gradients, reduce them over the strategy's replicas, change the variables, count the step.
+
+        Without a strategy the gradients are applied as they are.
+        """
+        gradients: Gradients = self._gradients() if self.gradients is None else self.gradients
         step = self.store.global_step
         with torch.no_grad():
+            if strategy is not None:
+                gradients = strategy.reduce(gradients)
             taken = 0
             for optimizer, plan in self.parts:
                 count = len(plan.parameters)
@@ -106,7 +130,7 @@ class TrainOp:
         _count_iterations(self.parts, self.store)
 
     def of(self, loss: Tensor, gradients: tuple[Tensor | None, ...]) -> TrainOp:
-        """The same step of another batch, whose gradients are known."""
+        """The same step for another batch, whose gradients are known."""
         return TrainOp(self.store, loss, self.parts, gradients=gradients)
 
     def with_gradients(self) -> TrainOp:
@@ -121,7 +145,10 @@ class TrainOp:
 
 
 def group(*train_ops: TrainOp) -> TrainOp:
-    """Several train ops of one loss as one step: one backward pass, global_step + 1."""
+    """Several train ops of one loss as one step: one backward pass, global_step + 1.
+
+    Raises ValueError for train ops of different losses.
+    """
     first = train_ops[0]
     if any(op.loss is not first.loss for op in train_ops):
         raise ValueError("group takes train ops of one loss: add the losses up and minimize the sum.")
@@ -131,20 +158,27 @@ def group(*train_ops: TrainOp) -> TrainOp:
 
 
 def _count_iterations(parts: Sequence[tuple[Optimizer, _Plan]], store: VariableStore) -> None:
-    """Of several optimizers the first one's steps are global_step; TF saves the others' own counts as `iter`."""
+    """The first optimizer counts its steps as global_step; TF saves the count of each other one as `iter`."""
     for _, plan in parts[1:]:
         store.hyperparameter(f"{plan.path}/iter", store.global_step)
 
 
 class Optimizer:
-    """An update formula. Subclasses name their slots and write `update`."""
+    """Changes variables by their gradients. A subclass names its slots and writes `update`; for example
+
+    class SignDescent(Optimizer):
+        default_name = "SignDescent"
+
+        def update(self, weights, gradients, slots, rate, step):
+            torch._foreach_add_(weights, torch._foreach_sign(gradients), alpha=-rate)
+    """
 
     default_name: ClassVar[str]
     slot_names: tuple[str, ...] = ()
-    touches_rows_alone: bool = True
+    touches_only_rows: bool = True
     """Whether a sparse gradient changes only its own rows."""
     rests_without_gradient: bool = False
-    """Whether a gradient of 0 changes nothing, so that small tables may be updated whole with the same result."""
+    """Whether a gradient of 0 changes nothing. Small tables are then updated whole, with the same result."""
 
     def __init__(
         self,
@@ -166,12 +200,12 @@ class Optimizer:
             if value is not None and value < 0:
                 raise ValueError(f"Expected {key} >= 0, received: {value}")
         self.name = name or self.default_name
-        self.learning_rate = learning_rate
+        self.learning_rate = learning_rate if callable(learning_rate) else float(learning_rate)
         self.decay = decay
         self.clipvalue = clipvalue
         self.clipnorm = clipnorm
         self.global_clipnorm = global_clipnorm
-        self._rate_at = _function_of_step(learning_rate)
+        self._rate_takes_step = callable(learning_rate) and bool(inspect.signature(learning_rate).parameters)
 
     def minimize(
         self,
@@ -179,17 +213,24 @@ class Optimizer:
         global_step: object = None,
         var_list: Iterable[Tensor] | None = None,
     ) -> TrainOp:
-        """The step that lowers `loss`, over all trainable variables or those of `var_list`.
+        """The step that lowers `loss` (f32 scalar), over all trainable variables or those of `var_list`.
 
-        `loss` f32 scalar. Slots are made or restored here, so a checkpoint that does not fit is found before the step.
-        Raises ValueError outside a model_fn or when there is nothing to train.
+        Slots are made or restored here, so a checkpoint that does not fit is found before the step.
+
+        Raises ValueError outside a model_fn, without a variable to train, and for a tensor in `var_list` that is not a
+        trainable variable.
         """
         store = current_store()
         if not store.training_mode:  # a model_fn may make its train_op in every mode; only TRAIN runs it
             return TrainOp(store, loss, ())
-        return TrainOp(store, loss, ((self, self._plan(store, var_list)),))
+        path = store.names.unique(f"training/{self.name}")
+        wanted = tuple(store.trainable_variables.values()) if var_list is None else tuple(var_list)
+        plan: _Plan | None = store.plans.get(path)
+        if plan is None or [*map(id, plan.parameters)] != [*map(id, wanted)]:
+            plan = store.plans[path] = self._new_plan(store, path, wanted)
+        return TrainOp(store, loss, ((self, plan),))
 
-    def apply(self, plan: _Plan, gradients: Sequence[Tensor | None], step: int, store: VariableStore) -> None:
+    def apply(self, plan: _Plan, gradients: Gradients, step: int, store: VariableStore) -> None:
         """Change the plan's parameters and slots in place. `step` is the global_step before this one."""
         rate = self.rate(step)
         gradients = self._clipped(gradients)
@@ -205,35 +246,38 @@ class Optimizer:
             self._apply_each(plan, joined.others, gradients, rate, step)
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        """The formula, in place, on parallel lists of tensors."""
+        """The formula. Changes `weights` and `slots` in place.
+
+        Args:
+            weights: parameters, or the touched rows of some, or several small ones side by side.
+            gradients: dense, parallel to `weights` and of the same shapes.
+            slots: for each of `slot_names` a list parallel to `weights`.
+            rate: the learning rate of this step.
+            step: the global_step before this step, 0 in the first.
+        """
         raise NotImplementedError
 
     def rate(self, step: int) -> float:
         """The learning rate of the step that starts at global_step `step`."""
-        rate = self._rate_at(step)
+        given: Any = self.learning_rate
+        if callable(given):
+            given = given(step) if self._rate_takes_step else given()
+        rate = float(given)
         return rate / (1.0 + self.decay * step) if self.decay else rate
 
     def initial(self, slot: str) -> float:
-        """What a new slot is full of."""
+        """The number that fills a new slot."""
         return 0.0
 
     def first_slot(self, slot: str, weights: Tensor, step: int) -> Tensor:
-        """A new slot of `weights`, float32 of their shape, where training starts at global_step `step`."""
+        """A new slot of `weights`: float32 of their shape. Training starts at global_step `step`."""
         return torch.full(weights.shape, self.initial(slot))
 
     def hyperparameters(self) -> dict[str, float]:
         """Constants saved beside the slots, under TF's names."""
         return {"decay": self.decay}
 
-    # -- the list of variables ----------------------------------------------------------------------------------------
-
-    def _plan(self, store: VariableStore, var_list: Iterable[Tensor] | None) -> _Plan:
-        path = store.unique_name(f"training/{self.name}")
-        wanted = tuple(store.trainable_variables.values()) if var_list is None else tuple(var_list)
-        plan: _Plan | None = store.plans.get(path)
-        if plan is None or not _same_tensors(plan.parameters, wanted):
-            plan = store.plans[path] = self._new_plan(store, path, wanted)
-        return plan
+    # -- one step -----------------------------------------------------------------------------------------------------
 
     def _new_plan(self, store: VariableStore, path: str, wanted: tuple[Tensor, ...]) -> _Plan:
         names = {id(p): name for name, p in store.trainable_variables.items()}
@@ -252,20 +296,17 @@ class Optimizer:
         for name, value in self.hyperparameters().items():
             store.hyperparameter(f"{path}/{name}", value)
         if not callable(self.learning_rate):
-            store.hyperparameter(f"{path}/learning_rate", float(self.learning_rate))
+            store.hyperparameter(f"{path}/learning_rate", self.learning_rate)
         return _Plan(path, wanted, slots, slot_names)
 
-    # -- limits -------------------------------------------------------------------------------------------------------
-
-    def _clipped(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        """In TF's order: entries, then each variable, or all variables together."""
+    def _clipped(self, gradients: Gradients) -> Gradients:
+        """Limited in TF's order: entries first, then each variable, then all variables together."""
         if self.clipvalue is None and self.clipnorm is None and self.global_clipnorm is None:
             return gradients
         # A row that was looked up twice has one gradient, the sum.
         summed = [g.coalesce() if g is not None and g.is_sparse else g for g in gradients]
         if self.clipvalue is not None:
-            limit = self.clipvalue
-            summed = [_mapped(g, lambda values: values.clamp(-limit, limit)) for g in summed]
+            summed = [None if g is None else _clamped(g, self.clipvalue) for g in summed]
         if self.clipnorm is not None:
             summed = [None if g is None else g * _shrinkage(_norm(g), self.clipnorm) for g in summed]
         if self.global_clipnorm is not None:
@@ -274,10 +315,17 @@ class Optimizer:
             summed = [None if g is None else g * shrinkage for g in summed]
         return summed
 
-    # -- small tensors together, the others one by one ----------------------------------------------------------------
-
-    def _join(self, plan: _Plan, gradients: Sequence[Tensor | None], store: VariableStore) -> _Joined:
-        members = tuple(i for i, g in enumerate(gradients) if g is not None and self._can_join(plan.parameters[i], g))
+    def _join(self, plan: _Plan, gradients: Gradients, store: VariableStore) -> _Joined:
+        """Lay the plan's small parameters and their slots side by side."""
+        takes_sparse = self.rests_without_gradient or not self.touches_only_rows
+        members = tuple(
+            i
+            for i, (parameter, gradient) in enumerate(zip(plan.parameters, gradients, strict=True))
+            if parameter.numel() <= _SMALL_ELEMENTS
+            and parameter.dtype == torch.float32
+            and gradient is not None
+            and (takes_sparse or not gradient.is_sparse)
+        )
         others = tuple(i for i in range(len(gradients)) if i not in members)
         if len(members) < 2:
             return _Joined((), tuple(range(len(gradients))), [], ())
@@ -285,7 +333,7 @@ class Optimizer:
         for i, view in zip(members, views, strict=True):
             parameter: Any = plan.parameters[i]
             parameter.data = view
-            parameter.takes_whole_gradient = True  # see variables.gather_rows
+            parameter.takes_whole_gradient = True  # see lookups.gather_rows
         slots: list[Tensors] = []
         for tensors, names in zip(plan.slots, plan.slot_names, strict=True):
             whole, views = _side_by_side([tensors[i] for i in members])
@@ -295,15 +343,8 @@ class Optimizer:
             slots.append([whole])
         return _Joined(members, others, [weights], tuple(slots))
 
-    def _can_join(self, parameter: Tensor, gradient: Tensor) -> bool:
-        if parameter.numel() > _SMALL_ELEMENTS or parameter.dtype != torch.float32:
-            return False
-        return not gradient.is_sparse or self.rests_without_gradient or not self.touches_rows_alone
-
-    def _apply_each(
-        self, plan: _Plan, indices: Iterable[int], gradients: Sequence[Tensor | None], rate: float, step: int
-    ) -> None:
-        """Gather the touched rows, run the one formula on dense tensors and rows together, put the rows back."""
+    def _apply_each(self, plan: _Plan, indices: Iterable[int], gradients: Gradients, rate: float, step: int) -> None:
+        """Gather the touched rows, run the formula on dense tensors and rows together, put the rows back."""
         weights: Tensors = []
         grads: Tensors = []
         slots: tuple[Tensors, ...] = tuple([] for _ in plan.slots)
@@ -313,7 +354,7 @@ class Optimizer:
             if gradient is None:
                 continue
             tensors = [plan.parameters[i], *(slot[i] for slot in plan.slots)]
-            if gradient.is_sparse and self.touches_rows_alone:
+            if gradient.is_sparse and self.touches_only_rows:
                 gradient = gradient.coalesce()
                 ids = gradient.indices()[0]
                 taken = [t.index_select(0, ids) for t in tensors]
@@ -331,24 +372,15 @@ class Optimizer:
             whole.index_copy_(0, ids, part)
 
 
-def _function_of_step(learning_rate: LearningRate) -> Callable[[int], float]:
-    """A number, a function of the step or a function without arguments, all as the second."""
-    if not callable(learning_rate):
-        constant = float(learning_rate)
-        return lambda step: constant  # noqa: ARG005
-    function: Any = learning_rate
-    takes_step = isinstance(function, schedules.LearningRateSchedule) or inspect.signature(function).parameters
-    return (lambda step: float(function(step))) if takes_step else (lambda step: float(function()))  # noqa: ARG005
-
-
-def _mapped(gradient: Tensor | None, change: Callable[[Tensor], Tensor]) -> Tensor | None:
-    """A gradient with its values changed; of a coalesced sparse one those that are there."""
-    if gradient is None or not gradient.is_sparse:
-        return None if gradient is None else change(gradient)
-    values = change(gradient.values())
-    return torch.sparse_coo_tensor(
+def _clamped(gradient: Tensor, limit: float) -> Tensor:
+    """The gradient with every entry within ±limit. Sparse ones are coalesced already: each row is there once."""
+    if not gradient.is_sparse:
+        return gradient.clamp(-limit, limit)
+    values = gradient.values().clamp(-limit, limit)
+    made: Tensor = torch.sparse_coo_tensor(
         gradient.indices(), values, gradient.shape, is_coalesced=True, check_invariants=False
     )
+    return made
 
 
 def _norm(gradient: Tensor) -> Tensor:
@@ -356,364 +388,12 @@ def _norm(gradient: Tensor) -> Tensor:
 
 
 def _shrinkage(norm: Tensor, limit: float) -> Tensor:
-    return limit / norm.clamp(min=limit)
+    factor: Tensor = limit / norm.clamp(min=limit)
+    return factor
 
 
 def _side_by_side(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensors]:
     """A flat copy of all, and views of it in the shape of each."""
     flat = torch.cat([t.detach().reshape(-1) for t in tensors])
-    pieces = flat.split([t.numel() for t in tensors])
+    pieces = torch.split(flat, [t.numel() for t in tensors])
     return flat, [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
-
-
-def _same_tensors(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
-    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
-
-
-class SGD(Optimizer):
-    """w −= lr·g; with momentum a = m·a − lr·g, w += a (Nesterov: w += m·a − lr·g). Default lr 0.01."""
-
-    default_name = "SGD"
-
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.01,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(learning_rate, **common)
-        if not 0.0 <= momentum <= 1.0:
-            raise ValueError(f"`momentum` must be between [0, 1], given: {momentum}.")
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.slot_names = ("momentum",) if momentum else ()
-        self.rests_without_gradient = not momentum
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "momentum": self.momentum}
-
-    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        if not self.momentum:
-            torch._foreach_add_(weights, gradients, alpha=-rate)
-            return
-        (velocity,) = slots
-        torch._foreach_mul_(velocity, self.momentum)
-        torch._foreach_add_(velocity, gradients, alpha=-rate)
-        if self.nesterov:
-            torch._foreach_add_(weights, velocity, alpha=self.momentum)
-            torch._foreach_add_(weights, gradients, alpha=-rate)
-        else:
-            torch._foreach_add_(weights, velocity)
-
-
-class Adagrad(Optimizer):
-    """n += g²; w −= lr·g/(√n + ε). Defaults lr 0.001, n₀ 0.1, ε 1e-7."""
-
-    default_name = "Adagrad"
-    slot_names = ("accumulator",)
-    rests_without_gradient = True
-
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        initial_accumulator_value: float = 0.1,
-        epsilon: float = 1e-7,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(learning_rate, **common)
-        if initial_accumulator_value < 0.0:
-            raise ValueError(f"initial_accumulator_value must be non-negative: {initial_accumulator_value}")
-        self.initial_accumulator_value = initial_accumulator_value
-        self.epsilon = epsilon
-
-    def initial(self, slot: str) -> float:
-        return self.initial_accumulator_value
-
-    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        (accumulator,) = slots
-        torch._foreach_addcmul_(accumulator, gradients, gradients)
-        denominator = torch._foreach_sqrt(accumulator)
-        torch._foreach_add_(denominator, self.epsilon)
-        torch._foreach_addcdiv_(weights, gradients, denominator, value=-rate)
-
-
-class Adam(Optimizer):
-    """Adam with ε outside the corrected root, as TF has it: w −= lr·√(1−β₂ᵗ)/(1−β₁ᵗ) · m/(√v + ε).
-
-    Defaults lr 0.001, β 0.9 and 0.999, ε 1e-7. t is global_step + 1. Every row of a table moves, looked up or not.
-    `amsgrad` divides by the root of the largest v so far.
-    """
-
-    default_name = "Adam"
-    slot_names = ("m", "v")
-    touches_rows_alone = False
-
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(learning_rate, **common)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.slot_names = ("m", "v", "vhat") if amsgrad else ("m", "v")
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "beta_1": self.beta_1, "beta_2": self.beta_2}
-
-    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        m, v, *largest = slots
-        corrected = rate * (1.0 - self.beta_2 ** (step + 1)) ** 0.5 / (1.0 - self.beta_1 ** (step + 1))
-        torch._foreach_lerp_(m, gradients, 1.0 - self.beta_1)
-        torch._foreach_mul_(v, self.beta_2)
-        torch._foreach_addcmul_(v, gradients, gradients, value=1.0 - self.beta_2)
-        if largest:
-            torch._foreach_maximum_(largest[0], v)
-        denominator = torch._foreach_sqrt(largest[0] if largest else v)
-        torch._foreach_add_(denominator, self.epsilon)
-        torch._foreach_addcdiv_(weights, m, denominator, value=-corrected)
-
-
-class Adamax(Optimizer):
-    """Adam with the largest gradient in place of the root: u = max(β₂·u, |g|); w −= lr/(1−β₁ᵗ) · m/(u + ε).
-
-    Defaults lr 0.001, β 0.9 and 0.999, ε 1e-7. t is global_step + 1.
-    """
-
-    default_name = "Adamax"
-    slot_names = ("m", "v")
-
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(learning_rate, **common)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "beta_1": self.beta_1, "beta_2": self.beta_2}
-
-    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        m, largest = slots
-        torch._foreach_lerp_(m, gradients, 1.0 - self.beta_1)
-        torch._foreach_mul_(largest, self.beta_2)
-        torch._foreach_maximum_(largest, torch._foreach_abs(gradients))
-        denominator = torch._foreach_add(largest, self.epsilon)
-        torch._foreach_addcdiv_(weights, m, denominator, value=-rate / (1.0 - self.beta_1 ** (step + 1)))
-
-
-class Adadelta(Optimizer):
-    """s = ρ·s + (1−ρ)·g²; d = g·√(u + ε)/√(s + ε); u = ρ·u + (1−ρ)·d²; w −= lr·d. Defaults lr 0.001, ρ 0.95, ε 1e-7."""
-
-    default_name = "Adadelta"
-    slot_names = ("accum_grad", "accum_var")
-
-    def __init__(
-        self, learning_rate: LearningRate = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **common: Unpack[Common]
-    ) -> None:
-        super().__init__(learning_rate, **common)
-        self.rho = rho
-        self.epsilon = epsilon
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "rho": self.rho}
-
-    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        squares, steps = slots
-        torch._foreach_mul_(squares, self.rho)
-        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - self.rho)
-        delta = torch._foreach_sqrt(torch._foreach_add(steps, self.epsilon))
-        torch._foreach_div_(delta, torch._foreach_sqrt(torch._foreach_add(squares, self.epsilon)))
-        torch._foreach_mul_(delta, gradients)
-        torch._foreach_mul_(steps, self.rho)
-        torch._foreach_addcmul_(steps, delta, delta, value=1.0 - self.rho)
-        torch._foreach_add_(weights, delta, alpha=-rate)
-
-
-class RMSProp(Optimizer):
-    """s = ρ·s + (1−ρ)·g²; w −= lr·g/(√s + ε); with momentum a = m·a + lr·g/√(s + ε), w −= a.
-
-    `centered` takes the square of the moving mean of g from s. Defaults lr 0.001, ρ 0.9, momentum 0, ε 1e-7.
-    """
-
-    default_name = "RMSprop"
-
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = 1e-7,
-        centered: bool = False,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(learning_rate, **common)
-        if not 0.0 <= momentum <= 1.0:
-            raise ValueError(f"`momentum` must be between [0, 1], given: {momentum}.")
-        self.rho = rho
-        self.momentum = momentum
-        self.epsilon = epsilon
-        self.centered = centered
-        self.slot_names = ("rms", *(["momentum"] if momentum else []), *(["mg"] if centered else []))
-        # TF decays s everywhere without momentum, and only in the touched rows with it.
-        self.touches_rows_alone = bool(momentum)
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "rho": self.rho, "momentum": self.momentum}
-
-    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        named = dict(zip(self.slot_names, slots, strict=True))
-        squares = named["rms"]
-        torch._foreach_mul_(squares, self.rho)
-        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - self.rho)
-        variance = squares
-        if self.centered:
-            torch._foreach_lerp_(named["mg"], gradients, 1.0 - self.rho)
-            variance = torch._foreach_addcmul(squares, named["mg"], named["mg"], value=-1.0)
-        if self.momentum:
-            root = torch._foreach_sqrt(torch._foreach_add(variance, self.epsilon))
-            torch._foreach_mul_(named["momentum"], self.momentum)
-            torch._foreach_addcdiv_(named["momentum"], gradients, root, value=rate)
-            torch._foreach_sub_(weights, named["momentum"])
-        else:
-            root = torch._foreach_add(torch._foreach_sqrt(variance), self.epsilon)
-            torch._foreach_addcdiv_(weights, gradients, root, value=-rate)
-
-
-RMSprop = RMSProp
-"""Keras' spelling."""
-
-
-class Ftrl(Optimizer):
-    """Follow the regularised leader. Defaults lr 0.001, lr_power −0.5, n₀ 0.1, l1 = l2 = shrinkage = β = 0.
-
-        n' = n + g²;  σ = (n'^−p − n^−p)/lr;  z += g + 2·shrinkage·w − σ·w
-        w  = (clip(z, ±l1) − z) / (n'^−p/lr + 2·(l2 + β/(2·lr)))
-
-    z starts at 0, so a weight that starts elsewhere is pulled towards 0 and one without gradient becomes 0 (TF's too).
-    With `keep_initial_weights`, which TF lacks, z starts at −w₀·(n₀^−p + β)/lr: a weight stays where it starts (or was
-    warm-started) until gradients and regularisation move it.
-    """
-
-    default_name = "Ftrl"
-    slot_names = ("accumulator", "linear")
-
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        learning_rate_power: float = -0.5,
-        initial_accumulator_value: float = 0.1,
-        l1_regularization_strength: float = 0.0,
-        l2_regularization_strength: float = 0.0,
-        l2_shrinkage_regularization_strength: float = 0.0,
-        beta: float = 0.0,
-        keep_initial_weights: bool = False,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(learning_rate, **common)
-        _check_ftrl(
-            learning_rate_power,
-            initial_accumulator_value=initial_accumulator_value,
-            l1_regularization_strength=l1_regularization_strength,
-            l2_regularization_strength=l2_regularization_strength,
-            l2_shrinkage_regularization_strength=l2_shrinkage_regularization_strength,
-        )
-        self.learning_rate_power = learning_rate_power
-        self.initial_accumulator_value = initial_accumulator_value
-        self.l1 = l1_regularization_strength
-        self.l2 = l2_regularization_strength
-        self.l2_shrinkage = l2_shrinkage_regularization_strength
-        self.beta = beta
-        self.keep_initial_weights = keep_initial_weights
-
-    def initial(self, slot: str) -> float:
-        return self.initial_accumulator_value if slot == "accumulator" else 0.0
-
-    def first_slot(self, slot: str, weights: Tensor, step: int) -> Tensor:
-        if slot != "linear" or not self.keep_initial_weights:
-            return super().first_slot(slot, weights, step)
-        pull = (self.initial_accumulator_value**-self.learning_rate_power + self.beta) / self.rate(step)
-        return weights.detach() * -pull
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {
-            **super().hyperparameters(),
-            "beta": self.beta,
-            "l1_regularization_strength": self.l1,
-            "l2_regularization_strength": self.l2,
-            "learning_rate_power": self.learning_rate_power,
-        }
-
-    def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
-        accumulator, linear = slots
-        before = self._power(accumulator)
-        torch._foreach_addcmul_(accumulator, gradients, gradients)
-        after = self._power(accumulator)
-        torch._foreach_add_(linear, gradients)
-        if self.l2_shrinkage:
-            torch._foreach_add_(linear, weights, alpha=2.0 * self.l2_shrinkage)
-        torch._foreach_sub_(before, after)
-        torch._foreach_addcmul_(linear, before, weights, value=1.0 / rate)
-        torch._foreach_div_(after, rate)
-        torch._foreach_add_(after, 2.0 * self.l2 + self.beta / rate)
-        pulled = torch._foreach_neg(linear)
-        if self.l1:
-            clipped = torch._foreach_clamp_min(torch._foreach_clamp_max(linear, self.l1), -self.l1)
-            torch._foreach_add_(pulled, clipped)
-        torch._foreach_div_(pulled, after)
-        torch._foreach_copy_(weights, pulled)
-
-    def _power(self, accumulator: Tensors) -> Tensors:
-        if self.learning_rate_power == -0.5:
-            return list(torch._foreach_sqrt(accumulator))
-        return list(torch._foreach_pow(accumulator, -self.learning_rate_power))
-
-
-def _check_ftrl(learning_rate_power: float, **not_negative: float) -> None:
-    for name, value in not_negative.items():
-        if value < 0.0:
-            raise ValueError(f"{name} needs to be positive or zero, given: {value}.")
-    if learning_rate_power > 0.0:
-        raise ValueError(f"learning_rate_power {learning_rate_power} needs to be negative or zero.")
-
-
-OptimizerLike = str | Optimizer | Callable[[], Optimizer]
-
-BY_NAME: dict[str, type[Optimizer]] = {
-    "Adagrad": Adagrad,
-    "Adam": Adam,
-    "Ftrl": Ftrl,
-    "RMSProp": RMSProp,
-    "SGD": SGD,
-}
-
-
-def get_optimizer(optimizer: OptimizerLike, learning_rate: float | None = None) -> Optimizer:
-    """An optimizer from its name, itself, or a callable without arguments that makes one.
-
-    `learning_rate` is for names alone; None means the class's own default. Raises ValueError for anything else.
-    """
-    if isinstance(optimizer, str):
-        if optimizer not in BY_NAME:
-            raise ValueError(f"Unsupported optimizer name: {optimizer}. Supported names are: {tuple(BY_NAME)}")
-        make: Callable[..., Optimizer] = BY_NAME[optimizer]
-        return make() if learning_rate is None else make(learning_rate=learning_rate)
-    made = optimizer() if callable(optimizer) else optimizer
-    if not isinstance(made, Optimizer):
-        raise ValueError(
-            f"The given object is not an Optimizer instance. Given: {made!r}. "
-            "Pass one of training.optimizers, its name, or a function without arguments that returns one."
-        )
-    return made

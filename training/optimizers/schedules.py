@@ -28,7 +28,7 @@ class LearningRateSchedule:
 
 @dataclass(frozen=True)
 class ExponentialDecay(LearningRateSchedule):
-    """lr · rate^(step/decay_steps), in whole powers alone with `staircase`."""
+    """lr · rate^(step/decay_steps); with `staircase` the power is a whole number."""
 
     initial_learning_rate: float
     decay_steps: float
@@ -37,12 +37,13 @@ class ExponentialDecay(LearningRateSchedule):
     name: str | None = None
 
     def at(self, step: int) -> float:
-        return self.initial_learning_rate * self.decay_rate ** _periods(step, self.decay_steps, self.staircase)
+        powers = _periods(step, self.decay_steps, self.staircase)
+        return self.initial_learning_rate * math.pow(self.decay_rate, powers)
 
 
 @dataclass(frozen=True)
 class NaturalExponentialDecay(LearningRateSchedule):
-    """lr · e^(−rate·step/decay_steps), in whole periods alone with `staircase` (TF 1.x: natural_exp_decay)."""
+    """lr · e^(−rate·step/decay_steps); with `staircase` only whole periods count (TF 1.x: natural_exp_decay)."""
 
     initial_learning_rate: float
     decay_steps: float
@@ -57,7 +58,7 @@ class NaturalExponentialDecay(LearningRateSchedule):
 
 @dataclass(frozen=True)
 class InverseTimeDecay(LearningRateSchedule):
-    """lr / (1 + rate·step/decay_steps), in whole periods alone with `staircase`."""
+    """lr / (1 + rate·step/decay_steps); with `staircase` only whole periods count."""
 
     initial_learning_rate: float
     decay_steps: float
@@ -71,9 +72,9 @@ class InverseTimeDecay(LearningRateSchedule):
 
 @dataclass(frozen=True)
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """values[0] up to and including step boundaries[0], values[1] up to boundaries[1], …, the last one for ever.
+    """values[0] up to and including step boundaries[0], values[1] up to boundaries[1], …, then the last value.
 
-    Raises ValueError unless there is one value more than boundaries.
+    Raises ValueError unless `values` has one entry more than `boundaries`.
     """
 
     boundaries: Sequence[float]
@@ -111,7 +112,8 @@ class PolynomialDecay(LearningRateSchedule):
         if self.cycle:
             length *= max(math.ceil(step / length), 1)
         left = 1.0 - min(step, length) / length
-        return (self.initial_learning_rate - self.end_learning_rate) * left**self.power + self.end_learning_rate
+        height = self.initial_learning_rate - self.end_learning_rate
+        return height * math.pow(left, self.power) + self.end_learning_rate
 
 
 @dataclass(frozen=True)
@@ -154,17 +156,17 @@ class CosineDecayRestarts(LearningRateSchedule):
     name: str | None = None
 
     def at(self, step: int) -> float:
-        done, restarts = self._position(step / self.first_decay_steps)
+        # How many periods are over, and how much of the current one.
+        periods = step / self.first_decay_steps
+        if self.t_mul == 1.0:
+            restarts = math.floor(periods)
+            done = periods - restarts
+        else:
+            restarts = math.floor(math.log(1.0 - periods * (1.0 - self.t_mul)) / math.log(self.t_mul))
+            length = self.t_mul**restarts
+            done = (periods - (1.0 - length) / (1.0 - self.t_mul)) / length
         cosine = 0.5 * self.m_mul**restarts * (1.0 + math.cos(math.pi * done))
         return self.initial_learning_rate * ((1.0 - self.alpha) * cosine + self.alpha)
-
-    def _position(self, periods: float) -> tuple[float, int]:
-        """How much of the current period is done, and how many came before it."""
-        if self.t_mul == 1.0:
-            return periods - math.floor(periods), math.floor(periods)
-        before = math.floor(math.log(1.0 - periods * (1.0 - self.t_mul)) / math.log(self.t_mul))
-        length = self.t_mul**before
-        return (periods - (1.0 - length) / (1.0 - self.t_mul)) / length, before
 
 
 @dataclass(frozen=True)

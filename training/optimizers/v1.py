@@ -2,7 +2,7 @@
 
     train_op = train.AdamOptimizer(learning_rate=0.001).minimize(loss, global_step=train.get_global_step())
 
-Slots are saved under the names of training.optimizers, which own the formulas; only RMSProp's differs here.
+Slots are saved under the names of training.optimizers, which owns the formulas; only RMSProp's differs here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from estimator_serving.training.nn.variables import get_global_step
-from estimator_serving.training.optimizers.base import SGD, Adagrad, Adam, Ftrl, LearningRate, RMSProp, Tensors
+from estimator_serving.training.optimizers.adagrad import Adagrad
+from estimator_serving.training.optimizers.adam import Adam
+from estimator_serving.training.optimizers.base import LearningRate, Tensors
+from estimator_serving.training.optimizers.ftrl import Ftrl
+from estimator_serving.training.optimizers.rmsprop import RMSProp
 from estimator_serving.training.optimizers.schedules import (
     cosine_decay,
     cosine_decay_restarts,
@@ -23,6 +28,7 @@ from estimator_serving.training.optimizers.schedules import (
     piecewise_constant,
     polynomial_decay,
 )
+from estimator_serving.training.optimizers.sgd import SGD
 
 __all__ = [
     "AdagradOptimizer",
@@ -44,7 +50,7 @@ __all__ = [
 
 
 class GradientDescentOptimizer(SGD):
-    """w −= lr·g. `use_locking` changes nothing, here and below: a step is never taken by two at once."""
+    """w −= lr·g. `use_locking` changes nothing, here and below: two threads never take a step at once."""
 
     def __init__(self, learning_rate: LearningRate, use_locking: bool = False, name: str = "GradientDescent") -> None:
         super().__init__(learning_rate, name=name)
@@ -138,7 +144,7 @@ class RMSPropOptimizer(RMSProp):
     ) -> None:
         super().__init__(learning_rate, decay, momentum, epsilon, centered, name=name)
         self.slot_names = ("rms", "momentum", *(["mg"] if centered else []))
-        self.touches_rows_alone = True
+        self.touches_only_rows = True
 
     def initial(self, slot: str) -> float:
         return 1.0 if slot == "rms" else 0.0
@@ -146,7 +152,7 @@ class RMSPropOptimizer(RMSProp):
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         squares, moved, *means = slots
         torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1.0 - self.rho)
-        variance = squares
+        variance: Tensors | tuple[Tensor, ...] = squares
         if means:
             torch._foreach_lerp_(means[0], gradients, 1.0 - self.rho)
             variance = torch._foreach_addcmul(squares, means[0], means[0], value=-1.0)

@@ -371,7 +371,7 @@ SETTINGS_ERRORS = [
         ValueError,
         "If `vars_to_warm_start` is a list, it must be all `Variable` or all `str`.  Given types are .*names",
     ),
-    (lambda: WarmStartSettings("a", "dnn/("), ValueError, r"vars_to_warm_start holds 'dnn/\(', which is no regular"),
+    (lambda: WarmStartSettings("a", "dnn/("), ValueError, r"vars_to_warm_start holds 'dnn/\(', which is not a regular"),
     (
         lambda: VocabInfo("a", 1, 0, "b", axis=2),
         ValueError,

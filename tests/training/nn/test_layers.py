@@ -13,7 +13,8 @@ from layer_cases import CASES, fixed_value
 
 from estimator_serving.training import initializers, layers, losses, regularizers
 from estimator_serving.training.errors import InvalidArgumentError
-from estimator_serving.training.nn.variables import AUTO_REUSE, VariableStore, variable_scope
+from estimator_serving.training.nn.names import AUTO_REUSE
+from estimator_serving.training.nn.variables import VariableStore, variable_scope
 
 DIRECTORY = Path(os.environ.get("ESTIMATOR_GOLDENS", Path(__file__).parents[1] / "goldens"))
 GOLDENS = json.loads((DIRECTORY / "layers.json").read_text())
@@ -136,25 +137,6 @@ def test_activations_by_name(name):
     torch.testing.assert_close(layers._ACTIVATIONS[name](x), formulas[name])
 
 
-@pytest.mark.parametrize(
-    ("make", "variance", "limit"),
-    [
-        (initializers.glorot_uniform, 2 / 500, math.sqrt(6 / 500)),
-        (initializers.glorot_normal, 2 / 500, 2 * math.sqrt(2 / 500) / 0.8796),
-        (initializers.he_normal, 2 / 300, 2 * math.sqrt(2 / 300) / 0.8796),
-        (initializers.he_uniform, 2 / 300, math.sqrt(6 / 300)),
-        (initializers.lecun_normal, 1 / 300, 2 * math.sqrt(1 / 300) / 0.8796),
-        (initializers.lecun_uniform, 1 / 300, math.sqrt(3 / 300)),
-        (initializers.variance_scaling(1.0, "fan_out", "untruncated_normal"), 1 / 200, math.inf),
-        (initializers.random_uniform(-0.1, 0.1), 0.04 / 12, 0.1),
-    ],
-)
-def test_scaled_initializers(make, variance, limit):
-    values = make((300, 200), torch.Generator().manual_seed(1))
-    assert values.var().item() == pytest.approx(variance, rel=0.03)
-    assert values.abs().max() <= limit * 1.0001
-
-
 IMAGE = torch.ones(2, 2, 2, 3)
 
 
@@ -208,3 +190,66 @@ def test_a_scope_needs_a_name():
 def test_training_is_not_taken_for_a_shape():
     with pytest.raises(TypeError, match="^noise_shape must be a shape, got True: pass training by its name"):
         layers.dropout(IMAGE, 0.5, True)
+
+
+def test_dense_is_an_affine_map():
+    store = VariableStore()
+    inputs = torch.randn(4, 5, 2)
+    with store.activate(training=True):
+        outputs = layers.dense(inputs, 3, torch.relu, name="d", bias_initializer=initializers.ones)
+        flat = layers.dense(inputs[:, 0], 3, torch.relu, name="d", reuse=True)
+        bare = layers.dense(inputs, 3, use_bias=False, name="bare")
+    expected = torch.relu(inputs @ store.get("d/kernel") + 1)
+    torch.testing.assert_close(outputs, expected)
+    torch.testing.assert_close(flat, expected[:, 0])
+    torch.testing.assert_close(bare, inputs @ store.get("bare/kernel"))
+
+
+def test_dropout_scales_and_follows_seed_and_step():
+    def dropped(step):
+        store = VariableStore(seed=3)
+        store.global_step = step
+        with store.activate(training=True):
+            return layers.dropout(torch.ones(1000), 0.25, training=True)
+
+    first = dropped(0)
+    assert sorted(set(first.tolist())) == pytest.approx([0, 1 / 0.75])
+    assert first.mean().item() == pytest.approx(1, abs=0.06)
+    assert torch.equal(dropped(0), first)
+    assert not torch.equal(dropped(1), first)
+    assert layers.dropout(first, 0.25) is first
+    with pytest.raises(ValueError, match="^Invalid value 1.0 received for `rate`"):
+        layers.dropout(first, 1.0, training=True)
+
+
+def test_batch_normalization_follows_moments_when_the_step_is_taken():
+    store = VariableStore()
+    inputs = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
+    with store.activate(training=True):
+        outputs = layers.batch_normalization(inputs, momentum=0.9, epsilon=0.0, training=True, name="bn")
+    torch.testing.assert_close(outputs.detach(), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    assert store.get("bn/moving_mean").tolist() == [0, 0]
+    store.run_pending_updates()
+    torch.testing.assert_close(store.get("bn/moving_mean"), torch.tensor([0.2, 2.0]))
+    torch.testing.assert_close(store.get("bn/moving_variance"), torch.tensor([1.0, 10.9]))
+    with store.activate(training=False):
+        outputs = layers.batch_normalization(inputs, epsilon=0.0, name="bn")
+    torch.testing.assert_close(outputs[0, 0].item(), 0.8, check_dtype=False)
+
+
+@pytest.mark.parametrize("input_gradient", [True, False])
+@pytest.mark.parametrize("units", [[2], [4, 3, 1]])
+def test_a_relu_stack_is_dense_layers_in_one_node(units, input_gradient):
+    inputs = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)).requires_grad_(input_gradient)
+    names = [f"layer_{i}" for i in range(len(units))]
+    store = VariableStore(seed=2)
+    with store.activate(training=True):
+        stacked = layers.relu_stack(inputs, units, names)
+        single = inputs
+        for size, name in zip(units, names, strict=True):
+            single = layers.dense(single, size, None if name == names[-1] else torch.relu, name=name)
+    assert torch.equal(stacked, single)
+    wanted = [*store.parameters(), *([inputs] if input_gradient else [])]
+    left, right = (torch.autograd.grad(outputs.square().sum(), wanted) for outputs in (stacked, single))
+    for one, other in zip(left, right, strict=True):
+        torch.testing.assert_close(one, other)

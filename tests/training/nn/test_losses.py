@@ -46,7 +46,7 @@ def test_the_full_poisson_loss_of_a_negative_count_is_nan_as_in_tensorflow():
 
 
 B3, B4 = torch.zeros(3), torch.zeros(4)
-LOGITS = torch.zeros(3, 2)
+ZEROS = torch.zeros(3, 2)
 
 
 @pytest.mark.parametrize(
@@ -57,21 +57,21 @@ LOGITS = torch.zeros(3, 2)
         (lambda: losses.cosine_distance(B3, B3), "You must specify argument `axis`"),
         (lambda: losses.huber_loss(B3, B3, weights=B4), "weights can not be broadcast to values. values.rank=1"),
         (
-            lambda: losses.hinge_loss(LOGITS, LOGITS, weights=B3),
+            lambda: losses.hinge_loss(ZEROS, ZEROS, weights=B3),
             "weights can not be broadcast to values. values.rank=2",
         ),
         (lambda: losses.log_loss(B3, B3, reduction="max"), "Invalid Reduction Key max"),
-        (lambda: losses.sparse_softmax_cross_entropy(B3, LOGITS), "Labels dtype should be integer. Instead got"),
+        (lambda: losses.sparse_softmax_cross_entropy(B3, ZEROS), "Labels dtype should be integer. Instead got"),
         (
-            lambda: losses.sparse_softmax_cross_entropy(torch.tensor([0, 1, 2]), LOGITS),
+            lambda: losses.sparse_softmax_cross_entropy(torch.tensor([0, 1, 2]), ZEROS),
             r"Received a label value of 2 which is outside the valid range of \[0, 2\)",
         ),
         (
-            lambda: losses.sparse_softmax_cross_entropy(torch.tensor([0, -100, 1]), LOGITS),
+            lambda: losses.sparse_softmax_cross_entropy(torch.tensor([0, -100, 1]), ZEROS),
             "Received a label value of -100",
         ),
         (
-            lambda: losses.sparse_softmax_cross_entropy(LOGITS.long(), LOGITS),
+            lambda: losses.sparse_softmax_cross_entropy(ZEROS.long(), ZEROS),
             r"Shapes \(3, 2\) and \(3,\) are incompatible",
         ),
     ],
@@ -79,3 +79,39 @@ LOGITS = torch.zeros(3, 2)
 def test_misuse_is_refused(call, text):
     with pytest.raises(ValueError, match=f"^{text}"):
         call()
+
+
+LOGITS, LABELS = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
+EACH = torch.nn.functional.cross_entropy(LOGITS, LABELS, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        ("none", EACH * torch.tensor([3.0, 0.0])),
+        ("sum", EACH[0] * 3),
+        ("sum_over_batch_size", EACH[0] * 3 / 2),
+        ("auto", EACH[0] * 3 / 2),
+        ("sum_by_nonzero_weights", EACH[0] * 3),
+        ("mean", EACH[0]),
+    ],
+)
+def test_reductions(reduction, expected):
+    weights = torch.tensor([[3.0], [0.0]])
+    found = losses.sparse_softmax_cross_entropy(LABELS[:, None], LOGITS, weights, reduction=reduction)
+    torch.testing.assert_close(found, expected)
+
+
+def test_sigmoid_and_squared_losses():
+    x, z = torch.tensor([[2.0], [-1.0]]), torch.tensor([[1], [0]])
+    each = torch.log1p(torch.exp(-x.abs())) + x.clamp(min=0) - x * z
+    torch.testing.assert_close(losses.sigmoid_cross_entropy(z, x), each.mean())
+    smooth = z * 0.8 + 0.1
+    torch.testing.assert_close(
+        losses.sigmoid_cross_entropy(z, x, 2.0, label_smoothing=0.2), 2 * losses.sigmoid_cross_entropy(smooth, x)
+    )
+    torch.testing.assert_close(losses.mean_squared_error(z, x), torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"^Labels dtype should be integer. Instead got torch.float32"):
+        losses.sparse_softmax_cross_entropy(LABELS.float(), LOGITS)
+    with pytest.raises(ValueError, match="^Invalid Reduction Key zz"):
+        losses.sigmoid_cross_entropy(z, x, reduction="zz")

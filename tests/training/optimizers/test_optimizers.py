@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import goldens
 import numpy as np
 import pytest
 import torch
 
 from estimator_serving.training import optimizers, train
-from estimator_serving.training.nn.variables import VariableStore, gather_rows, get_variable
+from estimator_serving.training.nn.lookups import gather_rows
+from estimator_serving.training.nn.variables import VariableStore, get_variable
 from estimator_serving.training.optimizers import base
 
 
@@ -129,6 +132,23 @@ def test_two_optimizers_share_a_step():
         both(a + b, a, b).run()
     assert (a.item(), b.item(), store.global_step) == (0.0, pytest.approx(0.9), 1)
     assert "training/SGD_1/b/momentum" in store.values()
+
+
+def test_a_step_reduces_its_gradients_once_and_before_limits():
+    seen = []
+
+    def reduce(gradients):
+        seen.append([None if g is None else g.tolist() for g in gradients])
+        return [torch.full((), 4.0) for _ in gradients]
+
+    store = VariableStore()
+    with store.activate(training=True):
+        a, b = get_variable("a", (), initializer=ones), get_variable("b", (), initializer=ones)
+        loss = a * 2
+        parts = [optimizers.SGD(1.0, clipvalue=3.0).minimize(loss, var_list=[v]) for v in (a, b)]
+        optimizers.group(parts[0], parts[1]).run(SimpleNamespace(num_replicas=2, reduce=reduce))
+    assert seen == [[2.0, None]]
+    assert (a.item(), b.item(), store.global_step) == (-2.0, -2.0, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""First values of a model's variables and slots: from its checkpoint, from a start, or from their initializers.
+
+Owns the order of the three, the errors of a checkpoint that does not fit the model, and the seeds of initial values.
+Does not know files: a checkpoint is a mapping from names to tensors, a start whatever has the methods of Start.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from estimator_serving.training.errors import VariableMissingError, VariableShapeError
+
+SLOTS = "training/"
+"""Optimizer slots are named `training/<Optimizer>/<variable>/<slot>`."""
+
+_RESTORING_FAILED = "Restoring from checkpoint failed. This is most likely due to a "
+_NOT_ALTERED = "Please ensure that you have not altered the graph expected based on the checkpoint."
+_NEW_MODEL_DIR = "Give the changed model a new model_dir, or change it back to the one that was trained."
+
+
+class Start(Protocol):
+    """What the variables of a model start from as long as it has no checkpoint (`checkpoints.warm_start.WarmStart`)."""
+
+    def first_value(
+        self, name: str, shape: tuple[int, ...], *, trainable: bool, generator: torch.Generator
+    ) -> Tensor | None:
+        """The variable's first value; None if the initializer's value holds."""
+
+    def complete(self) -> None:
+        """model_fn was called and has made its variables."""
+
+
+class FirstValues:
+    """Gives each variable its first value once.
+
+    `checkpoint` holds the values to restore: a model with a checkpoint never initialises a variable. `source` names
+    the checkpoint in messages. Without a checkpoint the `start` decides, where it has a value, and the initializer
+    otherwise.
+    """
+
+    def __init__(self, seed: int, checkpoint: Mapping[str, Tensor] | None, source: str, start: Start | None) -> None:
+        self._seed = seed
+        self._checkpoint = None if checkpoint is None else dict(checkpoint)
+        self._source = source or "the checkpoint"
+        self._start = start
+        self._known_names = sorted(name for name in checkpoint or () if not name.startswith(SLOTS))
+
+    def take(self, name: str, shape: tuple[int, ...], make: Callable[[], Tensor], *, trainable: bool = False) -> Tensor:
+        """The first value of `name`; `make` gives the initializer's.
+
+        Raises VariableMissingError or VariableShapeError if the checkpoint lacks the variable or holds another shape.
+        """
+        if self._checkpoint is None:
+            value = None
+            if self._start is not None:
+                value = self._start.first_value(name, shape, trainable=trainable, generator=self.generator(name))
+            return make() if value is None else value
+        if name not in self._checkpoint:
+            raise VariableMissingError(
+                f"{_RESTORING_FAILED}Variable name or other graph key that is missing from the checkpoint. "
+                f"{_NOT_ALTERED} The model asks for {name} with shape {shape}, and {self._source} holds "
+                f"{self._known_names}. {_NEW_MODEL_DIR}"
+            )
+        value = self._checkpoint.pop(name)
+        if tuple(value.shape) != shape:
+            raise VariableShapeError(
+                f"{_RESTORING_FAILED}mismatch between the current graph and the graph from the checkpoint. "
+                f"{_NOT_ALTERED} The variable {name} has shape {shape} in the model and {tuple(value.shape)} in "
+                f"{self._source}. {_NEW_MODEL_DIR}"
+            )
+        return value
+
+    def complete(self) -> None:
+        """Say that model_fn has made its variables.
+
+        Raises CheckpointMismatchError if the start names a variable that it did not make.
+        """
+        if self._start is not None:
+            self._start.complete()
+
+    def generator(self, name: str) -> torch.Generator:
+        """A fresh generator for the initial value of `name`. It depends on the seed and the name only."""
+        return torch.Generator().manual_seed((self._seed << 32) ^ zlib.crc32(name.encode()))
