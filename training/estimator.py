@@ -64,7 +64,15 @@ class Estimator:
         params: Mapping[str, Any] | None = None,
         warm_start_from: WarmStartFrom | None = None,
     ) -> None:
-        _check_not_overridden(type(self))
+        # A subclass adds a constructor; one that changes train or predict would be bypassed by what calls them here.
+        own = {name for name in vars(Estimator) if not name.startswith("__")}
+        below = [parent for parent in type(self).__mro__ if issubclass(parent, Estimator) and parent is not Estimator]
+        overridden = sorted(own & {name for parent in below for name in vars(parent)})
+        if overridden:
+            raise ValueError(
+                f"Subclasses of Estimator cannot override members of Estimator. {type(self)} does override "
+                f"{overridden}. Put the change into model_fn or a hook."
+            )
         if config is not None and not isinstance(config, RunConfig):
             raise ValueError(f"config must be an instance of `RunConfig`, but provided {config}.")
         self._model = Model.of(model_fn, params, _with_model_dir(config or RunConfig(), model_dir))
@@ -120,7 +128,17 @@ class Estimator:
                 or does not fit the model (CheckpointError); nothing has been written then.
             NanLossDuringTrainingError: the loss is NaN; the step was not taken.
         """
-        _check_trains(self._model.config)
+        config = self._model.config
+        if config.task_type in (EVALUATOR, PS):
+            raise ValueError(
+                "Train has been called wrong configuration. Please use tf.estimator.train_and_evaluate which calls "
+                f"proper API according to given configuration. Current configuration: {config}."
+            )
+        if config.num_worker_replicas > 1:
+            raise ValueError(
+                f"TF_CONFIG names a cluster of {config.num_worker_replicas} workers, and training runs in one process "
+                "only. Unset TF_CONFIG, or remove its 'cluster'."
+            )
         if steps is not None and max_steps is not None:
             raise ValueError("Can not provide both steps and max_steps.")
         if steps is not None and steps <= 0:
@@ -302,29 +320,3 @@ def _with_model_dir(config: RunConfig, model_dir: str | os.PathLike[str] | None)
         "save_checkpoints_secs": config.save_checkpoints_secs,
     }
     return copy.deepcopy(config).replace(model_dir=directory, **schedule)
-
-
-def _check_trains(config: RunConfig) -> None:
-    """Only a chief or worker trains, and as long as it is the only one."""
-    if config.task_type in (EVALUATOR, PS):
-        raise ValueError(
-            "Train has been called wrong configuration. Please use tf.estimator.train_and_evaluate which calls proper "
-            f"API according to given configuration. Current configuration: {config}."
-        )
-    if config.num_worker_replicas > 1:
-        raise ValueError(
-            f"TF_CONFIG names a cluster of {config.num_worker_replicas} workers, and training runs in one process "
-            "only. Unset TF_CONFIG, or remove its 'cluster'."
-        )
-
-
-def _check_not_overridden(kind: type) -> None:
-    """A subclass adds a constructor; one that changes train or predict would be bypassed by what calls them here."""
-    own = {name for name in vars(Estimator) if not name.startswith("__")}
-    below = [parent for parent in kind.__mro__ if issubclass(parent, Estimator) and parent is not Estimator]
-    overridden = sorted(own & {name for parent in below for name in vars(parent)})
-    if overridden:
-        raise ValueError(
-            f"Subclasses of Estimator cannot override members of Estimator. {kind} does override {overridden}. "
-            "Put the change into model_fn or a hook."
-        )

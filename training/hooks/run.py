@@ -72,31 +72,28 @@ class Run:
             return {key: self.fetch(value) for key, value in what.items()}
         if isinstance(what, list | tuple):
             return type(what)(self.fetch(value) for value in what)
-        if any(spec is not None and what is spec.loss for spec in (self.spec, self.first_spec)):
+        if not isinstance(what, str):
+            if any(spec is not None and what is spec.loss for spec in (self.spec, self.first_spec)):
+                return np.float32(self.loss)
+            if any(what is variable for variable in self.store.trainable_variables.values()):
+                return what.detach().numpy().copy()
+            raise ValueError(
+                f"A hook asked for a {type(what).__name__} that exists in one step only. "
+                "Ask by name: 'loss', 'global_step', a prediction key or a variable's full name."
+            )
+        if what == "loss":
             return np.float32(self.loss)
-        if any(what is variable for variable in self.store.trainable_variables.values()):
-            return what.detach().numpy().copy()
-        if isinstance(what, str):
-            return self._fetch_name(what)
-        raise ValueError(
-            f"A hook asked for a {type(what).__name__} that exists in one step only. "
-            "Ask by name: 'loss', 'global_step', a prediction key or a variable's full name."
-        )
-
-    def _fetch_name(self, name: str) -> Any:
-        if name == "loss":
-            return np.float32(self.loss)
-        if name == GLOBAL_STEP:
+        if what == GLOBAL_STEP:
             return self.global_step
         predictions = self.spec.predictions if self.spec is not None else None
-        if isinstance(predictions, Mapping) and name in predictions:
-            value = predictions[name]
+        if isinstance(predictions, Mapping) and what in predictions:
+            value = predictions[what]
             return value.detach().numpy().copy() if isinstance(value, Tensor) else value.numpy()
         try:
-            return self.store.get(name).detach().numpy().copy()
+            return self.store.get(what).detach().numpy().copy()
         except KeyError:
             raise ValueError(
-                f"{name!r} is neither 'loss', 'global_step', a prediction nor a variable of this model. Return it "
+                f"{what!r} is neither 'loss', 'global_step', a prediction nor a variable of this model. Return it "
                 "among the predictions of model_fn to look at it in a hook."
             ) from None
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -53,9 +53,14 @@ def evaluate(
         made = model.call_input_fn(input_fn, ModeKeys.EVAL)
         with batches_of(made, ModeKeys.EVAL, session.recorder) as batches:
             for spec in run(session, trained, itertools.islice(batches, steps), ModeKeys.EVAL, hooks):
-                _add_up(totals, spec.eval_metric_ops or {})
+                metrics = spec.eval_metric_ops or {}
+                for reserved in ("loss", GLOBAL_STEP):
+                    if reserved in metrics:
+                        raise ValueError(_RESERVED_METRIC.format(reserved))
                 assert spec.loss is not None
                 losses.append(spec.loss.item())
+                for key, metric in metrics.items():
+                    totals[key] = totals[key] + metric if key in totals else metric
         if not losses:
             totals = _totals_of_nothing(trained, made)
     results: dict[str, Any] = {key: totals[key].result() for key in sorted(totals)}
@@ -102,14 +107,6 @@ def run(
             yield spec
             run_hooks.after_run()
         run_hooks.end()
-
-
-def _add_up(totals: dict[str, Metric], metrics: Mapping[str, Metric]) -> None:
-    for reserved in ("loss", GLOBAL_STEP):
-        if reserved in metrics:
-            raise ValueError(_RESERVED_METRIC.format(reserved))
-    for key, metric in metrics.items():
-        totals[key] = totals[key] + metric if key in totals else metric
 
 
 def _totals_of_nothing(trained: TrainedModel, made: Any) -> dict[str, Metric]:

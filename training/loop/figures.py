@@ -83,8 +83,19 @@ def curve(
 
 def pictures(totals: Mapping[str, Metric], results: Mapping[str, Any]) -> dict[str, bytes]:
     """`<metric>/figure` -> serialized Summary with an image, for those of `totals` that draw themselves."""
-    drawn = {key: metric.draw(results[key]) for key, metric in totals.items() if metric.draw is not None}
-    return {f"{key}/figure": _to_summary(figure) for key, figure in drawn.items()}
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    serialized: dict[str, bytes] = {}
+    for key, metric in totals.items():
+        if metric.draw is None:
+            continue
+        figure = metric.draw(results[key])
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        width, height = (int(size) for size in figure.get_size_inches() * figure.dpi)
+        image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=buffer.getvalue())
+        serialized[f"{key}/figure"] = Summary(value=[Summary.Value(image=image)]).SerializeToString()
+    return serialized
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
@@ -123,17 +134,6 @@ def draw_curves(points: np.ndarray, class_names: Sequence[str], kind: str) -> An
     axes.set_ylim(-0.02, 1.02)
     axes.legend(title="class")
     return figure
-
-
-def _to_summary(figure: Any) -> bytes:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    width, height = (int(size) for size in figure.get_size_inches() * figure.dpi)
-    image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=buffer.getvalue())
-    serialized: bytes = Summary(value=[Summary.Value(image=image)]).SerializeToString()
-    return serialized
 
 
 def _check_installed() -> None:
