@@ -50,7 +50,7 @@ class Estimator:
 
     With `config.tf_random_seed` two trainings of the same program give the same numbers: it fixes initial weights,
     Dataset.shuffle and dropout, and torch's global generator while train and evaluate run (which is put back after).
-    What is drawn in a step depends on the seed and global_step alone, so a resumed training draws what an unbroken one
+    What is drawn in a step depends only on the seed and global_step, so a resumed training draws what an unbroken one
     does. The input starts again on resume, as in TF, in the same order; with `config.resume_input` it goes on where
     the checkpoint's steps left it, and the whole loss curve is that of an unbroken training. numpy's and Python's
     global generators are the program's own.

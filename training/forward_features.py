@@ -111,7 +111,8 @@ def _read(features: Mapping[str, Any], key: str, default: Any) -> Prediction:
                 f"Feature ({key}) should be a Tensor. Please use `keys` argument of forward_features to filter "
                 "unwanted features, or add key to argument `sparse_default_values`."
             )
-        values, lengths = np.array(features[f"{key}/values"]), np.asarray(features[f"{key}/lengths"])
+        values = np.asarray(features[f"{key}/values"]).copy()
+        lengths = np.asarray(features[f"{key}/lengths"])
         values[np.arange(values.shape[1]) >= lengths[:, None]] = default
         return _prediction(values)
     if key not in features:

@@ -1,6 +1,6 @@
 """InMemoryEvaluatorHook: evaluation within a training, on the weights as they are, without a checkpoint (TF 2.15).
 
-Owns when it evaluates. How is the Estimator's.
+Owns when it evaluates. Does not know how: it asks the Estimator.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class InMemoryEvaluatorHook(SessionRunHook):
     def _evaluate(self, session: Run) -> None:
         self._timer.update_last_triggered_step(self._iteration)
         store = session.store
-        # What the step has reported is not written yet.
+        # The training step's summaries are not written yet; the evaluation must not add to them.
         reported, store.summaries = store.summaries, None
         model = TrainedModel(self._model, store, session.recorder.transform, None)
         self.last_results = self._estimator.evaluate_model(model, self._input_fn, self._steps, self._hooks, self._name)

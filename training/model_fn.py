@@ -116,7 +116,7 @@ def _is_float(value: object) -> bool:
 
 @dataclass(frozen=True)
 class EstimatorSpec:
-    """What model_fn returns: validated when made, for the mode it was made for (TF 2.15).
+    """What model_fn returns. It is checked for its mode when it is made (TF 2.15).
 
     TRAIN needs `loss` (f32, one element) and `train_op`, EVAL `loss`, PREDICT `predictions` (a tensor, a
     StringPrediction, or a dict of them). `eval_metric_ops` maps names to metrics of this batch. `export_outputs` maps
@@ -163,15 +163,15 @@ class EstimatorSpec:
             )
 
     def of_step(self, loss: Tensor, train_op: TrainOp) -> EstimatorSpec:
-        """The same in another step. Nothing is checked again: only numbers differ."""
+        """The same spec in another step. Nothing is checked again, because only numbers differ."""
         made = copy.copy(self)
         vars(made).update(loss=loss, train_op=train_op)
         return made
 
     def _replace(self, **changes: Any) -> EstimatorSpec:
-        """A copy with `changes`, checked again; TF's EstimatorSpec is a namedtuple, and programs use this of it.
+        """A copy with `changes`, checked again. TF's EstimatorSpec is a namedtuple, and programs call its _replace.
 
-        As there, `export_outputs` stay what they are unless they are among the changes.
+        As there, `export_outputs` stay as they are unless they are among the changes.
         """
         return replace(self, **changes)
 

@@ -16,7 +16,7 @@ from estimator_serving.training.distribute.cluster import Cluster, cluster_of, r
 from estimator_serving.training.model_fn import argument_names
 
 _UNSET: Any = object()
-# Beside the fields: no argument, and nothing that two configs are compared by.
+# Kept beside the fields: it is not an argument, and two configs are not compared by it.
 _CLUSTER = "_cluster_of_tf_config"
 
 _DEFAULT_SAVE_CHECKPOINTS_SECS = 600
@@ -49,8 +49,9 @@ class RunConfig:
 
     Steps are counted in batches, `*_secs` in seconds, `keep_checkpoint_every_n_hours` in hours. Giving one of
     `save_checkpoints_steps` and `save_checkpoints_secs` sets the other to None; both None saves no checkpoint at all.
-    `resume_input` is this project's own: a resumed training leaves out as many batches of its input as global_step says
-    that earlier calls took, so that it sees the data an unbroken one would see; without it the input starts again.
+    `resume_input` is not TF's: with it a resumed training skips the first global_step batches of its input, which
+    earlier calls have taken, and so sees the data that an unbroken training would see; without it the input starts
+    again.
     Fields about sessions, devices and protocols are kept for programs that pass them and change nothing here. Raises
     ValueError with TF's texts for values out of range.
     """

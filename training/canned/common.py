@@ -8,7 +8,7 @@ from typing import Any
 from estimator_serving.training.columns.values import FeatureColumn
 from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
 from estimator_serving.training.heads.base import WeightColumn
-from estimator_serving.training.loop.replay import depends_on_tensors_alone
+from estimator_serving.training.loop.replay import depends_only_on_tensors
 from estimator_serving.training.model_fn import ModelFn
 from estimator_serving.training.optimizers import Optimizer, OptimizerLike
 
@@ -35,7 +35,7 @@ def replayed(
     """
     functions = (activation_fn, getattr(weight_column, "normalizer_fn", None))
     is_fixed = all(made is None or isinstance(made, str | Optimizer) for made in optimizers)
-    return depends_on_tensors_alone(model_fn) if is_fixed and all(map(_is_pytorchs, functions)) else model_fn
+    return depends_only_on_tensors(model_fn) if is_fixed and all(map(_is_pytorchs, functions)) else model_fn
 
 
 def _is_pytorchs(function: Callable[..., Any] | None) -> bool:

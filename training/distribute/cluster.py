@@ -17,7 +17,7 @@ _NOTE = "Note that these values may be coming from the TF_CONFIG environment var
 
 @dataclass(frozen=True)
 class Cluster:
-    """A process's place.
+    """Which process of which cluster this is.
 
     Attributes:
         spec: job -> addresses; empty without a cluster, and for an evaluator, which is not part of one.
@@ -55,7 +55,7 @@ def read_tf_config() -> dict[str, Any]:
 
 
 def cluster_of(tf_config: Mapping[str, Any]) -> Cluster:
-    """The place that TF_CONFIG gives. Raises ValueError and TypeError with TF 2.15's texts."""
+    """The process that TF_CONFIG describes. Raises ValueError and TypeError with TF 2.15's texts."""
     service = tf_config.get("service")
     if service is not None and not isinstance(service, dict):
         raise TypeError(f'If "service" is set in TF_CONFIG, it must be a dict. Given {type(service)}')

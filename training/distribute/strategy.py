@@ -8,8 +8,9 @@ each step applies the same reduced gradients. Nothing else keeps them equal: no 
 A step, in every process and on the thread that called `Estimator.train` (the loop owns no other thread, and no question
 is asked on one of the input pipeline's):
 
-    agree(ready)          the loop, once the hooks' before_run is done: is there a batch here, and has no hook asked to
-                          stop? One process that is not ready ends the run for all, after the same step.
+    agree(ready)          the loop, after the hooks' before_run: is there a batch here, and has no hook asked to stop?
+                          One process that is not ready ends the run for all, after the same step. Asked once before
+                          the first step too: could model_fn be called, or was the input empty?
     model_fn              no communication inside; the gradients may be computed here, or by the train_op.
     mean_loss(loss)       the loop, before the train_op: hooks see the mean. A NaN anywhere makes the mean NaN, so all
                           processes raise NanLossDuringTrainingError and none takes the step.
@@ -31,8 +32,9 @@ Around the steps:
 
 Losses. Each replica's loss is that of its own batch, and `reduce` takes the mean. A loss that is a mean over the batch
 therefore trains as one process would on all the batches joined, if they have the same size; so does a regularization
-loss. A loss that is a sum over the batch comes out num_replicas times smaller than TensorFlow's, which adds up: a head
-with loss_reduction 'sum' multiplies by num_replicas. Metrics of an evaluation are those of the process.
+loss. TensorFlow adds up where the loss is a sum over the batch (a head with loss_reduction 'sum'): such a loss must be
+multiplied by num_replicas before `minimize`, which no head does yet, since one process needs no factor. The metrics of
+an evaluation are those of the process.
 
 Errors. A process that raises leaves the others waiting. An implementation gives its questions a timeout, and turns it
 into an error that names the replica which did not come; the loop catches nothing. `on_chief` raises in every process
@@ -46,11 +48,12 @@ strategy; the loop never closes it.
             self.num_replicas, self.replica_id = dist.get_world_size(), dist.get_rank()
 
         def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-            dense = [g for g in gradients if g is not None and not g.is_sparse]
-            flat = torch.cat([g.reshape(-1) for g in dense])
-            dist.all_reduce(flat)  # one exchange a step, however many variables there are
-            parts = iter((flat / self.num_replicas).split([g.numel() for g in dense]))
-            return [self._reduce_rows(g) if g is None or g.is_sparse else next(parts).view(g.shape) for g in gradients]
+            return [None if gradient is None else self._mean(gradient) for gradient in gradients]
+
+        def _mean(self, gradient: Tensor) -> Tensor:
+            total = gradient.coalesce() if gradient.is_sparse else gradient.contiguous()
+            dist.all_reduce(total)  # gloo adds sparse tensors up by row; small dense ones are faster joined into one
+            return total / self.num_replicas
 
         def agree(self, ready: bool) -> bool:
             waiting = torch.tensor(int(not ready))
@@ -70,7 +73,8 @@ strategy; the loop never closes it.
         def barrier(self) -> None:
             dist.barrier()
 
-Owns the questions and the answers of one process. Does not know TF_CONFIG, the loop, optimizers or files.
+Owns the questions, and the answers that one process gives itself. Does not know TF_CONFIG, the loop, optimizers or
+files.
 """
 
 from __future__ import annotations
@@ -85,7 +89,7 @@ Result = TypeVar("Result")
 
 
 class Strategy(ABC):
-    """What the loop and TrainOp ask. See the module for who asks when.
+    """What the loop and TrainOp ask. The module's docstring says when.
 
     Attributes:
         num_replicas: how many processes train together, at least 1.

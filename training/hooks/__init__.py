@@ -1,4 +1,4 @@
-"""Hooks: what may watch or stop a run. Knows the state of a run, never the loop that calls it."""
+"""Hooks watch a run and may stop it. They know the state of the run, never the loop that calls them."""
 
 from estimator_serving.training.hooks.base import (
     FeedFnHook,

@@ -1,4 +1,4 @@
-"""Evaluation, and running a trained model over batches, which prediction does too.
+"""Evaluation, and the loop over a trained model's batches that it shares with prediction.
 
 Owns adding up metrics and losses, and where the result is written. Does not know heads or how metrics are computed.
 Behaviour and error texts: TF 2.15 estimator.
@@ -83,8 +83,8 @@ def run(
 ) -> Iterator[EstimatorSpec]:
     """The spec of each batch, with the hooks' life cycle around it.
 
-    The first call makes the variables and tells the model's own hooks. With hooks the first batch is then run again,
-    since they may set variables before it.
+    The first call makes the variables and returns the model's own hooks. If there are hooks, the first batch is run
+    again after they have begun, since they may set variables.
     """
     own_hooks: Iterable[SessionRunHook] | None = None
     first = next(batches, None)
@@ -110,7 +110,7 @@ def run(
 
 
 def _totals_of_nothing(trained: TrainedModel, made: Any) -> dict[str, Metric]:
-    """The metrics of no example, which are 0 in TF; none where only a batch would tell which there are."""
+    """The metrics of no example, which are 0 in TF. Empty where only a batch could tell which metrics there are."""
     batch = empty_batch(made, trained.recorder())
     try:
         if batch is not None:

@@ -30,7 +30,7 @@ def classifier_figures(labels: Any, predictions: Mapping[str, Prediction]) -> di
 
     `predictions` needs `class_ids`, `probabilities` and `classes`, whose vocabulary names the classes and turns labels
     that are words into ids. Examples count alike, whatever the weight column says. Raises ValueError where a prediction
-    is missing or a label unknown.
+    is missing or a label is unknown.
     """
     for key in ("class_ids", "probabilities", "classes"):
         if key not in predictions:
@@ -137,7 +137,7 @@ def draw_curves(points: np.ndarray, class_names: Sequence[str], kind: str) -> An
 
 
 def _check_installed() -> None:
-    """Found missing at the first batch rather than after the last."""
+    """At the first batch, rather than after the last one."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(
             "Figures are drawn with matplotlib, which is not installed: pip install 'estimator-serving[figures]'."
@@ -145,7 +145,7 @@ def _check_installed() -> None:
 
 
 def _new_figure() -> tuple[Any, Any]:
-    # Not pyplot: it keeps every figure, and looks for a screen.
+    # pyplot would keep every figure and look for a screen.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")

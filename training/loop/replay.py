@@ -10,7 +10,7 @@ again, and where an answer differs the step is taken the ordinary way and record
 itself asks one such question: an operator that picks rows by their values and finds none is followed by another one
 (the gradient of a table without rows).
 
-A model is replayed only if its model_fn is marked `depends_on_tensors_alone`: what it computes follows from features,
+A model is replayed only if its model_fn is marked `depends_only_on_tensors`: what it computes follows from features,
 labels and variables, and not from the step, a counter or any other state of the program. The first step that cannot be
 recorded (it draws random numbers, reads a number into Python, or changes a variable) ends all replaying of this model.
 The numbers of a replayed step are those of the ordinary one to the last bit: the operators, their order and their
@@ -46,13 +46,13 @@ Call = Callable[[Any, Any], EstimatorSpec]
 Signature = tuple[tuple[torch.Size, torch.dtype], ...]
 
 
-def depends_on_tensors_alone(model_fn: ModelFn) -> ModelFn:
+def depends_only_on_tensors(model_fn: ModelFn) -> ModelFn:
     """Mark a model_fn whose steps may be replayed."""
     vars(model_fn)[_MARK] = True
     return model_fn
 
 
-_MARK = "depends_on_tensors_alone"
+_MARK = "depends_only_on_tensors"
 
 
 def replaying(model_fn: ModelFn, call: Call, store: VariableStore) -> Call:

@@ -127,7 +127,7 @@ class TrainedModels:
         if checkpoint_path is None:
             return Run(self._new_store(seed), TransformRecorder(None), self._model.config)
         if self._warm_start is not None:
-            logger.info("model_dir has a checkpoint, so warm_start_from is not looked at.")
+            logger.info("model_dir has a checkpoint, so warm_start_from is not used.")
         checkpoint = read_checkpoint(checkpoint_path)
         logger.info("Restoring parameters from %s", checkpoint_path)
         store = VariableStore(seed=seed, values=checkpoint.values, source=checkpoint.path)
@@ -152,6 +152,6 @@ def _version(path: str, purpose: str = "") -> tuple[str, int]:
 _UNTRAINED = ("", 0)
 """The key of the model without a checkpoint."""
 _ONE_STEP = (
-    " Variables that warm_start_from renames, or moves by vocabularies, stand in no checkpoint as the model has them "
-    "before the first step of training."
+    " warm_start_from renames variables or moves them by vocabularies, so no checkpoint holds them as the model has "
+    "them before the first step of training."
 )

@@ -1,4 +1,4 @@
-"""The training loop: batch by batch a step, with the hooks around it, until the input or a hook ends it.
+"""The training loop: one step a batch, with the hooks around it, until the input or a hook ends it.
 
 The theory. A training has three parts. First model_fn is called once with the first batch, which makes or restores
 every variable: a model that does not fit its checkpoint is refused here, before anything is written. Then the hooks
@@ -48,14 +48,17 @@ def train(
     listeners: Sequence[CheckpointSaverListener],
     strategy: Strategy,
 ) -> None:
-    """Train from `session`'s variables on the batches of `input_fn`. `hooks` are the caller's, the one that stops among
-    them."""
+    """Train on the batches of `input_fn`, from the variables of `session` on.
+
+    `hooks` are the caller's and the one that stops after `steps`; the model's and the loop's own are added here.
+    Raises what Estimator.train does.
+    """
     config, recorder = model.config, session.recorder
     assert config.model_dir is not None
-    place = InputContext(strategy.num_replicas, strategy.replica_id, strategy.num_replicas)
+    input_context = InputContext(strategy.num_replicas, strategy.replica_id, strategy.num_replicas)
     skipped = session.global_step if config.resume_input else 0
     with model.seeded(), closing(EventWriter(config.model_dir)) as writer, ExitStack() as stack:
-        made = model.call_input_fn(input_fn, ModeKeys.TRAIN, place)
+        made = model.call_input_fn(input_fn, ModeKeys.TRAIN, input_context)
         with batches_of(made, ModeKeys.TRAIN, recorder, skipped) as batches:
             first = next(batches, None)
             built = _build(model, session, first, made)
