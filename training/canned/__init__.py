@@ -1,4 +1,4 @@
-"""Canned estimators: a model_fn over a head each, with TensorFlow's arguments and defaults."""
+"""Canned estimators with TensorFlow's arguments and defaults. Each is a model_fn over a head."""
 
 from estimator_serving.training.canned.baseline import BaselineClassifier, BaselineEstimator, BaselineRegressor
 from estimator_serving.training.canned.boosted_trees import (

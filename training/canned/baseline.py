@@ -1,4 +1,7 @@
-"""Models that see no feature: what always giving the same answer achieves (TF 2.15)."""
+"""Models that see no feature: how good it is to answer every example alike (TF 2.15).
+
+Owns the bias they learn. The head knows what it means.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,15 @@ from estimator_serving.training.optimizers import OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
 
 LEARNING_RATE = 0.3
-"""TF's learning rate for an optimizer given by name, whichever name it is."""
+"""TF's learning rate for an optimizer given by any name."""
 
 
 class BaselineClassifier(Estimator):
     """A classifier that learns how frequent each class is, and answers that for every example.
 
     `optimizer` is a name (learning rate 0.3), an Optimizer or a function that returns one. `n_classes` 2 gives a
-    BinaryClassHead, more a MultiClassHead; `weight_column`, `label_vocabulary` and `loss_reduction` are theirs.
-    ValueError as in TF 2.15.
+    BinaryClassHead, more a MultiClassHead; `weight_column`, `label_vocabulary` and `loss_reduction` are the head's.
+    Raises ValueError as TF 2.15 does.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class BaselineClassifier(Estimator):
 
 
 class BaselineRegressor(Estimator):
-    """A regressor that learns the labels' mean, and answers that for every example. Arguments: see BaselineClassifier
-    and RegressionHead."""
+    """A regressor that learns the labels' mean, and answers that for every example.
+
+    Arguments: see BaselineClassifier and RegressionHead.
+    """
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ class BaselineRegressor(Estimator):
 
 
 class BaselineEstimator(Estimator):
-    """One bias a logit under a head of your choice."""
+    """One bias for each logit under a head of your choice."""
 
     def __init__(
         self,
@@ -91,12 +96,8 @@ def baseline_logits(features: Any, units: int) -> Tensor:
     """The bias in every row: f32 [B, units]. Variable `baseline/bias`, zeros at first."""
     with variable_scope("baseline"):
         bias = get_variable("bias", (units,), initializer=initializers.zeros)
-    return bias.unsqueeze(0).expand(_batch_size(features), units)
-
-
-def _batch_size(features: Any) -> Any:
     if isinstance(features, Features):
-        return features.batch_size
-    if isinstance(features, Mapping):
-        return len(next(iter(features.values())))
-    return len(features)
+        rows = features.batch_size
+    else:
+        rows = len(next(iter(features.values())) if isinstance(features, Mapping) else features)
+    return bias.unsqueeze(0).expand(rows, units)

@@ -1,8 +1,10 @@
 """Boosted trees (TF 2.8), grown by LightGBM.
 
-A step takes one batch. Every `n_batches_per_layer * max_depth` batches, which is what TensorFlow grows a tree of that
-depth from, become one tree; training ends by itself with `n_trees`. The ensemble is tensors in the variable store, so
-checkpoints, predict and export are those of every other estimator.
+A step takes one batch. Every `n_batches_per_layer * max_depth` batches become one tree; TensorFlow grows a tree of that
+depth from as many. Training ends by itself with `n_trees`. The ensemble is tensors in the variable store, so
+checkpoints, predict and export are those of every other estimator. Trees grow in one process.
+
+Owns the estimators, their features, importances and explanations. Does not know how a tree is found or walked.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor
 from estimator_serving.training.canned.common import check_feature_dict, classifier_head
 from estimator_serving.training.canned.tree_ensemble import DEPTH_MAX, Ensemble, Shape
 from estimator_serving.training.canned.tree_growth import GrowthRules, GrowthStep, Window, grow, import_lightgbm
-from estimator_serving.training.columns.definitions import Dense, Ids, Output
+from estimator_serving.training.columns.definitions import Dense, Ids
 from estimator_serving.training.columns.layers import normalize_columns
 from estimator_serving.training.columns.values import BucketizedColumn, FeatureColumn, IndicatorColumn, NumericColumn
 from estimator_serving.training.estimator import Estimator
@@ -55,7 +57,15 @@ class _BoostedTrees(Estimator):
         if rules.max_depth > DEPTH_MAX:
             raise ValueError(f"max_depth must be at most {DEPTH_MAX}; got {rules.max_depth}. Grow more trees instead.")
         self._head = head
-        self._columns = _checked(feature_columns)
+        self._columns: list[Any] = normalize_columns(feature_columns)
+        if not self._columns:
+            raise ValueError("feature_columns must not be empty. Pass at least one column.")
+        for column in self._columns:
+            if not isinstance(column, NumericColumn | BucketizedColumn | IndicatorColumn):
+                raise ValueError(
+                    "For now, only bucketized_column, indicator_column and numeric_column are supported by boosted "
+                    f"trees. Given: {column}. Wrap a categorical column with indicator_column."
+                )
         self._rules = rules
         super().__init__(self._make_model_fn(explains=False), model_dir, config)
 
@@ -65,7 +75,7 @@ class _BoostedTrees(Estimator):
         A column of several numbers counts each: `class_indicator:First`, `point_0`.
 
         Args:
-            normalize: as parts of 1.
+            normalize: whether the importances add up to 1.
 
         Raises ValueError if nothing has been trained.
         """
@@ -122,12 +132,26 @@ class _BoostedTrees(Estimator):
             if mode == ModeKeys.TRAIN:
                 return _training_spec(features, labels, head, ensemble, rules, rows, logits.detach())
             spec = head.create_estimator_spec(features, mode, logits, labels, train_op_fn=None)
-            return _with_explanations(spec, ensemble, rows, head) if explains else spec
+            if not explains:
+                return spec
+            assert isinstance(spec.predictions, Mapping)
+            return dataclasses.replace(spec, predictions={**spec.predictions, **_explained(ensemble, rows, head)})
 
         return model_fn
 
     def _feature_names(self) -> list[str]:
-        return [name for column in self._columns for name in _names(column)]
+        """A name for each number of each column."""
+        names: list[str] = []
+        for column in self._columns:
+            if isinstance(column, IndicatorColumn):
+                inner = column.categorical_column
+                words = list(getattr(inner, "vocabulary_list", ()))
+                names += [f"{column.name}:{words[i] if i < len(words) else i}" for i in range(inner.num_buckets)]
+                continue
+            source = column.source_column if isinstance(column, BucketizedColumn) else column
+            count = source.num_elements
+            names += [column.name] if count == 1 else [f"{column.name}_{i}" for i in range(count)]
+        return names
 
 
 def _training_spec(
@@ -151,7 +175,7 @@ def _training_spec(
 
 
 class _StopWithLastTree(SessionRunHook):
-    """Ends training with the last tree, and makes a tree of the batches left where the data ended before the first."""
+    """Ends training with the last tree. If the data ends before the first tree, makes one of the batches so far."""
 
     def __init__(self, ensemble: Ensemble, rules: GrowthRules, window: Window) -> None:
         self._ensemble = ensemble
@@ -186,10 +210,10 @@ class BoostedTreesClassifier(_BoostedTrees):
         max_depth: layers of a tree, 14 at most.
         learning_rate: how much of a tree's step is taken.
         l1_regularization, l2_regularization, min_node_weight: of a leaf, on the scale of the loss's derivatives.
-        tree_complexity: the gain a split must have where `pruning_mode` is 'pre' (while growing) or 'post' (after it).
+        tree_complexity: the gain a split must have if `pruning_mode` is 'pre' (while growing) or 'post' (after it).
         center_bias: find the bias first; explanations need it.
-        quantile_sketch_epsilon: 1 / the number of buckets a numeric column is cut into.
-        train_in_memory: taken for compatibility: batches are kept until their tree is grown in any case.
+        quantile_sketch_epsilon: 1 / the number of buckets that a numeric column is cut into.
+        train_in_memory: changes nothing; batches are kept until their tree is grown in any case.
 
     Raises:
         ValueError: TF 2.8's texts; a column of another kind; max_depth above 14.
@@ -229,8 +253,10 @@ class BoostedTreesClassifier(_BoostedTrees):
 
 
 class BoostedTreesRegressor(_BoostedTrees):
-    """A regressor of boosted trees (TF 2.8): `label_dimension` numbers an example, other arguments and errors as for
-    BoostedTreesClassifier."""
+    """A regressor of boosted trees (TF 2.8): `label_dimension` numbers an example.
+
+    Other arguments and errors as for BoostedTreesClassifier.
+    """
 
     def __init__(
         self,
@@ -263,8 +289,7 @@ class BoostedTreesRegressor(_BoostedTrees):
 class BoostedTreesEstimator(_BoostedTrees):
     """Boosted trees under a head of your choice (TF 2.8), whose loss has a second derivative.
 
-    `weight_column` is taken for compatibility: the head's weights count. Other arguments and errors as for
-    BoostedTreesClassifier.
+    `weight_column` changes nothing: the head's weights count. Other arguments and errors as for BoostedTreesClassifier.
     """
 
     def __init__(
@@ -298,50 +323,20 @@ def _seed(config: RunConfig | None) -> int:
     return (config.tf_random_seed if config else None) or 0
 
 
-def _checked(feature_columns: Sequence[FeatureColumn]) -> list[Any]:
-    columns = normalize_columns(feature_columns)
-    if not columns:
-        raise ValueError("feature_columns must not be empty. Pass at least one column.")
-    for column in columns:
-        if not isinstance(column, NumericColumn | BucketizedColumn | IndicatorColumn):
-            raise ValueError(
-                "For now, only bucketized_column, indicator_column and numeric_column are supported by boosted trees. "
-                f"Given: {column}. Wrap a categorical column with indicator_column."
-            )
-    return columns
-
-
-def _output(column: Any) -> Output:
-    # A bucket is a number to split at, not one of several columns of 0 and 1.
-    return Ids(column) if isinstance(column, BucketizedColumn) else Dense(column)
-
-
 def _rows(features: Any, columns: Sequence[Any]) -> Tensor:
     """f32 [batch, features], the columns side by side."""
-    outputs = [_output(column) for column in columns]
+    # A bucket is a number to split at, not one of several columns of 0 and 1.
+    outputs = [Ids(column) if isinstance(column, BucketizedColumn) else Dense(column) for column in columns]
     made = features.transformed(outputs)
     return torch.cat([made[output.output_name].to(torch.float32) for output in outputs], dim=1)
 
 
-def _names(column: Any) -> list[str]:
-    """A name for each of the column's numbers."""
-    if isinstance(column, IndicatorColumn):
-        inner = column.categorical_column
-        words = list(getattr(inner, "vocabulary_list", ()))
-        return [f"{column.name}:{words[i] if i < len(words) else i}" for i in range(inner.num_buckets)]
-    source = column.source_column if isinstance(column, BucketizedColumn) else column
-    count = source.num_elements
-    return [column.name] if count == 1 else [f"{column.name}_{i}" for i in range(count)]
-
-
-def _with_explanations(spec: EstimatorSpec, ensemble: Ensemble, rows: Tensor, head: Head) -> EstimatorSpec:
-    assert isinstance(spec.predictions, Mapping)
-    return dataclasses.replace(spec, predictions={**spec.predictions, **_explained(ensemble, rows, head)})
-
-
 def _explained(ensemble: Ensemble, rows: Tensor, head: Head) -> dict[str, Tensor]:
-    """`bias` f32 [batch, 1] and `dfc` f32 [batch, features]: what the prediction changes by at every split on the way
-    through all trees, one behind the other, added up by the feature that is split on."""
+    """`bias` f32 [batch, 1] and `dfc` f32 [batch, features], each feature's contribution to the prediction.
+
+    An example goes through all trees, one after the other. Each split on its way changes the prediction; the changes
+    are added up by the feature that is split on.
+    """
     link = torch.sigmoid if isinstance(head, BinaryClassHead) else lambda logits: logits
     levels = list(ensemble.walk(rows))
     values = torch.stack([ensemble.values.reshape(-1)[nodes] for nodes in levels[1:]], dim=2)

@@ -1,4 +1,7 @@
-"""Fully connected networks on dense columns (TF 2.15)."""
+"""Fully connected networks on dense columns (TF 2.15).
+
+Owns the layers between columns and logits, and TF's names for them. The head knows what the logits mean.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,10 @@ Activation = Callable[[Tensor], Tensor]
 class DNNClassifier(Estimator):
     """A classifier of dense layers: columns → [dense → activation → dropout → batch norm] × hidden_units → logits.
 
-    Columns must be dense (numeric, bucketized, indicator, embedding). `optimizer` is a name (Keras' default learning
-    rates: 0.001, SGD 0.01), an Optimizer or a function that returns one. `dropout` is the share dropped in training.
-    `n_classes` 2 gives a BinaryClassHead, more a MultiClassHead; `weight_column`, `label_vocabulary` and
-    `loss_reduction` are theirs. ValueError as in TF 2.15.
+    Columns must be dense (numeric, bucketized, indicator, embedding). `optimizer` is a name (with Keras' default
+    learning rate: 0.001, SGD 0.01), an Optimizer, or a function that returns one. `dropout` is the share dropped in
+    training. `n_classes` 2 gives a BinaryClassHead, more a MultiClassHead; `weight_column`, `label_vocabulary` and
+    `loss_reduction` are the head's. Raises ValueError as TF 2.15 does.
     """
 
     def __init__(
@@ -130,36 +133,32 @@ class DeepNetwork:
     batch_norm: bool
 
     def logits(self, features: Mapping[str, Any], units: int, training: bool) -> Tensor:
-        """Logits f32 [B, units]."""
+        """Logits f32 [B, units] of the features.
+
+        Raises ValueError for columns that are not dense, and for features that do not fit them.
+        """
         with variable_scope("dnn"):
             with variable_scope("input_from_feature_columns"):
                 net = input_layer(features, self.feature_columns)
-            if training and self._is_plain and current_store().summaries is None:
+            is_plain = self.activation_fn in _RELUS and not self.dropout and not self.batch_norm
+            if is_plain and training and current_store().summaries is None:
                 names = [*(f"hiddenlayer_{i}" for i in range(len(self.hidden_units))), "logits"]
                 return layers.relu_stack(net, [*self.hidden_units, units], names)
             for i, width in enumerate(self.hidden_units):
-                net = self._hidden_layer(net, i, width, training)
+                name = f"hiddenlayer_{i}"
+                net = layers.dense(net, width, self.activation_fn, name=name)
+                if self.dropout:
+                    net = layers.dropout(net, self.dropout, training=training)
+                if self.batch_norm:
+                    with variable_scope(name):
+                        net = layers.batch_normalization(net, momentum=0.999, training=training, name=f"batchnorm_{i}")
+                summarise_activation(net, name)
             logits = layers.dense(net, units, name="logits")
             summarise_activation(logits, "logits")
         return logits
 
-    @property
-    def _is_plain(self) -> bool:
-        return self.activation_fn in _RELUS and not self.dropout and not self.batch_norm
-
-    def _hidden_layer(self, net: Tensor, i: int, width: int, training: bool) -> Tensor:
-        name = f"hiddenlayer_{i}"
-        net = layers.dense(net, width, self.activation_fn, name=name)
-        if self.dropout:
-            net = layers.dropout(net, self.dropout, training=training)
-        if self.batch_norm:
-            with variable_scope(name):
-                net = layers.batch_normalization(net, momentum=0.999, training=training, name=f"batchnorm_{i}")
-        summarise_activation(net, name)
-        return net
-
 
 def summarise_activation(values: Tensor, name: str) -> None:
-    """What TensorBoard shows of a layer: how many of its values are 0, and their distribution."""
+    """Report what TensorBoard shows of a layer: the share of its values that are 0, and their distribution."""
     summaries.scalar(f"{name}/fraction_of_zero_values", lambda: (values == 0).float().mean())
     summaries.histogram(f"{name}/activation", values)

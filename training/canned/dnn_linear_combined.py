@@ -1,4 +1,7 @@
-"""Wide and deep: a linear model and a deep network whose logits are added, each with its own optimizer (TF 2.15)."""
+"""Wide and deep: a linear model and a deep network whose logits are added, each with its own optimizer (TF 2.15).
+
+Owns how the two parts share logits and a step. Knows neither's layers.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,8 @@ LINEAR_LEARNING_RATE_MAX = 0.005
 class DNNLinearCombinedClassifier(Estimator):
     """A classifier whose logits are those of a LinearClassifier plus those of a DNNClassifier, trained together.
 
-    Either part may be left out. Arguments with `linear_` and `dnn_` are those of the two classifiers; optimizers given
-    by name have learning rate min(0.005, 1/√linear columns) and 0.001. ValueError as in TF 2.15.
+    Either part may be left out. Arguments with `linear_` and `dnn_` are those of the two classifiers. Optimizers given
+    by name have the learning rates min(0.005, 1/√linear columns) and 0.001. Raises ValueError as TF 2.15 does.
     """
 
     def __init__(
@@ -129,8 +132,8 @@ class Part:
     """One of the two models: its logits, and what trains its variables.
 
     Attributes:
-        logits: from features, units and whether it is training, to f32 [B, units].
-        scope: what the names of its variables begin with.
+        logits: takes features, units and whether this is training; gives f32 [B, units].
+        scope: the beginning of its variables' names.
         optimizer, learning_rate: see get_optimizer.
     """
 
@@ -138,9 +141,6 @@ class Part:
     scope: str
     optimizer: OptimizerLike
     learning_rate: float
-
-    def make_optimizer(self) -> Optimizer:
-        return get_optimizer(self.optimizer, self.learning_rate)
 
     def minimize(self, optimizer: Optimizer, loss: Tensor) -> TrainOp:
         """The step over this part's own variables."""
@@ -157,11 +157,11 @@ def combined_model_fn(head: Head, dnn: Part | None, linear: Part | None) -> Mode
     def model_fn(features: Mapping[str, Any], labels: Any, mode: str) -> EstimatorSpec:
         check_feature_dict(features)
         training = mode == ModeKeys.TRAIN
-        optimizers = [part.make_optimizer() for part in parts] if training else []
+        optimizers = [get_optimizer(part.optimizer, part.learning_rate) for part in parts] if training else []
         logits = [part.logits(features, head.logits_dimension, training) for part in parts]
 
         def train_op_fn(loss: Tensor) -> TrainOp:
-            # The deep part first: of two optimizers of one class the linear one's slots are `training/<class>_1/…`.
+            # The deep part first: if both have one class of optimizer, the linear slots are `training/<class>_1/…`.
             return group(*(part.minimize(made, loss) for part, made in zip(parts, optimizers, strict=True)))
 
         together = logits[0] if len(logits) == 1 else logits[0] + logits[1]

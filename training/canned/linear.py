@@ -1,4 +1,7 @@
-"""Linear models on all columns (TF 2.15)."""
+"""Linear models on columns of every kind (TF 2.15).
+
+Owns their optimizers' learning rates and their summaries. The head knows what the logits mean.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,16 @@ from estimator_serving.training.optimizers import Ftrl, Optimizer, OptimizerLike
 from estimator_serving.training.run_config import RunConfig
 
 LEARNING_RATE = 0.2
-"""TF's learning rate for a linear model whose optimizer is given by name, whichever name it is."""
+"""TF's learning rate for a linear model whose optimizer is given by any name."""
 
 
 class LinearClassifier(Estimator):
-    """A classifier that is linear in its columns; every kind of column is allowed, weights start at 0.
+    """A classifier that is linear in its columns. Every kind of column is allowed; weights start at 0.
 
     `optimizer` is a name (learning rate 0.2), an Optimizer, a function that returns one, or None for Ftrl with
     min(0.2, 1/√columns). `sparse_combiner` ('sum', 'mean', 'sqrtn') combines the ids of one example. `n_classes` 2
-    gives a BinaryClassHead, more a MultiClassHead; `weight_column`, `label_vocabulary` and `loss_reduction` are theirs.
-    ValueError as in TF 2.15.
+    gives a BinaryClassHead, more a MultiClassHead; `weight_column`, `label_vocabulary` and `loss_reduction` are the
+    head's. Raises ValueError as TF 2.15 does.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ def linear_model_fn(head: Head, model: LinearSum, optimizer: OptimizerLike | Non
 
 
 def linear_optimizer(optimizer: OptimizerLike | None, columns: int) -> Optimizer:
-    """TF's rule for the learning rate."""
+    """The optimizer with TF's learning rate for a name and for None; see LinearClassifier."""
     if optimizer is None:
         return Ftrl(min(LEARNING_RATE, 1.0 / math.sqrt(columns)))
     return get_optimizer(optimizer, LEARNING_RATE)

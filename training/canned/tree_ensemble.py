@@ -26,7 +26,7 @@ DEPTH_MAX = 14
 
 @dataclass(frozen=True)
 class Shape:
-    """How much room an ensemble has: trees, logits a tree round gives one tree each, levels of a tree."""
+    """How much room an ensemble has: rounds of trees, outputs (each round has a tree for each), levels of a tree."""
 
     trees: int
     outputs: int
@@ -34,7 +34,8 @@ class Shape:
 
     @property
     def nodes(self) -> int:
-        return 2 ** (self.depth + 1) - 1
+        """Of a complete tree."""
+        return (2 << self.depth) - 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Ensemble:
 
     @classmethod
     def in_store(cls, shape: Shape) -> Ensemble:
-        """Made on the first call, found again on every later one."""
+        """The variables: made on the first call, found again on every later one."""
         nodes = (shape.trees * shape.outputs, shape.nodes)
         return cls(
             shape,
@@ -93,7 +94,7 @@ class Ensemble:
             yield place + first
 
     def add(self, trees: list[Mapping[str, Any]]) -> None:
-        """Write one round, a tree of LightGBM's dump for each output, behind what is there."""
+        """Write one round, a tree of LightGBM's dump for each output, behind the trees so far."""
         round_ = int(self.grown)
         for output, tree in enumerate(trees):
             row = round_ * self.shape.outputs + output

@@ -1,7 +1,7 @@
 """Growing a tree round from the gradients of a few batches: LightGBM finds the splits.
 
-Owns the window of batches a round learns from, and TensorFlow's arguments as LightGBM's. LightGBM is an optional part
-of an installation, imported on first use. Knows nothing of heads and columns.
+Owns the window of batches that a round learns from, and which of LightGBM's parameters TensorFlow's arguments become.
+LightGBM is an optional part of an installation, imported on first use. Does not know heads and columns.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class GrowthRules:
         return self.n_batches_per_layer * self.max_depth
 
     def for_lightgbm(self) -> dict[str, Any]:
-        """No limit of LightGBM's own stays: TensorFlow bounds a leaf by its weight alone."""
+        """LightGBM's parameters. Its own limits are off, because TensorFlow limits a leaf only by its weight."""
         return {
             "objective": "none", "boost_from_average": False, "learning_rate": self.learning_rate,
             "num_leaves": 2**self.max_depth, "max_depth": self.max_depth,
@@ -80,8 +80,10 @@ class Window:
     batches: int = 0
 
     def add(self, rows: Array, gradients: Array, hessians: Array, place: int) -> None:
-        """`place`: the batch's number in its layer. The same rows at the same place, as when the data is one batch, are
-        kept once."""
+        """Add a batch, which has the number `place` in its layer.
+
+        Rows that an earlier layer had at the same place (as always if the data is one batch) are kept once.
+        """
         self.batches += 1
         if place < len(self.rows) and np.array_equal(self.rows[place], rows, equal_nan=True):
             self.gradients[place] = self.gradients[place] + gradients
@@ -131,7 +133,7 @@ class GrowthStep(TrainOp):
 def derivatives(loss: Tensor, logits: Tensor) -> tuple[Array, Array]:
     """First and second derivative of `loss` by each logit, f32 [batch, outputs].
 
-    An example's loss depends on its own logits alone, so the diagonal takes one backward pass an output.
+    An example's loss depends only on its own logits, so the diagonal takes one backward pass for each output.
     """
     (first,) = torch.autograd.grad(loss, logits, create_graph=True)
     second = [
@@ -142,7 +144,7 @@ def derivatives(loss: Tensor, logits: Tensor) -> tuple[Array, Array]:
 
 
 def _centre(ensemble: Ensemble, window: Window) -> None:
-    """One Newton step of the bias; it is found once the step is small."""
+    """One Newton step of the bias. The bias is found when the step is small."""
     first, second = (np.concatenate(parts).sum(axis=0) for parts in (window.gradients, window.hessians))
     step = -first / np.maximum(second, np.finfo(np.float32).tiny)
     ensemble.bias.add_(torch.from_numpy(step))
@@ -151,28 +153,24 @@ def _centre(ensemble: Ensemble, window: Window) -> None:
 
 
 def grow(ensemble: Ensemble, rules: GrowthRules, window: Window) -> None:
-    """One tree for each output from the window's batches, which are then forgotten."""
+    """Grow one tree for each output from the window's batches, and empty the window."""
     lightgbm = import_lightgbm()
     layers = window.batches / rules.n_batches_per_layer
     # Each layer saw its own batches in TensorFlow; here a tree sees all of them, at the weight of one layer.
     gradients, hessians = (np.concatenate(parts) / layers for parts in (window.gradients, window.hessians))
     outputs = gradients.shape[1]
     parameters = rules.for_lightgbm() | {"num_class": outputs}
-    rows = np.nan_to_num(np.concatenate(window.rows), nan=np.finfo(np.float32).max)
+    rows = np.nan_to_num(np.concatenate(window.rows), nan=float(np.finfo(np.float32).max))
     data = lightgbm.Dataset(rows, np.zeros(len(rows)), params=parameters)
     booster = lightgbm.Booster(parameters, data)
-    booster.update(fobj=lambda _scores, _data: _for_fobj(gradients, hessians))
+    # LightGBM takes one output without an axis for it.
+    found = (gradients[:, 0], hessians[:, 0]) if outputs == 1 else (gradients, hessians)
+    booster.update(fobj=lambda _scores, _data: found)
     trees = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
     if rules.pruning_mode == "post":
         trees = [pruned(tree, rules.tree_complexity) for tree in trees]
     ensemble.add(trees)
     window.clear()
-
-
-def _for_fobj(gradients: Array, hessians: Array) -> tuple[Array, Array]:
-    if gradients.shape[1] == 1:
-        return gradients[:, 0], hessians[:, 0]
-    return gradients, hessians
 
 
 def pruned(tree: Mapping[str, Any], complexity: float) -> Mapping[str, Any]:

@@ -1,14 +1,14 @@
 """A CSV file -> named columns of one type each.
 
-Owns the reading (UTF-8, a header, quoted fields), the types columns get, and the sentence for what does not fit. A file
-is taken whole or refused. Knows nothing of batches.
+Owns reading the file (UTF-8, a header, quoted fields), the types of the columns, and the errors for what does not fit.
+A file is read as a whole or refused. Does not know batches.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,27 @@ from estimator_serving.wire.dtypes import as_dtype
 
 @dataclass(frozen=True)
 class ColumnRules:
-    """What the caller says of columns: defaults and types by name, and the text that means nothing is there."""
+    """What the caller says about columns: defaults and types by name, and the text that counts as an empty field."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     types: Mapping[str, Any] = field(default_factory=dict)
     na_value: str = ""
 
     def type_of(self, name: str) -> type | None:
-        """object, numpy.int64 or numpy.float32 where it was given, None where the fields decide."""
+        """object (text), numpy.int64 or numpy.float32 if the caller gave the type; None if the fields decide.
+
+        Raises ValueError for a default that is neither text nor a number, and for an unknown type.
+        """
+        default = self.defaults.get(name)
+        if isinstance(default, str):
+            return object
+        if name in self.defaults and not isinstance(default, int | float | np.number):
+            raise ValueError(
+                f"column_defaults[{name!r}] is {default!r}; give text, an integer or a float. For a column that must "
+                "not be empty leave it out, and name its type in column_types."
+            )
         if name in self.defaults:
-            return _type_of(name, self.defaults[name])
+            return np.int64 if isinstance(default, int | np.integer) else np.float32
         if name not in self.types:
             return None
         dtype = as_dtype(_PYTHON_TYPES.get(self.types[name], self.types[name]))
@@ -48,15 +59,22 @@ def read_columns(
     """The selected columns and the label's, in the file's order: int64, float32 or object arrays of str.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: there is no such file.
         ValueError: see Dataset.from_csv.
     """
     header, rows = _read(path)
-    wanted = list(header if select_columns is None else select_columns)
-    labels = [] if label_name is None else [label_name]
-    _check_names(path, header, [*wanted, *labels, *rules.defaults, *rules.types])
-    places = {name: place for place, name in enumerate(header) if name in {*wanted, *labels}}
-    return {name: _column(path, name, _fields(rows, place, rules), rules) for name, place in places.items()}
+    wanted = {*(header if select_columns is None else select_columns), *([] if label_name is None else [label_name])}
+    missing = sorted({*wanted, *rules.defaults, *rules.types} - set(header))
+    if missing:
+        raise ValueError(f"{path} has no column {', '.join(map(repr, missing))}; it has: {', '.join(header)}.")
+    columns: dict[str, Array] = {}
+    for position, name in enumerate(header):
+        if name in wanted:
+            fields = [(number, texts[position]) for number, texts in rows]
+            if rules.na_value:
+                fields = [(number, "" if text == rules.na_value else text) for number, text in fields]
+            columns[name] = _column(path, name, fields, rules)
+    return columns
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -87,19 +105,9 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, lines[1:]
 
 
-def _check_names(path: Path, header: Sequence[str], names: Iterable[str]) -> None:
-    missing = sorted(set(names) - set(header))
-    if missing:
-        raise ValueError(f"{path} has no column {', '.join(map(repr, missing))}; it has: {', '.join(header)}.")
-
-
-def _fields(rows: Iterable[tuple[int, list[str]]], place: int, rules: ColumnRules) -> list[tuple[int, str]]:
-    texts = [(number, fields[place]) for number, fields in rows]
-    return [(number, "" if text == rules.na_value else text) for number, text in texts] if rules.na_value else texts
-
-
 def _column(path: Path, name: str, fields: list[tuple[int, str]], rules: ColumnRules) -> Array:
-    dtype = rules.type_of(name) or _infer(text for _, text in fields)
+    """The column of these fields, each with the number of its line."""
+    dtype = rules.type_of(name) or _inferred([text for _, text in fields if text])
     if dtype is object:
         column = np.empty(len(fields), dtype=object)
         column[:] = [text or rules.defaults.get(name, "") for _, text in fields]
@@ -110,11 +118,12 @@ def _column(path: Path, name: str, fields: list[tuple[int, str]], rules: ColumnR
 
 
 def _default(path: Path, number: int, name: str, text: str, kind: str, rules: ColumnRules) -> Any:
+    """The value of an empty field. Raises ValueError for one without a default, and for a field that is not empty."""
     if text:
         because = f"default {rules.defaults[name]!r}" if name in rules.defaults else f"type {rules.types[name]!r}"
         raise ValueError(
             f"{path}, line {number}: {text!r} in column {name!r} is not {kind}, which its {because} "
-            "makes it; give another one, or mend the line."
+            "makes it; give another one, or correct the line."
         )
     if name not in rules.defaults:
         raise ValueError(
@@ -124,35 +133,21 @@ def _default(path: Path, number: int, name: str, text: str, kind: str, rules: Co
     return rules.defaults[name]
 
 
-def _type_of(name: str, default: Any) -> type:
-    if isinstance(default, str):
-        return object
-    if not isinstance(default, int | float | np.number):
-        raise ValueError(
-            f"column_defaults[{name!r}] is {default!r}; give text, an integer or a float. For a column that must not "
-            "be empty leave it out, and name its type in column_types."
-        )
-    return np.int64 if isinstance(default, int | np.integer) else np.float32
-
-
-def _infer(texts: Iterable[str]) -> type:
-    given = [text for text in texts if text]
-    if given and all(map(_is_integer, given)):
+def _inferred(texts: Sequence[str]) -> type:
+    """The type that all fields fit, text if there are none."""
+    if texts and all(map(_is_integer, texts)):
         return np.int64
-    return np.float32 if given and all(map(_is_number, given)) and not any(map(_is_long, given)) else object
+    # An integer beyond int64 is a name rather than a number: as a float it would be equal to its neighbours.
+    has_long = any(_INTEGER.fullmatch(text) and not _is_integer(text) for text in texts)
+    return np.float32 if texts and not has_long and all(map(_is_number, texts)) else object
 
 
 def _is_integer(text: str) -> bool:
     return bool(_INTEGER.fullmatch(text)) and int(text) in _INT64
 
 
-def _is_long(text: str) -> bool:
-    """An integer beyond int64 is a name rather than a number: as a float it would run into its neighbours."""
-    return bool(_INTEGER.fullmatch(text)) and int(text) not in _INT64
-
-
 def _is_number(text: str) -> bool:
-    # float() takes 1_000, which nobody means in a CSV file.
+    # float() takes 1_000, which is not a number in a CSV file.
     try:
         return "_" not in text and float(text) is not None
     except ValueError:

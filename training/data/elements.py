@@ -1,7 +1,7 @@
 """Elements of a data set, and the functions that take, join, stack and group their rows.
 
-An element is an array, a dict of elements or a tuple of elements: typically ({"age": …, "class": …}, labels). Knows
-nothing of where rows come from.
+An element is an array, a dict of elements or a tuple of elements: typically ({"age": …, "class": …}, labels). Owns its
+structure. Does not know where rows come from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Element = Any
 
 
 def map_leaves(function: Callable[[Any, str], Any], element: Element, name: str = "tensors") -> Element:
-    """`function(leaf, its name)` for every array."""
+    """The element with `function(array, its name)` in place of every array."""
     if isinstance(element, Mapping):
         return {key: map_leaves(function, value, str(key)) for key, value in element.items()}
     if isinstance(element, tuple):
@@ -30,7 +30,7 @@ def map_leaves(function: Callable[[Any, str], Any], element: Element, name: str 
 
 
 def copied(element: Element) -> Element:
-    """The same values in arrays and dicts of their own."""
+    """The same values in new arrays and dicts."""
     return map_leaves(lambda value, _: value.copy() if isinstance(value, np.ndarray) else value, element)
 
 
@@ -41,10 +41,12 @@ def _leaves(element: Element) -> list[tuple[str, Array]]:
 
 
 def length(element: Element) -> int:
+    """How many rows the element has."""
     return len(_leaves(element)[0][1])
 
 
 def check_lengths(columns: Element) -> None:
+    """Raise ValueError unless there are columns, and all have one number of rows."""
     leaves = _leaves(columns)
     if not leaves:
         raise ValueError("A data set needs at least one column; the mapping given is empty.")
@@ -57,11 +59,13 @@ def check_lengths(columns: Element) -> None:
 
 
 def single_rows(columns: Element) -> Iterator[Element]:
+    """The rows one by one, in the structure of `columns`."""
     for row in range(length(columns)):
         yield taken(columns, row)
 
 
 def batches_of(passes: Iterator[Element], size: int, drop_remainder: bool) -> Iterator[Element]:
+    """Batches of `size` rows over the passes, each of which is whole columns. A batch may cross from pass to pass."""
     rest: Element = None
     for columns in passes:
         start = 0
@@ -80,6 +84,7 @@ def batches_of(passes: Iterator[Element], size: int, drop_remainder: bool) -> It
 
 
 def groups(rows: Iterable[Any], size: int, drop_remainder: bool) -> Iterator[list[Any]]:
+    """Lists of `size` rows; the last may be smaller unless `drop_remainder`."""
     rows = iter(rows)
     while group := list(itertools.islice(rows, size)):
         if len(group) == size or not drop_remainder:
@@ -89,7 +94,7 @@ def groups(rows: Iterable[Any], size: int, drop_remainder: bool) -> Iterator[lis
 def stacked(rows: list[Element]) -> Element:
     """Rows -> a batch: arrays [len(rows), …] in the structure of a row.
 
-    Raises ValueError for rows that are built differently.
+    Raises ValueError for rows that differ in structure or shape.
     """
     first = rows[0]
     if isinstance(first, Mapping):
@@ -131,7 +136,7 @@ def _parts(row: Element) -> str:
 
 
 def cast(element: Element, types: Element) -> Element:
-    """The row with its values in the dtypes of `types`, which is built like the row. ValueError where it is not."""
+    """The row with its values in the dtypes of `types`. Raises ValueError if their structures differ (TF's text)."""
     if isinstance(types, Mapping):
         _check_yielded(isinstance(element, Mapping) and element.keys() == types.keys(), element, types)
         return {key: cast(element[key], each) for key, each in types.items()}
@@ -157,11 +162,12 @@ def _check_yielded(fits: bool, element: Element, types: Element) -> None:
 
 
 def rows_between(columns: Element, start: int, stop: int | None) -> Element:
+    """The rows from `start` up to `stop`, None for all that follow. Views of the columns."""
     return taken(columns, slice(start, stop))
 
 
 def taken(columns: Element, rows: Any) -> Element:
-    """`rows` (an index, a slice or an order) of every column. Runs for every batch, hence without map_leaves."""
+    """`rows` (an index, a slice or an order) of every column. Runs for every batch, so it does without map_leaves."""
     if isinstance(columns, np.ndarray):
         return columns[rows]
     if isinstance(columns, dict):
@@ -175,6 +181,7 @@ def _joined(left: Element, right: Element) -> Element:
 
 
 def mixed(batches: Iterator[Element], buffer_size: int, random: np.random.Generator) -> Iterator[Element]:
+    """The batches in an order that a buffer of `buffer_size` makes random."""
     held = list(itertools.islice(batches, buffer_size))
     for batch in batches:
         place = int(random.integers(len(held)))

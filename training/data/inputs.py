@@ -1,7 +1,6 @@
-"""What an input_fn is called with and what its result becomes: batches for a model_fn.
+"""What an input_fn is called with, and how its result becomes batches for a model_fn.
 
-Owns the rules of TF 2.15 for input functions and running the transform ahead of the step. Knows
-nothing of models.
+Owns the rules of TF 2.15 for input functions, and running the transform before the step. Does not know models.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from estimator_serving.training.data.dataset import Dataset
 logger = logging.getLogger(__name__)
 
 PREDICT_MODE = "infer"
-"""ModeKeys.PREDICT: labels are dropped in it."""
+"""ModeKeys.PREDICT. Labels are dropped in this mode."""
 
 _ROWS_AHEAD_MAX = 1024
 _BATCHES_AHEAD_MAX = 64
@@ -47,11 +46,12 @@ def numpy_input_fn(
     Args:
         x: dict of arrays, or one array.
         y: labels: an array, a dict of arrays, or None.
-        batch_size: rows of a batch; batches cross the border between epochs, the last one may be smaller.
+        batch_size: rows of a batch. A batch may hold the end of one epoch and the start of the next; the last batch may
+            be smaller.
         num_epochs: passes over the rows; None for no end.
         shuffle: must be given; True mixes all rows of each epoch.
-        queue_capacity: taken for compatibility; there is no queue.
-        num_threads: taken for compatibility; there are no threads.
+        queue_capacity: changes nothing; there is no queue.
+        num_threads: changes nothing; there are no threads.
 
     Raises:
         ValueError, TypeError: TF's texts; those about x and y when the input_fn is called.
@@ -118,25 +118,20 @@ def pandas_input_fn(
         target_column: a name that `x` must not have when `y` is a Series.
 
     Raises:
-        ValueError, TypeError: TF's texts; that a text column holds None or NaN is said when the input_fn is called.
+        ValueError, TypeError: TF's texts; for None or NaN in a text column when the input_fn is called.
     """
     if not isinstance(target_column, str):
         raise TypeError(f"target_column must be a string type; got {type(target_column).__name__}")
-    if y is not None:
-        _check_target(x, y, target_column)
-    labels = None if y is None else _columns(y) if _is_frame(y) else y
-    columns = {key: value.to_numpy() for key, value in _columns(x).items()}
-    return numpy_input_fn(columns, labels, batch_size, num_epochs, shuffle, queue_capacity, num_threads)
-
-
-def _check_target(x: Any, y: Any, target_column: str) -> None:
-    if not _is_frame(y) and target_column in x:
+    if y is not None and not _is_frame(y) and target_column in x:
         raise ValueError(
             f"Cannot use name {target_column} for target column: DataFrame already has a column with that name: "
             f"{x.columns}"
         )
-    if not np.array_equal(x.index, y.index):
+    if y is not None and not np.array_equal(x.index, y.index):
         raise ValueError(f"Index for x and y are mismatched.\nIndex for x: {x.index}\nIndex for y: {y.index}\n")
+    labels = None if y is None else _columns(y) if _is_frame(y) else y
+    columns = {key: value.to_numpy() for key, value in _columns(x).items()}
+    return numpy_input_fn(columns, labels, batch_size, num_epochs, shuffle, queue_capacity, num_threads)
 
 
 def _is_frame(table: Any) -> bool:
@@ -149,17 +144,17 @@ def _columns(frame: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class InputContext:
-    """What an input_fn that declares `input_context` is told about its place among the workers (tf.distribute's)."""
+    """What an input_fn with an argument `input_context` is told about the workers and which one this is.
+
+    As tf.distribute.InputContext.
+    """
 
     num_input_pipelines: int = 1
     input_pipeline_id: int = 0
     num_replicas_in_sync: int = 1
 
     def get_per_replica_batch_size(self, global_batch_size: int) -> int:
-        """The rows each replica's batch has.
-
-        Raises ValueError where they cannot be shared out evenly.
-        """
+        """The rows in each replica's batch. Raises ValueError if the rows cannot be shared out evenly."""
         if global_batch_size % self.num_replicas_in_sync:
             raise ValueError(
                 f"The `global_batch_size` {global_batch_size} is not divisible by `num_replicas_in_sync` "
@@ -187,23 +182,24 @@ def call_input_fn(
 
 
 def _declared(function: Callable[..., Any]) -> set[str]:
-    """The names of parameters left to fill; what functools.partial has bound by name stays bound."""
+    """The names of the parameters that are left to fill: without those that functools.partial has bound by name."""
     bound = set(function.keywords) if isinstance(function, functools.partial) else set()
     return set(inspect.signature(function).parameters) - bound
 
 
 def iterate_batches(result: Any, mode: str) -> Iterator[Batch]:
-    """The batches of what an input_fn returned: `(features, labels)`, labels None where there are none or in PREDICT.
+    """The batches of what an input_fn returned: `(features, labels)`. Labels are None without any, and in PREDICT.
 
-    A Dataset or another iterable gives its elements; tensors, arrays, dicts and pairs of them are one batch that comes
-    again for ever.
+    A Dataset or another iterable gives its elements. Tensors, arrays, dicts and pairs of them are one batch, which is
+    repeated without end.
 
     Raises:
         ValueError: a tuple or list of another length than 2 (TF's text), or nothing.
     """
     if result is None:
         raise ValueError("input_fn returned None; it should return a Dataset, (features, labels), or features.")
-    if _is_one_batch(result):
+    is_one_batch = isinstance(result, Mapping | tuple | list | np.ndarray | torch.Tensor)
+    if is_one_batch or not isinstance(result, Iterable):
         if mode == PREDICT_MODE:
             logger.warning(
                 "input_fn returned one batch and not a Dataset. That means predict yields forever. "
@@ -217,7 +213,7 @@ def iterate_batches(result: Any, mode: str) -> Iterator[Batch]:
 
 
 def empty_batch(result: Any, recorder: TransformRecorder) -> Batch | None:
-    """A batch without rows as prepared_batches gives them, None where only the batches tell what is in them."""
+    """A batch without rows, in the form of prepared_batches; None if only reading shows what batches hold."""
     if not isinstance(result, Dataset) or result.no_rows is None:
         return None
     return next(_prepare([_pair(result.no_rows())], recorder))
@@ -227,8 +223,9 @@ def prepared_batches(result: Any, mode: str, recorder: TransformRecorder, skip: 
     """As iterate_batches, with features ready for a model_fn: mappings become Features, columns transformed ahead.
 
     The first batch is transformed when the model_fn asks, which tells what to transform. From then on a Dataset's
-    batches are transformed up to 1024 rows at a time: the graph treats rows independently, and a run has a fixed cost.
-    Of a generator or another iterable no batch is taken before it is needed. The first `skip` batches are left out.
+    batches are transformed up to 1024 rows at a time, because the graph treats rows independently and each run has a
+    fixed cost. No batch of a generator or another iterable is read before it is needed. The first `skip` batches are
+    left out.
     """
     batches = itertools.islice(iterate_batches(result, mode), skip, None)
     looks_ahead = isinstance(result, Dataset) and result.may_read_ahead
@@ -248,14 +245,18 @@ def _prepare(group: list[Batch], recorder: TransformRecorder) -> Iterator[Batch]
         for features, labels in group:
             yield prepare(features, recorder), labels
         return
-    ready = _split(recorder.transform(joined), [_row_count(features) for features, _ in group])
-    for (features, labels), results in zip(group, ready, strict=True):
-        yield Features(features, recorder, results), labels
+    results = recorder.transform(joined)
+    sizes = [_row_count(features) for features, _ in group]
+    parts = [torch.split(torch.from_numpy(array), sizes) for array in results.values()]
+    for (features, labels), ready in zip(group, zip(*parts, strict=True), strict=True):
+        yield Features(features, recorder, dict(zip(results, ready, strict=True))), labels
 
 
 def _join(group: list[Mapping[str, Array]], transform: Transform | None) -> dict[str, Array] | None:
-    """The rows of all batches, of the features the transform reads; None where their widths differ (Dataset.map may pad
-    each batch to its own)."""
+    """The rows of all batches, with the features that the transform reads.
+
+    None if the widths of a feature differ between batches, which Dataset.map may pad each to its own width.
+    """
     read = {each.key for each in transform.inputs} if transform else set()
     fed = (name for key in read for name in (key, f"{key}/values", f"{key}/lengths"))
     keys = [name for name in fed if name in group[0]]
@@ -265,18 +266,8 @@ def _join(group: list[Mapping[str, Array]], transform: Transform | None) -> dict
         return None
 
 
-def _split(results: Mapping[str, Array], sizes: list[int]) -> Iterator[dict[str, torch.Tensor]]:
-    parts = [torch.split(torch.from_numpy(array), sizes) for array in results.values()]
-    for batch in zip(*parts, strict=True):
-        yield dict(zip(results, batch, strict=True))
-
-
 def _row_count(features: Any) -> int:
     return len(next(iter(features.values()))) if isinstance(features, Mapping) else len(features)
-
-
-def _is_one_batch(result: Any) -> bool:
-    return isinstance(result, Mapping | tuple | list | np.ndarray | torch.Tensor) or not isinstance(result, Iterable)
 
 
 def _pair(element: Any) -> Batch:
@@ -291,7 +282,7 @@ def _pair(element: Any) -> Batch:
 
 
 def _canonical(batch: Batch) -> Batch:
-    """Arrays for what other iterables give: torch tensors, lists, bytes. A Dataset's columns are canonical already."""
+    """Arrays of what other iterables give: torch tensors, lists, bytes. A Dataset's columns are arrays already."""
     return _arrays(batch[0], "features"), _arrays(batch[1], "labels")
 
 

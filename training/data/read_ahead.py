@@ -1,4 +1,8 @@
-"""Elements made in a thread, a few ahead of the reader. Owns the thread's end: with the data, by an error, unread."""
+"""Elements made in a thread, a few before the reader needs them.
+
+Owns the thread, from the first element that is asked for. It ends with the data, after an error, or within `_POLL_S`
+when nobody reads any more. The queue is the only thing both threads touch, beside the event that says so.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-# How often a full queue's thread looks whether anybody still reads.
-_LOOK_S = 0.1
+# How often the thread of a full queue checks whether it is still read.
+_POLL_S = 0.1
 
 
 class _Failure(NamedTuple):
@@ -21,8 +25,8 @@ _END = object()
 def read_ahead(elements: Iterable[Any], count: int) -> Iterator[Any]:
     """The same elements, up to `count` of them ready before they are asked for.
 
-    What raises in the thread is raised here, where its element would have come. The thread starts with the first
-    element asked for and ends when this iterator is closed or forgotten.
+    An error in the thread is raised here, where its element would have come. The thread starts with the first element
+    that is asked for, and ends when this iterator is closed or garbage-collected.
     """
     ready: queue.Queue[Any] = queue.Queue(count)
     abandoned = threading.Event()
@@ -43,15 +47,15 @@ def _fill(elements: Iterable[Any], ready: queue.Queue[Any], abandoned: threading
             if not _put(ready, element, abandoned):
                 return
         _put(ready, _END, abandoned)
-    except BaseException as error:  # the reader's thread is where it belongs
+    except BaseException as error:  # raised again in the reader's thread
         _put(ready, _Failure(error), abandoned)
 
 
 def _put(ready: queue.Queue[Any], element: Any, abandoned: threading.Event) -> bool:
-    """Whether there was a reader to take it."""
+    """Whether the element is in the queue; False if nobody reads any more."""
     while not abandoned.is_set():
         try:
-            ready.put(element, timeout=_LOOK_S)
+            ready.put(element, timeout=_POLL_S)
         except queue.Full:
             continue
         return True

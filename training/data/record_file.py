@@ -1,7 +1,7 @@
 """TFRecord files of Examples -> batches of features, parsed by the op that exported graphs parse them with.
 
-Owns the session that parses and the words for a record that does not fit. The framing is wire's, the parsing the op
-library's.
+Owns the session that parses, and the errors for a record that does not fit. wire knows how records are framed, the op
+library how they are parsed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from onnxruntime import SessionOptions
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from estimator_serving import ops
-from estimator_serving.training.arrays import Array
 from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.finish import serialize
 from estimator_serving.wire import records
@@ -25,7 +24,7 @@ from estimator_serving.wire.examples import FeatureSpec, join_examples
 def reader(paths: Sequence[Path], compression_type: str | None) -> Callable[[], Iterator[bytes]]:
     """A function that reads all records of all files, from the start each time it is called.
 
-    Raises ValueError for an unknown compression_type; what the function raises is in Dataset.from_tfrecord.
+    Raises ValueError for an unknown compression_type. For what the function raises see Dataset.from_tfrecord.
     """
     if compression_type not in (None, "", "GZIP"):
         raise ValueError(f"compression_type {compression_type!r} is not known; give None or 'GZIP'.")
@@ -62,7 +61,10 @@ def parser(features: FeatureSpec, label_name: str | None) -> Callable[[list[byte
                 "features given to from_tfrecord."
             ) from None
         batch = dict(zip(names, arrays, strict=True))
-        return batch if label_name is None else _split(batch, label_name)
+        if label_name is None:
+            return batch
+        labels = batch.pop(label_name)
+        return batch, labels
 
     return parse
 
@@ -74,11 +76,6 @@ def _session(features: FeatureSpec) -> Any:
     model = spox.build({"values": values, "row_splits": row_splits}, outputs)
     options = SessionOptions()
     options.intra_op_num_threads = 1
-    # A bad Example is an exception here; the log would say it again.
+    # A bad Example raises an exception; the log would repeat it.
     options.log_severity_level = 4
     return ops.session(serialize(model), options=options)
-
-
-def _split(batch: dict[str, Array], label_name: str) -> tuple[dict[str, Array], Array]:
-    labels = batch.pop(label_name)
-    return batch, labels

@@ -1,7 +1,9 @@
 """What a model was trained on, in numbers: a fingerprint and per-feature statistics of the first rows.
 
-Owns watching the batches on their way to the model, and the file `training_data.json` beside the checkpoints. Costs a
-reference a batch while training, one pass over at most 10,000 rows at its end. Knows nothing of columns or models.
+Owns watching the batches on their way to the model, and the file `training_data.json` beside the checkpoints. Until
+10,000 rows have passed, it looks at every feature of every batch and keeps the arrays (about 60 µs for a batch of 7
+features); after that it compares a number for each batch. The end of training costs one pass over those rows. Does not
+know columns or models.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def watch(batches: Iterable[Batch], directory: str | os.PathLike[str]) -> Genera
 
 
 def read_statistics(checkpoint_path: str) -> dict[str, Any] | None:
-    """The statistics beside a checkpoint, None where there are none that can be read."""
+    """The statistics beside a checkpoint; None if there are none that can be read."""
     try:
         found: dict[str, Any] = json.loads((Path(checkpoint_path).parent / FILE).read_text())
     except (OSError, ValueError):
@@ -55,26 +57,29 @@ def read_statistics(checkpoint_path: str) -> dict[str, Any] | None:
 
 
 def describe(batches: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The fingerprint of these rows, how many they are, and the statistics of every feature, JSON-able."""
+    """The fingerprint of these rows, their number, and the statistics of every feature, ready for JSON."""
     joined = {key: _joined([batch[key] for batch in batches if key in batch]) for key in sorted(batches[0])}
     features = {key: values[:ROWS_MAX] for key, values in joined.items()}
     rows = max((len(values) for values in features.values()), default=0)
     return {
         "fingerprint": _fingerprint(features),
         "rows": rows,
-        "features": {key: _describe(values) for key, values in features.items()},
+        "features": {
+            key: _describe_words(values) if values.dtype == object else _describe_numbers(values.ravel())
+            for key, values in features.items()
+        },
     }
 
 
 def _arrays(features: Mapping[str, Any]) -> dict[str, Array]:
-    """Numpy arrays of whatever features are; what is no array (a nested mapping) is left out."""
+    """The features as numpy arrays; nested mappings and single values are left out."""
     raw = features.raw if isinstance(features, Features) else features
     arrays = {str(key): as_array(value, str(key)) for key, value in raw.items() if not isinstance(value, Mapping)}
     return {key: array for key, array in arrays.items() if array.ndim}
 
 
 def _joined(parts: list[Array]) -> Array:
-    """All values, a row for a row; rows of several widths become lists of values."""
+    """The rows of all parts. If their widths differ, each row becomes a list of values."""
     if len({part.shape[1:] for part in parts}) == 1:
         return np.concatenate(parts)
     rows = np.empty(sum(map(len, parts)), object)
@@ -93,18 +98,8 @@ def _fingerprint(features: Mapping[str, Array]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _describe(values: Array) -> dict[str, Any]:
-    if values.dtype == object:
-        return _describe_words(_flat(values))
-    return _describe_numbers(values.ravel())
-
-
-def _flat(values: Array) -> list[Any]:
-    listed = values.ravel().tolist()
-    return [one for row in listed for one in (row if isinstance(row, list) else [row])]
-
-
-def _describe_words(words: list[Any]) -> dict[str, Any]:
+def _describe_words(values: Array) -> dict[str, Any]:
+    words = [one for row in values.ravel().tolist() for one in (row if isinstance(row, list) else [row])]
     counts = Counter(str(word) for word in words if word != "")
     top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TOP_VALUES]
     present = counts.total()
@@ -126,7 +121,7 @@ def _describe_numbers(values: Array) -> dict[str, Any]:
 
 
 def _short(value: Any) -> float:
-    """Nine digits: what float32 tells apart, and no trace of the order of a sum."""
+    """Nine digits: enough to tell float32 values apart, and too few to show the order of a sum."""
     return float(f"{float(value):.9g}")
 
 

@@ -1,11 +1,12 @@
 """Parquet files and Arrow tables -> named columns of numbers or text.
 
-Owns which Arrow types have a column and what a null becomes. pyarrow is an optional part of an installation, imported
-on first use. Knows nothing of batches.
+Owns which Arrow types become a column and what a null becomes. pyarrow is an optional part of an installation, imported
+on first use. Does not know batches.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from estimator_serving.training.arrays import Array
 
 
 def read_parquet(path: Path, select_columns: Sequence[str] | None, label_name: str | None) -> Any:
-    """The pyarrow Table of a file or a directory, holding no more than the columns asked for.
+    """The pyarrow Table of a file or a directory, with only the columns asked for.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -63,19 +64,16 @@ def _column(values: Any, name: str, defaults: Mapping[str, Any]) -> Array:
     types = _pyarrow().types
     if types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    if _is_list(values.type):
+    kind = values.type
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return _list_column(values, name, defaults)
-    if not _is_scalar(values.type):
+    if not (_is_text(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         raise ValueError(
-            f"Column {name!r} holds {values.type}, of which no feature can be made; turn it into numbers or text, or "
-            "leave it out with select_columns."
+            f"Column {name!r} holds {kind}, which cannot become a feature; turn it into numbers or text, or leave it "
+            "out with select_columns."
         )
-    return _array(_without_nulls(values, name, defaults))
-
-
-def _is_list(kind: Any) -> bool:
-    types = _pyarrow().types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+    array: Array = _without_nulls(values, name, defaults).to_numpy(zero_copy_only=False)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _is_text(kind: Any) -> bool:
@@ -90,11 +88,6 @@ def _is_text(kind: Any) -> bool:
             types.is_large_binary,
         )
     )
-
-
-def _is_scalar(kind: Any) -> bool:
-    types = _pyarrow().types
-    return bool(_is_text(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
 def _without_nulls(values: Any, name: str, defaults: Mapping[str, Any]) -> Any:
@@ -117,11 +110,6 @@ def _without_nulls(values: Any, name: str, defaults: Mapping[str, Any]) -> Any:
         ) from None
 
 
-def _array(values: Any) -> Array:
-    array: Array = values.to_numpy(zero_copy_only=False)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
 def _list_column(values: Any, name: str, defaults: Mapping[str, Any]) -> Array:
     entries = _column(values.flatten(), name, defaults)
     lengths = [0 if row is None else len(row) for row in values.to_pylist()]
@@ -140,7 +128,6 @@ def _list_column(values: Any, name: str, defaults: Mapping[str, Any]) -> Array:
 
 def _pyarrow() -> ModuleType:
     try:
-        import pyarrow as pa
+        return importlib.import_module("pyarrow")
     except ImportError as error:
         raise ImportError("Parquet and Arrow need pyarrow; run `pip install 'estimator-serving[tables]'`.") from error
-    return pa

@@ -1,4 +1,4 @@
-"""Heads: what logits mean. Loss, predictions, metrics and export outputs of one kind of target each."""
+"""Heads: what logits mean. Each owns loss, predictions, metrics and export outputs of one kind of target."""
 
 from estimator_serving.training.heads.base import Head, OneTargetHead
 from estimator_serving.training.heads.binary_class import BinaryClassHead

@@ -1,6 +1,26 @@
 """What all heads share: the EstimatorSpec of each mode, and the checks of logits, labels and weights (TF 2.15).
 
-A head is pure: tensors in, tensors out. It makes no variable and reads features only for the weight column.
+Owns those and the names of classes. A head is pure: tensors in, tensors out. It makes no variable, reads features only
+for the weight column, and knows neither networks nor estimators. A head of your own derives from OneTargetHead and says
+what its kind of label means; for example absolute errors of one number:
+
+    class AbsoluteErrorHead(OneTargetHead):
+        logits_dimension = 1
+
+        def predictions(self, logits, keys=None):
+            return {"predictions": logits}
+
+        def export_outputs(self, predictions):
+            return {"serving_default": RegressionOutput(predictions["predictions"])}
+
+        def _checked_labels(self, labels, logits):
+            return column_labels(labels, logits).float()
+
+        def _losses(self, labels, logits, reduction="none"):
+            return functional.l1_loss(logits, labels, reduction=reduction)
+
+        def _metrics(self, labels, logits, weights):
+            return {"prediction/mean": metrics.mean(logits, weights)}
 """
 
 from __future__ import annotations
@@ -42,14 +62,13 @@ NO_LABELS = (
 class Head(ABC):
     """Turns logits f32 [B, logits_dimension] into a loss, predictions, metrics and export outputs.
 
-    `name` is appended to every metric's key as `/name`. To write a head of your own, derive from this class, or from
-    OneTargetHead if it has one label an example.
+    `name` is appended to every metric's key as `/name`.
     """
 
     @property
     @abstractmethod
     def name(self) -> str | None:
-        """What tells this head's metrics from another's."""
+        """The suffix that tells this head's metrics from another's."""
 
     @property
     @abstractmethod
@@ -59,11 +78,11 @@ class Head(ABC):
     @property
     @abstractmethod
     def logits_dimension(self) -> int:
-        """Logits an example needs."""
+        """How many logits an example has."""
 
     @abstractmethod
     def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[Any, Prediction]:
-        """The predictions of `keys`, all if None. Raises ValueError for an unknown key or wrong logits."""
+        """The predictions of `keys`, all if None. Raises ValueError for an unknown key or logits that do not fit."""
 
     @abstractmethod
     def export_outputs(self, predictions: Mapping[Any, Prediction]) -> dict[str, ExportOutput]:
@@ -71,11 +90,11 @@ class Head(ABC):
 
     @abstractmethod
     def _training_loss(self, labels: Any, logits: Any, features: Mapping[str, Any] | None) -> Tensor:
-        """The reduced loss, f32 scalar, regularization left out."""
+        """The reduced loss, f32 scalar, without regularization."""
 
     @abstractmethod
     def _batch_metrics(self, labels: Any, logits: Any, features: Mapping[str, Any] | None) -> dict[str, Metric]:
-        """The metrics of one batch under their whole keys, regularization left out."""
+        """The metrics of one batch by their full keys, without regularization."""
 
     def loss(
         self,
@@ -119,9 +138,12 @@ class Head(ABC):
     ) -> EstimatorSpec:
         """The EstimatorSpec of `mode`.
 
-        In TRAIN one of `optimizer` (over `trainable_variables`, all of them if None) and `train_op_fn(loss)` makes the
-        train op; predictions are left out there but for an export, since nothing else reads them and every batch would
-        pay for them. `update_ops` is taken for compatibility: moving averages follow each step by themselves.
+        In TRAIN either `optimizer` (over `trainable_variables`, all if None) or `train_op_fn(loss)` makes the train op.
+        A spec of TRAIN has predictions only while the training graph is exported, because nothing else reads them.
+        `update_ops` is there for compatibility and not needed: moving averages follow each step by themselves.
+
+        Raises ValueError in TRAIN if `optimizer` and `train_op_fn` are both given or both None. Other errors as in
+        `loss`.
         """
         del update_ops
         if mode == ModeKeys.PREDICT:
@@ -133,25 +155,32 @@ class Head(ABC):
             return EstimatorSpec(mode, self.predictions(logits), loss=loss, eval_metric_ops=metrics)
         if regularization_losses:
             summaries.scalar(self._key("regularization_loss"), _total(regularization_losses))
-        train_op = _train_op(loss, optimizer, trainable_variables, train_op_fn)
-        predictions = self.predictions(logits) if train_op.is_inert else None
-        return EstimatorSpec(mode, predictions, loss=loss, train_op=train_op)
+        if optimizer is not None and train_op_fn is not None:
+            raise ValueError("train_op_fn and optimizer cannot both be set.")
+        if optimizer is not None:
+            train_op = optimizer.minimize(loss, var_list=trainable_variables)
+        elif train_op_fn is not None:
+            train_op = train_op_fn(loss)
+        else:
+            raise ValueError("train_op_fn and optimizer cannot both be None.")
+        exported = self.predictions(logits) if train_op.is_inert else None
+        return EstimatorSpec(mode, exported, loss=loss, train_op=train_op)
 
     def _key(self, key: str) -> str:
         return f"{key}/{self.name}" if self.name else key
 
 
 class OneTargetHead(Head):
-    """A head with one array of labels: everything but what its kind of label means.
+    """A head with one array of labels. A subclass adds what its kind of label means.
 
-    `weight_column` names the feature (or is the numeric_column) of example weights, [B] or [B, 1], needed in TRAIN and
-    EVAL alone. `loss_reduction` is 'sum_over_batch_size' (weighted sum over the number of losses), 'auto' (the same) or
-    'sum'. `loss_fn(labels, logits[, features, loss_reduction])` gives unreduced losses [B, losses_dimension] instead of
-    the head's own.
+    `weight_column` is the name (or the numeric_column) of the feature with example weights, [B] or [B, 1], which only
+    TRAIN and EVAL need. `loss_reduction` is 'sum_over_batch_size' (weighted sum over the number of losses), 'auto' (the
+    same) or 'sum'. `loss_fn(labels, logits[, features, loss_reduction])` gives unreduced losses [B, losses_dimension]
+    in place of the head's own.
     """
 
     losses_dimension: int = 1
-    """Losses an example has; with more than one, weights may be [B, losses_dimension] too."""
+    """How many losses an example has. With more than one, weights may also be [B, losses_dimension]."""
 
     def __init__(
         self,
@@ -161,11 +190,26 @@ class OneTargetHead(Head):
         loss_fn: LossFn | None,
         name: str | None,
     ) -> None:
-        _check_reduction(loss_reduction)
+        if loss_reduction not in (Reduction.AUTO, Reduction.SUM, Reduction.SUM_OVER_BATCH_SIZE):
+            raise ValueError(
+                f"Invalid loss_reduction: {loss_reduction}. See `tf.losses.Reduction` for valid options: "
+                "'sum_over_batch_size', 'sum' or 'auto'."
+            )
+        if label_vocabulary is not None and not isinstance(label_vocabulary, list | tuple):
+            raise ValueError(f"label_vocabulary should be a list or a tuple. Given type: {type(label_vocabulary)}")
+        names = frozenset[str]() if loss_fn is None else argument_names(loss_fn)
+        for required in ("labels", "logits"):
+            if loss_fn is not None and required not in names:
+                raise ValueError(f"loss_fn must contain argument: {required}. Given arguments: {tuple(sorted(names))}")
+        unexpected = sorted(names - {"labels", "logits", "features", "loss_reduction"})
+        if unexpected:
+            raise ValueError(f"loss_fn has unexpected args: {unexpected}")
         self._weight_column = weight_column
-        self._label_ids = _label_ids(label_vocabulary)
+        self._label_ids = None
+        if label_vocabulary is not None:
+            self._label_ids = {_text(word): i for i, word in enumerate(label_vocabulary)}
         self._loss_fn = loss_fn
-        self._loss_fn_names = frozenset[str]() if loss_fn is None else _checked_loss_fn(loss_fn)
+        self._loss_fn_names = names
         self._loss_reduction = loss_reduction
         self._name = name
 
@@ -181,7 +225,7 @@ class OneTargetHead(Head):
 
     @abstractmethod
     def _checked_labels(self, labels: Any, logits: Tensor) -> Tensor:
-        """Labels as the losses and metrics take them. Raises ValueError for labels that do not fit."""
+        """Labels in the form that the losses and metrics take. Raises ValueError for labels that do not fit."""
 
     @abstractmethod
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
@@ -189,7 +233,7 @@ class OneTargetHead(Head):
 
     @abstractmethod
     def _metrics(self, labels: Tensor, logits: Tensor, weights: Tensor | None) -> dict[str, Metric]:
-        """This head's metrics of one batch, `average_loss` left out."""
+        """This head's metrics of one batch, without `average_loss`."""
 
     # -- what follows for every head ----------------------------------------------------------------------------------
 
@@ -197,7 +241,7 @@ class OneTargetHead(Head):
         _check_logits(logits, self.logits_dimension)
         labels = self._checked_labels(labels, logits)
         is_mean = self._weight_column is None and self._loss_fn is None and self._loss_reduction != Reduction.SUM
-        # Of a batch without rows the loss is 0, as with weights, and PyTorch's mean is NaN.
+        # The loss of a batch without rows is 0, as it is with weights. PyTorch's mean would be NaN.
         if is_mean and (torch.compiler.is_exporting() or len(logits)):
             return self._losses(labels, logits, "mean")
         losses, weights = self._unreduced(labels, logits, features)
@@ -213,24 +257,22 @@ class OneTargetHead(Head):
     def _unreduced(
         self, labels: Tensor, logits: Tensor, features: Mapping[str, Any] | None
     ) -> tuple[Tensor, Tensor | None]:
-        losses = self._losses(labels, logits) if self._loss_fn is None else self._own_losses(labels, logits, features)
+        """The losses of each example and their weights."""
+        if self._loss_fn is None:
+            losses = self._losses(labels, logits)
+        else:
+            extra = {"features": features, "loss_reduction": self._loss_reduction}
+            taken = {key: value for key, value in extra.items() if key in self._loss_fn_names}
+            losses = self._loss_fn(labels=labels, logits=logits, **taken)
+            if losses.shape != (*logits.shape[:-1], self.losses_dimension):
+                raise ValueError(
+                    f"loss_fn must return Tensor of shape [D0, D1, ... DN, {self.losses_dimension}]. logits_shape: "
+                    f"{tuple(logits.shape)}, loss_shape: {tuple(losses.shape)}. Leave the reduction to the head."
+                )
         return losses, read_weights(features, self._weight_column, logits, self.losses_dimension)
 
-    def _own_losses(self, labels: Tensor, logits: Tensor, features: Mapping[str, Any] | None) -> Tensor:
-        assert self._loss_fn is not None
-        extra = {"features": features, "loss_reduction": self._loss_reduction}
-        losses = self._loss_fn(
-            labels=labels, logits=logits, **{k: v for k, v in extra.items() if k in self._loss_fn_names}
-        )
-        if losses.shape != (*logits.shape[:-1], self.losses_dimension):
-            raise ValueError(
-                f"loss_fn must return Tensor of shape [D0, D1, ... DN, {self.losses_dimension}]. logits_shape: "
-                f"{tuple(logits.shape)}, loss_shape: {tuple(losses.shape)}. Leave the reduction to the head."
-            )
-        return losses
-
     def _lookup(self, labels: Any) -> Any:
-        """Words to class ids by the vocabulary, -1 for a word it lacks; labels as they are without one."""
+        """Class ids of words by the vocabulary, -1 for a word that it lacks. Without a vocabulary the given labels."""
         if self._label_ids is None:
             if isinstance(labels, np.ndarray | ExportedWords):
                 raise ValueError(
@@ -254,49 +296,7 @@ def _total(losses: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(losses)).sum()
 
 
-def _train_op(
-    loss: Tensor,
-    optimizer: Optimizer | None,
-    trainable_variables: Sequence[Tensor] | None,
-    train_op_fn: Callable[[Tensor], TrainOp] | None,
-) -> TrainOp:
-    if optimizer is not None and train_op_fn is not None:
-        raise ValueError("train_op_fn and optimizer cannot both be set.")
-    if optimizer is not None:
-        return optimizer.minimize(loss, var_list=trainable_variables)
-    if train_op_fn is None:
-        raise ValueError("train_op_fn and optimizer cannot both be None.")
-    return train_op_fn(loss)
-
-
 # -- checks -----------------------------------------------------------------------------------------------------------
-
-
-def _check_reduction(reduction: str) -> None:
-    if reduction not in (Reduction.AUTO, Reduction.SUM, Reduction.SUM_OVER_BATCH_SIZE):
-        raise ValueError(
-            f"Invalid loss_reduction: {reduction}. See `tf.losses.Reduction` for valid options: 'sum_over_batch_size', "
-            "'sum' or 'auto'."
-        )
-
-
-def _checked_loss_fn(loss_fn: LossFn) -> frozenset[str]:
-    names = argument_names(loss_fn)
-    for required in ("labels", "logits"):
-        if required not in names:
-            raise ValueError(f"loss_fn must contain argument: {required}. Given arguments: {tuple(sorted(names))}")
-    unexpected = sorted(names - {"labels", "logits", "features", "loss_reduction"})
-    if unexpected:
-        raise ValueError(f"loss_fn has unexpected args: {unexpected}")
-    return names
-
-
-def _label_ids(vocabulary: Sequence[str] | None) -> dict[str, int] | None:
-    if vocabulary is None:
-        return None
-    if not isinstance(vocabulary, list | tuple):
-        raise ValueError(f"label_vocabulary should be a list or a tuple. Given type: {type(vocabulary)}")
-    return {_text(word): i for i, word in enumerate(vocabulary)}
 
 
 def _text(word: Any) -> str:
@@ -342,11 +342,11 @@ def column_labels(labels: Any, logits: Tensor, dimension: int = 1) -> Any:
 
 @dataclass(frozen=True)
 class ExportedWords:
-    """Labels that are words in a graph being exported: the graph looks them up, so a head finds their ids.
+    """Labels that are words in a graph that is being exported. The graph looks them up, so a head is given their ids.
 
     Attributes:
         ids: the class ids int64, of any value until the vocabulary is known.
-        name_vocabulary: told the vocabulary by whoever would look the words up.
+        name_vocabulary: the head calls it with its vocabulary, where it would look the words up itself.
     """
 
     ids: Tensor
@@ -376,12 +376,12 @@ def is_ragged(labels: Any) -> bool:
 _RAGGED_LABELS = (
     "SparseTensor labels are not supported. Labels must be a Tensor of shape [D0, D1, ..., DN, {dimension}], e.g. "
     "[batch_size, {dimension}].Suggested Fix (1): Check the label feature in your data. Each example must contain "
-    "{dimension} value(s). Rows of different lengths are labels of a MultiLabelHead alone."
+    "{dimension} value(s). Only a MultiLabelHead takes rows of different lengths."
 )
 
 
 def check_label_range(labels: Tensor, n_classes: int) -> None:
-    """Raises InvalidArgumentError unless all labels are in [0, n_classes − 1]. Under export there are no values yet."""
+    """Raise InvalidArgumentError unless all labels are in [0, n_classes − 1]. During export there are no values yet."""
     # One yes or no: a replayed step asks it again, and could not go on with numbers.
     if torch.compiler.is_exporting() or labels.clamp(0, n_classes - 1).equal(labels):
         return
@@ -440,8 +440,7 @@ def all_class_ids(logits: Tensor, n_classes: int, dtype: torch.dtype = torch.int
 
 
 def classification_output(predictions: Mapping[str, Prediction], names: str = "all_classes") -> ClassificationOutput:
-    """`probabilities` f32 [B, n] beside the prediction `names` str [B, n]: every class in every row, as TF Serving
-    wants them."""
+    """`probabilities` f32 [B, n] and the prediction `names` str [B, n]: every class in every row, as in TF Serving."""
     scores, classes = predictions["probabilities"], predictions[names]
     assert isinstance(scores, Tensor)
     assert isinstance(classes, StringPrediction)
@@ -449,7 +448,7 @@ def classification_output(predictions: Mapping[str, Prediction], names: str = "a
 
 
 def wanted_keys(keys: Sequence[str] | None, valid: Sequence[str]) -> Sequence[str]:
-    """`keys`, or all. Raises ValueError for one that is not valid."""
+    """`keys`, or all valid ones. Raises ValueError for a key that is not valid."""
     for key in keys or ():
         if key not in valid:
             raise ValueError(

@@ -1,4 +1,7 @@
-"""The head of two classes and one logit (TF 2.15)."""
+"""The head of two classes and one logit (TF 2.15).
+
+Owns sigmoid cross-entropy and what is predicted and measured with it. Does not know networks.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class BinaryClassHead(OneTargetHead):
     """Sigmoid cross-entropy on logits f32 [B, 1]. Labels 0/1 (soft ones in [0, 1] too) or words of `label_vocabulary`.
 
     `thresholds` in (0, 1) add accuracy, precision and recall at each. The other arguments: see OneTargetHead.
-    Raises ValueError for thresholds out of range, an unknown reduction, a loss_fn with wrong arguments.
+    Raises ValueError for thresholds out of range, an unknown reduction, or a loss_fn with wrong arguments.
     """
 
     def __init__(

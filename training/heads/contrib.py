@@ -1,4 +1,7 @@
-"""The heads' lowercase names of TensorFlow 1.x (tf.contrib.estimator), with its order of arguments."""
+"""The heads under their lowercase names of TensorFlow 1.x (tf.contrib.estimator), with its order of arguments.
+
+Owns the names; the heads are those of the other files.
+"""
 
 from __future__ import annotations
 

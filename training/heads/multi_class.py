@@ -1,4 +1,7 @@
-"""The head of more than two classes, one logit each (TF 2.15)."""
+"""The head of more than two classes, one logit each (TF 2.15).
+
+Owns softmax cross-entropy and what is predicted and measured with it. Does not know networks.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class MultiClassHead(OneTargetHead):
     """Softmax cross-entropy on logits f32 [B, n_classes]. Labels are integers below `n_classes` or words of
     `label_vocabulary`.
 
-    The other arguments: see OneTargetHead. Raises ValueError for n_classes <= 2 and a vocabulary of another length.
+    The other arguments: see OneTargetHead. Raises ValueError for n_classes <= 2 and for a vocabulary of another length.
     """
 
     def __init__(

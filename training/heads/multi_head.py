@@ -1,4 +1,7 @@
-"""Several heads over one network: their losses added up, everything else side by side (TF 2.15)."""
+"""Several heads over one network: their losses added up, everything else side by side (TF 2.15).
+
+Owns how logits, labels and results are shared out among the heads. Does not know what a head computes.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ class MultiHead(Head):
     the heads. The loss is the sum of the heads' losses, each times its number in `head_weights`. Prediction keys are
     tuples (head name, key); metric keys end in `/<head name>`, with `loss/<head name>` beside each head's own.
 
-    Raises ValueError without heads, for a head without a name, and for head_weights of another length. Heads of
-    different loss_reduction are found when the loss is computed.
+    Raises ValueError without heads, for a head without a name, and for head_weights of another length; when the loss is
+    computed, for heads that differ in loss_reduction.
     """
 
     def __init__(self, heads: Sequence[Head], head_weights: Sequence[float] | None = None) -> None:
@@ -45,7 +48,7 @@ class MultiHead(Head):
 
     @property
     def loss_reduction(self) -> str:
-        """The heads' own. Raises ValueError where they differ."""
+        """The one that all heads have. Raises ValueError if they differ."""
         reductions = [head.loss_reduction for head in self._heads]
         if len(set(reductions)) > 1:
             raise ValueError(f"The loss_reduction must be the same for different heads. Given: {reductions}")
@@ -56,7 +59,7 @@ class MultiHead(Head):
         return sum(head.logits_dimension for head in self._heads)
 
     def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[tuple[str, str], Prediction]:
-        """(head name, key) -> prediction, all of every head; `keys` keeps those of one name in every head."""
+        """(head name, key) -> prediction of every head. With `keys` only these predictions of each head."""
         parts = self._split(logits)
         return {
             (name, key): value
@@ -65,7 +68,7 @@ class MultiHead(Head):
         }
 
     def export_outputs(self, predictions: Mapping[Any, Prediction]) -> dict[str, ExportOutput]:
-        """serving_default (the first head's), predict (all predictions as `head/key`), and of each head `head` (its
+        """serving_default (the first head's), predict (all predictions as `head/key`), and for each head `head` (its
         default) and `head/<signature>`."""
         found: dict[str, ExportOutput] = {}
         for name, head in zip(self._names, self._heads, strict=True):
@@ -91,7 +94,11 @@ class MultiHead(Head):
 
     def _losses(self, labels: Any, logits: Any, features: Mapping[str, Any] | None) -> list[Tensor]:
         _ = self.loss_reduction  # refuses heads that reduce differently
-        self._check_labels(labels)
+        if not isinstance(labels, Mapping):
+            raise ValueError(f"labels must be a dict. Given: {labels}. Let input_fn return one array a head.")
+        missing = sorted(set(self._names) - set(labels))
+        if missing:
+            raise ValueError(f"labels has missing values for head(s): {missing}. It has {sorted(labels)}.")
         parts = self._split(logits)
         return [
             head.loss(labels[name], parts[name], features) for name, head in zip(self._names, self._heads, strict=True)
@@ -111,10 +118,3 @@ class MultiHead(Head):
                 f"{logits.shape[-1]}."
             )
         return dict(zip(self._names, logits.split(sizes, dim=-1), strict=True))
-
-    def _check_labels(self, labels: Any) -> None:
-        if not isinstance(labels, Mapping):
-            raise ValueError(f"labels must be a dict. Given: {labels}. Let input_fn return one array a head.")
-        missing = sorted(set(self._names) - set(labels))
-        if missing:
-            raise ValueError(f"labels has missing values for head(s): {missing}. It has {sorted(labels)}.")

@@ -1,4 +1,7 @@
-"""The head of several classes that hold or not, each for itself (TF 2.15)."""
+"""The head of several classes, each of which may hold or not (TF 2.15).
+
+Owns the forms of multi-label labels, and what is predicted and measured for each class. Does not know networks.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from estimator_serving.training.arrays import Array
 from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.heads.base import (
     NO_LABELS,
@@ -42,12 +46,12 @@ _KEYS = ("logits", "probabilities", "classes")
 class MultiLabelHead(OneTargetHead):
     """Sigmoid cross-entropy on logits f32 [B, n_classes], the mean over the classes of an example.
 
-    Labels are multi-hot integers [B, n_classes] of 0 and 1, or, where TensorFlow takes a SparseTensor, words of
-    `label_vocabulary` [B, k] in rows padded with ''. Class ids padded with -1 become multi-hot in the input_fn:
-    `dataset.map(lambda features, ids: (features, multi_hot(ids, n_classes)))`. Whoever calls the head itself may also
-    pass an object array [B] of sequences of ids or words. `thresholds` in (0, 1) add accuracy, precision and recall
-    at each; `classes_for_class_based_metrics` (ids, or words of the vocabulary) adds the mean probability and both AUCs
-    of each class. The other arguments: see OneTargetHead. Raises ValueError as TF 2.15 does.
+    Labels are multi-hot integers [B, n_classes] of 0 and 1. Where TensorFlow takes a SparseTensor, they may be words of
+    `label_vocabulary` [B, k] in rows padded with ''. An input_fn makes class ids padded with -1 multi-hot:
+    `dataset.map(lambda features, ids: (features, multi_hot(ids, n_classes)))`. A program that calls the head itself may
+    also pass an object array [B] of sequences of ids or words. `thresholds` in (0, 1) add accuracy, precision and
+    recall at each; `classes_for_class_based_metrics` (ids, or words of the vocabulary) adds the mean probability and
+    both AUCs of each class. The other arguments: see OneTargetHead. Raises ValueError as TF 2.15 does.
     """
 
     def __init__(
@@ -67,19 +71,26 @@ class MultiLabelHead(OneTargetHead):
         for threshold in self._thresholds:
             if not 0.0 < threshold < 1.0:
                 raise ValueError(f"thresholds must be in (0, 1) range. Given: {threshold}")
-        _check_vocabulary(label_vocabulary, n_classes)
+        if label_vocabulary is not None and not isinstance(label_vocabulary, list | tuple):
+            raise ValueError(f"label_vocabulary must be a list or tuple. Given type: {type(label_vocabulary)}")
+        if label_vocabulary is not None and len(label_vocabulary) != n_classes:
+            raise ValueError(
+                f"Length of label_vocabulary must be n_classes ({n_classes}). Given: {len(label_vocabulary)}"
+            )
         super().__init__(weight_column, label_vocabulary, loss_reduction, loss_fn, name)
         self._n_classes = n_classes
         self._names = class_names(n_classes, label_vocabulary)
-        self._measured = _measured_classes(classes_for_class_based_metrics, n_classes, label_vocabulary)
+        measured = [_measured_id(one, n_classes, label_vocabulary) for one in classes_for_class_based_metrics or ()]
+        # (id, the name in the keys of its metrics): `class2`, or its word with a vocabulary.
+        self._measured = [(i, f"class{i}" if label_vocabulary is None else str(label_vocabulary[i])) for i in measured]
 
     @property
     def logits_dimension(self) -> int:
         return self._n_classes
 
     def predictions(self, logits: Tensor, keys: Sequence[str] | None = None) -> dict[str, Prediction]:
-        """logits f32 [B,n], probabilities f32 [B,n], classes str [B,n]: the name of every class, not of those above a
-        threshold."""
+        """logits f32 [B,n], probabilities f32 [B,n], classes str [B,n]: the names of all classes, whatever their
+        probabilities."""
         made: dict[str, Prediction] = {
             "logits": logits,
             "probabilities": torch.sigmoid(logits),
@@ -119,24 +130,20 @@ class MultiLabelHead(OneTargetHead):
         return indicators
 
     def _class_ids(self, labels: Any) -> list[list[int]]:
-        """Rows of class ids: by the vocabulary with one, checked in either case."""
+        """The class ids in each row. Words are looked up in the vocabulary, integers are checked to be some."""
+        rows: Any = labels
         if isinstance(labels, Tensor) and labels.is_sparse:
-            labels = _rows(labels)
-        if isinstance(labels, Tensor):
-            self._lookup(labels)
-        rows = labels if isinstance(labels, list) or is_ragged(labels) else np.atleast_2d(labels.T).T
+            rows = [[] for _ in range(labels.shape[0])]
+            given = labels.coalesce()
+            for row, value in zip(given.indices()[0].tolist(), given.values().tolist(), strict=True):
+                rows[row].append(value)
+        elif isinstance(labels, Tensor):
+            self._lookup(labels)  # refuses tensors, since there is a vocabulary
+        if not (isinstance(rows, list) or is_ragged(rows)):
+            rows = np.atleast_2d(rows.T).T
         if self._label_ids is None:
             return [[_class_id(value) for value in row] for row in rows]
-        return [[self._word_id(word) for word in row if word not in ("", b"")] for row in rows]
-
-    def _word_id(self, word: Any) -> int:
-        assert self._label_ids is not None
-        text = word.decode() if isinstance(word, bytes) else str(word)
-        if text not in self._label_ids:
-            raise InvalidArgumentError(
-                f"Labels must be >= 0: label_vocabulary lacks {text!r}. It holds {list(self._label_ids)}."
-            )
-        return self._label_ids[text]
+        return [[_word_id(word, self._label_ids) for word in row if word not in ("", b"")] for row in rows]
 
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
         losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction=reduction)
@@ -157,11 +164,11 @@ class MultiLabelHead(OneTargetHead):
         return found
 
 
-def multi_hot(class_ids: Any, n_classes: int) -> np.ndarray:
+def multi_hot(class_ids: Any, n_classes: int) -> Array:
     """Class ids as int64 [B, n_classes] of 0 and 1.
 
     `class_ids` is an array [B, k] of integers whose rows are padded with -1, or rows of different lengths. Raises
-    ValueError for an id that is not below `n_classes`.
+    InvalidArgumentError for an id that is not in [0, n_classes).
     """
     hot = np.zeros((len(class_ids), n_classes), np.int64)
     for row, ids in zip(hot, class_ids, strict=True):
@@ -175,15 +182,6 @@ def multi_hot(class_ids: Any, n_classes: int) -> np.ndarray:
     return hot
 
 
-def _rows(ids: Tensor) -> list[list[int]]:
-    """The values of each row of a sparse matrix."""
-    rows: list[list[int]] = [[] for _ in range(ids.shape[0])]
-    given = ids.coalesce()
-    for row, value in zip(given.indices()[0].tolist(), given.values().tolist(), strict=True):
-        rows[row].append(value)
-    return rows
-
-
 def _class_id(value: Any) -> int:
     if isinstance(value, str | bytes):
         raise ValueError(
@@ -194,21 +192,11 @@ def _class_id(value: Any) -> int:
     return int(value)
 
 
-def _check_vocabulary(vocabulary: object, n_classes: int) -> None:
-    if vocabulary is None:
-        return
-    if not isinstance(vocabulary, list | tuple):
-        raise ValueError(f"label_vocabulary must be a list or tuple. Given type: {type(vocabulary)}")
-    if len(vocabulary) != n_classes:
-        raise ValueError(f"Length of label_vocabulary must be n_classes ({n_classes}). Given: {len(vocabulary)}")
-
-
-def _measured_classes(
-    classes: Sequence[int] | Sequence[str] | None, n_classes: int, vocabulary: Sequence[str] | None
-) -> tuple[tuple[int, str], ...]:
-    """(id, how its metrics are called) of each class: `class2`, or its word with a vocabulary."""
-    ids = [_measured_id(one, n_classes, vocabulary) for one in classes or ()]
-    return tuple((i, f"class{i}" if vocabulary is None else str(vocabulary[i])) for i in ids)
+def _word_id(word: Any, label_ids: Mapping[str, int]) -> int:
+    text = word.decode() if isinstance(word, bytes) else str(word)
+    if text not in label_ids:
+        raise InvalidArgumentError(f"Labels must be >= 0: label_vocabulary lacks {text!r}. It holds {list(label_ids)}.")
+    return label_ids[text]
 
 
 def _measured_id(one: int | str, n_classes: int, vocabulary: Sequence[str] | None) -> int:

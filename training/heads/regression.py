@@ -1,4 +1,7 @@
-"""The heads of numbers: plain, Poisson and logistic regression (TF 2.15)."""
+"""The heads of numbers: plain, Poisson and logistic regression (TF 2.15).
+
+Owns their losses and links, and what is predicted and measured. Does not know networks.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,9 @@ from estimator_serving.training.nn.metrics import Metric
 class RegressionHead(OneTargetHead):
     """Squared error of logits f32 [B, label_dimension]. Labels are numbers of that shape, or [B] for one dimension.
 
-    `inverse_link_fn` turns logits into predictions (exp for a Poisson model, for example); the loss is still computed
-    from the logits. Weights may be [B], [B, 1] or [B, label_dimension]. The other arguments: see OneTargetHead. Raises
-    ValueError for label_dimension < 1.
+    `inverse_link_fn` turns logits into predictions (exp for a Poisson model, for example); the loss still takes the
+    logits. Weights may be [B], [B, 1] or [B, label_dimension]. The other arguments: see OneTargetHead.
+    Raises ValueError for label_dimension < 1.
     """
 
     def __init__(
@@ -131,13 +134,13 @@ class LogisticRegressionHead(RegressionHead):
         super().__init__(1, weight_column, loss_reduction, inverse_link_fn=torch.sigmoid, name=name)
 
     def _checked_labels(self, labels: Any, logits: Tensor) -> Tensor:
-        labels = super()._checked_labels(labels, logits)
+        numbers = super()._checked_labels(labels, logits)
         if torch.compiler.is_exporting():
-            return labels
-        if labels.numel() and not bool(((labels >= 0) & (labels <= 1)).all()):
-            low, high = (bound.item() for bound in torch.aminmax(labels))
+            return numbers
+        if numbers.numel() and not bool(((numbers >= 0) & (numbers <= 1)).all()):
+            low, high = (bound.item() for bound in torch.aminmax(numbers))
             raise InvalidArgumentError(f"Labels must be in range [0, 1]; the batch holds {low:g} to {high:g}.")
-        return labels
+        return numbers
 
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
         return functional.binary_cross_entropy_with_logits(logits, labels, reduction=reduction)

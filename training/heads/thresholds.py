@@ -1,4 +1,4 @@
-"""What a head measures at thresholds of its own choice."""
+"""What a head measures at the thresholds it was given. Owns TensorFlow's keys for these metrics."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """First values of variables, by TensorFlow's rules.
 
-Owns the distributions. Does not know what a variable is: an initializer is a function of a shape and a generator.
+Owns the distributions. Does not know variables: an initializer is a function of a shape and a generator.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def constant(value: float | Sequence[float] | Tensor) -> Initializer:
 
 
 def variance_scaling(scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal") -> Initializer:
-    """Draws of variance scale/n, n being the kernel's fan_in, fan_out or their mean (`fan_avg`) (Keras').
+    """Draws of variance scale/n, where n is the kernel's fan_in, its fan_out, or their mean (`fan_avg`) (Keras').
 
     `distribution` is "truncated_normal", "untruncated_normal" or "uniform". Raises ValueError for other words.
     """
@@ -51,7 +51,7 @@ def variance_scaling(scale: float = 1.0, mode: str = "fan_in", distribution: str
 
 
 def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
-    """Normal draws, those further than 2 `stddev` from `mean` drawn again (TF's default for embedding tables)."""
+    """Normal draws; one further than 2 `stddev` from `mean` is drawn again (TF's default for embedding tables)."""
 
     def draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
         low, high = mean - 2 * stddev, mean + 2 * stddev

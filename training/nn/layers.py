@@ -3,9 +3,10 @@
 Owns the layers' arithmetic and TensorFlow's names for layers and variables (`conv2d_1/kernel`, …). Images are
 [batch, height, width, channels] unless data_format says "channels_first". Does not know the estimator.
 
-Alike in all layers that have variables: `name` defaults to the layer's own with a number behind it; a second layer of
-the same name needs reuse=True or AUTO_REUSE, and then shares the first one's variables; regularizers and constraints
-are functions of a variable (see regularizers); `activation` is a function of a tensor or one of TensorFlow's names.
+All layers with variables share these arguments. `name` defaults to the function's name, with a number if that is taken.
+A second layer of the same name needs reuse=True or AUTO_REUSE, and then shares the first one's variables. Regularizers
+and constraints are functions of a variable (see regularizers). `activation` is a function of a tensor or one of
+TensorFlow's names.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def dense(
     """activation(inputs · kernel + bias): numbers [..., d] -> f32 [..., units].
 
     Variables `dense/kernel` [d, units], glorot_uniform by default, and `dense/bias` [units].
-    Raises ValueError for units below 1, for inputs of fewer than two axes, for a name used before without reuse.
+    Raises ValueError for units below 1, for inputs of fewer than two axes, and for a name used before without reuse.
     """
     _check_units(units)
     inputs = _floats(inputs)
@@ -98,7 +99,11 @@ def dense(
             if use_bias
             else None
         )
-    return _activated(_affine(inputs, kernel, bias), activation, activity_regularizer)
+    if bias is None:
+        outputs = inputs @ kernel
+    else:
+        outputs = torch.addmm(bias, inputs, kernel) if inputs.ndim == 2 else inputs @ kernel + bias
+    return _activated(outputs, activation, activity_regularizer)
 
 
 def _check_units(units: int) -> None:
@@ -106,17 +111,11 @@ def _check_units(units: int) -> None:
         raise ValueError(f"Received an invalid value for `units`, expected a positive integer. Received: units={units}")
 
 
-def _affine(inputs: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    if bias is None:
-        return inputs @ kernel
-    return torch.addmm(bias, inputs, kernel) if inputs.ndim == 2 else inputs @ kernel + bias
-
-
 def relu_stack(inputs: Tensor, units: Sequence[int], names: Sequence[str]) -> Tensor:
     """dense layers one after the other, relu between them and none after the last: f32 [B, d] -> f32 [B, units[-1]].
 
-    The same variables, numbers and gradients as calls of `dense`, with one node in the autograd graph: for small layers
-    autograd's own work is half of a training step.
+    Variables, numbers and gradients are those of calls of `dense`, but the autograd graph has one node: for small
+    layers autograd's own work is half of a training step.
     """
     variables: list[Tensor] = []
     width = inputs.shape[-1]
@@ -220,7 +219,10 @@ def max_pooling2d(
     data_format: str = CHANNELS_LAST,
     name: str | None = None,
 ) -> Tensor:
-    """The largest entry of each window: f32 [B, H, W, C] -> f32 [B, H', W', C]. Padding as in conv2d, never largest."""
+    """The largest entry of each window: f32 [B, H, W, C] -> f32 [B, H', W', C].
+
+    Padding as in conv2d; what "same" adds is never the largest.
+    """
     size, stride = _pair(pool_size, "pool_size"), _pair(strides, "strides")
     images = _channels_first(_floats(inputs), name or "max_pooling2d", data_format, "ndim=4")
     images = _padded(images, size, stride, (1, 1), padding, -torch.inf)
@@ -235,7 +237,10 @@ def average_pooling2d(
     data_format: str = CHANNELS_LAST,
     name: str | None = None,
 ) -> Tensor:
-    """The mean of each window: f32 [B, H, W, C] -> f32 [B, H', W', C]. Padding as in conv2d, left out of the mean."""
+    """The mean of each window: f32 [B, H, W, C] -> f32 [B, H', W', C].
+
+    Padding as in conv2d; what "same" adds does not count in the mean.
+    """
     size, stride = _pair(pool_size, "pool_size"), _pair(strides, "strides")
     images = _channels_first(_floats(inputs), name or "average_pooling2d", data_format, "ndim=4")
     whole = _padded(images, size, stride, (1, 1), padding, 0.0)
@@ -290,7 +295,10 @@ def _padded(
     padding: str,
     fill: float,
 ) -> Tensor:
-    """The images with what "same" adds around them; the images themselves where that is nothing."""
+    """The images with what "same" adds around them; the images themselves if it adds nothing.
+
+    Raises ValueError for another word, and for a window that is larger than the image with "valid".
+    """
     spans = [(window - 1) * gap + 1 for window, gap in zip(size, dilation, strict=True)]
     if padding.lower() == "valid":
         for length, span in zip(images.shape[2:], spans, strict=True):
@@ -303,18 +311,14 @@ def _padded(
     if padding.lower() != "same":
         raise ValueError(
             'The `padding` argument must be a list/tuple or one of "valid", "same" (or "causal", only for `Conv1D). '
-            f"Received: {padding}. Here it is one of the two words."
+            f"Received: {padding}. Layers of images take the first two."
         )
-    (top, bottom), (left, right) = map(_same_padding, images.shape[2:], spans, stride)
-    if not (top or bottom or left or right):
-        return images
-    return functional.pad(images, (left, right, top, bottom), value=fill)
-
-
-def _same_padding(length: int, span: int, stride: int) -> tuple[int, int]:
-    """TF's rule: as many windows as strides begin inside the image, the odd entry at the end."""
-    total = max((-(-length // stride) - 1) * stride + span - length, 0)
-    return total // 2, total - total // 2
+    # TF's rule: as many windows as strides begin inside the image. The odd entry is added at the end.
+    sides: list[int] = []
+    for length, span, step in zip(images.shape[2:], spans, stride, strict=True):
+        total = max((-(-length // step) - 1) * step + span - length, 0)
+        sides = [total // 2, total - total // 2, *sides]  # functional.pad wants the last axis first
+    return functional.pad(images, sides, value=fill) if any(sides) else images
 
 
 # -- embedding --------------------------------------------------------------------------------------------------------
@@ -334,16 +338,20 @@ def embedding(
     """The rows of a table at the ids: integers [...] in [0, input_dim) -> f32 [..., output_dim] (Keras' Embedding).
 
     Variable `embedding/embeddings` [input_dim, output_dim], uniform in ±0.05 by default.
-    In training an id out of range raises InvalidArgumentError, as TensorFlow does on a CPU; outside it, and in an
-    exported graph, it gives zeros, as on a GPU: one strange id must not cost a whole batch its answer.
+    In training an id out of range raises InvalidArgumentError, as TensorFlow does on a CPU. Outside training and in an
+    exported graph it gives zeros, as TensorFlow does on a GPU: one bad id must not fail a whole batch.
     Raises ValueError for inputs that are not integers.
     """
     if inputs.is_floating_point():
         raise ValueError(f"embedding takes integer ids, got {inputs.dtype}: cast them with .long().")
     ids = inputs.long()
     outside = (ids < 0) | (ids >= input_dim)
-    if current_store().training_mode:
-        _check_none(outside, ids, input_dim)
+    if current_store().training_mode and outside.any():
+        first = outside.nonzero()[0].tolist()
+        raise InvalidArgumentError(
+            f"indices[{','.join(map(str, first))}] = {int(ids[tuple(first)])} is not in [0, {input_dim}): "
+            "make input_dim larger, or map the ids into its range."
+        )
     with variable_scope(name or unique_name("embedding")):
         table = _weight(
             "embeddings",
@@ -357,15 +365,6 @@ def embedding(
     return gather_rows(table, ids.masked_fill(outside, -1))
 
 
-def _check_none(outside: Tensor, ids: Tensor, count: int) -> None:
-    if outside.any():
-        place = outside.nonzero()[0].tolist()
-        raise InvalidArgumentError(
-            f"indices[{','.join(map(str, place))}] = {int(ids[tuple(place)])} is not in [0, {count}): "
-            "make input_dim larger, or map the ids into its range."
-        )
-
-
 # -- what changes between training and the rest ------------------------------------------------------------------------
 
 
@@ -377,18 +376,18 @@ def dropout(
     training: bool = False,
     name: str | None = None,  # noqa: ARG001  it has no variables to name
 ) -> Tensor:
-    """Zero a share `rate` of the entries and scale the rest by 1/(1−rate), in training alone.
+    """Zero a share `rate` of the entries and scale the rest by 1/(1−rate). Does nothing unless `training`.
 
-    Which ones depends on the run's seed and global_step, not on torch's global generator; `seed` gives this layer
-    draws of its own. Axes that are 1 in `noise_shape` (None: as in inputs) are dropped as one.
-    Raises ValueError unless 0 <= rate < 1.
+    The run's seed and global_step decide which entries, not torch's global generator; with a `seed` this layer's draws
+    do not depend on other layers. An axis that is 1 in `noise_shape` is dropped as a whole; None there means the
+    inputs' length. Raises ValueError unless 0 <= rate < 1.
     """
     if isinstance(noise_shape, bool):
         raise TypeError(f"noise_shape must be a shape, got {noise_shape}: pass training by its name.")
     if not 0.0 <= rate < 1.0:
         raise ValueError(
             f"Invalid value {rate} received for `rate`, expected a value between 0 and 1. It is the share that is "
-            "dropped, so 1 would leave nothing."
+            "dropped, so it must be less than 1."
         )
     if not training or rate == 0.0:
         return inputs
@@ -396,13 +395,11 @@ def dropout(
     if store.without_steps:
         return inputs
     generator = store.dropout_generator() if seed is None else torch.Generator().manual_seed(store.step_seed ^ seed)
-    shape = inputs.shape if noise_shape is None else _noise_shape(noise_shape, inputs.shape)
+    shape: Sequence[int] = inputs.shape
+    if noise_shape is not None:
+        shape = [own if wanted is None else wanted for wanted, own in zip(noise_shape, inputs.shape, strict=True)]
     kept = torch.empty(shape, dtype=inputs.dtype).bernoulli_(1.0 - rate, generator=generator)
     return inputs * kept.div_(1.0 - rate)
-
-
-def _noise_shape(given: Sequence[int | None], shape: Sequence[int]) -> list[int]:
-    return [length if wanted is None else wanted for wanted, length in zip(given, shape, strict=True)]
 
 
 def batch_normalization(
@@ -428,10 +425,11 @@ def batch_normalization(
 ) -> Tensor:
     """(x − mean)/√(variance + ε)·gamma + beta over all axes but `axis`: f32 -> f32, the same shape.
 
-    The batch's own mean and variance in training, the moving ones otherwise. Moving values are
-    moving·momentum + batch·(1−momentum) and change when the step is taken, by themselves: no UPDATE_OPS are needed.
-    `fused` (by default for four axes, as in TF) makes the moving variance the unbiased one, n/(n−1) times the batch's.
+    Mean and variance are the batch's with `training`, the moving ones otherwise. Moving values become
+    moving·momentum + batch·(1−momentum) when the step is taken; no UPDATE_OPS are needed. `fused` (by default for four
+    axes, as in TF) takes the unbiased variance for the moving one, n/(n−1) times the batch's.
     Variables `batch_normalization/{gamma, beta, moving_mean, moving_variance}`.
+    Raises ValueError for an axis that the inputs do not have.
     """
     if not isinstance(axis, int) or not -inputs.ndim <= axis < inputs.ndim:
         raise ValueError(f"axis must be one of the inputs' {inputs.ndim} axes, got {axis}: -1 is the last.")
@@ -503,22 +501,18 @@ def _constrain(variable: Tensor, constraint: Constraint) -> None:
 
 def _activated(outputs: Tensor, activation: Activation | str | None, regularizer: Regularizer | None) -> Tensor:
     if activation is not None:
-        outputs = _activation(activation)(outputs)
+        if isinstance(activation, str):
+            if activation not in _ACTIVATIONS:
+                raise ValueError(
+                    f"Unknown activation function: {activation}. Known names are {sorted(_ACTIVATIONS)}; any function "
+                    "of a tensor will do as well."
+                )
+            activation = _ACTIVATIONS[activation]
+        outputs = activation(outputs)
     if regularizer is not None:
-        # Divided by the batch size, as Keras does, so that its weight beside a mean loss stays the same.
+        # Divided by the batch size, as in Keras, so that its weight beside a mean loss does not depend on the size.
         add_regularization_loss(lambda: regularizer(outputs) / outputs.shape[0])
     return outputs
-
-
-def _activation(activation: Activation | str) -> Activation:
-    if not isinstance(activation, str):
-        return activation
-    if activation not in _ACTIVATIONS:
-        raise ValueError(
-            f"Unknown activation function: {activation}. Known names are {sorted(_ACTIVATIONS)}; any function of a "
-            "tensor will do as well."
-        )
-    return _ACTIVATIONS[activation]
 
 
 def _floats(inputs: Tensor) -> Tensor:

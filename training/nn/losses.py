@@ -1,9 +1,9 @@
 """Losses of predictions and labels, and how a batch of them becomes one number (tf.compat.v1.losses of TF 2.15).
 
 Pure functions of tensors. Knows no head, feature or variable. In every loss `weights` is a number, or a tensor of the
-losses' rank whose dimensions are theirs or 1, and `reduction` one of Reduction; the result is an f32 scalar, or the
-weighted losses themselves with Reduction.NONE. Labels and predictions of different shapes raise ValueError: a [B]
-beside a [B, 1] would quietly become [B, B].
+losses' rank whose dimensions are the losses' or 1. `reduction` is one of Reduction. The result is an f32 scalar, or the
+weighted losses themselves with Reduction.NONE. Labels and predictions of different shapes raise ValueError, because a
+[B] beside a [B, 1] would silently become [B, B].
 """
 
 from __future__ import annotations
@@ -49,7 +49,17 @@ def compute_weighted_loss(
     """
     if reduction not in Reduction.all():
         raise ValueError(f"Invalid Reduction Key {reduction}. Key should be one of {Reduction.all()}.")
-    spread = _spread(weights, losses)
+    spread = torch.ones_like(losses)
+    if weights is not None:
+        found = torch.as_tensor(weights, dtype=losses.dtype)
+        sizes = zip(found.shape, losses.shape, strict=False)
+        if found.ndim and not (found.ndim == losses.ndim and all(w in (1, size) for w, size in sizes)):
+            raise ValueError(
+                f"weights can not be broadcast to values. values.rank={losses.ndim}. weights.rank={found.ndim}. "
+                f"values.shape={tuple(losses.shape)}. weights.shape={tuple(found.shape)}. Pass one number, or weights "
+                "of the same rank."
+            )
+        spread = found.expand_as(losses)
     weighted = losses if weights is None else losses * spread
     if reduction == Reduction.NONE:
         return weighted
@@ -145,7 +155,7 @@ def cosine_distance(
     weights: Weights = None,
     reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
 ) -> Tensor:
-    """1 − Σ prediction·label along `axis`, which is kept with size 1. Both are expected to have length 1 already.
+    """1 − Σ prediction·label along `axis`, which is kept with size 1. Both must have length 1 along it already.
 
     Raises ValueError without an axis.
     """
@@ -164,7 +174,7 @@ def log_poisson_loss(targets: Tensor, log_input: Tensor, compute_full_loss: bool
     losses = log_input.exp() - targets * log_input
     if not compute_full_loss:
         return losses
-    # Where z is in [0, 1] the term is 0, and ln 0 stays out of the sum.
+    # The term is 0 for z in [0, 1], and ln 0 must not get into the sum.
     is_small = (targets >= 0) & (targets <= 1)
     z = targets.masked_fill(is_small, 1.0)
     stirling = z * z.log() - z + 0.5 * (2.0 * math.pi * z).log()
@@ -215,7 +225,7 @@ def sparse_softmax_cross_entropy(
 ) -> Tensor:
     """−log softmax(logits)[label]. `labels` integers [...] or [..., 1], `logits` [..., n]; losses are [...].
 
-    Raises ValueError for labels that are not integers or, InvalidArgumentError, not in [0, n).
+    Raises ValueError for labels that are not integers, and InvalidArgumentError for labels that are not in [0, n).
     """
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"Labels dtype should be integer. Instead got {labels.dtype}: cast them to int64.")
@@ -226,7 +236,14 @@ def sparse_softmax_cross_entropy(
             f"Shapes {tuple(labels.shape)} and {tuple(logits.shape[:-1])} are incompatible: labels and the logits' "
             "shape without its last dimension. One-hot labels are for softmax_cross_entropy."
         )
-    _check_class_range(labels, logits.shape[-1])
+    # An exported graph has no values to look at while it is traced.
+    if labels.numel() and not torch.compiler.is_exporting():
+        low, high = (int(bound) for bound in torch.aminmax(labels))
+        if low < 0 or high >= logits.shape[-1]:
+            raise InvalidArgumentError(
+                f"Received a label value of {low if low < 0 else high} which is outside the valid range of "
+                f"[0, {logits.shape[-1]}). Give the logits one column a class, and number the classes from 0."
+            )
     losses = class_losses(labels.long(), logits)
     return compute_weighted_loss(losses, _without_last(weights, losses), reduction)
 
@@ -255,34 +272,7 @@ def _matched(labels: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor]:
     return labels.float(), predictions.float()
 
 
-def _spread(weights: Weights, losses: Tensor) -> Tensor:
-    """Weights in the shape of the losses."""
-    if weights is None:
-        return torch.ones_like(losses)
-    found = torch.as_tensor(weights, dtype=losses.dtype)
-    fits = found.ndim == losses.ndim and all(w in (1, size) for w, size in zip(found.shape, losses.shape, strict=True))
-    if found.ndim and not fits:
-        raise ValueError(
-            f"weights can not be broadcast to values. values.rank={losses.ndim}. weights.rank={found.ndim}. "
-            f"values.shape={tuple(losses.shape)}. weights.shape={tuple(found.shape)}. Pass one number, or weights of "
-            "the same rank."
-        )
-    return found.expand_as(losses)
-
-
 def _without_last(weights: Weights, losses: Tensor) -> Weights:
     """Weights [B, 1] as [B], where a loss is one number an example."""
     is_column = isinstance(weights, Tensor) and weights.ndim == losses.ndim + 1 and weights.shape[-1] == 1
     return weights.squeeze(-1) if isinstance(weights, Tensor) and is_column else weights
-
-
-def _check_class_range(labels: Tensor, n_classes: int) -> None:
-    # An exported graph has no values to look at while it is traced.
-    if torch.compiler.is_exporting() or not labels.numel():
-        return
-    low, high = (int(bound) for bound in torch.aminmax(labels))
-    if low < 0 or high >= n_classes:
-        raise InvalidArgumentError(
-            f"Received a label value of {low if low < 0 else high} which is outside the valid range of "
-            f"[0, {n_classes}). Give the logits one column a class, and number the classes from 0."
-        )

@@ -2,8 +2,8 @@
 
     loss = losses.mean_squared_error(labels, net) + regularizers.get_regularization_loss()
 
-Owns the functions and the collection of one call of model_fn. Does not know layers. As in TensorFlow nothing is added
-to the loss by itself.
+Owns the functions, and collects the losses of one call of model_fn. Does not know layers. As in TensorFlow, a
+model_fn adds the losses itself.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def add_regularization_loss(make: Callable[[], Tensor]) -> None:
 
 
 def get_regularization_losses() -> list[Tensor]:
-    """What the regularizers of the layers called so far give: f32 scalars, in the order of the layers.
+    """The losses of the layers called so far: f32 scalars, in the order of the layers.
 
-    ValueError outside a model_fn.
+    Raises ValueError outside a model_fn.
     """
     return [make() for make in current_store().regularization_losses]
 

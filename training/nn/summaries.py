@@ -1,7 +1,7 @@
-"""Numbers for TensorBoard: what model_fn reports while a step is being summarised, and the event files they go to.
+"""Numbers for TensorBoard: what model_fn reports in a step that is summarised, and the event files they go to.
 
-Owns the event file and the two kinds of summary. Does not know when a step is summarised: a hook decides that, and in
-all other steps `scalar` and `histogram` cost a look-up.
+Owns the event file and the two kinds of summary. Does not know which steps are summarised: a hook decides that, and in
+all other steps `scalar` and `histogram` only look up whether they have anything to do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from estimator_serving.training.arrays import Array
 from estimator_serving.training.nn.variables import current_store, scoped_name
 
 if TYPE_CHECKING:
@@ -46,40 +47,41 @@ class EventWriter:
         self._directory = os.fspath(directory)
         self._file: Any = None
 
-    def add(self, values: Mapping[str, float | np.ndarray | str], step: int) -> None:
+    def add(self, values: Mapping[str, float | Array | str], step: int) -> None:
         """One event: numbers as simple values, arrays as histograms, text as TensorBoard text."""
         self._write([_value(tag, value) for tag, value in values.items()], step)
 
     def add_metrics(self, values: Mapping[str, Any], step: int) -> None:
-        """One event of an evaluation: numbers as simple values, arrays as tensors, text as TensorBoard text, bytes as
-        the serialized Summary they are. Anything else is left out with a warning (TF 2.15)."""
+        """One event of an evaluation (TF 2.15).
+
+        Numbers become simple values, arrays tensors, and text TensorBoard text. Bytes are a serialized Summary already.
+        Anything else is left out with a warning.
+        """
         self._write([found for tag, value in values.items() for found in _metric_values(tag, value)], step)
 
     def _write(self, values: list[Summary.Value], step: int) -> None:
-        # Importing tensorboard takes a third of a second; who only predicts should not wait for it.
+        # Importing tensorboard takes a third of a second, and a program that only predicts should not wait for it.
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._opened().add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        if self._file is None:
+            self._file = EventFileWriter(self._directory)
+        self._file.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def flush(self) -> None:
+        """Write to the file what was added so far."""
         if self._file is not None:
             self._file.flush()
 
     def close(self) -> None:
+        """Write and close the file. A later `add` opens a new one."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _opened(self) -> Any:
-        if self._file is None:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-            self._file = EventFileWriter(self._directory)
-        return self._file
-
-
-def _value(tag: str, value: float | np.ndarray | str) -> Summary.Value:
+def _value(tag: str, value: float | Array | str) -> Summary.Value:
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -95,6 +97,7 @@ def _value(tag: str, value: float | np.ndarray | str) -> Summary.Value:
 
 
 def _metric_values(tag: str, value: Any) -> list[Summary.Value]:
+    """The values of one metric; none for a kind that cannot be written."""
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.util.tensor_util import make_tensor_proto
@@ -121,7 +124,7 @@ def _metric_values(tag: str, value: Any) -> list[Summary.Value]:
     return []
 
 
-def _histogram(values: np.ndarray) -> HistogramProto:
+def _histogram(values: Array) -> HistogramProto:
     from tensorboard.compat.proto.summary_pb2 import HistogramProto
 
     finite = values[np.isfinite(values)]

@@ -384,7 +384,8 @@ def _clamped(gradient: Tensor, limit: float) -> Tensor:
 
 
 def _norm(gradient: Tensor) -> Tensor:
-    return (gradient.values() if gradient.is_sparse else gradient).norm()
+    norm: Tensor = (gradient.values() if gradient.is_sparse else gradient).norm()
+    return norm
 
 
 def _shrinkage(norm: Tensor, limit: float) -> Tensor:

@@ -1,5 +1,7 @@
 """Boosted trees: steps counted as TensorFlow counts them, splits that a hand can check, and LightGBM's own numbers."""
 
+from types import SimpleNamespace
+
 import lightgbm
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from estimator_serving.training import (
 )
 from estimator_serving.training import feature_column as fc
 from estimator_serving.training.canned.tree_ensemble import Ensemble, Shape, float32_below
-from estimator_serving.training.canned.tree_growth import pruned
+from estimator_serving.training.canned.tree_growth import GrowthStep, pruned
+from estimator_serving.training.nn.variables import VariableStore
 
 X = np.float32([[1], [2], [3], [4], [5], [6], [7], [8]])
 STEP = np.float32([1, 1, 1, 1, 5, 5, 5, 5])
@@ -264,3 +267,9 @@ def test_a_walk_of_hand_made_trees():
     rows = torch.tensor([[9.0, 0.5], [-1.0, 0.6], [0.0, 0.6], [0.0, float("nan")]])
     assert ensemble.logits(rows)[:, 0].tolist() == [3, 10, 20, 20]
     assert ensemble.is_full
+
+
+def test_several_replicas_are_refused():
+    step = GrowthStep(VariableStore(), torch.zeros(()), (), None, None, None, None, None)
+    with pytest.raises(ValueError, match="^Boosted trees grow in one process, and 2 replicas train together"):
+        step.run(SimpleNamespace(num_replicas=2))

@@ -1,22 +1,162 @@
-"""Dataset: tf.data's batches from whole columns, and CSV files taken whole or refused."""
-
-import itertools
+"""Where rows come from: arrays, generators, DataLoaders; the steps take rows of a generator one by one."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
+from estimator_serving.training.columns.features import TransformRecorder
 from estimator_serving.training.data.dataset import Dataset
+from estimator_serving.training.data.inputs import prepared_batches
 
 
-def numbers(count):
-    return Dataset.from_tensor_slices(np.arange(count))
+def rows(count):
+    def generate():
+        for row in range(count):
+            yield {"x": float(row), "w": f"w{row}"}, row
+
+    return generate
 
 
-def lists(dataset):
+def values(dataset):
     return [batch.tolist() for batch in dataset]
+
+
+def count_to(count):
+    return Dataset.from_generator(lambda: iter(range(count)))
+
+
+def test_generator_rows_become_batches():
+    first, second = Dataset.from_generator(rows(3)).batch(2)
+    assert first[0]["x"].dtype == np.float32
+    assert (first[0]["x"].tolist(), first[0]["w"].tolist(), first[1].tolist()) == ([0, 1], ["w0", "w1"], [0, 1])
+    assert second[1].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "batches"),
+    [
+        (count_to(5).batch(2), [[0, 1], [2, 3], [4]]),
+        (count_to(5).batch(2, drop_remainder=True), [[0, 1], [2, 3]]),
+        (count_to(3).repeat(2).batch(4), [[0, 1, 2, 0], [1, 2]]),
+        (count_to(0).repeat().batch(4), []),
+        (count_to(5).skip(1).take(3).batch(2), [[1, 2], [3]]),
+        (count_to(7).shard(3, 1).batch(9), [[1, 4]]),
+        (count_to(3).map(lambda x: x * 10).batch(9), [[0, 10, 20]]),
+        (count_to(3).batch(2).map(lambda x: x + 1), [[1, 2], [3]]),
+        (count_to(3).cache().repeat(2).batch(9), [[0, 1, 2, 0, 1, 2]]),
+        (count_to(3).prefetch(2).batch(2).prefetch(1), [[0, 1], [2]]),
+    ],
+)
+def test_generators_take_every_step(dataset, batches):
+    assert values(dataset) == batches
+    assert values(dataset) == batches
+
+
+def test_a_generator_is_read_no_further_than_needed():
+    taken = []
+
+    def generate():
+        for row in range(1000):
+            taken.append(row)
+            yield {"x": float(row)}
+
+    batches = prepared_batches(Dataset.from_generator(generate).batch(4), "train", TransformRecorder())
+    next(batches), next(batches)
+    assert len(taken) == 8
+
+
+def test_generator_shuffles_in_a_buffer():
+    shuffled = values(count_to(40).shuffle(10, seed=1).batch(40))[0]
+    assert sorted(shuffled) == list(range(40)) != shuffled
+    assert values(count_to(40).shuffle(10, seed=1).batch(40))[0] == shuffled
+
+
+def test_generator_arguments_in_tensorflows_order():
+    dataset = Dataset.from_generator(range, "float32", (), (2, 4))
+    assert [row.tolist() for row in dataset] == [2, 3]
+
+
+def test_generator_types():
+    dataset = Dataset.from_generator(rows(2), output_types=({"x": "float64", "w": "string"}, "int32"))
+    ((features, labels),) = dataset.batch(2)
+    assert (features["x"].dtype, labels.dtype) == (np.float64, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "text"),
+    [
+        (lambda: Dataset.from_generator(iter([1])), TypeError, "`generator` must be callable; got list_iterator"),
+        (lambda: Dataset.from_batches(iter([1])), TypeError, "and a list_iterator can be read once"),
+        (lambda: count_to(3).shuffle(), ValueError, "give shuffle a buffer_size"),
+        (lambda: count_to(3).shard(0, 0), ValueError, "num_shards must be >= 1; got 0"),
+        (lambda: count_to(3).shard(2, 2), ValueError, "index must be between 0 and 1; got 2"),
+        (lambda: count_to(3).prefetch(-2), ValueError, "buffer_size must be -1 or more; got -2"),
+        (
+            lambda: list(Dataset.from_generator(lambda: iter([{"a": 1}, {"b": 1}])).batch(2)),
+            ValueError,
+            r"One row has the parts \{a\}, another \{b\}",
+        ),
+        (
+            lambda: list(Dataset.from_generator(lambda: iter([[1], [1, 2]])).batch(2)),
+            ValueError,
+            "rows of different lengths",
+        ),
+        *(
+            (lambda row=row: list(Dataset.from_generator(lambda: map(row, (2, 3))).batch(2)), ValueError, text)
+            for row, text in (
+                (np.zeros, r"Feature rows has rows that make no batch: ndarray \[2\], ndarray \[3\]"),
+                (torch.zeros, r"rows that make no batch: Tensor \[2\], Tensor \[3\]"),
+            )
+        ),
+        *(
+            (lambda row=row, types=types: list(Dataset.from_generator(lambda: iter([row]), types)), ValueError, text)
+            for row, types, text in (
+                (
+                    {"a": 1.0},
+                    {"b": "float32"},
+                    "did not match the expected structure. The expected structure was {",
+                ),
+                ((1.0, 2, 3), ("float32", "int64"), r"but the yielded element was \(1.0, 2, 3\)"),
+                ([1.0, 2], ("float32", "int64"), "did not match the expected structure"),
+                ("x", "float32", "could not be converted to the expected type. The expected type was float32, but"),
+            )
+        ),
+    ],
+)
+def test_refusals(use, error, text):
+    with pytest.raises(error, match=text):
+        use()
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 7])
+def test_shards_hold_every_row_once_across_passes(shards):
+    dataset = Dataset.from_tensor_slices(np.arange(5)).repeat(2)
+    parts = [[row for batch in dataset.shard(shards, index).batch(3) for row in batch] for index in range(shards)]
+    stream = list(range(5)) * 2
+    assert parts == [stream[index::shards] for index in range(shards)]
+
+
+def test_cache_runs_what_comes_before_once():
+    calls = []
+    dataset = (
+        Dataset.from_tensor_slices(np.arange(3)).map(lambda x: calls.append(1) or x * 2).cache().repeat(3).batch(9)
+    )
+    assert values(dataset) == values(dataset) == [[0, 2, 4] * 3]
+    assert len(calls) == 1
+
+
+def test_an_unfinished_pass_is_not_cached():
+    dataset = count_to(4).cache()
+    assert values(dataset.take(2).batch(9)) == [[0, 1]]
+    assert values(dataset.batch(9)) == [[0, 1, 2, 3]]
+
+
+def test_data_loader():
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.arange(5.0), torch.arange(5)), batch_size=2
+    )
+    batches = list(Dataset.from_batches(loader).repeat(2).take(4))
+    assert [labels.tolist() for _, labels in batches] == [[0, 1], [2, 3], [4], [0, 1]]
 
 
 def test_features_and_labels_keep_their_rows_together():
@@ -61,205 +201,3 @@ def test_dtypes(column, dtype):
 def test_arrays_that_do_not_fit(tensors, text):
     with pytest.raises(ValueError, match=text):
         Dataset.from_tensor_slices(tensors)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "batches"),
-    [
-        (numbers(5).batch(2), [[0, 1], [2, 3], [4]]),
-        (numbers(5).batch(2, drop_remainder=True), [[0, 1], [2, 3]]),
-        (numbers(5).repeat(2).batch(3), [[0, 1, 2], [3, 4, 0], [1, 2, 3], [4]]),
-        (numbers(5).batch(3).repeat(2), [[0, 1, 2], [3, 4], [0, 1, 2], [3, 4]]),
-        (numbers(2).repeat(4).batch(5), [[0, 1, 0, 1, 0], [1, 0, 1]]),
-        (numbers(3).repeat(0).batch(2), []),
-        (numbers(0).repeat().batch(2), []),
-        (numbers(0).batch(2).repeat(), []),
-        (numbers(3).map(lambda x: x * 2).batch(2), [[0, 2], [4]]),
-        (numbers(3).batch(2).map(lambda x: x[::-1]), [[1, 0], [2]]),
-        (numbers(3).batch(2).map(lambda x: torch.from_numpy(x) + 1).repeat(2), [[1, 2], [3], [1, 2], [3]]),
-        (numbers(4).batch(2).shuffle(1), [[0, 1], [2, 3]]),
-        (numbers(5).take(3).batch(2), [[0, 1], [2]]),
-        (numbers(5).skip(3).batch(2), [[3, 4]]),
-        (numbers(5).skip(9).batch(2), []),
-        (numbers(5).skip(-1).batch(2), []),
-        (numbers(3).take(-1).batch(9), [[0, 1, 2]]),
-        (numbers(3).repeat().skip(4).take(4).batch(3), [[1, 2, 0], [1]]),
-        (numbers(5).batch(2).skip(1).take(1), [[2, 3]]),
-        (numbers(3).take(2).repeat(2).batch(4), [[0, 1, 0, 1]]),
-    ],
-)
-def test_batches(dataset, batches):
-    assert lists(dataset) == batches
-    assert lists(dataset) == batches
-
-
-@pytest.mark.parametrize("size", [None, 2])
-def test_what_map_is_given_is_its_own(size):
-    """TensorFlow programs take the label out of the features, and assign in place."""
-
-    def split(features):
-        features["a"] /= 2
-        return features, features.pop("y")
-
-    dataset = Dataset.from_tensor_slices({"a": np.array([2.0, 4.0]), "y": np.array([0, 1])})
-    dataset = dataset.map(split).batch(2) if size is None else dataset.batch(size).cache().map(split)
-    for features, labels in dataset.repeat(2):
-        assert (features.keys(), features["a"].tolist(), labels.tolist()) == ({"a"}, [1, 2], [0, 1])
-
-
-@given(rows=st.integers(0, 9), size=st.integers(1, 12), count=st.integers(0, 4), drop=st.booleans())
-def test_batches_hold_the_stream_of_rows(rows, size, count, drop):
-    stream = list(range(rows)) * count
-    whole = len(stream) // size * size
-    batches = lists(numbers(rows).repeat(count).batch(size, drop_remainder=drop))
-    assert list(itertools.chain.from_iterable(batches)) == (stream[:whole] if drop else stream)
-    assert all(len(batch) == size for batch in batches[:-1])
-
-
-def test_repeat_without_end():
-    assert [b.tolist() for b in itertools.islice(numbers(2).repeat().batch(3), 3)] == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
-
-
-def test_shuffle_mixes_all_rows_anew_in_every_pass():
-    first, second = lists(numbers(50).shuffle(seed=3).repeat(2).batch(50))
-    assert sorted(first) == sorted(second) == list(range(50))
-    assert first != second != list(range(50))
-    assert lists(numbers(50).shuffle(buffer_size=2, seed=3).batch(50)) == [first]
-
-
-def test_shuffle_once():
-    first, second = lists(numbers(50).shuffle(seed=3, reshuffle_each_iteration=False).repeat(2).batch(50))
-    assert first == second
-
-
-def test_shuffle_follows_torchs_seed():
-    torch.manual_seed(5)
-    first = lists(numbers(50).shuffle().batch(50))
-    torch.manual_seed(5)
-    assert lists(numbers(50).shuffle().batch(50)) == first
-
-
-def test_shuffle_behind_batch_mixes_batches():
-    shuffled = lists(numbers(40).batch(2).shuffle(20, seed=1))
-    assert shuffled != lists(numbers(40).batch(2))
-    assert sorted(shuffled) == lists(numbers(40).batch(2))
-
-
-def test_shuffle_behind_an_endless_repeat():
-    batches = itertools.islice(numbers(4).repeat().batch(2).shuffle(8, seed=1), 20)
-    assert {tuple(batch.tolist()) for batch in batches} == {(0, 1), (2, 3)}
-
-
-def test_without_batch_rows_come_singly():
-    rows = list(Dataset.from_tensor_slices(({"x": [1, 2]}, [3, 4])))
-    assert rows == [({"x": 1}, 3), ({"x": 2}, 4)]
-
-
-@pytest.mark.parametrize(
-    ("use", "text"),
-    [
-        (lambda: numbers(2).batch(0), "batch_size must be greater than zero; got 0"),
-        (lambda: numbers(2).batch(1).batch(1), "This data set is batched already"),
-        (lambda: numbers(2).shuffle(0), "buffer_size must be greater than zero; got 0"),
-        (lambda: numbers(2).batch(1).shuffle(), "shuffle behind batch holds whole batches: give buffer_size"),
-        (lambda: list(numbers(3).map(lambda x: x[:2])), "turned 3 rows into 2; it is called with whole columns"),
-        (lambda: list(numbers(3).map(print)), "The function given to map returned None"),
-    ],
-)
-def test_refusals(use, text):
-    with pytest.raises(ValueError, match=text):
-        use()
-
-
-CSV = 'name,age,fare,n,survived\n"Braund, ""Mr"" Owen",22,7.25,,0\nAllen,35,8,3,1\n'
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content, encoding="utf-8"):
-        path = tmp_path / "rows.csv"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-        return path
-
-    return write
-
-
-def test_csv(write):
-    data = Dataset.from_csv(write(CSV), label_name="survived", column_defaults={"n": 0.5})
-    ((features, labels),) = data.batch(9)
-    assert {name: (column.dtype.name, column.tolist()) for name, column in features.items()} == {
-        "name": ("object", ['Braund, "Mr" Owen', "Allen"]),
-        "age": ("int64", [22, 35]),
-        "fare": ("float32", [7.25, 8]),
-        "n": ("float32", [0.5, 3]),
-    }
-    assert (labels.dtype, labels.tolist()) == (np.int64, [0, 1])
-
-
-@pytest.mark.parametrize(
-    ("content", "options", "column", "dtype"),
-    [
-        ("x\n1\n-2\n", {}, [1, -2], "int64"),
-        ("x\n1\n2.5\n", {}, [1, 2.5], "float32"),
-        ("x\n1e3\nnan\n", {}, [1000, None], "float32"),
-        ("x\n1_000\n", {}, ["1_000"], "object"),
-        ("x\n18446744073709551615\n", {}, ["18446744073709551615"], "object"),
-        ("x,y\n1,\n2,\n", {"select_columns": ["x"]}, [1, 2], "int64"),
-        ("x,y\na,1\n,2\n", {}, ["a", ""], "object"),
-        ("x,y\n,1\n,2\n", {}, ["", ""], "object"),
-        ("x\n1\n2\n", {"column_defaults": {"x": ""}}, ["1", "2"], "object"),
-        ("x,y\n1,1\n,1\n", {"column_defaults": {"x": 9}}, [1, 9], "int64"),
-        ("x,y\na,1\n,1\n", {"column_defaults": {"x": "none"}}, ["a", "none"], "object"),
-        ("\ufeffx\r\n1\r\n\r\n2\r\n", {}, [1, 2], "int64"),
-        ('x,y\n"a\nb",1\n', {}, ["a\nb"], "object"),
-        ("x\n1\n2\n", {"column_types": {"x": float}}, [1, 2], "float32"),
-        ("x\n1\n2\n", {"column_types": {"x": str}}, ["1", "2"], "object"),
-        ("x\n1\n2\n", {"column_types": {"x": "int64"}}, [1, 2], "int64"),
-        ("x\n1\nNA\n", {"na_value": "NA", "column_defaults": {"x": 0.5}}, [1, 0.5], "float32"),
-        ("x,y\na,1\nNA,1\n", {"na_value": "NA"}, ["a", ""], "object"),
-    ],
-)
-def test_csv_columns(write, content, options, column, dtype):
-    (features,) = Dataset.from_csv(write(content), **options).batch(9)
-    assert features["x"].dtype.name == dtype
-    assert [None if value != value else value for value in features["x"].tolist()] == column
-
-
-@pytest.mark.parametrize(
-    ("content", "options", "text"),
-    [
-        (CSV, {"label_name": "lived"}, "rows.csv has no column 'lived'; it has: name, age, fare, n, survived."),
-        (CSV, {"select_columns": ["age", "sex"]}, "rows.csv has no column 'sex'; it has: name, age"),
-        (CSV, {"column_defaults": {"sex": 1}}, "rows.csv has no column 'sex'"),
-        (CSV, {}, r"rows.csv, line 2: column 'n' is empty; .* column_defaults=\{'n': 0\}"),
-        (
-            CSV,
-            {"column_defaults": {"n": 0, "fare": 0}},
-            "line 2: '7.25' in column 'fare' is not an integer, which its default 0",
-        ),
-        (CSV, {"column_defaults": {"n": None}}, r"column_defaults\['n'\] is None; give text, an integer or a float"),
-        (CSV, {"column_types": {"sex": int}}, "rows.csv has no column 'sex'"),
-        (CSV, {"column_types": {"n": int}}, r"line 2: column 'n' is empty"),
-        (
-            CSV,
-            {"column_types": {"fare": int}, "column_defaults": {"n": 0}},
-            "line 2: '7.25' in column 'fare' is not an integer, which its type <class 'int'> makes it",
-        ),
-        ("x,y\n1,2\n1\n", {}, r"rows.csv, line 3: 1 fields where the header has 2 \(x, y\)"),
-        ('x,y\n"a\nb",2\n1,2,3\n', {}, "rows.csv, line 4: 3 fields where the header has 2"),
-        ("x,x\n1,2\n", {}, "rows.csv has more than one column named 'x'"),
-        ("x\n", {}, "rows.csv holds no rows"),
-        ("", {}, "rows.csv holds no rows"),
-        (b"x\n\xff\n", {}, "rows.csv is not UTF-8"),
-        ('x\n"a"b\n', {}, "rows.csv is not a CSV file from line 2 on"),
-        ('x\n"a\n', {}, "rows.csv is not a CSV file from line"),
-    ],
-)
-def test_csv_refusals(write, content, options, text):
-    with pytest.raises(ValueError, match=text):
-        Dataset.from_csv(write(content), **options)
-
-
-def test_csv_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        Dataset.from_csv(tmp_path / "absent.csv")

@@ -1,0 +1,311 @@
+"""Shuffle, repeat, batch, map and their kin: the way of rows to batches.
+
+Rows in memory are worked on as whole columns with numpy; rows of a generator or of a file of records one by one. Owns
+those two ways. Does not know where rows come from, feature columns, estimators or tensors. Names and the order of
+batches are tf.data's; where a rule differs, the method says so.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from estimator_serving.training.arrays import as_array
+from estimator_serving.training.data.elements import (
+    Element,
+    batches_of,
+    check_lengths,
+    copied,
+    groups,
+    length,
+    map_leaves,
+    mixed,
+    rows_between,
+    single_rows,
+    stacked,
+    taken,
+)
+from estimator_serving.training.data.read_ahead import read_ahead
+
+# One pass over the data, in one of the units below.
+Pass = Any
+
+
+class Unit(enum.Enum):
+    """What one pass consists of."""
+
+    COLUMNS = "columns"
+    """One element that holds all rows."""
+    ROWS = "rows"
+    """An iterator of single rows."""
+    BATCHES = "batches"
+    """An iterator of batches."""
+
+
+# As in tf.data: the size is left to the implementation.
+AUTOTUNE = -1
+_AUTOTUNED_ELEMENTS = 2
+
+
+class Pipeline:
+    """What all data sets can do. Each method returns a new data set; the columns themselves are shared.
+
+    `passes` gives the passes over the data, each in the `unit`. `gather` makes a batch of rows that are not parsed yet.
+    """
+
+    def __init__(
+        self,
+        passes: Callable[[], Iterator[Pass]],
+        unit: Unit,
+        *,
+        may_read_ahead: bool = True,
+        gather: Callable[[list[Any]], Element] | None = None,
+        no_rows: Callable[[], Element] | None = None,
+    ) -> None:
+        self._passes = passes
+        self._unit = unit
+        self._gather = gather
+        self.no_rows = no_rows
+        """Makes a batch without rows, with the columns and dtypes of the others; None if only reading shows them."""
+        self.may_read_ahead = may_read_ahead
+        """Whether rows may be read before they are needed. False if a user's code makes them."""
+
+    def _with(self, passes: Callable[[], Iterator[Pass]], unit: Unit | None = None) -> Self:
+        return type(self)(
+            passes, unit or self._unit, may_read_ahead=self.may_read_ahead, gather=self._gather, no_rows=self.no_rows
+        )
+
+    @property
+    def _is_batched(self) -> bool:
+        return self._unit is Unit.BATCHES
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._unit is Unit.COLUMNS
+
+    def shuffle(
+        self, buffer_size: int | None = None, seed: int | None = None, reshuffle_each_iteration: bool = True
+    ) -> Self:
+        """The rows of each pass in random order.
+
+        Before `batch`, every order of rows in memory is equally likely, whatever `buffer_size` says (tf.data only mixes
+        within the buffer), and passes are not mixed with each other. Rows of a generator or of TFRecord files, and
+        whole batches behind `batch`, are mixed in a buffer, as in tf.data.
+
+        Args:
+            buffer_size: rows or batches held at a time; needed if there is a buffer.
+            seed: makes the order the same in every run; by default it comes from torch's generator.
+            reshuffle_each_iteration: another order in every pass.
+
+        Raises:
+            ValueError: a buffer_size below 1, or none although it is needed.
+        """
+        if buffer_size is not None and buffer_size < 1:
+            raise ValueError(f"buffer_size must be greater than zero; got {buffer_size}. Leave it out to mix all rows.")
+        if self._is_batched and buffer_size is None:
+            raise ValueError("shuffle behind batch holds whole batches: give buffer_size, or shuffle before batch.")
+        if not self._is_whole and buffer_size is None:
+            raise ValueError("These rows are read one by one: give shuffle a buffer_size, the rows to mix at a time.")
+        root = int(torch.randint(2**62, ())) if seed is None else seed
+        numbers = itertools.count()
+
+        def passes() -> Iterator[Pass]:
+            for columns in self._passes():
+                random = np.random.default_rng((root, next(numbers) if reshuffle_each_iteration else 0))
+                if self._is_whole:
+                    yield taken(columns, random.permutation(length(columns)))
+                else:
+                    yield mixed(columns, buffer_size or 1, random)
+
+        return self._with(passes)
+
+    def repeat(self, count: int | None = None) -> Self:
+        """`count` passes one after the other; None or -1 for no end. A data set without rows ends at once."""
+        rounds = itertools.repeat(None) if count is None or count < 0 else [None] * count
+
+        def passes() -> Iterator[Pass]:
+            for _ in rounds:
+                is_empty = True
+                for one in self._passes():
+                    if self._is_whole:
+                        is_empty = is_empty and not length(one)
+                        yield one
+                    else:
+                        first = list(itertools.islice(one, 1))
+                        is_empty = is_empty and not first
+                        yield itertools.chain(first, one)
+                if is_empty:
+                    return
+
+        return self._with(passes)
+
+    def batch(self, batch_size: int, drop_remainder: bool = False) -> Self:
+        """Groups of `batch_size` rows. After `repeat` a group may hold the end of one pass and the start of the next.
+
+        Args:
+            batch_size: rows of a batch.
+            drop_remainder: leave out a last batch that is smaller.
+
+        Raises:
+            ValueError: a size below 1, or a data set that is batched already.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be greater than zero; got {batch_size}.")
+        if self._is_batched:
+            raise ValueError("This data set is batched already; call batch once, behind shuffle and repeat.")
+        whole, gather = self._is_whole, self._gather or stacked
+
+        def passes() -> Iterator[Pass]:
+            if whole:
+                yield batches_of(self._passes(), batch_size, drop_remainder)
+            else:
+                rows = itertools.chain.from_iterable(self._passes())
+                yield (gather(group) for group in groups(rows, batch_size, drop_remainder))
+
+        return self._with(passes, Unit.BATCHES)
+
+    def take(self, count: int) -> Self:
+        """The first `count` rows, or batches behind `batch`; -1 for all."""
+        return self._between(0, None if count < 0 else count)
+
+    def skip(self, count: int) -> Self:
+        """All but the first `count` rows, or batches behind `batch`; -1 leaves nothing, as in tf.data."""
+        return self._between(count, None) if count >= 0 else self._between(0, 0)
+
+    def _between(self, start: int, stop: int | None) -> Self:
+        def passes() -> Iterator[Pass]:
+            if not self._is_whole:
+                yield itertools.islice(itertools.chain.from_iterable(self._passes()), start, stop)
+                return
+            seen = 0
+            for columns in self._passes():
+                first, last = max(start - seen, 0), None if stop is None else stop - seen
+                yield rows_between(columns, first, last)
+                seen += length(columns)
+                if stop is not None and seen >= stop:
+                    return
+
+        return self._with(passes)
+
+    def shard(self, num_shards: int, index: int) -> Self:
+        """Every `num_shards`-th row (or batch, behind `batch`) from the `index`-th on: the part of one worker.
+
+        Raises:
+            ValueError: num_shards below 1, or an index outside 0..num_shards - 1.
+        """
+        if num_shards < 1:
+            raise ValueError(f"num_shards must be >= 1; got {num_shards}.")
+        if not 0 <= index < num_shards:
+            raise ValueError(f"index must be between 0 and {num_shards - 1}; got {index}.")
+
+        def passes() -> Iterator[Pass]:
+            if not self._is_whole:
+                yield itertools.islice(itertools.chain.from_iterable(self._passes()), index, None, num_shards)
+                return
+            first = index
+            for columns in self._passes():
+                yield taken(columns, slice(first, None, num_shards))
+                first = (first - length(columns)) % num_shards
+
+        return self._with(passes)
+
+    def cache(self) -> Self:
+        """The same elements, kept in memory from the first complete pass on. Everything before `cache` runs once."""
+        kept: list[Pass] | None = None
+
+        def passes() -> Iterator[Pass]:
+            nonlocal kept
+            if kept is not None:
+                yield from kept if self._is_whole else map(iter, kept)
+                return
+            gathered: list[Pass] = []
+            for one in self._passes():
+                gathered.append(one if self._is_whole else [])
+                yield one if self._is_whole else _noted(one, gathered[-1])
+            kept = gathered
+
+        return self._with(passes)
+
+    def prefetch(self, buffer_size: int = AUTOTUNE) -> Self:
+        """Make elements in a thread, up to `buffer_size` of them before they are needed; -1 for a good number.
+
+        An error in the thread is raised where its element would have come. Rows in memory have nothing to wait for, so
+        `prefetch` before `batch` leaves them as they are.
+
+        Raises:
+            ValueError: a buffer_size below -1.
+        """
+        if buffer_size < AUTOTUNE:
+            raise ValueError(f"buffer_size must be -1 or more; got {buffer_size}.")
+        if self._is_whole or buffer_size == 0:
+            return self
+        count = _AUTOTUNED_ELEMENTS if buffer_size == AUTOTUNE else buffer_size
+        return self._with(lambda: iter((read_ahead(itertools.chain.from_iterable(self._passes()), count),)))
+
+    def map(self, function: Callable[..., Element]) -> Self:
+        """`function` applied to whole columns before `batch`, and to every batch behind it; for example
+
+            dataset.map(lambda features, labels: ({**features, "age": features["age"] / 100}, labels))
+
+        tf.data calls it with one row before `batch`; here it sees all rows at once (numpy arrays [rows, …]) and must
+        keep their number. Only rows of a generator come one by one, as in tf.data. For elements `(features, labels)` it
+        is called with two arguments. It gets copies: it may write into the arrays and take features out of the dict.
+
+        Raises:
+            ValueError: the function returns None, something that is not arrays, or another number of rows; or
+                the rows are those of `from_tfrecord` and `batch` has not parsed them yet.
+        """
+        if self._unit is Unit.ROWS and self._gather is not None:
+            raise ValueError(
+                "Examples are parsed a batch at a time: call map behind batch, where it sees the features."
+            )
+
+        def call(element: Element) -> Element:
+            own = copied(element)
+            made = function(*own) if isinstance(own, tuple) else function(own)
+            if made is None:
+                raise ValueError("The function given to map returned None; let it return the features, or a pair.")
+            return made
+
+        def apply(element: Element) -> Element:
+            mapped = map_leaves(as_array, call(element))
+            check_lengths(mapped)
+            if length(mapped) != length(element):
+                raise ValueError(
+                    f"The function given to map turned {length(element)} rows into {length(mapped)}; it is called with "
+                    "whole columns and must keep their number of rows."
+                )
+            return mapped
+
+        def passes() -> Iterator[Pass]:
+            for one in self._passes():
+                if self._is_whole:
+                    yield apply(one)
+                else:
+                    yield map(apply if self._is_batched else call, one)
+
+        made = self._with(passes)
+        no_rows = self.no_rows
+        made.no_rows = None if no_rows is None or self._unit is Unit.ROWS else lambda: apply(no_rows())
+        return made
+
+    def __iter__(self) -> Iterator[Element]:
+        gather = self._gather
+        for one in self._passes():
+            if self._is_whole:
+                yield from single_rows(one)
+            elif self._is_batched or gather is None:
+                yield from one
+            else:
+                yield from (taken(gather([row]), 0) for row in one)
+
+
+def _noted(elements: Iterable[Element], into: list[Element]) -> Iterator[Element]:
+    for element in elements:
+        into.append(element)
+        yield element
