@@ -55,7 +55,7 @@ from estimator_serving.training.heads import (
     PoissonRegressionHead,
     RegressionHead,
 )
-from estimator_serving.training.hooks.base import (
+from estimator_serving.training.hooks import (
     CheckpointSaverHook,
     CheckpointSaverListener,
     FeedFnHook,
@@ -63,6 +63,8 @@ from estimator_serving.training.hooks.base import (
     GlobalStepWaiterHook,
     LoggingTensorHook,
     NanTensorHook,
+    ProfilerHook,
+    ProgressBarHook,
     SecondOrStepTimer,
     SessionRunArgs,
     SessionRunContext,
@@ -72,8 +74,6 @@ from estimator_serving.training.hooks.base import (
     StopAtStepHook,
     SummarySaverHook,
 )
-from estimator_serving.training.hooks.profiler import ProfilerHook
-from estimator_serving.training.hooks.progress_bar import ProgressBarHook
 from estimator_serving.training.loop import figures
 from estimator_serving.training.model_fn import (
     ClassificationOutput,

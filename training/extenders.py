@@ -20,8 +20,8 @@ def add_metrics(estimator: Estimator, metric_fn: MetricFn) -> Estimator:
     """A new Estimator that also reports what `metric_fn` returns: name -> metric of one batch.
 
     `metric_fn` takes any of `features`, `labels`, `predictions` and `config` by name; `predictions` is what the
-    model_fn of `estimator` predicts for the batch. A metric of a name that the estimator has already takes its place.
-    Both share model_dir, config and params, so either may be trained; what the class of `estimator` adds is there too.
+    model_fn of `estimator` predicts for the batch. A metric with the name of one of the estimator's replaces it. Both
+    share model_dir, config and params, so either may be trained; the new one has the class of `estimator`.
     Raises ValueError for other arguments of metric_fn.
     """
     names = argument_names(metric_fn)

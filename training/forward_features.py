@@ -54,7 +54,10 @@ def forward_features(
     prediction ValueError for a key that is no feature or is a prediction already.
     """
     wanted = [keys] if isinstance(keys, str) else keys
-    _check_keys(wanted)
+    if wanted is not None and not isinstance(wanted, list | tuple):
+        raise TypeError(f"keys should be either a string or a list of strings. Given: {type(wanted)}")
+    if wanted is not None and not all(isinstance(key, str) for key in wanted):
+        raise TypeError(f"All items in the given keys list should be a string. Given: {wanted}")
     defaults = dict(sparse_default_values or {})
     if wanted is not None and (unknown := sorted(set(defaults) - set(wanted))):
         raise ValueError(f"sparse_default_values has the keys {unknown}, which are not forwarded; add them to keys.")
@@ -64,37 +67,26 @@ def forward_features(
         spec = original(features, labels, mode, config)
         if mode != ModeKeys.PREDICT:
             return spec
-        _check_spec(spec, features)
+        if not isinstance(spec.predictions, Mapping):
+            raise ValueError(
+                "Predictions should be a dict to be able to forward features. "
+                f"Given: {type(spec.predictions)}. Return them by name."
+            )
+        if not isinstance(features, Mapping):
+            raise ValueError(
+                f"Features should be a dict to be able to forward them. Given: {type(features)}. Let input_fn name "
+                "them."
+            )
         chosen = list(features) if wanted is None else wanted
-        return _extended(spec, {key: _read(features, key, defaults.get(key)) for key in chosen})
+        return _extended(spec, spec.predictions, {key: _read(features, key, defaults.get(key)) for key in chosen})
 
     return Estimator(model_fn, config=estimator.config)
 
 
-def _check_keys(keys: Sequence[str] | None) -> None:
-    if keys is None:
-        return
-    if not isinstance(keys, list | tuple):
-        raise TypeError(f"keys should be either a string or a list of strings. Given: {type(keys)}")
-    if not all(isinstance(key, str) for key in keys):
-        raise TypeError(f"All items in the given keys list should be a string. Given: {keys}")
-
-
-def _check_spec(spec: EstimatorSpec, features: Any) -> None:
-    if not isinstance(spec.predictions, Mapping):
-        raise ValueError(
-            "Predictions should be a dict to be able to forward features. "
-            f"Given: {type(spec.predictions)}. Return them by name."
-        )
-    if not isinstance(features, Mapping):
-        raise ValueError(
-            f"Features should be a dict to be able to forward them. Given: {type(features)}. Let input_fn name them."
-        )
-
-
-def _extended(spec: EstimatorSpec, forwarded: Mapping[str, Prediction]) -> EstimatorSpec:
-    predictions = spec.predictions
-    assert isinstance(predictions, Mapping)
+def _extended(
+    spec: EstimatorSpec, predictions: Mapping[Any, Prediction], forwarded: Mapping[str, Prediction]
+) -> EstimatorSpec:
+    """The spec with the forwarded features among its predictions and in the outputs of its predict signatures."""
     for key in forwarded:
         if key in predictions:
             raise ValueError(
@@ -102,36 +94,33 @@ def _extended(spec: EstimatorSpec, forwarded: Mapping[str, Prediction]) -> Estim
                 f"Existing prediction keys: ({list(predictions)}). Please use `keys` argument of forward_features to "
                 "filter unwanted features."
             )
-    exports = {
-        name: PredictOutput({**dict(output.outputs), **forwarded}) if type(output) is PredictOutput else output
-        for name, output in (spec.export_outputs or {}).items()
-    }
+    exports = dict(spec.export_outputs or {})
+    for name, output in exports.items():
+        if type(output) is PredictOutput:
+            assert isinstance(output.outputs, Mapping)
+            exports[name] = PredictOutput({**output.outputs, **forwarded})
     return replace(spec, predictions={**predictions, **forwarded}, export_outputs=exports)
 
 
 def _read(features: Mapping[str, Any], key: str, default: Any) -> Prediction:
     if isinstance(features, Features) and features.is_traced:
         return ForwardedFeature(torch.zeros(0), (), key, default)
-    pair = f"{key}/values"
-    if key not in features and pair in features:
-        return _padded(features, key, default)
+    if key not in features and f"{key}/values" in features:
+        if default is None:
+            raise ValueError(
+                f"Feature ({key}) should be a Tensor. Please use `keys` argument of forward_features to filter "
+                "unwanted features, or add key to argument `sparse_default_values`."
+            )
+        values = np.asarray(features[f"{key}/values"]).copy()
+        lengths = np.asarray(features[f"{key}/lengths"])
+        values[np.arange(values.shape[1]) >= lengths[:, None]] = default
+        return _prediction(values)
     if key not in features:
         raise ValueError(
             f"keys should be feature names. Given: {key}, and the features are {sorted(map(str, features))}. "
             "Send it as a feature, or leave it out of keys."
         )
     return _prediction(features[key])
-
-
-def _padded(features: Mapping[str, Any], key: str, default: Any) -> Prediction:
-    if default is None:
-        raise ValueError(
-            f"Feature ({key}) should be a Tensor. Please use `keys` argument of forward_features to filter unwanted "
-            "features, or add key to argument `sparse_default_values`."
-        )
-    values, lengths = np.array(features[f"{key}/values"]), np.asarray(features[f"{key}/lengths"])
-    values[np.arange(values.shape[1]) >= lengths[:, None]] = default
-    return _prediction(values)
 
 
 def _prediction(value: Any) -> Prediction:

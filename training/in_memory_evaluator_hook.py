@@ -1,6 +1,6 @@
 """InMemoryEvaluatorHook: evaluation within a training, on the weights as they are, without a checkpoint (TF 2.15).
 
-Owns when it evaluates. How is the Estimator's.
+Owns when it evaluates. Does not know how: it asks the Estimator.
 """
 
 from __future__ import annotations
@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from estimator_serving.training.estimator import Estimator, TrainedModel
+from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.hooks.base import (
-    Run,
     SecondOrStepTimer,
     SessionRunContext,
     SessionRunHook,
     SessionRunValues,
     check_hooks,
 )
+from estimator_serving.training.hooks.run import Run
+from estimator_serving.training.loop.model import Model
+from estimator_serving.training.loop.trained_model import TrainedModel
 
 
 class InMemoryEvaluatorHook(SessionRunHook):
@@ -42,6 +44,7 @@ class InMemoryEvaluatorHook(SessionRunHook):
             raise ValueError("InMemoryEvaluator supports only single machine (aka Local) setting.")
         self.last_results: dict[str, Any] = {}
         self._estimator = estimator
+        self._model = Model.of(estimator.model_fn, None, config)
         self._input_fn = input_fn
         self._steps = steps
         self._hooks = check_hooks(hooks)
@@ -67,8 +70,8 @@ class InMemoryEvaluatorHook(SessionRunHook):
     def _evaluate(self, session: Run) -> None:
         self._timer.update_last_triggered_step(self._iteration)
         store = session.store
-        # What the step has reported is not written yet.
+        # The training step's summaries are not written yet; the evaluation must not add to them.
         reported, store.summaries = store.summaries, None
-        model = TrainedModel(self._estimator, store, session.recorder.transform, None)
+        model = TrainedModel(self._model, store, session.recorder.transform, None)
         self.last_results = self._estimator.evaluate_model(model, self._input_fn, self._steps, self._hooks, self._name)
         store.summaries = reported

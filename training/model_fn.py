@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from estimator_serving.training.arrays import Array
 from estimator_serving.training.hooks.base import SessionRunHook
 from estimator_serving.training.nn.metrics import Metric
 from estimator_serving.training.optimizers.base import TrainOp
@@ -41,10 +42,11 @@ class StringPrediction:
     ids: Tensor
     vocabulary: tuple[str, ...]
 
-    def numpy(self) -> np.ndarray:
+    def numpy(self) -> Array:
         """The words as an object array of bytes, in the shape of `ids`."""
-        words = np.array([word.encode() for word in self.vocabulary], dtype=object)
-        return words[self.ids.numpy()]
+        words: Array = np.array([word.encode() for word in self.vocabulary], dtype=object)
+        picked: Array = words[self.ids.numpy()]
+        return picked
 
     @property
     def shape(self) -> torch.Size:
@@ -114,7 +116,7 @@ def _is_float(value: object) -> bool:
 
 @dataclass(frozen=True)
 class EstimatorSpec:
-    """What model_fn returns: validated when made, for the mode it was made for (TF 2.15).
+    """What model_fn returns. It is checked for its mode when it is made (TF 2.15).
 
     TRAIN needs `loss` (f32, one element) and `train_op`, EVAL `loss`, PREDICT `predictions` (a tensor, a
     StringPrediction, or a dict of them). `eval_metric_ops` maps names to metrics of this batch. `export_outputs` maps
@@ -136,14 +138,24 @@ class EstimatorSpec:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "train_op", _checked_train_op(self.train_op, self.mode))
+        if self.train_op is None and self.mode == ModeKeys.TRAIN:
+            raise ValueError("Missing train_op. Return optimizers.X(...).minimize(loss) as train_op in TRAIN mode.")
+        if self.train_op is not None and not isinstance(self.train_op, TrainOp):
+            raise TypeError(
+                f"train_op must be Operation or Tensor, given: {self.train_op!r}. Here it is what an optimizer's "
+                "minimize(loss) returns."
+            )
         put(self, "loss", _checked_loss(self.loss, self.mode))
         put(self, "predictions", _checked_predictions(self.predictions, self.mode))
         put(self, "eval_metric_ops", _checked_metrics(self.eval_metric_ops))
         if self.mode == ModeKeys.PREDICT:
             put(self, "export_outputs", _checked_export_outputs(self.export_outputs, self.predictions))
         for field in ("training_hooks", "training_chief_hooks", "evaluation_hooks", "prediction_hooks"):
-            put(self, field, _checked_hooks(getattr(self, field)))
+            hooks = tuple(getattr(self, field) or ())
+            for hook in hooks:
+                if not isinstance(hook, SessionRunHook):
+                    raise TypeError(f"All hooks must be SessionRunHook instances, given: {hook!r}")
+            put(self, field, hooks)
         if self.scaffold is not None:
             raise TypeError(
                 f"scaffold must be tf.train.Scaffold. Given: {self.scaffold!r}. There is none here: "
@@ -151,30 +163,17 @@ class EstimatorSpec:
             )
 
     def of_step(self, loss: Tensor, train_op: TrainOp) -> EstimatorSpec:
-        """The same in another step. Nothing is checked again: only numbers differ."""
+        """The same spec in another step. Nothing is checked again, because only numbers differ."""
         made = copy.copy(self)
         vars(made).update(loss=loss, train_op=train_op)
         return made
 
     def _replace(self, **changes: Any) -> EstimatorSpec:
-        """A copy with `changes`, checked again; TF's EstimatorSpec is a namedtuple, and programs use this of it.
+        """A copy with `changes`, checked again. TF's EstimatorSpec is a namedtuple, and programs call its _replace.
 
-        As there, `export_outputs` stay what they are unless they are among the changes.
+        As there, `export_outputs` stay as they are unless they are among the changes.
         """
         return replace(self, **changes)
-
-
-def _checked_train_op(train_op: object, mode: str) -> TrainOp | None:
-    if train_op is None:
-        if mode == ModeKeys.TRAIN:
-            raise ValueError("Missing train_op. Return optimizers.X(...).minimize(loss) as train_op in TRAIN mode.")
-        return None
-    if not isinstance(train_op, TrainOp):
-        raise TypeError(
-            f"train_op must be Operation or Tensor, given: {train_op!r}. Here it is what an optimizer's minimize(loss) "
-            "returns."
-        )
-    return train_op
 
 
 def _checked_loss(loss: object, mode: str) -> Tensor | None:
@@ -221,16 +220,6 @@ def _checked_metrics(metrics: Mapping[str, Metric] | None) -> Mapping[str, Metri
                 "What training.metrics gives stands for both, for example metrics.accuracy(labels, predictions)."
             )
     return metrics
-
-
-def _checked_hooks(hooks: Iterable[SessionRunHook] | None) -> tuple[SessionRunHook, ...]:
-    if not hooks:
-        return ()
-    hooks = tuple(hooks)
-    for hook in hooks:
-        if not isinstance(hook, SessionRunHook):
-            raise TypeError(f"All hooks must be SessionRunHook instances, given: {hook!r}")
-    return hooks
 
 
 def _checked_export_outputs(

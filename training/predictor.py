@@ -9,15 +9,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import Tensor
 
-from estimator_serving.training.arrays import as_array, as_tensors
+from estimator_serving.training.arrays import Array, as_array, as_tensors
 from estimator_serving.training.columns.features import prepare
 from estimator_serving.training.model_fn import Prediction
 
 if TYPE_CHECKING:
-    from estimator_serving.training.estimator import TrainedModel
+    from estimator_serving.training.loop.trained_model import TrainedModel
 
 logger = logging.getLogger("estimator_serving.training")
 
@@ -49,11 +48,12 @@ class Predictor:
     def global_step(self) -> int:
         return self._model.global_step
 
-    def __call__(self, features: Any) -> dict[str, np.ndarray]:
+    def __call__(self, features: Any) -> dict[str, Array]:
         is_named = isinstance(features, Mapping)
         given = prepare(features, self._recorder) if is_named else as_tensors(as_array(features, "features"))
         predictions = selected(self._model.call(given).predictions, self._keys)
-        return arrays(predictions if isinstance(predictions, Mapping) else {SINGLE_OUTPUT: predictions})
+        named = predictions if isinstance(predictions, Mapping) else {SINGLE_OUTPUT: predictions}
+        return {key: _array(value) for key, value in named.items()}
 
 
 def as_keys(predict_keys: str | Sequence[str] | None) -> list[str]:
@@ -96,7 +96,7 @@ def arrays(predictions: Any) -> Any:
     return _array(predictions)
 
 
-def _array(prediction: Prediction) -> np.ndarray:
+def _array(prediction: Prediction) -> Array:
     # A copy: a prediction may be a variable itself, or one row of it repeated, and the caller may write into it.
     return prediction.detach().numpy().copy() if isinstance(prediction, Tensor) else prediction.numpy()
 

@@ -1,7 +1,7 @@
 """How a run is made: where it is kept, when it saves, logs and summarises (TF 2.15).
 
-Owns the fields and their checks. Does not know what the estimator does with them. The place of this process comes from
-TF_CONFIG.
+Owns the fields and their checks. Does not know what the estimator does with them. TF_CONFIG says which process of which
+cluster this is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from estimator_serving.training.distribute.cluster import Cluster, cluster_of, r
 from estimator_serving.training.model_fn import argument_names
 
 _UNSET: Any = object()
-# Beside the fields: no argument, and nothing that two configs are compared by.
+# Kept beside the fields: it is not an argument, and two configs are not compared by it.
 _CLUSTER = "_cluster_of_tf_config"
 
 _DEFAULT_SAVE_CHECKPOINTS_SECS = 600
@@ -49,8 +49,9 @@ class RunConfig:
 
     Steps are counted in batches, `*_secs` in seconds, `keep_checkpoint_every_n_hours` in hours. Giving one of
     `save_checkpoints_steps` and `save_checkpoints_secs` sets the other to None; both None saves no checkpoint at all.
-    `resume_input` is this project's own: a resumed training leaves out as many batches of its input as global_step says
-    that earlier calls took, so that it sees the data an unbroken one would see; without it the input starts again.
+    `resume_input` is not TF's: with it a resumed training skips the first global_step batches of its input, which
+    earlier calls have taken, and so sees the data that an unbroken training would see; without it the input starts
+    again.
     Fields about sessions, devices and protocols are kept for programs that pass them and change nothing here. Raises
     ValueError with TF's texts for values out of range.
     """
@@ -75,7 +76,15 @@ class RunConfig:
     resume_input: bool = False
 
     def __post_init__(self) -> None:
-        steps, seconds = _checkpoint_schedule(self.save_checkpoints_steps, self.save_checkpoints_secs)
+        steps, seconds = self.save_checkpoints_steps, self.save_checkpoints_secs
+        if steps is _UNSET and seconds is _UNSET:
+            steps, seconds = None, _DEFAULT_SAVE_CHECKPOINTS_SECS
+        elif steps is _UNSET:
+            steps = None
+        elif seconds is _UNSET:
+            seconds = None
+        elif steps is not None and seconds is not None:
+            raise ValueError("`save_checkpoints_steps` and `save_checkpoints_secs` cannot be both set.")
         object.__setattr__(self, "save_checkpoints_steps", steps)
         object.__setattr__(self, "save_checkpoints_secs", seconds)
         tf_config = read_tf_config()
@@ -89,7 +98,10 @@ class RunConfig:
             if name not in _REPLACEABLE:
                 raise ValueError(f"Replacing {name} is not supported. Allowed properties are {list(_REPLACEABLE)}.")
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        replaced = RunConfig(**_without_other_schedule({**fields, **changes}, changes))
+        schedules = {"save_checkpoints_steps", "save_checkpoints_secs"}
+        if len(schedules & changes.keys()) == 1:  # the one that is replaced clears the other
+            fields |= dict.fromkeys(schedules)
+        replaced = RunConfig(**{**fields, **changes})
         object.__setattr__(replaced, _CLUSTER, self._cluster)
         return replaced
 
@@ -141,28 +153,6 @@ class RunConfig:
         return cluster
 
 
-def _checkpoint_schedule(steps: Any, seconds: Any) -> tuple[int | None, float | None]:
-    if steps is _UNSET and seconds is _UNSET:
-        return None, _DEFAULT_SAVE_CHECKPOINTS_SECS
-    if steps is _UNSET:
-        return None, seconds
-    if seconds is _UNSET:
-        return steps, None
-    if steps is not None and seconds is not None:
-        raise ValueError("`save_checkpoints_steps` and `save_checkpoints_secs` cannot be both set.")
-    return steps, seconds
-
-
-def _without_other_schedule(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Replacing one of the two schedules clears the other."""
-    pair = ("save_checkpoints_steps", "save_checkpoints_secs")
-    given = [name for name in pair if name in changes]
-    if len(given) == 1:
-        (other,) = set(pair) - set(given)
-        fields[other] = None
-    return fields
-
-
 def _check_fields(fields: dict[str, Any]) -> None:
     seed = fields["tf_random_seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
@@ -173,10 +163,6 @@ def _check_fields(fields: dict[str, Any]) -> None:
     for name in ("keep_checkpoint_every_n_hours", "log_step_count_steps", "session_creation_timeout_secs"):
         if fields[name] is not None and fields[name] <= 0:
             raise ValueError(f"{name} should be > 0. Given: {fields[name]!r}.")
-    _check_passed_through(fields)
-
-
-def _check_passed_through(fields: dict[str, Any]) -> None:
     device_fn = fields["device_fn"]
     if device_fn is not None and not (callable(device_fn) and argument_names(device_fn) == {"op"}):
         raise ValueError(f"device_fn must be callable with exactly one argument 'op'. Given: {device_fn!r}.")

@@ -45,3 +45,8 @@ def test_an_unknown_name_of_export_is_refused():
     assert "build_raw_serving_input_receiver_fn" in dir(training.export)
     with pytest.raises(AttributeError, match="has no attribute 'zz'"):
         training.export.zz  # noqa: B018
+
+
+def test_public_names_are_there_and_sorted_out():
+    assert all(hasattr(training, name) for name in training.__all__)
+    assert len(set(training.__all__)) == len(training.__all__)

@@ -11,7 +11,7 @@ from typing import Any
 from estimator_serving.training.columns.values import FeatureColumn
 from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
 from estimator_serving.training.heads.base import WeightColumn
-from estimator_serving.training.loop.replay import depends_on_tensors_alone
+from estimator_serving.training.loop.replay import depends_only_on_tensors
 from estimator_serving.training.model_fn import ModelFn
 from estimator_serving.training.optimizers import Optimizer, OptimizerLike
 
@@ -41,7 +41,7 @@ def replayed(
     # PyTorch's compiled functions name no module; Python's name `builtins`.
     modules = [getattr(function, "__module__", None) or "torch" for function in functions if function is not None]
     is_pytorchs = all(module.startswith("torch") for module in modules)
-    return depends_on_tensors_alone(model_fn) if is_fixed and is_pytorchs else model_fn
+    return depends_only_on_tensors(model_fn) if is_fixed and is_pytorchs else model_fn
 
 
 def check_feature_dict(features: Any) -> None:

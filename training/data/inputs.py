@@ -9,7 +9,7 @@ import functools
 import inspect
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,9 +163,11 @@ class InputContext:
         return global_batch_size // self.num_replicas_in_sync
 
 
-def call_input_fn(input_fn: Callable[..., Any], *, mode: str, params: Any, config: Any) -> Any:
+def call_input_fn(
+    input_fn: Callable[..., Any], *, mode: str, params: Any, config: Any, input_context: InputContext | None = None
+) -> Any:
     """What `input_fn` returns, called with those of `mode`, `params`, `config` and `input_context` that it declares by
-    name.
+    name. Without `input_context` it is told of one process.
 
     Raises:
         ValueError: something that cannot be called, a Dataset for example.
@@ -175,7 +177,7 @@ def call_input_fn(input_fn: Callable[..., Any], *, mode: str, params: Any, confi
             f"input_fn must be a function that returns the data; got {type(input_fn).__name__}. "
             "Wrap it: input_fn=lambda: dataset."
         )
-    offered = {"mode": mode, "params": params, "config": config, "input_context": InputContext()}
+    offered = {"mode": mode, "params": params, "config": config, "input_context": input_context or InputContext()}
     return input_fn(**{name: offered[name] for name in _declared(input_fn) if name in offered})
 
 
@@ -217,7 +219,7 @@ def empty_batch(result: Any, recorder: TransformRecorder) -> Batch | None:
     return next(_prepare([_pair(result.no_rows())], recorder))
 
 
-def prepared_batches(result: Any, mode: str, recorder: TransformRecorder, skip: int = 0) -> Iterator[Batch]:
+def prepared_batches(result: Any, mode: str, recorder: TransformRecorder, skip: int = 0) -> Generator[Batch]:
     """As iterate_batches, with features ready for a model_fn: mappings become Features, columns transformed ahead.
 
     The first batch is transformed when the model_fn asks, which tells what to transform. From then on a Dataset's

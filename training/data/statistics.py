@@ -12,8 +12,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Generator, Mapping
-from contextlib import closing
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +29,22 @@ _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 Batch = tuple[Any, Any]
 
 
-def watch(batches: Generator[Batch], directory: str | os.PathLike[str]) -> Generator[Batch]:
-    """The batches as they are; when they are closed, the statistics of the first 10,000 rows lie in `directory`.
+def watch(batches: Iterable[Batch], directory: str | os.PathLike[str]) -> Generator[Batch]:
+    """The batches as they are; when this is closed, the statistics of the first 10,000 rows lie in `directory`.
 
     Nothing is written for batches whose features are no mapping.
     """
     seen: list[Mapping[str, Any]] = []
     rows = 0
-    with closing(batches):
-        try:
-            for features, labels in batches:
-                if rows < ROWS_MAX and isinstance(features, Mapping) and features:
-                    seen.append({**_arrays(features), **({} if labels is None else _arrays({"label": labels}))})
-                    rows += max(map(len, seen[-1].values()), default=0)
-                yield features, labels
-        finally:
-            if seen:
-                _write(Path(directory), describe(seen))
+    try:
+        for features, labels in batches:
+            if rows < ROWS_MAX and isinstance(features, Mapping) and features:
+                seen.append({**_arrays(features), **({} if labels is None else _arrays({"label": labels}))})
+                rows += max(map(len, seen[-1].values()), default=0)
+            yield features, labels
+    finally:
+        if seen:
+            _write(Path(directory), describe(seen))
 
 
 def read_statistics(checkpoint_path: str) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """TF_CONFIG: which task of which cluster this process is (TF 2.15's rules and texts).
 
-Owns reading the variable. Knows nothing of how the tasks of a cluster work together.
+Owns reading the variable. Does not know how the tasks of a cluster work together: see strategy.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _NOTE = "Note that these values may be coming from the TF_CONFIG environment var
 
 @dataclass(frozen=True)
 class Cluster:
-    """A process's place.
+    """Which process of which cluster this is.
 
     Attributes:
-        spec: job -> addresses; empty without a cluster, and for an evaluator, which is no part of one.
+        spec: job -> addresses; empty without a cluster, and for an evaluator, which is not part of one.
         task_type, task_id: which of them this process is.
         is_chief: whether it writes checkpoints.
         num_worker_replicas: the chief and the workers; 0 for an evaluator.
@@ -55,20 +55,31 @@ def read_tf_config() -> dict[str, Any]:
 
 
 def cluster_of(tf_config: Mapping[str, Any]) -> Cluster:
-    """The place that TF_CONFIG gives. Raises ValueError and TypeError with TF 2.15's texts."""
+    """The process that TF_CONFIG describes. Raises ValueError and TypeError with TF 2.15's texts."""
     service = tf_config.get("service")
     if service is not None and not isinstance(service, dict):
         raise TypeError(f'If "service" is set in TF_CONFIG, it must be a dict. Given {type(service)}')
+    master = tf_config.get("session_master")
+    evaluation_master = tf_config.get("eval_session_master", "")
     jobs, task = tf_config.get("cluster") or {}, tf_config.get("task") or {}
     if not jobs:
-        return _alone(tf_config, task, service)
-    _check_one_chief(jobs)
-    kind, number = _task(task)
+        if task.get("type", WORKER) != WORKER:
+            raise ValueError('If "cluster" is not set in TF_CONFIG, task type must be WORKER.')
+        if int(task.get("index", 0)) != 0:
+            raise ValueError('If "cluster" is not set in TF_CONFIG, task index must be 0.')
+        return Cluster(master=master or "", evaluation_master=evaluation_master, service=service)
+    _check_chief_and_task(jobs, task)
+    kind, number = task["type"], int(task["index"])
     if kind == EVALUATOR:
         if MASTER in jobs:
             raise ValueError("If `master` node exists in `cluster`, task_type `evaluator` is not supported.")
         return Cluster({}, kind, number, False, 0, 0, global_id=None, service=service)
-    _check_task(jobs, kind, number)
+    if kind not in jobs:
+        raise ValueError(f"{kind} is not a valid task_type in the cluster_spec:\n{jobs}\n\n{_NOTE}")
+    if number >= len(jobs[kind]):
+        raise ValueError(
+            f"{number} is not a valid task_id for task_type {kind} in the cluster_spec:\n{jobs}\n\n{_NOTE}"
+        )
     counts = {job: len(hosts) for job, hosts in jobs.items()}
     address = "" if sum(counts.values()) == 1 else f"grpc://{jobs[kind][number]}"
     return Cluster(
@@ -78,23 +89,15 @@ def cluster_of(tf_config: Mapping[str, Any]) -> Cluster:
         is_chief=kind in (CHIEF, MASTER),
         num_worker_replicas=1 + counts.get(WORKER, 0),
         num_ps_replicas=counts.get(PS, 0),
-        master=tf_config.get("session_master", address),
-        evaluation_master=tf_config.get("eval_session_master", ""),
+        master=address if master is None else master,
+        evaluation_master=evaluation_master,
         global_id=_global_id(counts, kind, number),
         service=service,
     )
 
 
-def _alone(tf_config: Mapping[str, Any], task: Mapping[str, Any], service: Mapping[str, Any] | None) -> Cluster:
-    if task.get("type", WORKER) != WORKER:
-        raise ValueError('If "cluster" is not set in TF_CONFIG, task type must be WORKER.')
-    if int(task.get("index", 0)) != 0:
-        raise ValueError('If "cluster" is not set in TF_CONFIG, task index must be 0.')
-    master, evaluation_master = tf_config.get("session_master", ""), tf_config.get("eval_session_master", "")
-    return Cluster(master=master, evaluation_master=evaluation_master, service=service)
-
-
-def _check_one_chief(jobs: Mapping[str, Any]) -> None:
+def _check_chief_and_task(jobs: Mapping[str, Any], task: Mapping[str, Any]) -> None:
+    """A cluster has one chief, and TF_CONFIG names a task."""
     if MASTER in jobs and CHIEF in jobs:
         raise ValueError("If `master` node exists in `cluster`, job `chief` is not supported.")
     chief = MASTER if MASTER in jobs else CHIEF
@@ -102,29 +105,16 @@ def _check_one_chief(jobs: Mapping[str, Any]) -> None:
         raise ValueError('If "cluster" is set in TF_CONFIG, it must have one "chief" node.')
     if len(jobs[chief]) > 1:
         raise ValueError(f'The "cluster" in TF_CONFIG must have only one "{chief}" node.')
-
-
-def _task(task: Mapping[str, Any]) -> tuple[str, int]:
     if not task.get("type"):
         raise ValueError('If "cluster" is set in TF_CONFIG, task type must be set.')
     if task.get("index") is None:
         raise ValueError('If "cluster" is set in TF_CONFIG, task index must be set.')
     if int(task["index"]) < 0:
         raise ValueError("Task index must be non-negative number.")
-    return task["type"], int(task["index"])
-
-
-def _check_task(jobs: Mapping[str, Any], kind: str, number: int) -> None:
-    if kind not in jobs:
-        raise ValueError(f"{kind} is not a valid task_type in the cluster_spec:\n{jobs}\n\n{_NOTE}")
-    if number >= len(jobs[kind]):
-        raise ValueError(
-            f"{number} is not a valid task_id for task_type {kind} in the cluster_spec:\n{jobs}\n\n{_NOTE}"
-        )
 
 
 def _global_id(counts: Mapping[str, int], kind: str, number: int) -> int:
-    """Places are counted over the chief, the workers, other jobs by name, and parameter servers."""
+    """The number of the process, counted over the chief, the workers, other jobs by name, and parameter servers."""
     first = [job for job in (CHIEF, MASTER, WORKER) if job in counts]
     others = sorted(counts.keys() - {*first, PS})
     before = [*first, *others, PS]

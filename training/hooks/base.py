@@ -1,115 +1,50 @@
-"""What may watch or stop a run: the SessionRunHook life cycle and the training loop's own hooks (TF 2.15).
+"""The life cycle of a hook: what may watch or stop a run (TF 2.15's SessionRunHook).
 
-    begin → after_create_session → (before_run → after_run)* → end
+The theory. The training loop calls all hooks of a run in their order, on the thread that called train, evaluate or
+predict:
+
+    begin → after_create_session → (before_run → step → after_run)* → end → close
+
+`begin` comes before the variables may be looked at, `after_create_session` when all of them hold their first or
+restored values. `before_run` says what `after_run` wants to see. An error or the end of the input cuts a step short:
+its after_run is not called. `end` is called after the last step, but not after an error; `close`, which only
+ClosingHooks have, is called in both cases. A hook stops the run with `run_context.request_stop()`: the step ends as
+usual, then the run does.
 
 There is no TensorFlow session, no coordinator and nothing to feed. Where TensorFlow hands a hook a session, it gets the
-Run: the step, the loss, and any variable or prediction by name (`session.run("loss")`). `end` is not called after an
-error. Hooks that need more than the loop itself have modules of their own: profiler_hook, progress_bar_hook,
-in_memory_evaluator_hook.
+Run: the step, the loss, and any variable or prediction by name (`session.run("loss")`). This hook stops once the loss
+is small enough:
+
+    class StopAtLoss(SessionRunHook):
+        def __init__(self, loss):
+            self._loss = loss
+
+        def before_run(self, run_context):
+            return SessionRunArgs("loss")
+
+        def after_run(self, run_context, run_values):
+            if run_values.results < self._loss:
+                run_context.request_stop()
+
+In a training of several processes every process runs the hooks, except those that are `is_chief_only`: they write where
+all of them would write the same, and only the chief runs them.
+
+Owns the life cycle. Does not know the loop that calls it, nor what any hook does.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-from torch import Tensor
-
-from estimator_serving.training.checkpoints.checkpoint import BASENAME, Checkpoints
-from estimator_serving.training.errors import NanLossDuringTrainingError
+from estimator_serving.training.hooks.run import Run, refuse_feed
 from estimator_serving.training.nn.summaries import EventWriter
-from estimator_serving.training.nn.variables import GLOBAL_STEP, VariableStore
-
-if TYPE_CHECKING:
-    from estimator_serving.training.columns.features import TransformRecorder
-    from estimator_serving.training.estimator import Estimator
-    from estimator_serving.training.model_fn import EstimatorSpec
-    from estimator_serving.training.run_config import RunConfig
-
-logger = logging.getLogger("estimator_serving.training")
 
 Kind = TypeVar("Kind")
-
-
-class Run:
-    """The train, evaluate or predict call that is going on; what hooks find where TensorFlow had a session.
-
-    `loss` is the last step's, nan before it and in predict. `last_step` is the global_step this run is to end at, None
-    where only the end of the input tells.
-    """
-
-    def __init__(self, store: VariableStore, recorder: TransformRecorder, config: RunConfig) -> None:
-        self.store = store
-        self.recorder = recorder
-        self.config = config
-        self.spec: EstimatorSpec | None = None
-        self.first_spec: EstimatorSpec | None = None
-        self.loss = math.nan
-        self.last_step: int | None = None
-        self.stop_requested = False
-
-    @property
-    def global_step(self) -> int:
-        """Steps taken so far, those of earlier runs included."""
-        return self.store.global_step
-
-    @property
-    def transform_bytes(self) -> bytes | None:
-        transform = self.recorder.transform
-        return None if transform is None else transform.model_bytes
-
-    def run(self, fetches: Any, feed_dict: None = None) -> Any:
-        """`fetch` under the name a session had. Raises ValueError for a feed_dict: there are no placeholders."""
-        _check_nothing_fed(feed_dict)
-        return self.fetch(fetches)
-
-    def fetch(self, what: Any) -> Any:
-        """The current value of a name, a variable, or a dict, list or tuple of them.
-
-        Names: 'loss', 'global_step', a prediction key, a variable's full name. A tensor must be the loss or a variable:
-        model_fn makes new tensors in every step, so others are found by their name among the predictions.
-        """
-        if isinstance(what, Mapping):
-            return {key: self.fetch(value) for key, value in what.items()}
-        if isinstance(what, list | tuple):
-            return type(what)(self.fetch(value) for value in what)
-        return self._fetch_name(what) if isinstance(what, str) else self._fetch_tensor(what)
-
-    def _fetch_name(self, name: str) -> Any:
-        if name == "loss":
-            return np.float32(self.loss)
-        if name == GLOBAL_STEP:
-            return self.global_step
-        predictions = self.spec.predictions if self.spec is not None else None
-        if isinstance(predictions, Mapping) and name in predictions:
-            value = predictions[name]
-            return value.detach().numpy().copy() if isinstance(value, Tensor) else value.numpy()
-        try:
-            return self.store.get(name).detach().numpy().copy()
-        except KeyError:
-            raise ValueError(
-                f"{name!r} is neither 'loss', 'global_step', a prediction nor a variable of this model. Return it "
-                "among the predictions of model_fn to look at it in a hook."
-            ) from None
-
-    def _fetch_tensor(self, tensor: object) -> Any:
-        for spec in (self.spec, self.first_spec):
-            if spec is not None and tensor is spec.loss:
-                return np.float32(self.loss)
-        if any(tensor is variable for variable in self.store.trainable_variables.values()):
-            assert isinstance(tensor, Tensor)
-            return tensor.detach().numpy().copy()
-        raise ValueError(
-            f"A hook asked for a {type(tensor).__name__} that belongs to one step alone. "
-            "Ask by name: 'loss', 'global_step', a prediction key or a variable's full name."
-        )
 
 
 @dataclass(frozen=True)
@@ -124,15 +59,7 @@ class SessionRunArgs:
     options: Any = None
 
     def __post_init__(self) -> None:
-        _check_nothing_fed(self.feed_dict)
-
-
-def _check_nothing_fed(feed_dict: object) -> None:
-    if feed_dict:
-        raise ValueError(
-            f"feed_dict is not supported, given: {feed_dict!r}. There is no graph with placeholders: let input_fn "
-            "return the values, or set a variable through run_context.session.store."
-        )
+        refuse_feed(self.feed_dict)
 
 
 @dataclass(frozen=True)
@@ -161,7 +88,13 @@ class SessionRunContext:
 
 
 class SessionRunHook:
-    """Base of all hooks. Override what is needed; every method does nothing."""
+    """Base of all hooks. Override what is needed; every method does nothing.
+
+    Attributes:
+        is_chief_only: whether only the chief runs it in a training of several processes.
+    """
+
+    is_chief_only: ClassVar[bool] = False
 
     def begin(self) -> None:
         """Before the first step, once."""
@@ -186,14 +119,33 @@ class ClosingHook(SessionRunHook):
         """Let go of it. May be called of a hook that has not begun."""
 
 
-@contextmanager
-def closing_hooks(hooks: Iterable[SessionRunHook]) -> Iterator[None]:
-    """Close those that need it on the way out."""
-    with ExitStack() as stack:
-        for hook in hooks:
-            if isinstance(hook, ClosingHook):
-                stack.callback(hook.close)
-        yield
+class EventHook(ClosingHook):
+    """A hook that writes events: with `summary_writer`, or into a file in `output_dir`, which it closes itself.
+
+    `writer` is None where neither was given.
+    """
+
+    is_chief_only = True
+
+    def __init__(self, output_dir: str | os.PathLike[str] | None, summary_writer: EventWriter | None) -> None:
+        self._owns_writer = summary_writer is None and output_dir is not None
+        self.writer = summary_writer if output_dir is None or summary_writer is not None else EventWriter(output_dir)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.flush()
+            if self._owns_writer:
+                self.writer.close()
+
+
+class FeedFnHook(SessionRunHook):
+    """TensorFlow's hook that feeds placeholders before each step. There are none, so making one raises ValueError."""
+
+    def __init__(self, feed_fn: Callable[[], Mapping[Any, Any]]) -> None:
+        raise ValueError(
+            f"FeedFnHook({feed_fn!r}) feeds placeholders of a graph, and there is no graph. Let input_fn return the "
+            "values: a generator may call feed_fn for each batch and yield (features, labels)."
+        )
 
 
 class SecondOrStepTimer:
@@ -233,319 +185,6 @@ class SecondOrStepTimer:
         return self._last_step
 
 
-class StopAtStepHook(SessionRunHook):
-    """Stop after `num_steps` more steps, or once global_step is `last_step`. Exactly one of the two."""
-
-    def __init__(self, num_steps: int | None = None, last_step: int | None = None) -> None:
-        if num_steps is None and last_step is None:
-            raise ValueError("One of num_steps or last_step must be specified.")
-        if num_steps is not None and last_step is not None:
-            raise ValueError("Only one of num_steps or last_step can be specified.")
-        self._num_steps = num_steps
-        self._last_step = last_step
-
-    def after_create_session(self, session: Run, coord: None) -> None:
-        if self._num_steps is not None:
-            self._last_step = session.global_step + self._num_steps
-        session.last_step = self._last_step
-
-    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        assert self._last_step is not None
-        if run_context.session.global_step >= self._last_step:
-            run_context.request_stop()
-
-
-class NanTensorHook(SessionRunHook):
-    """Raise NanLossDuringTrainingError, or stop, when a value is NaN after a step.
-
-    Training checks its loss by itself, before the step changes a weight; this hook is for other values.
-    `loss_tensor` is what Run.fetch takes.
-    """
-
-    def __init__(self, loss_tensor: Any = "loss", fail_on_nan_loss: bool = True) -> None:
-        self._fetches = SessionRunArgs(loss_tensor)
-        self._fail_on_nan_loss = fail_on_nan_loss
-
-    def before_run(self, run_context: SessionRunContext) -> SessionRunArgs:
-        return self._fetches
-
-    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        if not np.isnan(run_values.results).any():
-            return
-        logger.error("Model diverged with loss = NaN.")
-        if self._fail_on_nan_loss:
-            raise NanLossDuringTrainingError
-        run_context.request_stop()
-
-
-class LoggingTensorHook(SessionRunHook):
-    """Log values every `every_n_iter` steps or `every_n_secs` seconds, and at the end if `at_end`.
-
-    `tensors` maps tags to what Run.fetch takes, or is a list of such. `formatter` makes the line from the values.
-    """
-
-    def __init__(
-        self,
-        tensors: Mapping[str, Any] | Sequence[Any],
-        every_n_iter: int | None = None,
-        every_n_secs: float | None = None,
-        at_end: bool = False,
-        formatter: Callable[[dict[str, Any]], str] | None = None,
-    ) -> None:
-        only_at_end = at_end and every_n_iter is None and every_n_secs is None
-        if not only_at_end and (every_n_iter is None) == (every_n_secs is None):
-            raise ValueError("either at_end and/or exactly one of every_n_iter and every_n_secs must be provided.")
-        if every_n_iter is not None and every_n_iter <= 0:
-            raise ValueError(f"invalid every_n_iter={every_n_iter}.")
-        self._tensors = dict(tensors) if isinstance(tensors, Mapping) else {str(item): item for item in tensors}
-        self._timer = None if only_at_end else SecondOrStepTimer(every_n_secs, every_n_iter)
-        self._at_end = at_end
-        self._formatter = formatter
-        self._iteration = 0
-
-    def begin(self) -> None:
-        self._iteration = 0
-        if self._timer is not None:
-            self._timer.reset()
-
-    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        if self._timer is not None and self._timer.should_trigger_for_step(self._iteration):
-            elapsed_s, _ = self._timer.update_last_triggered_step(self._iteration)
-            self._log(run_context.session, elapsed_s)
-        self._iteration += 1
-
-    def end(self, session: Run) -> None:
-        if self._at_end:
-            self._log(session, None)
-
-    def _log(self, session: Run, elapsed_s: float | None) -> None:
-        values = session.fetch(self._tensors)
-        line = self._formatter(values) if self._formatter else ", ".join(f"{tag} = {v}" for tag, v in values.items())
-        logger.info("%s", line if elapsed_s is None or self._formatter else f"{line} ({elapsed_s:.3f} sec)")
-
-
-class CheckpointSaverListener:
-    """Is told about every checkpoint. `after_save` may return True to stop the training."""
-
-    def begin(self) -> None:
-        """Before the first step, once."""
-
-    def before_save(self, session: Run, global_step_value: int) -> None:
-        """Before each checkpoint is written."""
-
-    def after_save(self, session: Run, global_step_value: int) -> bool | None:
-        """After each checkpoint has been written."""
-
-    def end(self, session: Run, global_step_value: int) -> None:
-        """After the last one."""
-
-
-class CheckpointSaverHook(SessionRunHook):
-    """Write a checkpoint before the first step, every `save_secs` seconds or `save_steps` steps, and at the end.
-
-    `saver` (a Checkpoints) takes the place of `checkpoint_dir` and `checkpoint_basename`. `scaffold` must be None and
-    `save_graph_def` changes nothing: there is no graph.
-    """
-
-    def __init__(
-        self,
-        checkpoint_dir: str | os.PathLike[str] | None,
-        save_secs: float | None = None,
-        save_steps: int | None = None,
-        saver: Checkpoints | None = None,
-        checkpoint_basename: str = BASENAME,
-        scaffold: None = None,
-        listeners: Iterable[CheckpointSaverListener] | None = None,
-        save_graph_def: bool = True,
-    ) -> None:
-        if scaffold is not None:
-            raise ValueError("scaffold is not supported: pass a Checkpoints as saver to choose what is kept.")
-        if saver is None and checkpoint_dir is None:
-            raise ValueError("CheckpointSaverHook needs checkpoint_dir or saver.")
-        self._saver = saver
-        self._directory = checkpoint_dir
-        self._basename = checkpoint_basename
-        self._timer = SecondOrStepTimer(save_secs, save_steps)
-        self._listeners = tuple(listeners or ())
-
-    def add_listeners(self, listeners: Iterable[CheckpointSaverListener]) -> None:
-        """Tell these too."""
-        self._listeners = (*self._listeners, *listeners)
-
-    def begin(self) -> None:
-        self._timer.reset()
-        for listener in self._listeners:
-            listener.begin()
-
-    def after_create_session(self, session: Run, coord: None) -> None:
-        if self._saver is None:
-            assert self._directory is not None
-            self._saver = Checkpoints(self._directory, basename=self._basename)
-        self._save(session)
-        self._timer.update_last_triggered_step(session.global_step)
-
-    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        session = run_context.session
-        step = session.global_step
-        if self._timer.should_trigger_for_step(step):
-            self._timer.update_last_triggered_step(step)
-            if self._save(session):
-                run_context.request_stop()
-
-    def end(self, session: Run) -> None:
-        if session.global_step != self._timer.last_triggered_step():
-            self._save(session)
-        for listener in self._listeners:
-            listener.end(session, session.global_step)
-
-    def _save(self, session: Run) -> bool:
-        step = session.global_step
-        for listener in self._listeners:
-            listener.before_save(session, step)
-        assert self._saver is not None
-        store = session.store
-        path = self._saver.save(store.values(), step, session.transform_bytes, store.trainable_variables)
-        logger.info("Saving checkpoints for %d into %s.", step, path)
-        stopping = [listener for listener in self._listeners if listener.after_save(session, step)]
-        for listener in stopping:
-            logger.info("A CheckpointSaverListener requested that training be stopped. listener: %s", listener)
-        return bool(stopping)
-
-
-class StepCounterHook(ClosingHook):
-    """Log and summarise `global_step/sec` every so many steps or seconds."""
-
-    def __init__(
-        self,
-        every_n_steps: int | None = 100,
-        every_n_secs: float | None = None,
-        output_dir: str | os.PathLike[str] | None = None,
-        summary_writer: EventWriter | None = None,
-    ) -> None:
-        if (every_n_steps is None) == (every_n_secs is None):
-            raise ValueError("exactly one of every_n_steps and every_n_secs should be provided.")
-        self._timer = SecondOrStepTimer(every_n_secs, every_n_steps)
-        self._writer, self._owned = _writer(summary_writer, output_dir)
-
-    def begin(self) -> None:
-        self._timer.reset()
-
-    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        step = run_context.session.global_step
-        if not self._timer.should_trigger_for_step(step):
-            return
-        elapsed_s, elapsed_steps = self._timer.update_last_triggered_step(step)
-        if elapsed_s is None or elapsed_steps is None:
-            return
-        rate = elapsed_steps / elapsed_s if elapsed_s > 0 else math.inf
-        logger.info("global_step/sec: %g", rate)
-        if self._writer is not None:
-            self._writer.add({"global_step/sec": rate}, step)
-
-    def close(self) -> None:
-        _finish(self._writer, self._owned)
-
-
-class SummarySaverHook(ClosingHook):
-    """Write what model_fn reported with `summaries`: in the first step and every `save_steps` or `save_secs`.
-
-    `scaffold` and `summary_op` must be None: summaries are what `summaries.scalar` and `.histogram` report.
-    """
-
-    def __init__(
-        self,
-        save_steps: int | None = None,
-        save_secs: float | None = None,
-        output_dir: str | os.PathLike[str] | None = None,
-        summary_writer: EventWriter | None = None,
-        scaffold: None = None,
-        summary_op: None = None,
-    ) -> None:
-        if scaffold is not None or summary_op is not None:
-            raise ValueError("scaffold and summary_op are not supported: report values with training.summaries.scalar.")
-        self._timer = SecondOrStepTimer(save_secs, save_steps)
-        self._writer, self._owned = _writer(summary_writer, output_dir)
-
-    def begin(self) -> None:
-        self._timer.reset()
-
-    def before_run(self, run_context: SessionRunContext) -> None:
-        run = run_context.session
-        if self._timer.should_trigger_for_step(run.global_step + 1):
-            run.store.summaries = {}
-
-    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        run = run_context.session
-        found = run.store.summaries
-        if found is None:
-            return
-        self._timer.update_last_triggered_step(run.global_step)
-        run.store.summaries = None
-        if self._writer is not None and found:
-            self._writer.add(found, run.global_step)
-
-    def close(self) -> None:
-        _finish(self._writer, self._owned)
-
-
-class FinalOpsHook(SessionRunHook):
-    """Keep the values of `final_ops` (what Run.fetch takes) at the end of the run in `final_ops_values`."""
-
-    def __init__(self, final_ops: Any, final_ops_feed_dict: None = None) -> None:
-        _check_nothing_fed(final_ops_feed_dict)
-        self._final_ops = final_ops
-        self._values: Any = None
-
-    @property
-    def final_ops_values(self) -> Any:
-        """The values in the shape of `final_ops`; None before the end, or if nothing was asked for."""
-        return self._values
-
-    def end(self, session: Run) -> None:
-        if self._final_ops is not None:
-            self._values = session.fetch(self._final_ops)
-
-
-class GlobalStepWaiterHook(SessionRunHook):
-    """Start only at a global_step, which in TensorFlow other workers raise meanwhile.
-
-    Here every worker takes every step together with the others, so nobody would raise it: a run that begins below
-    `wait_until_step` raises ValueError where TensorFlow would wait, and any other begins at once.
-    """
-
-    def __init__(self, wait_until_step: int) -> None:
-        self._wait_until_step = wait_until_step
-
-    def after_create_session(self, session: Run, coord: None) -> None:
-        if session.global_step < self._wait_until_step:
-            raise ValueError(
-                f"GlobalStepWaiterHook would wait for ever: global_step is {session.global_step}, it waits for "
-                f"{self._wait_until_step}, and no other worker takes steps meanwhile. Remove the hook."
-            )
-
-
-class FeedFnHook(SessionRunHook):
-    """TensorFlow's hook that feeds placeholders before each step. There are none, so making one raises ValueError."""
-
-    def __init__(self, feed_fn: Callable[[], Mapping[Any, Any]]) -> None:
-        raise ValueError(
-            f"FeedFnHook({feed_fn!r}) feeds placeholders of a graph, and there is no graph. Let input_fn return the "
-            "values: a generator may call feed_fn for each batch and yield (features, labels)."
-        )
-
-
-def make_stop_at_checkpoint_step_hook(
-    estimator: Estimator, last_step: int, wait_after_file_check_secs: float = 30
-) -> SessionRunHook:
-    """A hook that stops once `last_step` has been reached (tf.estimator.experimental's).
-
-    The chief stops by its own count. In TensorFlow the others look for the chief's checkpoint every
-    `wait_after_file_check_secs` seconds; here all workers count alike and stop at the same step.
-    """
-    del estimator, wait_after_file_check_secs
-    return StopAtStepHook(last_step=last_step)
-
-
 def check_hooks(hooks: Any) -> list[SessionRunHook]:
     """The hooks as a list. Raises TypeError with TF's text for anything that is none."""
     return check_all(hooks, SessionRunHook, "Hooks must be a SessionRunHook, given: {}")
@@ -564,16 +203,41 @@ def check_all(items: Any, kind: type[Kind], text: str) -> list[Kind]:
     return found
 
 
-def _writer(given: EventWriter | None, directory: str | os.PathLike[str] | None) -> tuple[EventWriter | None, bool]:
-    """The writer to use, and whether it is the hook's own to close."""
-    if given is not None or directory is None:
-        return given, False
-    return EventWriter(directory), True
+class RunHooks:
+    """The hooks of one run, called together in their order. As a context it closes those that need it."""
+
+    def __init__(self, hooks: Iterable[SessionRunHook], session: Run) -> None:
+        self._hooks = tuple(hooks)
+        self._session = session
+        self._context = SessionRunContext(session)
+        self._requests: Sequence[SessionRunArgs | None] = ()
+
+    def __enter__(self) -> RunHooks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:  # so that one that fails keeps none from being closed
+            for hook in self._hooks:
+                if isinstance(hook, ClosingHook):
+                    stack.callback(hook.close)
+
+    def begin(self) -> None:
+        for hook in self._hooks:
+            hook.begin()
+        for hook in self._hooks:
+            hook.after_create_session(self._session, None)
+
+    def before_run(self) -> None:
+        self._requests = [hook.before_run(self._context) for hook in self._hooks]
+
+    def after_run(self) -> None:
+        for hook, request in zip(self._hooks, self._requests, strict=True):
+            values = _NOTHING if request is None else SessionRunValues(self._session.fetch(request.fetches))
+            hook.after_run(self._context, values)
+
+    def end(self) -> None:
+        for hook in self._hooks:
+            hook.end(self._session)
 
 
-def _finish(writer: EventWriter | None, owned: bool) -> None:
-    if writer is None:
-        return
-    writer.flush()
-    if owned:
-        writer.close()
+_NOTHING = SessionRunValues()

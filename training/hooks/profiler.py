@@ -12,13 +12,8 @@ from typing import Any
 
 from torch import profiler
 
-from estimator_serving.training.hooks.base import (
-    ClosingHook,
-    Run,
-    SecondOrStepTimer,
-    SessionRunContext,
-    SessionRunValues,
-)
+from estimator_serving.training.hooks.base import ClosingHook, SecondOrStepTimer, SessionRunContext, SessionRunValues
+from estimator_serving.training.hooks.run import Run
 
 
 class ProfilerHook(ClosingHook):
@@ -29,6 +24,8 @@ class ProfilerHook(ClosingHook):
     the bytes that each took. `show_dataflow` changes nothing: there is no graph. Exactly one of save_steps and
     save_secs must be given (ValueError).
     """
+
+    is_chief_only = True
 
     def __init__(
         self,
@@ -50,11 +47,10 @@ class ProfilerHook(ClosingHook):
     def before_run(self, run_context: SessionRunContext) -> None:
         if not self._timer.should_trigger_for_step(run_context.session.global_step + 1):
             return
-        self._running = profiler.profile(
-            activities=profiler.supported_activities(), profile_memory=self._show_memory, with_stack=True
-        )
+        activities = profiler.supported_activities()  # type: ignore[no-untyped-call]
+        self._running = profiler.profile(activities=activities, profile_memory=self._show_memory, with_stack=True)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what this torch's profiler says of itself
+            warnings.simplefilter("ignore")  # torch warns of its own profiler
             self._running.start()
 
     def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from estimator_serving.training.hooks.base import ClosingHook, Run, SessionRunContext, SessionRunValues
+from estimator_serving.training.hooks.base import ClosingHook, SessionRunContext, SessionRunValues
+from estimator_serving.training.hooks.run import Run
 
 
 class ProgressBarHook(ClosingHook):

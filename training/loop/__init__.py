@@ -1,1 +1,1 @@
-"""The steps of a run: what happens between two batches. Knows hooks, data and model_fn; knows no Estimator."""
+"""Training, evaluation and what they share: the steps of a run, with hooks, data and model_fn. Knows no Estimator."""

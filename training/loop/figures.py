@@ -30,7 +30,7 @@ def classifier_figures(labels: Any, predictions: Mapping[str, Prediction]) -> di
 
     `predictions` needs `class_ids`, `probabilities` and `classes`, whose vocabulary names the classes and turns labels
     that are words into ids. Examples count alike, whatever the weight column says. Raises ValueError where a prediction
-    is missing or a label unknown.
+    is missing or a label is unknown.
     """
     for key in ("class_ids", "probabilities", "classes"):
         if key not in predictions:
@@ -83,8 +83,19 @@ def curve(
 
 def pictures(totals: Mapping[str, Metric], results: Mapping[str, Any]) -> dict[str, bytes]:
     """`<metric>/figure` -> serialized Summary with an image, for those of `totals` that draw themselves."""
-    drawn = {key: metric.draw(results[key]) for key, metric in totals.items() if metric.draw is not None}
-    return {f"{key}/figure": _to_summary(figure) for key, figure in drawn.items()}
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    serialized: dict[str, bytes] = {}
+    for key, metric in totals.items():
+        if metric.draw is None:
+            continue
+        figure = metric.draw(results[key])
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        width, height = (int(size) for size in figure.get_size_inches() * figure.dpi)
+        image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=buffer.getvalue())
+        serialized[f"{key}/figure"] = Summary(value=[Summary.Value(image=image)]).SerializeToString()
+    return serialized
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
@@ -125,19 +136,8 @@ def draw_curves(points: np.ndarray, class_names: Sequence[str], kind: str) -> An
     return figure
 
 
-def _to_summary(figure: Any) -> bytes:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    width, height = (int(size) for size in figure.get_size_inches() * figure.dpi)
-    image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=buffer.getvalue())
-    serialized: bytes = Summary(value=[Summary.Value(image=image)]).SerializeToString()
-    return serialized
-
-
 def _check_installed() -> None:
-    """Found missing at the first batch rather than after the last."""
+    """At the first batch, rather than after the last one."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(
             "Figures are drawn with matplotlib, which is not installed: pip install 'estimator-serving[figures]'."
@@ -145,7 +145,7 @@ def _check_installed() -> None:
 
 
 def _new_figure() -> tuple[Any, Any]:
-    # Not pyplot: it keeps every figure, and looks for a screen.
+    # pyplot would keep every figure and look for a screen.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")

@@ -1,14 +1,23 @@
 """A training step recorded once and replayed: the same operators on the new batch, without the Python and the autograd
 engine that found them. For small models those two are most of a step.
 
-Owns recording what PyTorch runs in one call of model_fn and its gradients, and refusing what a recording cannot repeat.
-Does not know the training loop. The numbers are those of the ordinary step to the last bit: the operators, their order
-and their arguments are the same. Used where model_fn is marked `depends_on_tensors_alone`: what it computes follows
-from features, labels and variables, and not from the step, a counter or another state of the program.
+The theory. A signature is the shapes and dtypes of a batch's tensors. Its first step is taken the ordinary way, for it
+makes what every later step finds. Its second step is recorded, while it is taken: every operator below autograd becomes
+a line of a small program from the batch to the loss and the gradients. Its later steps run that program.
 
-What a step may ask of its tensors is a yes or no ("is an id missing?", "are the labels in range?"). The replay asks
-again, and where the answer differs the step is taken the ordinary way. One question PyTorch asks by itself: where an
-operator picks rows by their values and finds none, what follows is another one (a table's gradient without rows).
+A step may ask its tensors a yes-or-no question ("is an id missing?", "are the labels in range?"). The program asks
+again, and where an answer differs the step is taken the ordinary way and recorded beside the first recording. PyTorch
+itself asks one such question: an operator that picks rows by their values and finds none is followed by another one
+(the gradient of a table without rows).
+
+A model is replayed only if its model_fn is marked `depends_only_on_tensors`: what it computes follows from features,
+labels and variables, and not from the step, a counter or any other state of the program. The first step that cannot be
+recorded (it draws random numbers, reads a number into Python, or changes a variable) ends all replaying of this model.
+The numbers of a replayed step are those of the ordinary one to the last bit: the operators, their order and their
+arguments are the same.
+
+Owns recording and replaying one call of model_fn with its gradients. Does not know the training loop. All of it runs on
+the thread of the loop, without a lock.
 """
 
 from __future__ import annotations
@@ -37,13 +46,13 @@ Call = Callable[[Any, Any], EstimatorSpec]
 Signature = tuple[tuple[torch.Size, torch.dtype], ...]
 
 
-def depends_on_tensors_alone(model_fn: ModelFn) -> ModelFn:
+def depends_only_on_tensors(model_fn: ModelFn) -> ModelFn:
     """Mark a model_fn whose steps may be replayed."""
     vars(model_fn)[_MARK] = True
     return model_fn
 
 
-_MARK = "depends_on_tensors_alone"
+_MARK = "depends_only_on_tensors"
 
 
 def replaying(model_fn: ModelFn, call: Call, store: VariableStore) -> Call:
@@ -122,16 +131,16 @@ class _Line:
     """Whether it does something beside making a value: stops the replay, or changes a tensor in place."""
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types neither it nor its constructor
     """Notes every operator below autograd as a line of Python: names for tensors and whatever has no literal."""
 
     def __init__(self, inputs: Sequence[Tensor], store: VariableStore) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._inputs = [f"i{number}" for number in range(len(inputs))]
         self._names = {id(tensor): name for tensor, name in zip(inputs, self._inputs, strict=True)}
         self._constants: dict[str, Any] = {}
         self._lines: list[_Line] = []
-        # An id is only its own as long as the object lives.
+        # Keeps the objects alive, so that no id is used twice.
         self._alive: list[Any] = list(inputs)
         self._can_repeat = True
         self._numbers = itertools.count()
@@ -144,7 +153,7 @@ class _Recorder(TorchDispatchMode):
         try:
             self._note(function, args, kwargs or {}, made)
         except LookupError:
-            # A tensor made so has no name, and the recording fails if the loss or a gradient comes of it.
+            # What it made has no name, so the recording fails if the loss or a gradient is computed from it.
             self._can_repeat &= isinstance(made, Tensor) and not function._schema.is_mutable
         return made
 
@@ -169,24 +178,27 @@ class _Recorder(TorchDispatchMode):
         if function is torch.ops.aten.detach.default:
             self._names[id(made)] = self._names[id(args[0])]
             return
-        if torch.Tag.nondeterministic_seeded in function.tags or self._writes_outside(function, args):
+        # Whether the operator changes a variable or an input in place.
+        writes_outside = any(
+            schema.alias_info is not None and schema.alias_info.is_write and not self._names[id(value)].startswith("v")
+            for schema, value in zip(function._schema.arguments, args, strict=False)
+        )
+        if torch.Tag.nondeterministic_seeded in function.tags or writes_outside:
             raise LookupError
         needs: set[str] = set()
         given = [self._text(value, needs) for value in args]
         given += [f"{key}={self._text(value, needs)}" for key, value in kwargs.items()]
         makes: set[str] = set()
         result = self._result(made, makes)
-        question = _question(function, made, result)
+        # The line that ends a replay where this result sends the step another way.
+        question = ""
+        if isinstance(made, bool):
+            question = f"\n    if {result} is not {made}: return None"
+        elif torch.Tag.dynamic_output_shape in function.tags and isinstance(made, Tensor):
+            question = f"\n    if ({result}.numel() == 0) is not {made.numel() == 0}: return None"
         must_run = function._schema.is_mutable or bool(question)
         text = f"{result} = {self._constant(function._op)}({', '.join(given)}){question}"
         self._lines.append(_Line(text, frozenset(makes), frozenset(needs), must_run))
-
-    def _writes_outside(self, function: Any, args: Sequence[Any]) -> bool:
-        """Whether an operator changes a variable or an input in place."""
-        return any(
-            schema.alias_info is not None and schema.alias_info.is_write and not self._names[id(value)].startswith("v")
-            for schema, value in zip(function._schema.arguments, args, strict=False)
-        )
 
     def _result(self, made: Any, makes: set[str]) -> str:
         if isinstance(made, tuple | list):
@@ -216,17 +228,8 @@ class _Recorder(TorchDispatchMode):
         return name
 
 
-def _question(function: Any, made: Any, result: str) -> str:
-    """The line that ends a replay where a result sends the step another way; '' for one that does not."""
-    if isinstance(made, bool):
-        return f"\n    if {result} is not {made}: return None"
-    if torch.Tag.dynamic_output_shape in function.tags and isinstance(made, Tensor):
-        return f"\n    if ({result}.numel() == 0) is not {made.numel() == 0}: return None"
-    return ""
-
-
 def _needed_lines(lines: Sequence[_Line], needed: set[str]) -> list[str]:
-    """Those that something needed comes from; each lets go of the values that no later one needs."""
+    """The lines that the needed values come from, each followed by a `del` of the values that no later line needs."""
     kept: list[str] = []
     for line in reversed(lines):
         if line.must_run or line.makes & needed:

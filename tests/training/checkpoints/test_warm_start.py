@@ -142,7 +142,7 @@ def test_a_model_dir_with_a_checkpoint_needs_no_start(files, tmp_path, caplog):
     assert again.evaluate(input_fn(), steps=1)["global_step"] == 1
     with caplog.at_level(logging.INFO, "estimator_serving.training"):
         again.train(input_fn(), max_steps=2)
-    assert "model_dir has a checkpoint, so warm_start_from is not looked at." in caplog.messages
+    assert "model_dir has a checkpoint, so warm_start_from is not used." in caplog.messages
     assert again.get_variable_value("global_step") == 2
     assert not np.array_equal(weights, again.get_variable_value(C))
 

@@ -54,7 +54,7 @@ def replays(monkeypatch):
 
 
 def without_replay(monkeypatch):
-    monkeypatch.setattr("estimator_serving.training.estimator.replaying", lambda _, call, __: call)
+    monkeypatch.setattr("estimator_serving.training.loop.training.replaying", lambda _, call, __: call)
 
 
 def linear(_, feature_columns, **arguments):
@@ -185,9 +185,9 @@ def test_variables_a_hook_sets_are_seen(replays):
 )
 def test_a_function_of_the_users_is_called_in_every_step(activation_fn, is_replayed):
     made = replayed(lambda features: features, [None, "Adam"], "weight", activation_fn)
-    assert hasattr(made, "depends_on_tensors_alone") is is_replayed
+    assert hasattr(made, "depends_only_on_tensors") is is_replayed
 
 
 def test_a_weight_columns_normalizer_is_called_in_every_step():
     weight = fc.numeric_column("w", normalizer_fn=lambda w: w + 1)
-    assert not hasattr(replayed(lambda features: features, [], weight), "depends_on_tensors_alone")
+    assert not hasattr(replayed(lambda features: features, [], weight), "depends_only_on_tensors")
