@@ -13,9 +13,10 @@ import inspect
 import math
 import types
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -24,11 +25,26 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from estimator_serving.training.columns.onnx_export import to_onnx
-from estimator_serving.training.columns.values import Normalizer, NumericColumn, SequenceNumericColumn
 
 _SAMPLE_ROWS = 6
 _CONSTANT_VALUES_MAX = 16
 _TRACES_MAX = 512
+
+
+Normalizer = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Normalized(Protocol):
+    """A column with a normalizer_fn."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def normalizer_fn(self) -> Normalizer | None: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ class _Row(torch.nn.Module):
         return self.function(x)
 
 
-def trace(column: NumericColumn | SequenceNumericColumn) -> Trace:
+def trace(column: Normalized) -> Trace:
     """The column's normalizer_fn as a graph. The same function is traced once in a process.
 
     Raises:
