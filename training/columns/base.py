@@ -284,7 +284,9 @@ class Weights(Output):
     use = "weights"
 
     def compute(self, arguments: Arguments) -> Var:
-        return op.identity(arguments.weights(self.column))
+        weights = arguments.weights(self.column)
+        assert weights is not None
+        return op.identity(weights)
 
 
 class Dense(Output):

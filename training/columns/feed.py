@@ -8,6 +8,7 @@ SparseTensor. Knows nothing of columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,11 +49,10 @@ def feed(raw: RawFeatures, inputs: Iterable[Input]) -> dict[str, Array]:
             array = _checked(_dense(raw, wanted.key), wanted)
             # The rank chooses, not the width: each set of names is a graph of its own, and widths change by the batch.
             matrix, single = wanted.dense_names
-            if array.ndim == 2:
-                arrays[matrix] = array
+            if array.ndim == 1:
+                arrays[single] = array.reshape(len(array), 1)
             else:
-                width = int(np.prod(array.shape[1:]))
-                arrays[single if array.ndim == 1 else matrix] = array.reshape(len(array), width)
+                arrays[matrix] = array.reshape(len(array), math.prod(array.shape[1:]))
         sizes[wanted.key] = len(array)
     if len(set(sizes.values())) > 1:
         (first, size), *rest = sizes.items()

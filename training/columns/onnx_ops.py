@@ -77,7 +77,7 @@ def cross_hash(keys: Sequence[tuple[Var, Var]], hash_bucket_size: int, hash_key:
     """
     arguments = {f"{name}_{i}": var for i, pair in enumerate(keys) for name, var in zip(_PAIR, pair, strict=True)}
     signed = int(np.uint64(hash_key).astype(np.int64))
-    attributes = {"hash_bucket_size": hash_bucket_size, "hash_key": signed}
+    attributes: dict[str, Any] = {"hash_bucket_size": hash_bucket_size, "hash_key": signed}
     node = helper.make_node("CrossHash", list(arguments), ["ids"], domain=DOMAIN, **attributes)
     inputs = [
         helper.make_tensor_value_info(

@@ -7,6 +7,7 @@ there is no second implementation. Which blank a feature has is written in input
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import spox.opset.ai.onnx.ml.v4 as ml
@@ -35,7 +36,8 @@ def pad_dense(values: Var, blank: str | float) -> Padded:
     """
     rows = as_matrix(values)
     kept = _kept(rows, blank)
-    if rows.unwrap_tensor().shape[1] == 1:
+    shape = rows.unwrap_tensor().shape
+    if shape is not None and shape[1] == 1:
         return Padded(rows, op.squeeze(kept, op.const([1])))
     width = op.shape(rows, start=1, end=2)
     # The columns count down, and a blank is 0: sorting moves what is kept to the front without changing its order.
@@ -77,9 +79,10 @@ def is_within(padded: Padded) -> Var:
 def _kept(rows: Var, blank: str | float) -> Var:
     """Int64 [batch, k]: 0 where an entry is the blank, 1 elsewhere."""
     element = np.dtype(rows.unwrap_tensor().dtype)
-    if element.kind in "OSUT" or element == np.int64:
+    keys = {np.dtype(str): "keys_strings", np.dtype(np.int64): "keys_int64s", np.dtype(np.float32): "keys_floats"}
+    if element in keys:
         # One node instead of Equal, Not and Cast: it runs at every training step.
-        keys = {"keys_strings": [blank]} if isinstance(blank, str) else {"keys_int64s": [int(blank)]}
-        return ml.label_encoder(rows, values_int64s=[0], default_int64=1, **keys)
+        one: Any = [blank]
+        return ml.label_encoder(rows, values_int64s=[0], default_int64=1, **{keys[element]: one})
     is_blank = op.isnan(rows) if blank != blank else op.equal(rows, op.const(element.type(blank)))
     return op.cast(op.not_(is_blank), to=np.int64)

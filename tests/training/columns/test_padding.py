@@ -1,8 +1,11 @@
-"""Dense categorical features become padded ones inside the graph."""
+"""Dense features become padded ones inside the graph."""
 
 import numpy as np
 import pytest
 import spox
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 from spox import Tensor, argument
 
 from estimator_serving import ops
@@ -54,3 +57,24 @@ def test_pad_dense(value, blank, values, lengths):
     assert got["lengths"].tolist() == lengths
     rows = zip(got["values"].tolist(), lengths, strict=True)
     assert [row[:length] for row, length in rows] == values
+
+
+SHAPES = npst.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=4)
+BLANKS = {object: "", np.int64: -1, np.float32: 0.0, np.float64: float("nan")}
+ENTRIES = {
+    object: st.sampled_from(["", "a", " "]),
+    np.int64: st.integers(-2, 1),
+    np.float32: st.sampled_from([0.0, -0.0, 1.0, -1.0]),
+    np.float64: st.sampled_from([0.0, 2.0, float("nan")]),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(list(BLANKS)).flatmap(lambda dtype: npst.arrays(dtype, SHAPES, elements=ENTRIES[dtype])))
+def test_pad_dense_keeps_what_is_no_blank_in_order(values):
+    dtype, blank = values.dtype.type, BLANKS[object if values.dtype == object else values.dtype.type]
+    width = 1 if values.shape[1] == 1 else "k"
+    got = run(str if dtype is np.object_ else dtype, ("batch", width), lambda x: pad(x, blank), values)
+    kept = [[value for value in row if value != blank and value == value] for row in values.tolist()]
+    assert got["lengths"].tolist() == [len(row) for row in kept]
+    assert [row[: len(want)] for row, want in zip(got["values"].tolist(), kept, strict=True)] == kept
