@@ -42,7 +42,6 @@ from estimator_serving.exporter.receivers.features_graph import (
     run_graph,
 )
 from estimator_serving.exporter.receivers.front import Front, add_empty_defaults, build_front
-from estimator_serving.exporter.receivers.padding import Padded
 from estimator_serving.exporter.receivers.receivers import (
     ServingInputReceiver,
     ServingInputReceiverFn,
@@ -63,8 +62,8 @@ from estimator_serving.exporter.servable.signature_defs import (
     Kind,
 )
 from estimator_serving.exporter.supervised import EvalOutput, TrainOutput
-from estimator_serving.training.columns.definitions import inputs as transform_inputs
 from estimator_serving.training.columns.finish import finish_graph
+from estimator_serving.training.columns.padding import Padded
 from estimator_serving.training.estimator import Estimator, TrainedModel
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
@@ -252,7 +251,7 @@ class _Given:
     ) -> _Given:
         transformed: dict[str, Var] = {}
         if model.transform is not None:
-            fed = feed_transform(front.features, transform_inputs(model.transform.definitions.values()))
+            fed = feed_transform(front.features, model.transform.inputs)
             transformed = run_graph(onnx.load_from_string(model.transform.model_bytes), fed)
         direct = {key: var for key, one in front.features.items() if (var := direct_feature(one)) is not None}
         if not transformed and not direct:

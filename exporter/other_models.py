@@ -19,9 +19,8 @@ import spox
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from estimator_serving.exporter.receivers.features_graph import as_matrix, look_up_text, run_graph
+from estimator_serving.exporter.receivers.features_graph import look_up_text, run_graph
 from estimator_serving.exporter.receivers.front import Front, add_empty_defaults, build_front
-from estimator_serving.exporter.receivers.padding import Padded
 from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn
 from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
 from estimator_serving.exporter.servable import weights
@@ -42,6 +41,7 @@ from estimator_serving.exporter.sources.base import (
 )
 from estimator_serving.training.columns.finish import finish_graph
 from estimator_serving.training.columns.onnx_export import OPSET
+from estimator_serving.training.columns.padding import Padded, as_matrix
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.signatures import (
