@@ -63,7 +63,8 @@ def serve(base_path: Path) -> None:
     server = Server(Config(port=-1, rest_api_port=0, tensorflow_intra_op_parallelism=1, **settings))
     server.start()
     servable = server.manager.servables()[0]
-    run, run_s = servable._graph, 0.0
+    runner = servable.runner
+    run, run_s = runner.graph, 0.0
 
     def timed(*arguments):
         nonlocal run_s
@@ -73,7 +74,7 @@ def serve(base_path: Path) -> None:
         finally:
             run_s += time.thread_time() - began_s
 
-    servable._graph = timed
+    runner.graph = timed
     print(server.grpc_port, flush=True)
     for _ in sys.stdin:
         print(run_s, time.process_time(), flush=True)

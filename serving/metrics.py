@@ -237,27 +237,27 @@ class BatchMetrics(Collector):
         self.batch_rows = Histograms(
             "estimator_serving_batch_rows", "Rows of a batch, padding left out.", *version, bounds=SIZE_BUCKETS
         )
-        self.rejected = Counts(
-            "estimator_serving_rejected_requests_total", "Requests that batching turned away.", *version, "reason"
+        self.refused = Counts(
+            "estimator_serving_rejected_requests_total", "Requests that batching refused.", *version, "reason"
         )
 
-    def meter(self, model: str, version: int, thread_pool_name: str) -> VersionMeter:
-        """Takes note for the queues of one version."""
-        return VersionMeter(self, model, str(version), thread_pool_name)
+    def of_version(self, model: str, version: int, thread_pool_name: str) -> VersionBatchMetrics:
+        """Counts for the queues of one version."""
+        return VersionBatchMetrics(self, model, str(version), thread_pool_name)
 
     def keep(self, loaded: Collection[tuple[str, str]]) -> None:
         """Drop what belongs to versions that are not among these (model, version)."""
-        for family in (self.batch_rows, self.rejected):
+        for family in (self.batch_rows, self.refused):
             family.keep(lambda labels: labels[:2] in loaded)
 
     def collect(self) -> Iterator[Metric]:
         for family in (self.queueing, self.runs, self.padding, self.input_sizes, self.processed_sizes,
-                       self.batch_rows, self.rejected):  # fmt: skip
+                       self.batch_rows, self.refused):  # fmt: skip
             yield family.family()
 
 
-class VersionMeter:
-    """One version's side of BatchMetrics."""
+class VersionBatchMetrics:
+    """BatchMetrics as the queues of one version see it: a BatchObserver."""
 
     def __init__(self, metrics: BatchMetrics, model: str, version: str, thread_pool_name: str) -> None:
         self._metrics = metrics
@@ -266,7 +266,7 @@ class VersionMeter:
         self._thread_pool_name = thread_pool_name
 
     def ran(self, signature_name: str, rows: int, padded_rows: int, *, has_sizes: bool) -> None:
-        """A batch. `has_sizes`: it is padded to one of the operator's sizes, which alone are labels."""
+        """Count a batch. has_sizes: it is padded to one of the operator's sizes; only those become labels."""
         self._metrics.runs.add()
         self._metrics.processed_sizes.add(value=padded_rows)
         self._metrics.batch_rows.add(self._model, self._version, signature_name, value=rows)
@@ -274,12 +274,12 @@ class VersionMeter:
             self._metrics.padding.add(str(padded_rows), value=padded_rows - rows)
 
     def waited(self, queued_s: float, rows: int) -> None:
-        """A request that goes into a batch."""
+        """Count a request that leaves its queue."""
         self._metrics.queueing.add(self._thread_pool_name, value=queued_s * 1e6)
         self._metrics.input_sizes.add(value=rows)
 
-    def rejected(self, signature_name: str, reason: str) -> None:
-        self._metrics.rejected.add(self._model, self._version, signature_name, reason)
+    def refused(self, signature_name: str, reason: str) -> None:
+        self._metrics.refused.add(self._model, self._version, signature_name, reason)
 
 
 class LoadMetrics(Collector):

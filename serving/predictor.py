@@ -134,12 +134,12 @@ class Predictor:
         A refused request is counted, and not observed.
         """
         servables = self.manager.servables()
-        if not servables or not all(servable.is_full for servable in servables):
+        if not servables or not all(servable.runner.is_full for servable in servables):
             return False
         name, version = UNKNOWN_MODEL, None
         if len(servables) == 1:
             name, version = servables[0].name, servables[0].version
-            servables[0].note_refused()
+            servables[0].runner.note_refused()
         self._metrics.observe((name, version, "", codec.method, codec.entrypoint), Code.UNAVAILABLE, 0.0)
         return True
 

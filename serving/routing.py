@@ -64,7 +64,7 @@ class Route:
         """
         if payload_bytes > QUICK_PAYLOAD_BYTES:
             return False
-        return self._handle is None or self._handle.servable.is_quick
+        return self._handle is None or self._handle.servable.runner.is_quick
 
     def close(self) -> None:
         """Let the version go; does nothing the second time."""

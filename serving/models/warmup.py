@@ -34,7 +34,7 @@ EXPECTED_FILE = Path("assets.extra", "expected_responses")
 RECORDS_MAX = 1000
 
 # Answers one request: rpc name, request message, the version -> response message.
-Answer = Callable[[str, Any, Servable], Any]
+Replay = Callable[[str, Any, Servable], Any]
 # log_type of a PredictionLog -> the rpc it is a log of.
 _RPC_BY_LOG = {
     "predict_log": "Predict",
@@ -50,7 +50,7 @@ class _Logged(NamedTuple):
     response: Any
 
 
-def warm_up(directory: Path, servable: Servable, answer: Answer, iterations: int = 1) -> int:
+def warm_up(directory: Path, servable: Servable, replay: Replay, iterations: int = 1) -> int:
     """Replay a version's warmup requests, each so many times; returns how many records there were.
 
     Names and versions in the records are not looked at, nor are responses.
@@ -64,11 +64,11 @@ def warm_up(directory: Path, servable: Servable, answer: Answer, iterations: int
     count = 0
     for count, logged in enumerate(_read(directory / WARMUP_FILE), start=1):
         for _ in range(iterations):
-            _replay(logged, servable, answer, directory / WARMUP_FILE, count)
+            _replay(logged, servable, replay, directory / WARMUP_FILE, count)
     return count
 
 
-def compare(directory: Path, servable: Servable, answer: Answer, provider: str, metadata: Mapping[str, str]) -> int:
+def compare(directory: Path, servable: Servable, replay: Replay, provider: str, metadata: Mapping[str, str]) -> int:
     """Replay a version's expected requests and compare the answers; returns how many records there were.
 
     Floats may differ by tolerance * max(1, |expected|), where the tolerance is the model's own for this execution
@@ -84,7 +84,7 @@ def compare(directory: Path, servable: Servable, answer: Answer, provider: str, 
     for count, logged in enumerate(_read(path), start=1):
         if tolerance is None:
             tolerance = _tolerance(provider, metadata)
-        response = _replay(logged, servable, answer, path, count)
+        response = _replay(logged, servable, replay, path, count)
         difference = _difference(logged, response, tolerance)
         if difference:
             raise FailedPreconditionError(
@@ -130,13 +130,13 @@ def _parse(record: bytes, number: int, path: Path) -> _Logged:
     return _Logged(_RPC_BY_LOG[kind], entry.request, entry.response)
 
 
-def _replay(logged: _Logged, servable: Servable, answer: Answer, path: Path, number: int) -> Any:
+def _replay(logged: _Logged, servable: Servable, replay: Replay, path: Path, number: int) -> Any:
     for spec in _specs(logged.request):
         spec.name = servable.name
         spec.ClearField("version")
         spec.ClearField("version_label")
     try:
-        return answer(logged.rpc, logged.request, servable)
+        return replay(logged.rpc, logged.request, servable)
     except Exception as error:
         known = as_serving_error(error)
         raise type(known)(f"Record {number} of {path} cannot be replayed: {known.message}") from error

@@ -94,7 +94,7 @@ class VersionGauges(Collector):
         )
         rows = GaugeMetricFamily("estimator_serving_queue_rows", "Rows that wait for a batch.", labels=VERSION_LABELS)
         for servable in self._manager.servables():
-            for signature_name, waiting in servable.waiting().items():
+            for signature_name, waiting in servable.runner.waiting().items():
                 labels = [servable.name, str(servable.version), signature_name]
                 requests.add_metric(labels, waiting.requests)
                 rows.add_metric(labels, waiting.rows)

@@ -71,8 +71,8 @@ def test_multi_inference(fronts):
 
 def test_multi_inference_is_one_run(fronts, monkeypatch):
     servable = fronts["examples"].server.manager.servables()[0]
-    runs, run = [], servable._graph
-    monkeypatch.setattr(servable, "_graph", lambda names, *rest: runs.append(names) or run(names, *rest))
+    runs, run = [], servable.runner.graph
+    monkeypatch.setattr(servable.runner, "graph", lambda names, *rest: runs.append(names) or run(names, *rest))
     tasks = [("examples", "", CLASSIFY_METHOD), ("examples", "regression", REGRESS_METHOD)]
     fronts["examples"].call("MultiInference", multi(tasks, X2))
     assert runs == [["classes", "scores", "total"]]

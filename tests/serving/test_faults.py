@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from running import HOST, LOOP, PREDICT, WAIT_S, Gate, call, post, running, until
+from servables import session_runner
 
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.tensors import encode_tensor
@@ -139,13 +140,14 @@ def test_a_client_that_leaves_before_its_request_is_whole(base_path, write_model
 
 def slow_down(servable, seconds):
     """Make each run of a version take so long, without using a core."""
-    graph = servable._graph
+    runner = session_runner(servable)
+    graph = runner.graph
 
     def run(names, feeds, context):
         time.sleep(seconds)
         return graph(names, feeds, context)
 
-    servable._graph = run
+    runner.graph = run
 
 
 RUN_S, ROWS_MAX = 0.1, 8

@@ -33,7 +33,7 @@ def metrics():
 
 @pytest.fixture
 def predictor(metrics, tmp_path):
-    manager = Manager(lambda name, version, _path: FakeServable(name=name, version=version, is_quick=True))
+    manager = Manager(lambda name, version, _path: FakeServable(name=name, version=version))
     manager.aspire("m", {1: VersionDirectory(tmp_path)})
     assert manager.wait_until_settled(10)
     yield Predictor(manager, metrics)

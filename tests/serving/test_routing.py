@@ -15,7 +15,10 @@ from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES, Router
 
 @pytest.fixture
 def manager(tmp_path):
-    manager = Manager(lambda name, version, _path: SimpleNamespace(name=name, version=version, is_quick=True))
+    def load(_name, version, _path):
+        return SimpleNamespace(version=version, runner=SimpleNamespace(is_quick=True))
+
+    manager = Manager(load)
     manager.aspire("m", {1: VersionDirectory(tmp_path)})
     assert manager.wait_until_settled(10)
     yield manager
@@ -43,7 +46,7 @@ def test_is_quick(router, spec, payload_bytes, quick):
 
 def test_a_label_is_as_quick_as_its_version(manager, router, tmp_path):
     with router.choose(ModelSpec("m", 1)) as servable:
-        servable.is_quick = False
+        servable.runner.is_quick = False
     replace(manager, tmp_path, 1, 2)
     manager.set_labels("m", {"stable": 1, "canary": 2})
     assert not router.choose(ModelSpec("m", label="stable")).is_quick(10)
