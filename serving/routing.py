@@ -49,11 +49,12 @@ class Route:
     Entering a void route raises the error that says what is not loaded (see the module's docstring).
     """
 
-    __slots__ = ("_error", "_handle", "spec")
+    __slots__ = ("_error", "_handle", "_servable", "spec")
 
     def __init__(self, spec: ModelSpec, handle: Handle | None, error: ServingError | None = None) -> None:
         self.spec = spec
         self._handle = handle
+        self._servable = handle.servable if handle is not None else None
         self._error = error
 
     def is_quick(self, payload_bytes: int) -> bool:
@@ -64,18 +65,19 @@ class Route:
         """
         if payload_bytes > QUICK_PAYLOAD_BYTES:
             return False
-        return self._handle is None or self._handle.servable.runner.is_quick
+        return self._servable is None or self._servable.runner.is_quick
 
     def close(self) -> None:
         """Let the version go; does nothing the second time."""
-        handle, self._handle = self._handle, None
+        handle = self._handle
         if handle is not None:
+            self._handle = self._servable = None
             handle.release()
 
     def __enter__(self) -> Servable:
-        if self._handle is None:
+        if self._servable is None:
             raise self._error or RuntimeError("This route is closed; choose another one for each request.")
-        return self._handle.servable
+        return self._servable
 
     def __exit__(self, *_: Any) -> None:
         self.close()

@@ -21,10 +21,11 @@ from estimator_serving.serving.errors import (
 )
 from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.models import model_config
-from estimator_serving.serving.models.manager import Manager, VersionStatus
+from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import ModelConfig
 from estimator_serving.serving.models.poll import Poll
 from estimator_serving.serving.models.sources.directory import DirectorySource
+from estimator_serving.serving.models.versions import VersionStatus
 
 _log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import NotFoundError
 from estimator_serving.serving.metrics import VERSION_LABELS, LoadMetrics
-from estimator_serving.serving.models.manager import Load, Manager, VersionStatus
+from estimator_serving.serving.models.manager import Load, Manager
 from estimator_serving.serving.models.model_config import parse_file
+from estimator_serving.serving.models.versions import VersionStatus
 from estimator_serving.serving.policy import State
 from estimator_serving.wire.pb import serving_pb
 
