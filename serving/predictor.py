@@ -1,7 +1,7 @@
 """The one path from a payload to an answer, for every dialect and both transports.
 
-Owns the order of the steps, and that every request is counted and can be observed. Synchronous, bytes to bytes: who
-calls it decides on which thread. Knows no wire format; a Codec brings it.
+Owns the order of the steps, and that every request is counted and can be observed. Synchronous, bytes to bytes: the
+caller decides on which thread. Knows no wire format; a Codec brings it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,20 @@ from estimator_serving.serving.running.servable import Servable
 class Codec(NamedTuple):
     """How one method of one dialect reads and writes: three pure functions.
 
+    method, entrypoint: how the request is counted, such as Classify by REST.
     parse: payload -> Document. Checks only syntax; the ModelSpec is what a URL said, None where the payload says it.
     decode: Document -> Request, by the servable's signatures.
     encode: outputs -> payload.
+    takes_examples: whether its requests are tf.Examples, to be counted as such.
 
-    All three raise ServingError for what is the client's fault.
+    All three raise ServingError for what is the client's fault. A codec that answers x + 1 for a plain number:
+
+        Codec(
+            "Predict", "TEXT",
+            parse=lambda payload, spec: Document(spec or ModelSpec("m"), float(payload), payload),
+            decode=lambda document, _servable: Request("serving_default", {"x": np.float32([document.content])}),
+            encode=lambda outputs, _request, _servable: str(outputs["y"][0]).encode(),
+        )
     """
 
     method: str
@@ -34,6 +43,7 @@ class Codec(NamedTuple):
     parse: Callable[[bytes, ModelSpec | None], Document]
     decode: Callable[[Document, Servable], Request]
     encode: Callable[[Outputs, Request, Servable], bytes]
+    takes_examples: bool = False
 
 
 class Answer(NamedTuple):
@@ -44,7 +54,7 @@ class Answer(NamedTuple):
 
 
 class Call:
-    """One request on its way, filled in step by step: what those who take note of requests get to see.
+    """The record of one request that metrics, the request log and the access log receive; filled in step by step.
 
     spec, servable, request, outputs and answer are None where the request did not get that far. run_s: how long the
     model took, queueing included. Times are in seconds.
@@ -69,8 +79,8 @@ class Call:
 
     @property
     def examples(self) -> int:
-        """How many Examples came; 0 for Predict, whose tensors may be anything."""
-        if self.request is None or self.codec.method == "Predict":
+        """How many Examples came; 0 for a method whose tensors may be anything."""
+        if self.request is None or not self.codec.takes_examples:
             return 0
         return len(next(iter(self.request.inputs.values())))
 
@@ -144,7 +154,7 @@ class Predictor:
         return True
 
     def _key(self, call: Call) -> RequestKey:
-        """Names of what is loaded alone: those a client makes up would each be a series of its own."""
+        """Labels, with names of loaded models only: each name that a client makes up would be a new series."""
         codec, servable, request = call.codec, call.servable, call.request
         if servable is not None:
             return (

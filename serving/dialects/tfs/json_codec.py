@@ -329,8 +329,8 @@ def codecs(options: Options) -> Mapping[str, Codec]:
     """Verb of a URL -> how it reads and writes, as an operator chose."""
     return {
         "predict": Codec("Predict", ENTRYPOINT, _parse, partial(_decode_predict, options), _encode_predict),
-        "classify": Codec("Classify", ENTRYPOINT, _parse, partial(_decode_classify, options), _encode_classify),
-        "regress": Codec("Regress", ENTRYPOINT, _parse, partial(_decode_regress, options), _encode_regress),
+        "classify": Codec("Classify", ENTRYPOINT, _parse, partial(_decode_classify, options), _encode_classify, True),
+        "regress": Codec("Regress", ENTRYPOINT, _parse, partial(_decode_regress, options), _encode_regress, True),
     }
 
 

@@ -329,10 +329,10 @@ def codecs(options: Options) -> Mapping[str, Codec]:
     read_classify, read_regress = partial(_decode_classify, options), partial(_decode_regress, options)
     return {
         "Predict": Codec("Predict", ENTRYPOINT, _parse_predict, read_predict, write_predict),
-        "Classify": Codec("Classify", ENTRYPOINT, _parse_classify, read_classify, _encode_classify),
-        "Regress": Codec("Regress", ENTRYPOINT, _parse_regress, read_regress, _encode_regress),
+        "Classify": Codec("Classify", ENTRYPOINT, _parse_classify, read_classify, _encode_classify, True),
+        "Regress": Codec("Regress", ENTRYPOINT, _parse_regress, read_regress, _encode_regress, True),
         "MultiInference": Codec(
-            "MultiInference", ENTRYPOINT, _parse_multi, partial(_decode_multi, options), _encode_multi
+            "MultiInference", ENTRYPOINT, _parse_multi, partial(_decode_multi, options), _encode_multi, True
         ),
     }
 
