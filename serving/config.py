@@ -289,7 +289,8 @@ def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> C
         if text is None:
             continue
         try:
-            values[name] = boolean(text) if kind is bool else kind(text)
+            read: Callable[[str], Any] = boolean if kind is bool else kind
+            values[name] = read(text)
         except ValueError:
             raise ConfigError(
                 f"{name.upper()}={text!r} cannot be used; give a value of type {kind.__name__}."

@@ -151,8 +151,8 @@ class Server:
     def look(self) -> None:
         """Read the file of models and look at the base paths now, without waiting for the next poll."""
         if self._config.model_config_file:
-            self._file.look()
-        self.catalog.look()
+            self._file.poll()
+        self.catalog.poll()
 
     def stop(self) -> bool:
         """Say "not ready", accept no more, finish what is in flight within the grace period, let go of the models.

@@ -17,7 +17,7 @@ A version counts as *decided* once it has left START and LOADING.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -191,12 +191,10 @@ class Model:
     @property
     def is_decided(self) -> bool:
         """Whether it serves a version, or has none left to try."""
-        return self.newest is not None or not any(self._undecided())
-
-    def _undecided(self) -> Iterator[Version]:
-        for version in self.versions.values():
-            if version.number in self.aspired and version.state in (State.START, State.LOADING):
-                yield version
+        undecided = (State.START, State.LOADING)
+        return self.newest is not None or not any(
+            version.number in self.aspired and version.state in undecided for version in self.versions.values()
+        )
 
     def newest_status(self) -> VersionStatus | None:
         """The status of its newest version, whatever its state; None where it has none."""
