@@ -1,7 +1,7 @@
-"""Requests replayed on a version before it takes traffic: to warm it up, and to see that it answers as it was exported.
+"""Requests replayed on a version before it takes traffic: to warm it up, and to check that it answers as exported.
 
 Owns the two files of records under assets.extra, TensorFlow Serving's rules for warmup records, and the comparison of
-answers. Knows messages, no codec: who answers a request is handed in.
+answers. Knows messages, no codec: the function that answers a request is handed in.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def _parse(record: bytes, number: int, path: Path) -> _Logged:
 
 
 def _replay(logged: _Logged, servable: Servable, replay: Replay, path: Path, number: int) -> Any:
-    for spec in _specs(logged.request):
+    is_multi = isinstance(logged.request, serving_pb.MultiInferenceRequest)
+    for spec in [task.model_spec for task in logged.request.tasks] if is_multi else [logged.request.model_spec]:
         spec.name = servable.name
         spec.ClearField("version")
         spec.ClearField("version_label")
@@ -140,12 +141,6 @@ def _replay(logged: _Logged, servable: Servable, replay: Replay, path: Path, num
     except Exception as error:
         known = as_serving_error(error)
         raise type(known)(f"Record {number} of {path} cannot be replayed: {known.message}") from error
-
-
-def _specs(request: Any) -> list[Any]:
-    if isinstance(request, serving_pb.MultiInferenceRequest):
-        return [task.model_spec for task in request.tasks]
-    return [request.model_spec]
 
 
 # --- comparison ---
@@ -165,26 +160,19 @@ def _tolerance(provider: str, metadata: Mapping[str, str]) -> float:
 def _difference(logged: _Logged, response: Any, tolerance: float) -> str:
     """Where a response differs from the logged one, as words; empty where it does not."""
     expected, given = _outputs(logged.request, logged.response), _outputs(logged.request, response)
-    for key in expected:
-        signature, output = key
+    for (signature, output), wanted in expected.items():
         at = f"signature {signature}, output {output}"
-        if key not in given:
+        got = given.get((signature, output))
+        if got is None:
             return f"{at} is missing"
-        difference = _array_difference(expected[key], given[key], tolerance)
-        if difference:
-            return f"{at}, {difference}"
+        if got.shape != wanted.shape:
+            return f"{at}, shape {list(got.shape)} instead of {list(wanted.shape)}"
+        far = np.flatnonzero(_differs(wanted, got, tolerance))
+        if far.size:
+            index = np.unravel_index(far[0], wanted.shape)
+            row = f"row {index[0]}: " if index else ""
+            return f"{at}, {row}expected {_shown(wanted[index])}, got {_shown(got[index])}"
     return ""
-
-
-def _array_difference(expected: Array, given: Array, tolerance: float) -> str:
-    if expected.shape != given.shape:
-        return f"shape {list(given.shape)} instead of {list(expected.shape)}"
-    far = np.flatnonzero(_differs(expected, given, tolerance))
-    if not far.size:
-        return ""
-    index = np.unravel_index(far[0], expected.shape)
-    row = f"row {index[0]}: " if index else ""
-    return f"{row}expected {_shown(expected[index])}, got {_shown(given[index])}"
 
 
 def _differs(expected: Array, given: Array, tolerance: float) -> Array:
@@ -195,7 +183,7 @@ def _differs(expected: Array, given: Array, tolerance: float) -> Array:
     with np.errstate(invalid="ignore", over="ignore"):
         close = np.abs(a - b) <= tolerance * np.maximum(1, np.abs(a))
     same = (a == b) | (np.isnan(a) & np.isnan(b))
-    # Whatever the tolerance times infinity says, infinity is close to itself alone.
+    # Whatever the tolerance times infinity says, infinity is close only to itself.
     return np.asarray(~(same | (close & np.isfinite(a) & np.isfinite(b))))
 
 

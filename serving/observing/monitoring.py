@@ -1,6 +1,6 @@
 """What is watched beyond single requests: which versions are loaded and what waits; and where Prometheus finds it all.
 
-Owns the gauges that are read off the manager when somebody looks, and the MonitoringConfig file. Knows no HTTP.
+Owns the gauges that are read from the manager when Prometheus asks, and the MonitoringConfig file. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from estimator_serving.serving.models.versions import VersionStatus
 from estimator_serving.serving.policy import State
 from estimator_serving.wire.pb import serving_pb
 
-# TensorFlow Serving's; ours beside it is for those who look where everybody looks.
+# TensorFlow Serving's path, and the one where everybody expects metrics.
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 OWN_PATH = "/metrics"
 
@@ -70,26 +70,13 @@ class VersionGauges(Collector):
             if status.state is not State.END or status.code:
                 states.add_metric([name, str(status.version), status.state.name], 1)
         yield states
-        yield self._ready(statuses)
-        yield from self._queues()
-
-    def _statuses(self) -> Iterator[tuple[str, VersionStatus]]:
-        for name in self._manager.names():
-            try:
-                yield from ((name, status) for status in self._manager.status(name))
-            except NotFoundError:
-                continue  # configured, and nothing there yet
-
-    def _ready(self, statuses: list[tuple[str, VersionStatus]]) -> Metric:
-        family = GaugeMetricFamily(
+        readiness = GaugeMetricFamily(
             "estimator_serving_model_ready", "Whether a model has a version that answers.", labels=["model"]
         )
         ready = {name for name, status in statuses if status.state is State.AVAILABLE}
         for name in self._manager.names():
-            family.add_metric([name], name in ready)
-        return family
-
-    def _queues(self) -> Iterator[Metric]:
+            readiness.add_metric([name], name in ready)
+        yield readiness
         requests = GaugeMetricFamily(
             "estimator_serving_queue_requests", "Requests that wait for a batch.", labels=VERSION_LABELS
         )
@@ -101,6 +88,13 @@ class VersionGauges(Collector):
                 rows.add_metric(labels, waiting.rows)
         yield requests
         yield rows
+
+    def _statuses(self) -> Iterator[tuple[str, VersionStatus]]:
+        for name in self._manager.names():
+            try:
+                yield from ((name, status) for status in self._manager.status(name))
+            except NotFoundError:
+                continue  # configured, and nothing there yet
 
 
 class ConfigGauge(Collector):
@@ -118,7 +112,7 @@ class ConfigGauge(Collector):
 
 
 def timed(load: Load, metrics: LoadMetrics) -> Load:
-    """A loader that also takes note of how its loads went."""
+    """A loader that also counts its loads, and how long they took."""
 
     def load_and_note(name: str, version: int, directory: Path) -> Any:
         started_s = time.perf_counter()

@@ -161,8 +161,17 @@ class BatchingRunner:
 
     def _run_batch(self, batch: list[Piece]) -> None:
         """Run the pieces together; where that fails, each by itself, so that only the culprit fails."""
+        rows, signature_name = _rows(batch), batch[0].task.signature_name
+        padded_rows = self._parameters.padded_rows(rows)
+        outputs = batch[0].task.outputs
+        if len(batch) > 1:
+            outputs = tuple(dict.fromkeys(alias for piece in batch for alias in piece.task.outputs))
         try:
-            self._run_together(batch)
+            inputs = batch_arrays.join([piece.inputs() for piece in batch], padded_rows, self._parameters.padding_value)
+            self._observer.ran(signature_name, rows, padded_rows, has_sizes=bool(self._parameters.allowed_batch_sizes))
+            context = _joint_context([piece.task.context for piece in batch])
+            together = self.inner.run(Request(signature_name, inputs, outputs), context)
+            parts = batch_arrays.split(together, [piece.rows for piece in batch], padded_rows)
         except Exception as error:
             if len(batch) > 1:
                 for piece in batch:
@@ -170,19 +179,7 @@ class BatchingRunner:
                 return
             with self._lock:
                 self._queues.fail(batch[0].task, error)
-
-    def _run_together(self, batch: list[Piece]) -> None:
-        rows = _rows(batch)
-        padded_rows = self._parameters.padded_rows(rows)
-        signature_name = batch[0].task.signature_name
-        outputs = batch[0].task.outputs
-        if len(batch) > 1:
-            outputs = tuple(dict.fromkeys(alias for piece in batch for alias in piece.task.outputs))
-        inputs = batch_arrays.join([piece.inputs() for piece in batch], padded_rows, self._parameters.padding_value)
-        context = _joint_context([piece.task.context for piece in batch])
-        self._observer.ran(signature_name, rows, padded_rows, has_sizes=bool(self._parameters.allowed_batch_sizes))
-        answer = self.inner.run(Request(signature_name, inputs, outputs), context)
-        parts = batch_arrays.split(answer, [piece.rows for piece in batch], padded_rows)
+            return
         with self._lock:
             for piece, part in zip(batch, parts, strict=True):
                 piece.task.add(piece, part)
@@ -193,7 +190,7 @@ def _rows(batch: list[Piece]) -> int:
 
 
 def _joint_context(contexts: list[Context]) -> Context:
-    """Who waits for a batch: as long as any of its callers does."""
+    """The context of a batch: somebody waits for it as long as any of its callers does."""
     if len(contexts) == 1:
         return contexts[0]
     deadlines = [context.deadline_s for context in contexts if context.deadline_s is not None]
