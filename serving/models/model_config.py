@@ -114,19 +114,30 @@ def _read(entry: Any) -> ModelConfig:
             policy = Specific(frozenset(entry.model_version_policy.specific.versions))
             if not policy.versions:
                 remarks.append(f"Model {entry.name} asks for specific versions and lists none; none is served.")
+    platform: str = entry.model_platform
     if entry.model_type:
+        if platform:
+            raise InvalidArgumentError(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                f"ModelServerConfig::model_platform; remove model_type from model {entry.name}."
+            )
+        platform = TENSORFLOW_PLATFORM if entry.model_type == serving_pb.ModelType.Value("TENSORFLOW") else "other"
         remarks.append(f"Model {entry.name} sets the deprecated model_type; set model_platform instead.")
-    elif entry.model_platform == TENSORFLOW_PLATFORM:
+    elif platform == TENSORFLOW_PLATFORM:
         remarks.append(
             f'Model {entry.name} says model_platform: "{TENSORFLOW_PLATFORM}"; its versions are served from their '
             "model.onnx."
+        )
+    if platform and platform not in PLATFORMS:
+        raise InvalidArgumentError(
+            f"Model {entry.name} requests unsupported platform {platform}; there are {', '.join(PLATFORMS)}."
         )
     return ModelConfig(
         entry.name,
         Path(entry.base_path),
         policy,
         dict(entry.version_labels),
-        _read_platform(entry),
+        platform,
         log_settings.read(entry.logging_config),
         tuple(remarks),
     )
@@ -158,19 +169,3 @@ def check_names(names: Iterable[str]) -> None:
         if name in seen:
             raise InvalidArgumentError(f"Illegal to list model {name} multiple times in config list; list it once.")
         seen.add(name)
-
-
-def _read_platform(entry: Any) -> str:
-    platform: str = entry.model_platform
-    if entry.model_type:
-        if platform:
-            raise InvalidArgumentError(
-                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
-                f"ModelServerConfig::model_platform; remove model_type from model {entry.name}."
-            )
-        platform = TENSORFLOW_PLATFORM if entry.model_type == serving_pb.ModelType.Value("TENSORFLOW") else "other"
-    if platform and platform not in PLATFORMS:
-        raise InvalidArgumentError(
-            f"Model {entry.name} requests unsupported platform {platform}; there are {', '.join(PLATFORMS)}."
-        )
-    return platform

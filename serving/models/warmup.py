@@ -83,7 +83,15 @@ def compare(directory: Path, servable: Servable, replay: Replay, provider: str, 
     count = 0
     for count, logged in enumerate(_read(path), start=1):
         if tolerance is None:
-            tolerance = _tolerance(provider, metadata)
+            text = metadata.get(TOLERANCE_PROPERTY)
+            try:
+                own = {key: float(value) for key, value in json.loads(text).items()} if text else {}
+            except (ValueError, TypeError, AttributeError):
+                raise InvalidArgumentError(
+                    f"The model's {TOLERANCE_PROPERTY} is {text!r}; expected a JSON object of numbers by execution "
+                    "provider."
+                ) from None
+            tolerance = own.get(provider, PARITY_TOLERANCE.get(provider, max(PARITY_TOLERANCE.values())))
         response = _replay(logged, servable, replay, path, count)
         difference = _difference(logged, response, tolerance)
         if difference:
@@ -144,17 +152,6 @@ def _replay(logged: _Logged, servable: Servable, replay: Replay, path: Path, num
 
 
 # --- comparison ---
-
-
-def _tolerance(provider: str, metadata: Mapping[str, str]) -> float:
-    text = metadata.get(TOLERANCE_PROPERTY)
-    try:
-        own = {key: float(value) for key, value in json.loads(text).items()} if text else {}
-    except (ValueError, TypeError, AttributeError):
-        raise InvalidArgumentError(
-            f"The model's {TOLERANCE_PROPERTY} is {text!r}; expected a JSON object of numbers by execution provider."
-        ) from None
-    return own.get(provider, PARITY_TOLERANCE.get(provider, max(PARITY_TOLERANCE.values())))
 
 
 def _difference(logged: _Logged, response: Any, tolerance: float) -> str:

@@ -57,9 +57,15 @@ class Spool(Generic[T]):
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while items := self._next_items():
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._is_closed)
+                taken = [self._items.popleft() for _ in range(min(len(self._items), _ITEMS_AT_ONCE))]
+                self._bytes -= sum(size for _, size in taken)
+            if not taken:
+                return  # it is closed, and all is written
             try:
-                self._write(items)
+                self._write([item for item, _ in taken])
             except OSError as error:
                 if not self._is_failing:
                     self._is_failing = True
@@ -69,14 +75,6 @@ class Spool(Generic[T]):
                     )  # fmt: skip
             except Exception:
                 # This thread must outlive any error in one request's entry.
-                _log.exception("The %s could not write %d entries.", self._name, len(items))
+                _log.exception("The %s could not write %d entries.", self._name, len(taken))
             else:
                 self._is_failing = False
-
-    def _next_items(self) -> list[T]:
-        """What to write next; nothing once it is closed and all is written."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._is_closed)
-            taken = [self._items.popleft() for _ in range(min(len(self._items), _ITEMS_AT_ONCE))]
-            self._bytes -= sum(size for _, size in taken)
-        return [item for item, _ in taken]

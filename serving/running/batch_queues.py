@@ -78,16 +78,6 @@ class BatchObserver(Protocol):
         ...
 
 
-class Uncounted:
-    """The observer that counts nothing."""
-
-    def ran(self, signature_name: str, rows: int, padded_rows: int, *, has_sizes: bool) -> None: ...
-
-    def waited(self, queued_s: float, rows: int) -> None: ...
-
-    def refused(self, signature_name: str, reason: str) -> None: ...
-
-
 class Task:
     """One request: what it brings, what its thread has to do next, what has come out so far.
 

@@ -30,7 +30,7 @@ from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.request import Context, Outputs, Request
 from estimator_serving.serving.running import batch_arrays
 from estimator_serving.serving.running.batch_parameters import BatchParameters
-from estimator_serving.serving.running.batch_queues import BatchObserver, BatchQueues, Piece, Task, Uncounted
+from estimator_serving.serving.running.batch_queues import BatchObserver, BatchQueues, Piece, Task
 from estimator_serving.serving.running.runner import Runner, Waiting
 
 # Threads a front needs where its requests wait for each other.
@@ -56,15 +56,15 @@ class BatchingRunner:
         inner: Runner,
         parameters: BatchParameters,
         has_rows: Mapping[str, bool],
-        observer: BatchObserver | None = None,
+        observer: BatchObserver,
     ) -> None:
         self.inner = inner
         self._parameters = parameters
         self._has_rows = has_rows
-        self._observer = observer or Uncounted()
+        self._observer = observer
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        self._queues = BatchQueues(parameters, self._observer)
+        self._queues = BatchQueues(parameters, observer)
 
     @property
     def is_full(self) -> bool:
@@ -163,13 +163,17 @@ class BatchingRunner:
         """Run the pieces together; where that fails, each by itself, so that only the culprit fails."""
         rows, signature_name = _rows(batch), batch[0].task.signature_name
         padded_rows = self._parameters.padded_rows(rows)
-        outputs = batch[0].task.outputs
+        outputs, context = batch[0].task.outputs, batch[0].task.context
         if len(batch) > 1:
             outputs = tuple(dict.fromkeys(alias for piece in batch for alias in piece.task.outputs))
+            # A batch is waited for as long as any of its callers waits.
+            contexts = [piece.task.context for piece in batch]
+            deadlines = [context.deadline_s for context in contexts if context.deadline_s is not None]
+            latest_s = max(deadlines) if len(deadlines) == len(contexts) else None
+            context = Context(latest_s, lambda: all(one.cancelled() for one in contexts))
         try:
             inputs = batch_arrays.join([piece.inputs() for piece in batch], padded_rows, self._parameters.padding_value)
             self._observer.ran(signature_name, rows, padded_rows, has_sizes=bool(self._parameters.allowed_batch_sizes))
-            context = _joint_context([piece.task.context for piece in batch])
             together = self.inner.run(Request(signature_name, inputs, outputs), context)
             parts = batch_arrays.split(together, [piece.rows for piece in batch], padded_rows)
         except Exception as error:
@@ -187,12 +191,3 @@ class BatchingRunner:
 
 def _rows(batch: list[Piece]) -> int:
     return sum(piece.rows for piece in batch)
-
-
-def _joint_context(contexts: list[Context]) -> Context:
-    """The context of a batch: somebody waits for it as long as any of its callers does."""
-    if len(contexts) == 1:
-        return contexts[0]
-    deadlines = [context.deadline_s for context in contexts if context.deadline_s is not None]
-    latest_s = max(deadlines) if len(deadlines) == len(contexts) else None
-    return Context(latest_s, lambda: all(context.cancelled() for context in contexts))

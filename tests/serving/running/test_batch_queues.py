@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from servables import Uncounted
 
 from estimator_serving.serving.errors import CancelledError, InternalError, UnavailableError
 from estimator_serving.serving.request import Context
 from estimator_serving.serving.running.batch_parameters import BatchParameters
-from estimator_serving.serving.running.batch_queues import BatchQueues, Task, Uncounted
+from estimator_serving.serving.running.batch_queues import BatchQueues, Task
 
 ROWS_MAX = 6
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from servables import Uncounted
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.request import PATIENT, Context, Request
@@ -65,7 +66,9 @@ def pool():
 
 def make(model, observer=None, **parameters):
     has_rows = {"s": True, "t": True}
-    return BatchingRunner(model, BatchParameters(**{"num_batch_threads": 1} | parameters), has_rows, observer)
+    return BatchingRunner(
+        model, BatchParameters(**{"num_batch_threads": 1} | parameters), has_rows, observer or Uncounted()
+    )
 
 
 def ask(runner, values, outputs=("y",), context=PATIENT, signature_name="s"):

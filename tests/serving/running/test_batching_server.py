@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from running import HOST, LOOP, WAIT_S, Gate, call, post, until
 from running import running as run_server
+from servables import Uncounted
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.metrics import BatchMetrics
@@ -183,7 +184,7 @@ class Sleeps:
 
 
 def batching(inner, **parameters):
-    return BatchingRunner(inner, BatchParameters(**parameters), {"s": True})
+    return BatchingRunner(inner, BatchParameters(**parameters), {"s": True}, Uncounted())
 
 
 def goodput(runner, callers, seconds):
