@@ -115,15 +115,14 @@ class Predictor:
             document = codec.parse(payload, call.spec)
             call.spec = document.spec
             route = route or self.router.choose(document.spec)
-            with route as servable:
-                call.servable = servable
-                call.request = request = codec.decode(document, servable)
-                began_s = time.perf_counter()
-                call.outputs = outputs = servable.run(request, context)
-                call.run_s = time.perf_counter() - began_s
-                context.check()
-                call.answer = answer = codec.encode(outputs, request, servable)
-                return Answer(answer, servable.version)
+            call.servable = servable = route.servable
+            call.request = request = codec.decode(document, servable)
+            began_s = time.perf_counter()
+            call.outputs = outputs = servable.run(request, context)
+            call.run_s = time.perf_counter() - began_s
+            context.check()
+            call.answer = answer = codec.encode(outputs, request, servable)
+            return Answer(answer, servable.version)
         except ServingError as error:
             call.code = error.code
             raise

@@ -6,13 +6,13 @@ transports. Versions come and go and labels move while requests are under way; a
 version than the first.
 
     choose(spec) ──▶ pinned ──close()──▶ closed
-                └──▶ void                          nothing is pinned; the error is raised on entry
+                └──▶ void                          nothing is pinned; asking for its servable raises the error
 
 - *pinned*: the version is counted as in use, so it stays loaded until the route is closed, even if newer versions
   replace it meanwhile. An unload waits for the last such route, so a route is chosen when the request has arrived as
   a whole, and closed as soon as the answer is written.
-- *void*: the spec names nothing that is loaded. The error waits for the entry, because the dialects report a payload
-  that they cannot parse before a model that does not exist.
+- *void*: the spec names nothing that is loaded. The error waits until the servable is needed, because the dialects
+  report a payload that they cannot parse before a model that does not exist.
 - *closed*: for good. Closing again does nothing.
 
 A route belongs to one request. It may be handed from the thread that chose it to the thread that answers, but never
@@ -44,10 +44,7 @@ QUICK_PAYLOAD_BYTES = 16 * 1024
 
 
 class Route:
-    """The version that was chosen for one request; `with route as servable` pins it until the end of the block.
-
-    Entering a void route raises the error that says what is not loaded (see the module's docstring).
-    """
+    """The version that was chosen for one request; `with route as servable` closes it at the end of the block."""
 
     __slots__ = ("_error", "_handle", "_servable", "spec")
 
@@ -74,10 +71,15 @@ class Route:
             self._handle = self._servable = None
             handle.release()
 
-    def __enter__(self) -> Servable:
+    @property
+    def servable(self) -> Servable:
+        """The pinned version. Raises the error of a void route."""
         if self._servable is None:
             raise self._error or RuntimeError("This route is closed; choose another one for each request.")
         return self._servable
+
+    def __enter__(self) -> Servable:
+        return self.servable
 
     def __exit__(self, *_: Any) -> None:
         self.close()

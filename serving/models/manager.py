@@ -54,7 +54,7 @@ class Handle(Protocol):
     """Keeps one version loaded until `release`, which is called once; a `with` block calls it at its end."""
 
     @property
-    def servable(self) -> Servable: ...
+    def servable(self) -> Servable | None: ...
 
     def release(self) -> None: ...
 
@@ -131,7 +131,8 @@ class Manager:
             InvalidArgumentError: an unknown label.
         """
         with self._lock:
-            version = self._model(spec.name).find(spec)
+            model = self._models.get(spec.name) or Model(spec.name)
+            version = model.find(spec)
             version.handles += 1
         return version
 
@@ -143,7 +144,7 @@ class Manager:
         Takes no lock, because a list that is a moment old is as good.
         """
         versions = [version for model in list(self._models.values()) for version in list(model.versions.values())]
-        return [version.loaded for version in versions if version.loaded is not None]
+        return [version.servable for version in versions if version.servable is not None]
 
     def knows(self, name: str) -> bool:
         return name in self._models

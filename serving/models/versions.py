@@ -49,21 +49,17 @@ class Version:
     directory: VersionDirectory
     release_to: Callable[[Version], None]
     state: State = State.START
-    loaded: Servable | None = None
+    servable: Servable | None = None
     handles: int = 0
     tries: int = 0
     error: ServingError | None = None
     cancel_retry: Callable[[], None] | None = None
 
-    @property
-    def servable(self) -> Servable:
-        assert self.loaded is not None, "a handle is only made of an available version"
-        return self.loaded
-
     def release(self) -> None:
         self.release_to(self)
 
     def __enter__(self) -> Servable:
+        assert self.servable is not None, "a handle is only made of an available version"
         return self.servable
 
     def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None:
@@ -160,7 +156,7 @@ class Model:
         return version
 
     def note_loaded(self, version: Version, servable: Servable) -> None:
-        version.loaded, version.state, version.error = servable, State.AVAILABLE, None
+        version.servable, version.state, version.error = servable, State.AVAILABLE, None
         self._settle_newest()
 
     def note_failed(self, version: Version) -> None:
@@ -172,7 +168,7 @@ class Model:
 
     def note_ended(self, version: Version) -> Servable | None:
         """It is drained. Returns what was loaded, to be let go; if it is wanted again by now, it starts over."""
-        servable, version.loaded, version.state = version.loaded, None, State.END
+        servable, version.servable, version.state = version.servable, None, State.END
         directory = self.aspired.get(version.number)
         if directory is not None:
             self.versions[version.number] = Version(version.number, directory, version.release_to)

@@ -28,10 +28,7 @@ class Input(NamedTuple):
     alias: str
     dtype: DType
     graph_names: tuple[str, ...]
-
-    @property
-    def is_ragged(self) -> bool:
-        return len(self.graph_names) > 1
+    is_ragged: bool
 
 
 class Binding(NamedTuple):
@@ -117,7 +114,7 @@ def bind(
         inputs = []
         for alias, info in sorted(signature.inputs.items()):
             ragged = info.dtype.is_string and all(name in graph_inputs for name in info.ragged_names)
-            inputs.append(Input(alias, info.dtype, info.ragged_names if ragged else (info.value_name,)))
+            inputs.append(Input(alias, info.dtype, info.ragged_names if ragged else (info.value_name,), ragged))
         outputs = {alias: info.value_name for alias, info in signature.outputs.items()}
         wanted = {name for entry in inputs for name in entry.graph_names}
         absent = (wanted - set(graph_inputs)) | (set(outputs.values()) - set(graph_outputs))

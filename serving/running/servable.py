@@ -53,6 +53,5 @@ class Servable:
         raises (see Runner.run).
         """
         binding = self._bindings[request.signature_name]
-        inputs = binding.check(request.inputs)
-        checked = Request(request.signature_name, inputs, request.outputs or binding.aliases, request.form)
-        return self.runner.run(checked, context)
+        checked = binding.check(request.inputs)
+        return self.runner.run(Request(request.signature_name, checked, request.outputs or binding.aliases), context)
