@@ -56,15 +56,15 @@ def make_request(examples: int) -> bytes:
 def serve(base_path: Path) -> None:
     """Says what the runs and the whole process took, in seconds of processor time, each time it is asked."""
     from estimator_serving.serving.config import Config
-    from estimator_serving.serving.request import ModelSpec
     from estimator_serving.serving.server import Server
 
     os.sched_setaffinity(0, {SERVER_CORE})
     settings = {"model_name": "titanic", "model_base_path": str(base_path), "bind_address": HOST}
     server = Server(Config(port=-1, rest_api_port=0, tensorflow_intra_op_parallelism=1, **settings))
     server.start()
-    servable = server.manager.peek(ModelSpec("titanic"))
-    run, run_s = servable._graph, 0.0
+    servable = server.manager.servables()[0]
+    runner = servable.runner
+    run, run_s = runner.graph, 0.0
 
     def timed(*arguments):
         nonlocal run_s
@@ -74,7 +74,7 @@ def serve(base_path: Path) -> None:
         finally:
             run_s += time.thread_time() - began_s
 
-    servable._graph = timed
+    runner.graph = timed
     print(server.grpc_port, flush=True)
     for _ in sys.stdin:
         print(run_s, time.process_time(), flush=True)

@@ -77,7 +77,7 @@ class Config:
     grpc_max_threads: int = _setting(4 * cpus(), NETWORK, "threads that answer gRPC calls")
     grpc_channel_arguments: str = _setting("", NETWORK, "k=v,k=v for gRPC's core, such as grpc.max_connection_age_ms=1")
     ssl_config_file: str = _setting("", NETWORK, "text SSLConfig (PEM texts inside): gRPC speaks TLS")
-    use_alts_credentials: bool = _setting(False, NETWORK, "gRPC speaks Google's ALTS, on its cloud alone")
+    use_alts_credentials: bool = _setting(False, NETWORK, "gRPC speaks Google's ALTS, on its cloud only")
     enable_grpc_healthcheck_service: bool = _setting(False, NETWORK, "serve grpc.health.v1.Health")
     enable_serialization_as_tensor_content: bool = _setting(
         False, NETWORK, "gRPC answers carry numbers in tensor_content instead of typed fields"
@@ -92,10 +92,10 @@ class Config:
     model_base_path: str = _setting("", MODELS, "directory that holds the model's version directories")
     model_config_file: str = _setting("", MODELS, "text ModelServerConfig: several models, policies, labels")
     model_config_file_poll_wait_seconds: float = _setting(
-        0.0, MODELS, "pause between looks at model_config_file; 0 reads it once"
+        0.0, MODELS, "pause between polls of model_config_file; 0 reads it once"
     )
     file_system_poll_wait_seconds: float = _setting(
-        1.0, MODELS, "pause between looks at the base paths; 0 looks once, < 0 never"
+        1.0, MODELS, "pause between polls of the base paths; 0 polls once, < 0 never"
     )
     servable_versions_always_present: bool = _setting(
         False, MODELS, "keep the served versions of a base path that has become empty"
@@ -153,10 +153,28 @@ class Config:
     skip_initialize_tpu: bool = _unused(False, "no TPU")
 
     def __post_init__(self) -> None:
-        self._check_ranges()
-        self._check_listeners()
+        for name in ("port", "rest_api_port"):
+            expected = f"a port up to {PORT_MAX}, 0 for off or -1 for a free one"
+            self._check(name, lambda port: FREE_PORT <= port <= PORT_MAX, expected)
+        for name in ("grpc_max_threads", "rest_api_num_threads", "request_bytes_max", "rest_api_timeout_in_ms"):
+            self._check(name, lambda value: value > 0, "a number above 0")
+        for name in (
+            "tensorflow_intra_op_parallelism", "tensorflow_session_parallelism", "shutdown_grace_seconds",
+            "model_config_file_poll_wait_seconds", "num_load_threads", "num_unload_threads", "max_num_load_retries",
+            "load_retry_interval_micros", "num_request_iterations_for_warmup",
+        ):  # fmt: skip
+            self._check(name, lambda value: 0 <= value < math.inf, "0 or more")
+        self._check("file_system_poll_wait_seconds", math.isfinite, "a number of seconds")
+        self._check("device", DEVICES.__contains__, " or ".join(DEVICES))
+        self._check("aspired_version_policy", TRANSITIONS.__contains__, " or ".join(TRANSITIONS))
+        if self.port == self.rest_api_port == OFF_PORT and not self.grpc_socket_path:
+            raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
+        fits = len(os.fsencode(self.grpc_socket_path)) <= SOCKET_PATH_BYTES_MAX
+        self._check("grpc_socket_path", lambda _: fits, f"a path of at most {SOCKET_PATH_BYTES_MAX} bytes")
+        if self.ssl_config_file and self.use_alts_credentials:
+            raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other; give one of the two.")
+        self.channel_arguments()
         self._check_models()
-        self._check_combinations()
 
     @property
     def intra_op_threads(self) -> int:
@@ -182,32 +200,8 @@ class Config:
             if setting.metadata["group"] == UNUSED and getattr(self, setting.name) != setting.default
         ]
 
-    def _check_ranges(self) -> None:
-        for name in ("port", "rest_api_port"):
-            expected = f"a port up to {PORT_MAX}, 0 for off or -1 for a free one"
-            self._check(name, lambda port: FREE_PORT <= port <= PORT_MAX, expected)
-        for name in ("grpc_max_threads", "rest_api_num_threads", "request_bytes_max", "rest_api_timeout_in_ms"):
-            self._check(name, lambda value: value > 0, "a number above 0")
-        for name in (
-            "tensorflow_intra_op_parallelism", "tensorflow_session_parallelism", "shutdown_grace_seconds",
-            "model_config_file_poll_wait_seconds", "num_load_threads", "num_unload_threads", "max_num_load_retries",
-            "load_retry_interval_micros", "num_request_iterations_for_warmup",
-        ):  # fmt: skip
-            self._check(name, lambda value: 0 <= value < math.inf, "0 or more")
-        self._check("file_system_poll_wait_seconds", math.isfinite, "a number of seconds")
-        self._check("device", DEVICES.__contains__, " or ".join(DEVICES))
-        self._check("aspired_version_policy", TRANSITIONS.__contains__, " or ".join(TRANSITIONS))
-
-    def _check_listeners(self) -> None:
-        if self.port == self.rest_api_port == OFF_PORT and not self.grpc_socket_path:
-            raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
-        fits = len(os.fsencode(self.grpc_socket_path)) <= SOCKET_PATH_BYTES_MAX
-        self._check("grpc_socket_path", lambda _: fits, f"a path of at most {SOCKET_PATH_BYTES_MAX} bytes")
-        if self.ssl_config_file and self.use_alts_credentials:
-            raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other; give one of the two.")
-        self.channel_arguments()
-
     def _check_models(self) -> None:
+        """The settings of what is served and how it runs, as far as one rules out another."""
         if not self.model_base_path and not self.model_config_file:
             raise ConfigError(
                 "Both server_options.model_base_path and server_options.model_config_file are empty! "
@@ -215,8 +209,6 @@ class Config:
             )
         if not self.model_config_file:
             self._check("model_name", bool, "the name clients ask for")
-
-    def _check_combinations(self) -> None:
         if self.batching_parameters_file and not self.enable_batching:
             raise ConfigError(
                 "--batching_parameters_file is set without --enable_batching=true; set both or neither of them."
@@ -236,15 +228,15 @@ class Config:
 
         Raises ConfigError for a part that is not k=v.
         """
-        parts = [part for part in self.grpc_channel_arguments.split(",") if part.strip()]
-        return [_channel_argument(part) for part in parts]
-
-
-def _channel_argument(part: str) -> tuple[str, int | str]:
-    name, equals, value = (word.strip() for word in part.partition("="))
-    if not name or not equals:
-        raise ConfigError(f"--grpc_channel_arguments holds {part!r}; write it as name=value,name=value.")
-    return name, int(value) if value.lstrip("-").isdecimal() else value
+        arguments: list[tuple[str, int | str]] = []
+        for part in self.grpc_channel_arguments.split(","):
+            name, equals, value = (word.strip() for word in part.partition("="))
+            if not part.strip():
+                continue
+            if not name or not equals:
+                raise ConfigError(f"--grpc_channel_arguments holds {part!r}; write it as name=value,name=value.")
+            arguments.append((name, int(value) if value.lstrip("-").isdecimal() else value))
+        return arguments
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -252,11 +244,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action=_Version, help="print the version and exit", **_argument_of(bool))
     parser.usage = "%(prog)s (--model_base_path=DIR | --model_config_file=FILE) [--FLAG=VALUE ...]"
     parser.formatter_class = _HelpFormatter
-    groups = {name: parser.add_argument_group(name) for name in _groups()}
+    names = dict.fromkeys(setting.metadata["group"] for setting in fields(Config))
+    groups = {name: parser.add_argument_group(name) for name in names}
     groups[UNUSED].description = ", ".join(one.name for one in fields(Config) if one.metadata["group"] == UNUSED)
     for setting in fields(Config):
-        groups[setting.metadata["group"]].add_argument(
-            f"--{setting.name}", default=argparse.SUPPRESS, help=_help(setting), **_argument_of(type(setting.default))
+        group = setting.metadata["group"]
+        default = "" if setting.default == "" else f" (default {_as_text(setting.default)})"
+        text = argparse.SUPPRESS if group == UNUSED else f"{setting.metadata['help']}{default}".replace("%", "%%")
+        groups[group].add_argument(
+            f"--{setting.name}", default=argparse.SUPPRESS, help=text, **_argument_of(type(setting.default))
         )
 
 
@@ -276,13 +272,6 @@ class _HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=34, width=110)
 
 
-def _help(setting: Any) -> str:
-    if setting.metadata["group"] == UNUSED:
-        return argparse.SUPPRESS
-    default = "" if setting.default == "" else f" (default {_as_text(setting.default)})"
-    return f"{setting.metadata['help']}{default}".replace("%", "%%")
-
-
 def version_text() -> str:
     """What `--version` prints."""
     return f"estimator-serving {metadata.version('estimator-serving')}"
@@ -294,11 +283,18 @@ def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> C
     Raises ConfigError for a variable that is not of its setting's type, and for what Config refuses.
     """
     known = {setting.name: type(setting.default) for setting in fields(Config)}
-    values = {
-        name: _read(name, environment[name.upper()], kind)
-        for name, kind in known.items()
-        if name.upper() in environment
-    }
+    values: dict[str, Any] = {}
+    for name, kind in known.items():
+        text = environment.get(name.upper())
+        if text is None:
+            continue
+        try:
+            read: Callable[[str], Any] = boolean if kind is bool else kind
+            values[name] = read(text)
+        except ValueError:
+            raise ConfigError(
+                f"{name.upper()}={text!r} cannot be used; give a value of type {kind.__name__}."
+            ) from None
     return Config(**values | {name: value for name, value in flags.items() if name in known})
 
 
@@ -344,10 +340,6 @@ def parse_text(text: str, message: M, path: str) -> M:
         ) from None
 
 
-def _groups() -> list[str]:
-    return list(dict.fromkeys(setting.metadata["group"] for setting in fields(Config)))
-
-
 def _argument_of(kind: type) -> dict[str, Any]:
     """How argparse reads a flag of this type; a boolean may stand alone, as in TensorFlow."""
     if kind is bool:
@@ -363,10 +355,3 @@ def boolean(text: str) -> bool:
 
 def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _read(name: str, text: str, kind: type) -> Any:
-    try:
-        return boolean(text) if kind is bool else kind(text)
-    except ValueError:
-        raise ConfigError(f"{name.upper()}={text!r} cannot be used; give a value of type {kind.__name__}.") from None

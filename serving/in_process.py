@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from estimator_serving.serving import errors
+from estimator_serving.serving.models.loader import open_servable
 from estimator_serving.serving.models.sources.directory import find_versions
 from estimator_serving.serving.policy import Latest
 from estimator_serving.serving.request import Array, Request, as_strings
-from estimator_serving.serving.running import servable
 from estimator_serving.serving.running.servable import MODEL_FILE, Servable
 from estimator_serving.wire.dtypes import DType
-from estimator_serving.wire.examples import ExampleError, FeatureSpec, encode_example, encode_example_by_spec
+from estimator_serving.wire.examples import ExampleEncoder, ExampleError, encode_example
 from estimator_serving.wire.signatures import Signature, TensorInfo
 
 
@@ -62,7 +62,7 @@ class CallableSignature:
 
     def _read(self, alias: str, info: TensorInfo, value: Any) -> Array:
         if self.takes_examples(alias):
-            return _examples(value, self._servable.feature_spec)
+            return _examples(value, self._servable.encoder)
         if info.dtype.is_string:
             return _text(alias, value)
         return _numbers(alias, info.dtype, value)
@@ -99,7 +99,7 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu", intra_op_threads:
     """
     directory = find_version(Path(path))
     version = int(directory.name) if directory.name.isdigit() else 0
-    loaded = servable.load(directory.name, version, directory, intra_op_threads=intra_op_threads, device=device)
+    loaded = open_servable(directory.name, version, directory, intra_op_threads=intra_op_threads, device=device)
     return LoadedServable(directory, loaded)
 
 
@@ -117,19 +117,19 @@ def find_version(path: Path) -> Path:
     return found[newest]
 
 
-def _examples(value: Any, spec: FeatureSpec | None) -> Array:
+def _examples(value: Any, encoder: ExampleEncoder | None) -> Array:
     rows = [value] if isinstance(value, bytes | Mapping) else list(value)
-    return as_strings([one if isinstance(one, bytes) else _example(one, spec) for one in rows])
+    return as_strings([one if isinstance(one, bytes) else _example(one, encoder) for one in rows])
 
 
-def _example(features: Any, spec: FeatureSpec | None) -> bytes:
+def _example(features: Any, encoder: ExampleEncoder | None) -> bytes:
     if not isinstance(features, Mapping):
         raise errors.InvalidArgumentError(
             f"An Example is bytes or a dict of features; got {type(features).__name__}. "
             "Encode it, or give the features by name."
         )
     try:
-        return encode_example(features) if spec is None else encode_example_by_spec(features, spec)
+        return encode_example(features) if encoder is None else encoder.encode(features)
     except ExampleError as error:
         raise errors.InvalidArgumentError(str(error)) from error
 

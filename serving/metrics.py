@@ -3,7 +3,7 @@
 Owns the counters and histograms, under TensorFlow Serving's metric names and our own. A request takes one lock and two
 bisections: the client library's histograms walk their buckets, which shows at tens of thousands of requests a second.
 
-Labels come from what is loaded, never from a request: a name that a client makes up would be a series of its own. What
+Labels come from what is loaded, never from a request: each name that a client makes up would be a new series. What
 belongs to a version that is gone is dropped, or the series of a server that swaps versions for a year would fill it.
 """
 
@@ -141,7 +141,7 @@ class RequestMetrics(Collector):
     def observe(self, key: RequestKey, code: Code, elapsed_s: float, *, run_s: float = 0.0, examples: int = 0) -> None:
         """Count one request.
 
-        key: of a loaded model, or UNKNOWN_MODEL; never a name a client made up.
+        key: of a loaded model, or UNKNOWN_MODEL; never a name that a client made up.
         run_s: how long the model took, queueing included. examples: how many Examples came, for methods that take them.
         """
         with self._lock:
@@ -165,11 +165,18 @@ class RequestMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         with self._lock:
             series = {_labels(key): one.copy() for key, one in self._series.items()}
-        yield _count_by_status(series)
-        yield from _times_by_model(series)
-        yield from _examples_by_model(series)
-        yield _requests_family(series)
-        yield _latency_family(series)
+        yield from _tensorflow_families(series)
+        requests = CounterMetricFamily(
+            "estimator_serving_requests", "Requests answered.", labels=(*Labels._fields, "code")
+        )
+        for labels, one in series.items():
+            for code, count in one.counts().items():
+                requests.add_metric([*labels, code.name], count)
+        yield requests
+        yield _histogram_family(
+            "estimator_serving_request_latency_seconds", "Time a successful request took.", Labels._fields,
+            {labels: one.latency_us.copy(1e-6) for labels, one in series.items() if one.latency_us.count},
+        )  # fmt: skip
 
 
 class Counts:
@@ -237,27 +244,27 @@ class BatchMetrics(Collector):
         self.batch_rows = Histograms(
             "estimator_serving_batch_rows", "Rows of a batch, padding left out.", *version, bounds=SIZE_BUCKETS
         )
-        self.rejected = Counts(
-            "estimator_serving_rejected_requests_total", "Requests that batching turned away.", *version, "reason"
+        self.refused = Counts(
+            "estimator_serving_rejected_requests_total", "Requests that batching refused.", *version, "reason"
         )
 
-    def meter(self, model: str, version: int, thread_pool_name: str) -> VersionMeter:
-        """Takes note for the queues of one version."""
-        return VersionMeter(self, model, str(version), thread_pool_name)
+    def of_version(self, model: str, version: int, thread_pool_name: str) -> VersionBatchMetrics:
+        """Counts for the queues of one version."""
+        return VersionBatchMetrics(self, model, str(version), thread_pool_name)
 
     def keep(self, loaded: Collection[tuple[str, str]]) -> None:
         """Drop what belongs to versions that are not among these (model, version)."""
-        for family in (self.batch_rows, self.rejected):
+        for family in (self.batch_rows, self.refused):
             family.keep(lambda labels: labels[:2] in loaded)
 
     def collect(self) -> Iterator[Metric]:
         for family in (self.queueing, self.runs, self.padding, self.input_sizes, self.processed_sizes,
-                       self.batch_rows, self.rejected):  # fmt: skip
+                       self.batch_rows, self.refused):  # fmt: skip
             yield family.family()
 
 
-class VersionMeter:
-    """One version's side of BatchMetrics."""
+class VersionBatchMetrics:
+    """BatchMetrics as the queues of one version see it: a BatchObserver."""
 
     def __init__(self, metrics: BatchMetrics, model: str, version: str, thread_pool_name: str) -> None:
         self._metrics = metrics
@@ -266,7 +273,7 @@ class VersionMeter:
         self._thread_pool_name = thread_pool_name
 
     def ran(self, signature_name: str, rows: int, padded_rows: int, *, has_sizes: bool) -> None:
-        """A batch. `has_sizes`: it is padded to one of the operator's sizes, which alone are labels."""
+        """Count a batch. has_sizes: it is padded to one of the operator's sizes; only those become labels."""
         self._metrics.runs.add()
         self._metrics.processed_sizes.add(value=padded_rows)
         self._metrics.batch_rows.add(self._model, self._version, signature_name, value=rows)
@@ -274,12 +281,12 @@ class VersionMeter:
             self._metrics.padding.add(str(padded_rows), value=padded_rows - rows)
 
     def waited(self, queued_s: float, rows: int) -> None:
-        """A request that goes into a batch."""
+        """Count a request that leaves its queue."""
         self._metrics.queueing.add(self._thread_pool_name, value=queued_s * 1e6)
         self._metrics.input_sizes.add(value=rows)
 
-    def rejected(self, signature_name: str, reason: str) -> None:
-        self._metrics.rejected.add(self._model, self._version, signature_name, reason)
+    def refused(self, signature_name: str, reason: str) -> None:
+        self._metrics.refused.add(self._model, self._version, signature_name, reason)
 
 
 class LoadMetrics(Collector):
@@ -341,7 +348,7 @@ _UNTYPED = re.compile(rb"^(# TYPE \S+) untyped$", re.MULTILINE)
 
 
 class Exposition:
-    """The server's registry as text. Its own one: the library's default is shared by the whole process.
+    """The server's registry as text. The registry is private, because the library's default belongs to the process.
 
     loaded: the (model, version) pairs that are loaded now; None where nothing is ever dropped.
     paths: where a front that speaks HTTP serves it.
@@ -378,58 +385,31 @@ class Exposition:
         return int(sum(sample.value for sample in samples if sample.name == wanted))
 
 
-def _count_by_status(series: Mapping[Labels, _Series]) -> Metric:
-    totals: Counter[tuple[str, ...]] = Counter()
-    for labels, one in series.items():
-        totals.update({(labels.model, code.name): count for code, count in one.counts().items()})
-    name = ":tensorflow:serving:request_count"
-    return _plain_family(name, "Requests by model and status.", ("model_name", "status"), totals)
-
-
-def _times_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
+def _tensorflow_families(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
+    """TensorFlow Serving's own, which sum over versions and signatures."""
+    counts: Counter[tuple[str, ...]] = Counter()
     latency: dict[tuple[str, ...], Histogram] = {}
     run: dict[tuple[str, ...], Histogram] = {}
+    examples: dict[tuple[str, ...], Histogram] = {}
     for labels, one in series.items():
         model = labels.model
+        counts.update({(model, code.name): count for code, count in one.counts().items()})
         latency.setdefault((model, labels.api, labels.entrypoint), Histogram()).merge(one.latency_us)
         run.setdefault((model, labels.method, RUNTIME), Histogram()).merge(one.run_us)
+        if one.examples.count:
+            examples.setdefault((model,), Histogram(SIZE_BUCKETS)).merge(one.examples)
+    name = ":tensorflow:serving:request_"
+    yield _plain_family(name + "count", "Requests by model and status.", ("model_name", "status"), counts)
     yield _histogram_family(
-        ":tensorflow:serving:request_latency", "Microseconds a successful request took.",
-        ("model_name", "API", "entrypoint"), latency,
-    )  # fmt: skip
+        name + "latency", "Microseconds a successful request took.", ("model_name", "API", "entrypoint"), latency
+    )
     yield _histogram_family(
         ":tensorflow:serving:runtime_latency", "Microseconds the model took, queueing included.",
         ("model_name", "API", "runtime"), run,
     )  # fmt: skip
-
-
-def _examples_by_model(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
-    examples: dict[tuple[str, ...], Histogram] = {}
-    for labels, one in series.items():
-        if one.examples.count:
-            examples.setdefault((labels.model,), Histogram(SIZE_BUCKETS)).merge(one.examples)
-    counts, total = ":tensorflow:serving:request_example_counts", ":tensorflow:serving:request_example_count_total"
-    yield _histogram_family(counts, "Examples of a request.", ("model",), examples)
-    sums = {labels: histogram.sum for labels, histogram in examples.items()}
-    yield _plain_family(total, "Examples of all requests.", ("model",), sums)
-
-
-def _requests_family(series: Mapping[Labels, _Series]) -> Metric:
-    names = (*Labels._fields, "code")
-    family = CounterMetricFamily("estimator_serving_requests", "Requests answered.", labels=names)
-    for labels, one in series.items():
-        for code, count in one.counts().items():
-            family.add_metric([*labels, code.name], count)
-    return family
-
-
-def _latency_family(series: Mapping[Labels, _Series]) -> Metric:
-    seconds: dict[tuple[str, ...], Histogram] = {
-        labels: one.latency_us.copy(1e-6) for labels, one in series.items() if one.latency_us.count
-    }
-    return _histogram_family(
-        "estimator_serving_request_latency_seconds", "Time a successful request took.", Labels._fields, seconds
-    )
+    yield _histogram_family(name + "example_counts", "Examples of a request.", ("model",), examples)
+    totals = {labels: histogram.sum for labels, histogram in examples.items()}
+    yield _plain_family(name + "example_count_total", "Examples of all requests.", ("model",), totals)
 
 
 def _plain_family(

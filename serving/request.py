@@ -30,7 +30,7 @@ class ModelSpec(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A payload whose syntax is read and whose meaning is not: that takes the model's signature.
+    """A payload whose syntax is read, but not its meaning: that takes the model's signature.
 
     content: what the codec's parser made of it; payload: the bytes themselves.
     """
@@ -59,35 +59,31 @@ def _never() -> bool:
     return False
 
 
-def _nobody() -> str:
-    return ""
-
-
-# The longest that anybody is waited for, whatever a client says.
+# The longest that a client may wait, whatever it says.
 DEADLINE_S_MAX = 3600.0
 
 
 class Context(NamedTuple):
-    """Who asks, and how long it waits for its answer. Work that nobody waits for any more is not begun, nor
-    is its result written.
+    """Who asks, and how long it waits for its answer. Requests whose deadline has passed or whose client has
+    disconnected are skipped, and their results are dropped.
 
-    deadline_s: the moment on `time.monotonic()` after which the answer is of no use, None where there is no such.
+    deadline_s: the moment on `time.monotonic()` after which the answer is of no use, None without a deadline.
     cancelled: whether the caller has gone away; may be asked from any thread.
-    remote: the caller's address, as its transport writes it.
+    remote: the caller's address, as its transport writes it; empty where that is unknown.
     """
 
     deadline_s: float | None = None
     cancelled: Callable[[], bool] = _never
-    remote: Callable[[], str] = _nobody
+    remote: Callable[[], str] = str
 
     @property
     def is_endless(self) -> bool:
-        """Whether somebody waits for this request for ever, as far as can be told."""
+        """Whether the caller waits for ever, as far as can be told."""
         return self.deadline_s is None and self.cancelled is _never
 
     def check(self) -> None:
         """Raise CancelledError or DeadlineExceededError where nobody waits for this request any more."""
-        if self.cancelled():
+        if self.cancelled is not _never and self.cancelled():
             raise CancelledError("The client cancelled the request, or has gone.")
         if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
             raise DeadlineExceededError("Timed out waiting for notification; the deadline has passed.")

@@ -33,7 +33,7 @@ from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, LogMetrics, RequestMetrics
 from estimator_serving.serving.models import memory, model_config
 from estimator_serving.serving.models.catalog import Catalog, ConfigFile
-from estimator_serving.serving.models.loader import Loader
+from estimator_serving.serving.models.loader import Batching, Loader, open_servable
 from estimator_serving.serving.models.manager import Manager, Retries
 from estimator_serving.serving.models.model_config import ModelConfig
 from estimator_serving.serving.models.sources.directory import DirectorySource
@@ -44,9 +44,9 @@ from estimator_serving.serving.observing.request_log import RequestLog
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.request import DEADLINE_S_MAX
-from estimator_serving.serving.running import batch_parameters, batching, servable
+from estimator_serving.serving.running import batch_parameters, batching
 from estimator_serving.serving.running.batch_parameters import BatchParameters, BatchParametersError
-from estimator_serving.serving.running.servable import Batching
+from estimator_serving.serving.running.session import provider_of
 
 _log = logging.getLogger(__name__)
 
@@ -151,8 +151,8 @@ class Server:
     def look(self) -> None:
         """Read the file of models and look at the base paths now, without waiting for the next poll."""
         if self._config.model_config_file:
-            self._file.look()
-        self.catalog.look()
+            self._file.poll()
+        self.catalog.poll()
 
     def stop(self) -> bool:
         """Say "not ready", accept no more, finish what is in flight within the grace period, let go of the models.
@@ -217,7 +217,7 @@ class Server:
 
 
 def _is_full(predictor: Predictor, method: str) -> bool:
-    return method in proto_codec.CODECS and predictor.turns_away(proto_codec.CODECS[method])
+    return method in proto_codec.CODECS and predictor.refuse_if_full(proto_codec.CODECS[method])
 
 
 def _grpc_refused(config: Config, error: OSError) -> str:
@@ -262,7 +262,7 @@ def _read_batching(config: Config, metrics: BatchMetrics) -> Batching | None:
             parameters = batch_parameters.parse(configuration.read_text("batching_parameters_file", path), path)
     except (BatchParametersError, ConfigError) as error:
         raise StartError(str(error)) from None
-    return Batching(parameters, config.enable_per_model_batching_parameters, metrics.meter)
+    return Batching(parameters, config.enable_per_model_batching_parameters, metrics.of_version)
 
 
 def _read_metrics_paths(config: Config) -> tuple[str, ...]:
@@ -284,10 +284,10 @@ def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> st
 
 def _make_loader(config: Config, batches: Batching | None, loads: LoadMetrics) -> Loader:
     return Loader(
-        partial(servable.load, intra_op_threads=config.intra_op_threads, device=config.device, batching=batches),
+        partial(open_servable, intra_op_threads=config.intra_op_threads, device=config.device, batching=batches),
         # What an operator chose for clients is not what a version was exported with.
         partial(answer, proto_codec.codecs(DEFAULT)),
-        servable.provider_of(config.device),
+        provider_of(config.device),
         config.warmup_iterations if config.enable_model_warmup else 0,
         config.flush_filesystem_caches,
         loads,

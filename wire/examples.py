@@ -35,6 +35,7 @@ from estimator_serving.wire.features import (
 from estimator_serving.wire.pb import tensorflow_pb
 
 __all__ = [
+    "ExampleEncoder",
     "ExampleError",
     "Feature",
     "FeatureSpec",
@@ -73,22 +74,37 @@ def encode_example(features: Mapping[str, Any]) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def encode_example_by_spec(features: Mapping[str, Any], spec: FeatureSpec) -> bytes:
-    """A serialized tf.Example whose lists have the types the spec asks for.
+class ExampleEncoder:
+    """Writes tf.Examples of one spec, whose keys and dtypes are worked out once, when it is made.
 
-    The names are the keys an Example has: a sparse feature is given as its index and value keys. An integer is taken
-    for a float feature, since JSON and Python do not tell 2 from 2.0; a float is not taken for an integer one. A value
-    of None and a feature that is absent stay absent.
-    Raises ExampleError naming the feature: unknown to the spec, or of a kind that does not fit.
+    Raises ExampleError where two features of the spec want different things under one key.
     """
-    example = tensorflow_pb.Example()
-    known = example_dtypes(spec)
-    for name, value in features.items():
-        if name not in known:
-            raise ExampleError(f"The feature {name!r} is not one of {', '.join(sorted(known))}; send only these.")
-        if value is not None:
-            _extend(example.features.feature[name], name, _as_list(value), known[name])
-    return example.SerializeToString(deterministic=True)
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self._dtypes = example_dtypes(spec)
+
+    def encode(self, features: Mapping[str, Any]) -> bytes:
+        """A serialized tf.Example whose lists have the types the spec asks for.
+
+        The names are the keys an Example has: a sparse feature is given as its index and value keys. An integer is
+        taken for a float feature, since JSON and Python do not tell 2 from 2.0; a float is not taken for an integer
+        one. A value of None and a feature that is absent stay absent.
+        Raises ExampleError naming the feature: unknown to the spec, or of a kind that does not fit.
+        """
+        example = tensorflow_pb.Example()
+        for name, value in features.items():
+            dtype = self._dtypes.get(name)
+            if dtype is None:
+                known = ", ".join(sorted(self._dtypes))
+                raise ExampleError(f"The feature {name!r} is not one of {known}; send only these.")
+            if value is not None:
+                _extend(example.features.feature[name], name, _as_list(value), dtype)
+        return example.SerializeToString(deterministic=True)
+
+
+def encode_example_by_spec(features: Mapping[str, Any], spec: FeatureSpec) -> bytes:
+    """One Example of a spec; for many, make an ExampleEncoder once. Raises what that raises."""
+    return ExampleEncoder(spec).encode(features)
 
 
 def encode_sequence_example(context: Mapping[str, Any], lists: Mapping[str, Iterable[Any]]) -> bytes:

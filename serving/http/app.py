@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, cast
 
@@ -36,9 +37,10 @@ from estimator_serving.serving.errors import (
 )
 from estimator_serving.serving.http import encoding as http_encoding
 from estimator_serving.serving.http.encoding import BodyTooLargeError, UnknownCodingError
-from estimator_serving.serving.http.protocol import InferProtocol, Limits, remote_of
+from estimator_serving.serving.http.protocol import ROUTE_KEY, InferProtocol, Limits, remote_of
 from estimator_serving.serving.metrics import Exposition
 from estimator_serving.serving.request import Context
+from estimator_serving.serving.routing import Route
 
 _log = logging.getLogger(__name__)
 
@@ -85,8 +87,13 @@ class RestApp:
         body = _Body(scope["headers"], receive)
         try:
             compressed = http_encoding.is_compressed(scope["headers"])
-            await self._receive(body)
-            reply = await self._answer(target, bytes(body.content), compressed, scope, receive)
+            with ExitStack() as stack:
+                if ROUTE_KEY in scope:
+                    stack.callback(scope[ROUTE_KEY].close)
+                await self._receive(body)
+                stack.pop_all()
+            route = scope.get(ROUTE_KEY) or self._api.choose(target)
+            reply = await self._answer(target, route, bytes(body.content), compressed, scope, receive)
         except ClientGoneError:
             return
         except (BodyTooLargeError, UnknownCodingError, ServingError) as error:
@@ -107,15 +114,15 @@ class RestApp:
                 raise UnavailableError("The requests under way fill the memory set aside for them; ask again.")
 
     async def _answer(
-        self, target: rest.InferTarget, body: bytes, compressed: bool, scope: Scope, receive: Receive
+        self, target: rest.InferTarget, route: Route, body: bytes, compressed: bool, scope: Scope, receive: Receive
     ) -> Reply:
         remote = remote_of(scope.get("client"))
-        if not compressed and self._api.is_quick(target.spec, len(body)):
-            return self._api.infer(target, body, Context(remote=remote))
+        if not compressed and route.is_quick(len(body)):
+            return self._api.infer(target, route, body, Context(remote=remote))
         gone = threading.Event()
         context = Context(time.monotonic() + self._timeout_s, gone.is_set, remote)
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._slow, self._run, target, body, compressed, context)
+        running = loop.run_in_executor(self._slow, self._run, target, route, body, compressed, context)
         leaving = asyncio.ensure_future(receive())  # after the body comes only one message: the client has gone
         try:
             waited: set[asyncio.Future[Any]] = {running, leaving}
@@ -132,12 +139,14 @@ class RestApp:
         finally:
             leaving.cancel()
 
-    def _run(self, target: rest.InferTarget, body: bytes, compressed: bool, context: Context) -> Reply:
+    def _run(self, target: rest.InferTarget, route: Route, body: bytes, compressed: bool, context: Context) -> Reply:
         try:
             content = http_encoding.inflate(body, self._body_bytes_max) if compressed else body
-            return self._api.infer(target, content, context)
+            return self._api.infer(target, route, content, context)
         except (BodyTooLargeError, ServingError) as error:
             return self._refuse(error)
+        finally:
+            route.close()  # where the body could not be inflated
 
     def _refuse(self, error: Exception) -> Reply:
         if isinstance(error, BodyTooLargeError):

@@ -1,6 +1,9 @@
 """uvicorn's HTTP protocol with a short cut, and with limits: quick inferences are answered where the parser finds
 their end, and nobody holds a connection for nothing.
 
+Where the body of a small inference ends, its route is chosen: a quick one is answered here, any other goes on to the
+ASGI application with its route in the scope.
+
 Owns when the short cut is allowed and how such an answer is written (everything else takes uvicorn's normal way to the
 ASGI application, which answers the same requests); the size of a request's head; how long a client may take over head,
 body and reading its answer; which connection goes when there are too many. An ASGI cycle (scope, task, events,
@@ -19,9 +22,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from estimator_serving.serving.dialects.tfs.rest import InferTarget, Reply, Rest, infer_target
 from estimator_serving.serving.errors import InvalidArgumentError
-from estimator_serving.serving.predictor import QUICK_PAYLOAD_BYTES
 from estimator_serving.serving.request import PATIENT, Context
+from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES
 
+# The key of an ASGI scope under which the route stands, where it is chosen already.
+ROUTE_KEY = "estimator_serving.route"
 _HEAD = b"content-type: application/json\r\ncontent-length: %d\r\n"
 # What has a say in how a body comes: with any but one length, it takes the normal way.
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"content-encoding"})
@@ -144,13 +149,7 @@ class InferProtocol(HttpToolsProtocol):
         self._target = self._find_target()
         self._body = b""
         if self._target is None:
-            url, headers = self.url, self.headers
-            super().on_message_begin()
-            super().on_url(url)
-            for name, value in headers:
-                super().on_header(name, value)
-            super().on_headers_complete()
-            self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
+            self._begin_cycle()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -164,14 +163,29 @@ class InferProtocol(HttpToolsProtocol):
             return
         self._stage = Stage.NOTHING
         self._head_bytes = 0
-        if self._target is None:
-            super().on_message_complete()
-        else:
+        if self._target is not None:
             target, self._target = self._target, None
-            self._answer(self._api.infer(target, self._body, self._caller))
+            route = self._api.choose(target)
+            if route.is_quick(len(self._body)):
+                self._answer(self._api.infer(target, route, self._body, self._caller))
+                return
+            self._begin_cycle()
+            self.scope[ROUTE_KEY] = route  # type: ignore[literal-required]
+            super().on_body(self._body)
+        super().on_message_complete()
+
+    def _begin_cycle(self) -> None:
+        """Take the normal way: build the scope from the head that was kept, and start the application on it."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
 
     def _find_target(self) -> InferTarget | None:
-        """What this request infers, None where it has to take the normal way.
+        """What this request infers, None where it has to take the normal way whatever its model.
 
         It has to when an earlier one on this connection is not answered yet (answers keep their order), when the client
         does not read its answers, or when its body is large, of unknown length, compressed, or held back until
@@ -185,9 +199,7 @@ class InferProtocol(HttpToolsProtocol):
         except InvalidArgumentError:
             return None
         length = self._content_length()
-        if target is None or length > QUICK_PAYLOAD_BYTES:
-            return None
-        return target if self._api.is_quick(target.spec, length) else None
+        return None if length > QUICK_PAYLOAD_BYTES else target
 
     def _content_length(self) -> int:
         """The body's length; more than is quick where other headers have a say in how the body comes, or none has."""

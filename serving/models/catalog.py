@@ -1,14 +1,14 @@
 """Which models are configured: one whole list, replaced by another, one change at a time.
 
 Owns the order of such a change (checks, labels, what is wanted, the wait for what is new) and the file it may come
-from. Knows no rpc; loading is the manager's, looking at base paths the source's.
+from. Knows no rpc; the manager loads, and the source polls the base paths.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import (
@@ -21,7 +21,7 @@ from estimator_serving.serving.errors import (
 )
 from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.models import model_config
-from estimator_serving.serving.models.manager import Manager, VersionStatus
+from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import ModelConfig
 from estimator_serving.serving.models.poll import Poll
 from estimator_serving.serving.models.sources.directory import DirectorySource
@@ -56,7 +56,15 @@ class Catalog:
             self._watch(models)
             self._manager.wait_until_settled()
             for model in models:
-                self._manager.set_labels(model.name, self._possible_labels(model, left_out))
+                possible = {}
+                for label, version in model.labels.items():
+                    try:
+                        self._check_label(model.name, label, version)
+                        possible[label] = version
+                    except FailedPreconditionError as error:
+                        left_out.append(f"The label {label} is not assigned. {error.message}")
+                        _log.error("%s", left_out[-1])
+                self._manager.set_labels(model.name, possible)
         return left_out
 
     def replace(self, models: Sequence[ModelConfig]) -> None:
@@ -74,7 +82,7 @@ class Catalog:
                 for label, version in model.labels.items():
                     self._check_label(model.name, label, version)
             known = {model.name for model in self.models}
-            # Labels first: one that moves must not name the version that goes while the base paths are looked at.
+            # Labels first: one that moves must not name the version that goes while the base paths are polled.
             for model in models:
                 self._manager.set_labels(model.name, model.labels)
             self._watch(models)
@@ -82,11 +90,17 @@ class Catalog:
         if self._stopped:
             raise UnavailableError(STOPPING_TEXT)
         if failed:
-            raise UnknownError(_unavailable(failed))
+            entries = ""
+            for name, status in failed.items():
+                which, why = name, "NOT_FOUND: its base path holds no version that is wanted"
+                if status is not None:
+                    which, why = f"{name} version: {status.version}", f"{status.code.name}: {status.message}"
+                entries += f"{{{{name: {which}}} due to error: {why}}}, "
+            raise UnknownError(f"{len(failed)} model(s) did not become available: {{{entries}}}")
 
-    def look(self) -> None:
-        """Look at the base paths now."""
-        self._source.look()
+    def poll(self) -> None:
+        """Poll the base paths now."""
+        self._source.poll()
 
     def stop(self) -> None:
         """Change nothing any more, and wait for nothing."""
@@ -103,17 +117,6 @@ class Catalog:
         self._manager.serve_only([model.name for model in models])
         self._source.watch(models)
 
-    def _possible_labels(self, model: ModelConfig, left_out: list[str]) -> dict[str, int]:
-        possible = {}
-        for label, version in model.labels.items():
-            try:
-                self._check_label(model.name, label, version)
-                possible[label] = version
-            except FailedPreconditionError as error:
-                left_out.append(f"The label {label} is not assigned. {error.message}")
-                _log.error("%s", left_out[-1])
-        return possible
-
     def _check_label(self, name: str, label: str, version: int) -> None:
         """A label names an available version; where the flag allows it, a new one may name any version."""
         if self._manager.is_available(name, version):
@@ -124,17 +127,6 @@ class Catalog:
             f"Request to assign label to version {version} of model {name}, which is not currently available for "
             "inference; load the version first, or start with --allow_version_labels_for_unavailable_models."
         )
-
-
-def _unavailable(failed: Mapping[str, VersionStatus | None]) -> str:
-    entries = "".join(f"{{{_describe(name, status)}}}, " for name, status in failed.items())
-    return f"{len(failed)} model(s) did not become available: {{{entries}}}"
-
-
-def _describe(name: str, status: VersionStatus | None) -> str:
-    if status is None:
-        return f"{{name: {name}}} due to error: NOT_FOUND: its base path holds no version that is wanted"
-    return f"{{name: {name} version: {status.version}}} due to error: {status.code.name}: {status.message}"
 
 
 class ConfigFile:
@@ -149,13 +141,13 @@ class ConfigFile:
         self._catalog = catalog
         self._applied: tuple[ModelConfig, ...] | None = None
         self.trouble = ""
-        self._looking = threading.Lock()
-        self._poll = Poll("config", self.look, poll_wait_s)
+        self._polling = threading.Lock()
+        self._poll = Poll("config", self.poll, poll_wait_s)
 
     def start(self, left_out: Sequence[str] = ()) -> None:
-        """Take what the catalog was started with as read; keep looking in a thread, where poll_wait_s > 0.
+        """Take what the catalog was started with as read; keep polling in a thread, if poll_wait_s > 0.
 
-        left_out: what of it is not in force; then the next look tries it again.
+        left_out: what of it is not in force; then the next poll tries it again.
         """
         if left_out:
             self.trouble = self._whole(" ".join(left_out))
@@ -166,17 +158,26 @@ class ConfigFile:
     def stop(self) -> None:
         self._poll.stop()
 
-    def look(self) -> None:
-        """Read the file now, and apply it where it says something new."""
-        with self._looking:
+    def poll(self) -> None:
+        """Read the file now, and apply it if it says something new, or could not be applied before."""
+        with self._polling:
+            trouble = ""
             try:
-                trouble = self._apply()
+                models = model_config.read_file(self._path)
+                if models is None:
+                    trouble = "It configures nothing, so no action is taken for it."
+                elif models != self._applied:
+                    self._applied = None  # until it is: what could not be applied is tried again
+                    self._catalog.replace(models)
+                    self._applied = models
+                    names = ", ".join(model.name for model in models)
+                    _log.info("%s is in force: %s.", self._path, names or "no models")
             except UnavailableError:  # shutting down
                 return
             except (ConfigError, ServingError) as error:
                 trouble = str(error)
             except Exception as error:
-                # The thread has to outlive any one look, or a mended file would never be read.
+                # The thread has to outlive any one poll, or a mended file would never be read.
                 trouble = as_serving_error(error).message
             if trouble:
                 trouble = self._whole(trouble)
@@ -186,15 +187,3 @@ class ConfigFile:
 
     def _whole(self, trouble: str) -> str:
         return f"{self._path} is not in force as a whole: {trouble}"
-
-    def _apply(self) -> str:
-        """Apply the file where that is due; returns why it was not."""
-        models = model_config.read_file(self._path)
-        if models is None:
-            return "It configures nothing, so no action is taken for it."
-        if models != self._applied:
-            self._applied = None  # until it is: what could not be applied is tried again
-            self._catalog.replace(models)
-            self._applied = models
-            _log.info("%s is in force: %s.", self._path, ", ".join(model.name for model in models) or "no models")
-        return ""

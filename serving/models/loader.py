@@ -1,6 +1,6 @@
-"""Loads one version: looks at its files, opens it, warms it up, and sees that it answers as it was exported.
+"""Loads one version: checks its files, opens it, warms it up, and checks that it answers as it was exported.
 
-Owns the order of these steps, and which of their errors may pass by themselves.
+Owns the order of these steps, the runners a version is built of, and which errors may pass by themselves.
 """
 
 from __future__ import annotations
@@ -10,18 +10,104 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from estimator_serving.serving.errors import Code, ResourceExhaustedError, ServingError, UnavailableError
+from estimator_serving.serving.errors import (
+    Code,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    ServingError,
+    UnavailableError,
+)
 from estimator_serving.serving.metrics import LoadMetrics
 from estimator_serving.serving.models import memory, model_files, warmup
-from estimator_serving.serving.models.warmup import Answer
+from estimator_serving.serving.models.warmup import Replay
+from estimator_serving.serving.running import batch_parameters
+from estimator_serving.serving.running.batch_parameters import BatchParameters, BatchParametersError
+from estimator_serving.serving.running.batch_queues import BatchObserver
+from estimator_serving.serving.running.batching import BatchingRunner
+from estimator_serving.serving.running.binding import bind
+from estimator_serving.serving.running.runner import Runner
 from estimator_serving.serving.running.servable import MODEL_FILE, Servable
-from estimator_serving.wire.onnx_model import OnnxModel
+from estimator_serving.serving.running.session import SessionRunner, graph_of, open_session
+from estimator_serving.wire import dtypes, signatures
+from estimator_serving.wire.onnx_model import OnnxModel, read_model
+from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
 
 _log = logging.getLogger(__name__)
 
 # Name, version and directory -> an open version.
 Open = Callable[[str, int, Path], Servable]
+
+
+class Batching(NamedTuple):
+    """How a server's versions batch.
+
+    parameters: the server's.
+    per_version: whether each version's directory says how it batches; a version that does not say runs without.
+    observer: makes what counts a version's batches, of its model, its number and the name of its thread pool.
+    """
+
+    parameters: BatchParameters
+    per_version: bool
+    observer: Callable[[str, int, str], BatchObserver]
+
+    def of_version(self, directory: Path) -> BatchParameters | None:
+        """None where the version does not batch. Raises InvalidArgumentError for parameters that cannot be used."""
+        try:
+            return batch_parameters.of_version(directory, self.parameters) if self.per_version else self.parameters
+        except BatchParametersError as error:
+            raise InvalidArgumentError(str(error)) from error
+
+
+def open_servable(
+    name: str, version: int, directory: Path, *,
+    intra_op_threads: int, device: str = "cpu", batching: Batching | None = None,
+) -> Servable:  # fmt: skip
+    """Open `directory/model.onnx` as a Servable.
+
+    Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
+
+    Raises:
+        NotFoundError: the directory holds no model.onnx.
+        InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph, or its batching
+            parameters cannot be used.
+        ResourceExhaustedError, FailedPreconditionError: see open_session.
+    """
+    path = directory / MODEL_FILE
+    if not path.is_file():
+        raise NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
+    session = open_session(path, intra_op_threads=intra_op_threads, device=device)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    # Inputs with a default are inputs, too: those of an export whose clients choose what they send.
+    names = [node.name for node in (*inputs, *session.get_overridable_initializers())]
+    try:
+        plain = Signature(_tensor_infos(inputs), _tensor_infos(outputs), signatures.PREDICT_METHOD)
+        found = signatures.from_properties(session.get_modelmeta().custom_metadata_map)
+        metadata = found or Metadata({signatures.DEFAULT_SIGNATURE_KEY: plain})
+        bindings = bind(
+            metadata.signatures, frozenset(names), frozenset(node.name for node in outputs),
+            path=path, needs_rows=read_model(path).needs_rows,
+        )  # fmt: skip
+        runner: Runner = SessionRunner(graph_of(session), bindings)
+        parameters = batching.of_version(directory) if batching else None
+        if batching and parameters:
+            has_rows = {key: binding.has_rows for key, binding in bindings.items()}
+            observer = batching.observer(name, version, parameters.thread_pool_name)
+            runner = BatchingRunner(runner, parameters, has_rows, observer)
+        return Servable(name, version, metadata, bindings, runner)
+    except (ValueError, TypeError) as error:
+        raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
+
+
+def _tensor_infos(nodes: list[Any]) -> dict[str, TensorInfo]:
+    infos = {}
+    for node in nodes:
+        # ONNX Runtime gives [] for a scalar and for an unknown rank alike; the latter promises less.
+        shape = tuple(dim if isinstance(dim, int) else -1 for dim in node.shape) or None
+        infos[node.name] = TensorInfo(f"{node.name}:0", dtypes.from_onnx(node.type), shape)
+    return infos
 
 
 @dataclass(frozen=True)
@@ -30,15 +116,15 @@ class Loader:
 
     Attributes:
         open: opens the files as a Servable.
-        answer: answers a replayed request.
+        replay: answers a replayed request.
         provider: the execution provider the version runs on.
         warmup_iterations: how often each warmup request is replayed; 0 leaves warmup out.
         drops_cache: whether the files leave the page cache once they are read.
-        metrics: who takes note of warmups.
+        metrics: counts the warmups.
     """
 
     open: Open
-    answer: Answer
+    replay: Replay
     provider: str
     warmup_iterations: int = 1
     drops_cache: bool = False
@@ -51,8 +137,17 @@ class Loader:
             UnavailableError: the disk failed; ResourceExhaustedError: no memory. Both may pass.
             ServingError: what is wrong with the files, or with a replayed request.
         """
+        path = directory / MODEL_FILE
         try:
-            return self._load(name, version, directory)
+            model = model_files.check_files(path) if path.is_file() else OnnxModel()
+            servable = self.open(name, version, directory)
+            if self.warmup_iterations:
+                self._warm_up(directory, servable)
+            compared = warmup.compare(directory, servable, self.replay, self.provider, model.metadata)
+            if compared:
+                _log.info("Model %s version %d answers %d requests as it was exported.", name, version, compared)
+            if self.drops_cache:
+                model_files.drop_from_cache(directory)
         except OSError as error:
             raise UnavailableError(
                 f"A file of {directory} cannot be read ({error.strerror}); check the disk and the permissions."
@@ -61,26 +156,14 @@ class Loader:
             raise ResourceExhaustedError(
                 f"Insufficient resources to load servable {name} version {version}: no memory is left."
             ) from error
-
-    def _load(self, name: str, version: int, directory: Path) -> Servable:
-        path = directory / MODEL_FILE
-        model = model_files.check_files(path) if path.is_file() else OnnxModel()
-        servable = self.open(name, version, directory)
-        if self.warmup_iterations:
-            self._warm_up(directory, servable)
-        compared = warmup.compare(directory, servable, self.answer, self.provider, model.metadata)
-        if compared:
-            _log.info("Model %s version %d answers %d requests as it was exported.", name, version, compared)
-        if self.drops_cache:
-            model_files.drop_from_cache(directory)
-        # To open a file takes as much memory again as the model keeps.
+        # Opening a file takes as much memory again as the model keeps.
         memory.give_back()
         return servable
 
     def _warm_up(self, directory: Path, servable: Servable) -> None:
         started_s, code, count = time.perf_counter(), Code.OK, 0
         try:
-            count = warmup.warm_up(directory, servable, self.answer, self.warmup_iterations)
+            count = warmup.warm_up(directory, servable, self.replay, self.warmup_iterations)
         except ServingError as error:
             code = error.code
             raise

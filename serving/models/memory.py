@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from pathlib import Path
 
@@ -14,25 +15,21 @@ def give_back() -> None:
 
 def free_bytes(root: Path = Path("/")) -> int | None:
     """The memory that can still be had, by the machine and by its control group; None where nothing says."""
-    known = [free for free in (_machine_free(root), _group_free(root)) if free is not None]
-    return min(known, default=None)
-
-
-def _machine_free(root: Path) -> int | None:
-    kib = _read_table(root / "proc/meminfo").get("MemAvailable:")
-    return None if kib is None else kib * 1024
-
-
-def _group_free(root: Path) -> int | None:
+    known = []
+    available_kib = _read_table(root / "proc/meminfo").get("MemAvailable:")
+    if available_kib is not None:
+        known.append(available_kib * 1024)
     group = root / "sys/fs/cgroup"
     try:
         limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
-        return None
-    # What files left in the page cache counts as used and is given up when it is wanted.
-    statistics = _read_table(group / "memory.stat")
-    cached = statistics.get("active_file", 0) + statistics.get("inactive_file", 0)
-    return int(limit) - int(used) + cached if limit.isdecimal() else None
+        limit = used = "max"
+    if limit.isdecimal():
+        # What files left in the page cache counts as used and is given up when it is wanted.
+        statistics = _read_table(group / "memory.stat")
+        cached = statistics.get("active_file", 0) + statistics.get("inactive_file", 0)
+        known.append(int(limit) - int(used) + cached)
+    return min(known, default=None)
 
 
 def _read_table(path: Path) -> dict[str, int]:
@@ -43,11 +40,6 @@ def _read_table(path: Path) -> dict[str, int]:
     return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdecimal()}
 
 
-def _find_trim() -> ctypes._NamedFuncPointer | None:
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):  # another C library
-        return None
-
-
-_trim = _find_trim()
+_trim: ctypes._NamedFuncPointer | None = None
+with contextlib.suppress(OSError, AttributeError):  # another C library
+    _trim = ctypes.CDLL(None).malloc_trim

@@ -6,7 +6,7 @@ Knows no disk beyond the file it reads, and nothing of what is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -93,8 +93,54 @@ def read_list(proto: serving_pb.ModelConfigList) -> tuple[ModelConfig, ...]:
     """
     check_names(entry.name for entry in proto.config)
     for entry in proto.config:
-        _check_path(entry)
+        if not Path(entry.base_path).is_absolute():
+            raise InvalidArgumentError(
+                f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}. "
+                "Give the path of a directory on this machine, from the root."
+            )
+        if "\0" in entry.base_path:
+            raise InvalidArgumentError(f"The base_path of model {entry.name} holds a NUL; no path does.")
     return tuple(_read(entry) for entry in proto.config)
+
+
+def _read(entry: Any) -> ModelConfig:
+    """One model of a list, its path checked already."""
+    remarks: list[str] = []
+    policy: VersionPolicy = Latest(entry.model_version_policy.latest.num_versions or 1)
+    match entry.model_version_policy.WhichOneof("policy_choice"):
+        case "all":
+            policy = All()
+        case "specific":
+            policy = Specific(frozenset(entry.model_version_policy.specific.versions))
+            if not policy.versions:
+                remarks.append(f"Model {entry.name} asks for specific versions and lists none; none is served.")
+    platform: str = entry.model_platform
+    if entry.model_type:
+        if platform:
+            raise InvalidArgumentError(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                f"ModelServerConfig::model_platform; remove model_type from model {entry.name}."
+            )
+        platform = TENSORFLOW_PLATFORM if entry.model_type == serving_pb.ModelType.Value("TENSORFLOW") else "other"
+        remarks.append(f"Model {entry.name} sets the deprecated model_type; set model_platform instead.")
+    elif platform == TENSORFLOW_PLATFORM:
+        remarks.append(
+            f'Model {entry.name} says model_platform: "{TENSORFLOW_PLATFORM}"; its versions are served from their '
+            "model.onnx."
+        )
+    if platform and platform not in PLATFORMS:
+        raise InvalidArgumentError(
+            f"Model {entry.name} requests unsupported platform {platform}; there are {', '.join(PLATFORMS)}."
+        )
+    return ModelConfig(
+        entry.name,
+        Path(entry.base_path),
+        policy,
+        dict(entry.version_labels),
+        platform,
+        log_settings.read(entry.logging_config),
+        tuple(remarks),
+    )
 
 
 def check_change(old: Iterable[ModelConfig], new: Sequence[ModelConfig]) -> None:
@@ -123,65 +169,3 @@ def check_names(names: Iterable[str]) -> None:
         if name in seen:
             raise InvalidArgumentError(f"Illegal to list model {name} multiple times in config list; list it once.")
         seen.add(name)
-
-
-def _check_path(entry: Any) -> None:
-    if not Path(entry.base_path).is_absolute():
-        raise InvalidArgumentError(
-            f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}. "
-            "Give the path of a directory on this machine, from the root."
-        )
-    if "\0" in entry.base_path:
-        raise InvalidArgumentError(f"The base_path of model {entry.name} holds a NUL; no path does.")
-
-
-def _read(entry: Any) -> ModelConfig:
-    return ModelConfig(
-        entry.name,
-        Path(entry.base_path),
-        _read_policy(entry),
-        dict(entry.version_labels),
-        _read_platform(entry),
-        log_settings.read(entry.logging_config),
-        tuple(_remarks(entry)),
-    )
-
-
-def _remarks(entry: Any) -> Iterator[str]:
-    policy = entry.model_version_policy
-    if policy.WhichOneof("policy_choice") == "specific" and not policy.specific.versions:
-        yield f"Model {entry.name} asks for specific versions and lists none; none is served."
-    if entry.model_type:
-        yield f"Model {entry.name} sets the deprecated model_type; set model_platform instead."
-    elif entry.model_platform == TENSORFLOW_PLATFORM:
-        yield (
-            f'Model {entry.name} says model_platform: "{TENSORFLOW_PLATFORM}"; its versions are served from their '
-            "model.onnx."
-        )
-
-
-def _read_policy(entry: Any) -> VersionPolicy:
-    policy = entry.model_version_policy
-    match policy.WhichOneof("policy_choice"):
-        case "all":
-            return All()
-        case "specific":
-            return Specific(frozenset(policy.specific.versions))
-        case _:
-            return Latest(policy.latest.num_versions or 1)
-
-
-def _read_platform(entry: Any) -> str:
-    platform: str = entry.model_platform
-    if entry.model_type:
-        if platform:
-            raise InvalidArgumentError(
-                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
-                f"ModelServerConfig::model_platform; remove model_type from model {entry.name}."
-            )
-        platform = TENSORFLOW_PLATFORM if entry.model_type == serving_pb.ModelType.Value("TENSORFLOW") else "other"
-    if platform and platform not in PLATFORMS:
-        raise InvalidArgumentError(
-            f"Model {entry.name} requests unsupported platform {platform}; there are {', '.join(PLATFORMS)}."
-        )
-    return platform

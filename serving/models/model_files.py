@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from estimator_serving.serving.errors import InvalidArgumentError, ResourceExhaustedError
 from estimator_serving.serving.models.memory import free_bytes
-from estimator_serving.wire.onnx_model import ExternalTensor, OnnxError, OnnxModel, read_model
+from estimator_serving.wire.onnx_model import OnnxError, OnnxModel, read_model
 
 # A file's size fits int64, which has so many digits.
 _DIGITS_MAX = 19
@@ -35,23 +35,22 @@ def check_files(path: Path) -> OnnxModel:
         try:
             if tensor.location not in sizes:
                 sizes[tensor.location] = _size(path.parent, tensor.location)
-            _check_range(tensor, sizes[tensor.location])
+            offset = _number("offset", tensor.offset)
+            end = offset + _number("length", tensor.length)
+            if end > sizes[tensor.location]:
+                raise ValueError(f"bytes {offset} to {end} of a file of {sizes[tensor.location]} bytes")
         except ValueError as error:
             raise InvalidArgumentError(
                 f"Tensor {tensor.name!r} of {path} keeps its values in {tensor.location!r}, {error}; "
                 "export the model again, and copy its directory as a whole."
             ) from None
-    _check_fits(path, path.stat().st_size + sum(sizes.values()))
-    return model
-
-
-def _check_fits(path: Path, size: int) -> None:
-    free = free_bytes()
+    size, free = path.stat().st_size + sum(sizes.values()), free_bytes()
     if free is not None and size > free:
         raise ResourceExhaustedError(
             f"Insufficient resources to load servable {path}: its files hold {size >> 20} MiB, and {free >> 20} MiB of "
             "memory are free; unload another model, or give the server more memory."
         )
+    return model
 
 
 def drop_from_cache(directory: Path) -> None:
@@ -75,7 +74,10 @@ def _size(directory: Path, location: str) -> int:
     path = directory
     for part in parts:
         path = path / part
-        status = _status(path)
+        try:
+            status = path.lstat()
+        except OSError as error:
+            raise ValueError(f"which cannot be found ({error.strerror})") from None
         if stat.S_ISLNK(status.st_mode):
             raise ValueError("which is a symbolic link or lies behind one")
     if not stat.S_ISREG(status.st_mode):
@@ -83,20 +85,6 @@ def _size(directory: Path, location: str) -> int:
     if status.st_nlink != 1:
         raise ValueError("which is a hard link: the same file has another name elsewhere")
     return status.st_size
-
-
-def _status(path: Path) -> os.stat_result:
-    try:
-        return path.lstat()
-    except OSError as error:
-        raise ValueError(f"which cannot be found ({error.strerror})") from None
-
-
-def _check_range(tensor: ExternalTensor, size: int) -> None:
-    offset = _number("offset", tensor.offset)
-    end = offset + _number("length", tensor.length)
-    if end > size:
-        raise ValueError(f"bytes {offset} to {end} of a file of {size} bytes")
 
 
 def _number(name: str, text: str) -> int:

@@ -1,7 +1,7 @@
-"""Requests replayed on a version before it takes traffic: to warm it up, and to see that it answers as it was exported.
+"""Requests replayed on a version before it takes traffic: to warm it up, and to check that it answers as exported.
 
 Owns the two files of records under assets.extra, TensorFlow Serving's rules for warmup records, and the comparison of
-answers. Knows messages, no codec: who answers a request is handed in.
+answers. Knows messages, no codec: the function that answers a request is handed in.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXPECTED_FILE = Path("assets.extra", "expected_responses")
 RECORDS_MAX = 1000
 
 # Answers one request: rpc name, request message, the version -> response message.
-Answer = Callable[[str, Any, Servable], Any]
+Replay = Callable[[str, Any, Servable], Any]
 # log_type of a PredictionLog -> the rpc it is a log of.
 _RPC_BY_LOG = {
     "predict_log": "Predict",
@@ -50,7 +50,7 @@ class _Logged(NamedTuple):
     response: Any
 
 
-def warm_up(directory: Path, servable: Servable, answer: Answer, iterations: int = 1) -> int:
+def warm_up(directory: Path, servable: Servable, replay: Replay, iterations: int = 1) -> int:
     """Replay a version's warmup requests, each so many times; returns how many records there were.
 
     Names and versions in the records are not looked at, nor are responses.
@@ -64,11 +64,11 @@ def warm_up(directory: Path, servable: Servable, answer: Answer, iterations: int
     count = 0
     for count, logged in enumerate(_read(directory / WARMUP_FILE), start=1):
         for _ in range(iterations):
-            _replay(logged, servable, answer, directory / WARMUP_FILE, count)
+            _replay(logged, servable, replay, directory / WARMUP_FILE, count)
     return count
 
 
-def compare(directory: Path, servable: Servable, answer: Answer, provider: str, metadata: Mapping[str, str]) -> int:
+def compare(directory: Path, servable: Servable, replay: Replay, provider: str, metadata: Mapping[str, str]) -> int:
     """Replay a version's expected requests and compare the answers; returns how many records there were.
 
     Floats may differ by tolerance * max(1, |expected|), where the tolerance is the model's own for this execution
@@ -83,8 +83,16 @@ def compare(directory: Path, servable: Servable, answer: Answer, provider: str, 
     count = 0
     for count, logged in enumerate(_read(path), start=1):
         if tolerance is None:
-            tolerance = _tolerance(provider, metadata)
-        response = _replay(logged, servable, answer, path, count)
+            text = metadata.get(TOLERANCE_PROPERTY)
+            try:
+                own = {key: float(value) for key, value in json.loads(text).items()} if text else {}
+            except (ValueError, TypeError, AttributeError):
+                raise InvalidArgumentError(
+                    f"The model's {TOLERANCE_PROPERTY} is {text!r}; expected a JSON object of numbers by execution "
+                    "provider."
+                ) from None
+            tolerance = own.get(provider, PARITY_TOLERANCE.get(provider, max(PARITY_TOLERANCE.values())))
+        response = _replay(logged, servable, replay, path, count)
         difference = _difference(logged, response, tolerance)
         if difference:
             raise FailedPreconditionError(
@@ -130,61 +138,38 @@ def _parse(record: bytes, number: int, path: Path) -> _Logged:
     return _Logged(_RPC_BY_LOG[kind], entry.request, entry.response)
 
 
-def _replay(logged: _Logged, servable: Servable, answer: Answer, path: Path, number: int) -> Any:
-    for spec in _specs(logged.request):
+def _replay(logged: _Logged, servable: Servable, replay: Replay, path: Path, number: int) -> Any:
+    is_multi = isinstance(logged.request, serving_pb.MultiInferenceRequest)
+    for spec in [task.model_spec for task in logged.request.tasks] if is_multi else [logged.request.model_spec]:
         spec.name = servable.name
         spec.ClearField("version")
         spec.ClearField("version_label")
     try:
-        return answer(logged.rpc, logged.request, servable)
+        return replay(logged.rpc, logged.request, servable)
     except Exception as error:
         known = as_serving_error(error)
         raise type(known)(f"Record {number} of {path} cannot be replayed: {known.message}") from error
 
 
-def _specs(request: Any) -> list[Any]:
-    if isinstance(request, serving_pb.MultiInferenceRequest):
-        return [task.model_spec for task in request.tasks]
-    return [request.model_spec]
-
-
 # --- comparison ---
-
-
-def _tolerance(provider: str, metadata: Mapping[str, str]) -> float:
-    text = metadata.get(TOLERANCE_PROPERTY)
-    try:
-        own = {key: float(value) for key, value in json.loads(text).items()} if text else {}
-    except (ValueError, TypeError, AttributeError):
-        raise InvalidArgumentError(
-            f"The model's {TOLERANCE_PROPERTY} is {text!r}; expected a JSON object of numbers by execution provider."
-        ) from None
-    return own.get(provider, PARITY_TOLERANCE.get(provider, max(PARITY_TOLERANCE.values())))
 
 
 def _difference(logged: _Logged, response: Any, tolerance: float) -> str:
     """Where a response differs from the logged one, as words; empty where it does not."""
     expected, given = _outputs(logged.request, logged.response), _outputs(logged.request, response)
-    for key in expected:
-        signature, output = key
+    for (signature, output), wanted in expected.items():
         at = f"signature {signature}, output {output}"
-        if key not in given:
+        got = given.get((signature, output))
+        if got is None:
             return f"{at} is missing"
-        difference = _array_difference(expected[key], given[key], tolerance)
-        if difference:
-            return f"{at}, {difference}"
+        if got.shape != wanted.shape:
+            return f"{at}, shape {list(got.shape)} instead of {list(wanted.shape)}"
+        far = np.flatnonzero(_differs(wanted, got, tolerance))
+        if far.size:
+            index = np.unravel_index(far[0], wanted.shape)
+            row = f"row {index[0]}: " if index else ""
+            return f"{at}, {row}expected {_shown(wanted[index])}, got {_shown(got[index])}"
     return ""
-
-
-def _array_difference(expected: Array, given: Array, tolerance: float) -> str:
-    if expected.shape != given.shape:
-        return f"shape {list(given.shape)} instead of {list(expected.shape)}"
-    far = np.flatnonzero(_differs(expected, given, tolerance))
-    if not far.size:
-        return ""
-    index = np.unravel_index(far[0], expected.shape)
-    row = f"row {index[0]}: " if index else ""
-    return f"{row}expected {_shown(expected[index])}, got {_shown(given[index])}"
 
 
 def _differs(expected: Array, given: Array, tolerance: float) -> Array:
@@ -195,7 +180,7 @@ def _differs(expected: Array, given: Array, tolerance: float) -> Array:
     with np.errstate(invalid="ignore", over="ignore"):
         close = np.abs(a - b) <= tolerance * np.maximum(1, np.abs(a))
     same = (a == b) | (np.isnan(a) & np.isnan(b))
-    # Whatever the tolerance times infinity says, infinity is close to itself alone.
+    # Whatever the tolerance times infinity says, infinity is close only to itself.
     return np.asarray(~(same | (close & np.isfinite(a) & np.isfinite(b))))
 
 

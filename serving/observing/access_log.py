@@ -31,7 +31,22 @@ class AccessLog:
         self._spool: Spool[dict[str, Any]] = Spool("access log", self._write)
 
     def __call__(self, call: Call) -> None:
-        self._spool.put(_entry(call, datetime.now(UTC)), _LINE_BYTES)
+        spec = call.spec
+        signature_name = call.request.signature_name if call.request else spec.signature_name if spec else ""
+        entry = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "method": call.codec.method,
+            "entrypoint": call.codec.entrypoint,
+            "model": _cut(spec.name) if spec else "",
+            "version": call.servable.version if call.servable else None,
+            "signature": _cut(signature_name),
+            "code": call.code.name,
+            "latency_ms": round(call.elapsed_s * 1e3, 3),
+            "request_bytes": len(call.payload),
+            "response_bytes": len(call.answer or b""),
+            "remote": call.context.remote(),
+        }
+        self._spool.put(entry, _LINE_BYTES)
 
     def close(self) -> None:
         """Write the lines that were taken."""
@@ -45,24 +60,6 @@ class AccessLog:
             return
         with open(self._path, "a", encoding="ascii") as file:
             file.write(lines)
-
-
-def _entry(call: Call, at: datetime) -> dict[str, Any]:
-    spec = call.spec
-    signature_name = call.request.signature_name if call.request else spec.signature_name if spec else ""
-    return {
-        "time": at.isoformat(timespec="milliseconds"),
-        "method": call.codec.method,
-        "entrypoint": call.codec.entrypoint,
-        "model": _cut(spec.name) if spec else "",
-        "version": call.servable.version if call.servable else None,
-        "signature": _cut(signature_name),
-        "code": call.code.name,
-        "latency_ms": round(call.elapsed_s * 1e3, 3),
-        "request_bytes": len(call.payload),
-        "response_bytes": len(call.answer or b""),
-        "remote": call.context.remote(),
-    }
 
 
 def _cut(text: str) -> str:

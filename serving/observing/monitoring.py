@@ -1,6 +1,6 @@
 """What is watched beyond single requests: which versions are loaded and what waits; and where Prometheus finds it all.
 
-Owns the gauges that are read off the manager when somebody looks, and the MonitoringConfig file. Knows no HTTP.
+Owns the gauges that are read from the manager when Prometheus asks, and the MonitoringConfig file. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from prometheus_client.registry import Collector
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import NotFoundError
 from estimator_serving.serving.metrics import VERSION_LABELS, LoadMetrics
-from estimator_serving.serving.models.manager import Load, Manager, VersionStatus
+from estimator_serving.serving.models.manager import Load, Manager
 from estimator_serving.serving.models.model_config import parse_file
+from estimator_serving.serving.models.versions import VersionStatus
 from estimator_serving.serving.policy import State
-from estimator_serving.serving.request import ModelSpec
 from estimator_serving.wire.pb import serving_pb
 
-# TensorFlow Serving's; ours beside it is for those who look where everybody looks.
+# TensorFlow Serving's path, and the one where everybody expects metrics.
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 OWN_PATH = "/metrics"
 
@@ -70,8 +70,24 @@ class VersionGauges(Collector):
             if status.state is not State.END or status.code:
                 states.add_metric([name, str(status.version), status.state.name], 1)
         yield states
-        yield self._ready(statuses)
-        yield from self._queues(statuses)
+        readiness = GaugeMetricFamily(
+            "estimator_serving_model_ready", "Whether a model has a version that answers.", labels=["model"]
+        )
+        ready = {name for name, status in statuses if status.state is State.AVAILABLE}
+        for name in self._manager.names():
+            readiness.add_metric([name], name in ready)
+        yield readiness
+        requests = GaugeMetricFamily(
+            "estimator_serving_queue_requests", "Requests that wait for a batch.", labels=VERSION_LABELS
+        )
+        rows = GaugeMetricFamily("estimator_serving_queue_rows", "Rows that wait for a batch.", labels=VERSION_LABELS)
+        for servable in self._manager.servables():
+            for signature_name, waiting in servable.runner.waiting().items():
+                labels = [servable.name, str(servable.version), signature_name]
+                requests.add_metric(labels, waiting.requests)
+                rows.add_metric(labels, waiting.rows)
+        yield requests
+        yield rows
 
     def _statuses(self) -> Iterator[tuple[str, VersionStatus]]:
         for name in self._manager.names():
@@ -79,29 +95,6 @@ class VersionGauges(Collector):
                 yield from ((name, status) for status in self._manager.status(name))
             except NotFoundError:
                 continue  # configured, and nothing there yet
-
-    def _ready(self, statuses: list[tuple[str, VersionStatus]]) -> Metric:
-        family = GaugeMetricFamily(
-            "estimator_serving_model_ready", "Whether a model has a version that answers.", labels=["model"]
-        )
-        ready = {name for name, status in statuses if status.state is State.AVAILABLE}
-        for name in self._manager.names():
-            family.add_metric([name], name in ready)
-        return family
-
-    def _queues(self, statuses: list[tuple[str, VersionStatus]]) -> Iterator[Metric]:
-        requests = GaugeMetricFamily(
-            "estimator_serving_queue_requests", "Requests that wait for a batch.", labels=VERSION_LABELS
-        )
-        rows = GaugeMetricFamily("estimator_serving_queue_rows", "Rows that wait for a batch.", labels=VERSION_LABELS)
-        for name, status in statuses:
-            servable = self._manager.peek(ModelSpec(name, status.version))
-            for signature_name, waiting in (servable.waiting() if servable else {}).items():
-                labels = [name, str(status.version), signature_name]
-                requests.add_metric(labels, waiting.requests)
-                rows.add_metric(labels, waiting.rows)
-        yield requests
-        yield rows
 
 
 class ConfigGauge(Collector):
@@ -119,7 +112,7 @@ class ConfigGauge(Collector):
 
 
 def timed(load: Load, metrics: LoadMetrics) -> Load:
-    """A loader that also takes note of how its loads went."""
+    """A loader that also counts its loads, and how long they took."""
 
     def load_and_note(name: str, version: int, directory: Path) -> Any:
         started_s = time.perf_counter()

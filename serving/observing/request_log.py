@@ -116,32 +116,29 @@ class RequestLog:
         metadata = serving_pb.LogMetadata(timestamp_secs=entry.at_s)
         metadata.sampling_config.sampling_rate = entry.settings.sampling_rate
         _write_spec(metadata.model_spec, entry)
-        request, response = self._messages(entry)
+        encoder = self._encoders[entry.codec.method]
+        if entry.codec.parse is encoder.parse:
+            request, response = entry.payload, entry.answer
+        else:
+            request = _request_message(entry).SerializeToString()
+            response = encoder.encode(entry.outputs, entry.request, entry.servable)
         log = _field(1, request) + _field(2, response)
         return _field(1, metadata.SerializeToString()) + _field(_LOG_FIELDS[entry.codec.method], log)
 
-    def _messages(self, entry: _Entry) -> tuple[bytes, bytes]:
-        encoder = self._encoders[entry.codec.method]
-        if entry.codec.parse is encoder.parse:
-            return entry.payload, entry.answer
-        request = _predict_request(entry) if entry.codec.method == "Predict" else _examples_request(entry)
-        return request.SerializeToString(), encoder.encode(entry.outputs, entry.request, entry.servable)
 
-
-def _predict_request(entry: _Entry) -> Any:
-    message = serving_pb.PredictRequest(output_filter=entry.request.outputs)
+def _request_message(entry: _Entry) -> Any:
+    """A request of another dialect as TensorFlow Serving's message, from its arrays."""
+    message: Any
+    match entry.codec.method:
+        case "Predict":
+            message = serving_pb.PredictRequest(output_filter=entry.request.outputs)
+            for alias, array in entry.request.inputs.items():
+                message.inputs[alias].CopyFrom(encode_tensor(array, as_content=True))
+        case method:
+            message = serving_pb.ClassificationRequest() if method == "Classify" else serving_pb.RegressionRequest()
+            (examples,) = entry.request.inputs.values()
+            message.input.example_list.examples.extend(examples.tolist())
     _write_spec(message.model_spec, entry)
-    for alias, array in entry.request.inputs.items():
-        message.inputs[alias].CopyFrom(encode_tensor(array, as_content=True))
-    return message
-
-
-def _examples_request(entry: _Entry) -> Any:
-    kind = serving_pb.ClassificationRequest if entry.codec.method == "Classify" else serving_pb.RegressionRequest
-    message = kind()
-    _write_spec(message.model_spec, entry)
-    (examples,) = entry.request.inputs.values()
-    message.input.example_list.examples.extend(examples.tolist())
     return message
 
 
@@ -169,8 +166,12 @@ class _File:
         if time.monotonic() < self._retry_s:
             raise OSError(f"{self._prefix} is left alone for a while")
         try:
-            file = self._open()
-            self._write(file, frame_record(record))
+            if self._file is None:
+                at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+                path = f"{self._prefix}-{at}-{os.getpid()}-{next(_sequence):06d}.tfrecord"
+                # Exclusive, so that nothing is ever overwritten; unbuffered, so that an error is of this record.
+                self._file = open(path, "xb", buffering=0)  # noqa: SIM115  (it stays open for the records to come)
+            self._write(self._file, frame_record(record))
         except OSError:
             self._retry_s = time.monotonic() + RETRY_S
             self.close()
@@ -183,14 +184,6 @@ class _File:
         if self._file is not None:
             self._file.close()
         self._file, self._records = None, 0
-
-    def _open(self) -> BinaryIO:
-        if self._file is None:
-            at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            path = f"{self._prefix}-{at}-{os.getpid()}-{next(_sequence):06d}.tfrecord"
-            # Exclusive, so that nothing is ever overwritten; unbuffered, so that an error is of this record.
-            self._file = open(path, "xb", buffering=0)  # noqa: SIM115  (it stays open for the records to come)
-        return self._file
 
     @staticmethod
     def _write(file: BinaryIO, framed: bytes) -> None:

@@ -1,7 +1,7 @@
-"""What is written beside the requests: taken at once, written later by a thread of its own.
+"""What is written beside the requests: taken at once, written later by another thread.
 
-Owns the bounded queue between those who answer requests and a disk, and the rule that the disk never holds them up:
-what does not fit is dropped, and a disk that fails is complained about once, until it works again.
+Owns the bounded queue between the threads that answer requests and a disk, and the rule that the disk never holds them
+up: what does not fit is dropped, and a disk that fails is reported once, until it works again.
 """
 
 from __future__ import annotations
@@ -57,29 +57,24 @@ class Spool(Generic[T]):
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while items := self._next_items():
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._is_closed)
+                taken = [self._items.popleft() for _ in range(min(len(self._items), _ITEMS_AT_ONCE))]
+                self._bytes -= sum(size for _, size in taken)
+            if not taken:
+                return  # it is closed, and all is written
             try:
-                self._write(items)
+                self._write([item for item, _ in taken])
             except OSError as error:
-                self._complain(error)
+                if not self._is_failing:
+                    self._is_failing = True
+                    _log.warning(
+                        "The %s cannot write (%s); entries are lost until it can. Serving goes on: free the disk, or "
+                        "mend the path.", self._name, error,
+                    )  # fmt: skip
             except Exception:
-                # This thread must outlive whatever a request made it trip over.
-                _log.exception("The %s could not write %d entries.", self._name, len(items))
+                # This thread must outlive any error in one request's entry.
+                _log.exception("The %s could not write %d entries.", self._name, len(taken))
             else:
                 self._is_failing = False
-
-    def _next_items(self) -> list[T]:
-        """What to write next; nothing once it is closed and all is written."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._is_closed)
-            taken = [self._items.popleft() for _ in range(min(len(self._items), _ITEMS_AT_ONCE))]
-            self._bytes -= sum(size for _, size in taken)
-        return [item for item, _ in taken]
-
-    def _complain(self, error: OSError) -> None:
-        if not self._is_failing:
-            self._is_failing = True
-            _log.warning(
-                "The %s cannot write (%s); entries are lost until it can. Serving goes on: free the disk, or mend the "
-                "path.", self._name, error,
-            )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Many requests' arrays as one batch, and its answer in parts again. Pure functions; knows no queue and no model.
+"""Many requests' arrays as one batch, and its outputs in parts again. Pure functions; knows no queue and no model.
 
 Owns TensorFlow Serving's rules and texts for what can share a batch: batching_session.cc of TensorFlow Serving 2.20.
 """
@@ -44,54 +44,49 @@ def join(parts: Sequence[Inputs], rows: int, padding_value: float | None = None)
     extra = rows - sum(len(next(iter(part.values()))) for part in parts)
     if len(parts) == 1 and not extra:
         return parts[0]
-    return {alias: _join([part[alias] for part in parts], extra, padding_value) for alias in parts[0]}
-
-
-def _join(arrays: list[Array], extra: int, padding_value: float | None) -> Array:
-    if len({array.shape[1:] for array in arrays}) > 1:
-        longest = tuple(max(lengths) for lengths in zip(*(array.shape[1:] for array in arrays), strict=True))
-        arrays = [_pad(array, longest, padding_value) for array in arrays]
-    if extra:
-        arrays = [*arrays, np.repeat(arrays[-1][:1], extra, axis=0)]
-    return np.concatenate(arrays)
+    joined = {}
+    for alias in parts[0]:
+        arrays = [part[alias] for part in parts]
+        if len({array.shape[1:] for array in arrays}) > 1:
+            longest = tuple(max(lengths) for lengths in zip(*(array.shape[1:] for array in arrays), strict=True))
+            arrays = [_pad(array, longest, padding_value) for array in arrays]
+        if extra:
+            arrays.append(np.repeat(arrays[-1][:1], extra, axis=0))
+        joined[alias] = np.concatenate(arrays)
+    return joined
 
 
 def _pad(array: Array, shape: tuple[int, ...], padding_value: float | None) -> Array:
-    padded = np.full((len(array), *shape), _padding(array, padding_value), array.dtype)
+    padding: object
+    if array.dtype.hasobject:
+        # Text: serialized Examples, which are bytes, come as vectors, and those have nothing to pad.
+        padding = array.flat[0] if array.size and padding_value is None else ""
+    elif padding_value is None:
+        padding = array.flat[0] if array.size else 0
+    else:
+        padding = array.dtype.type(padding_value)
+    padded = np.full((len(array), *shape), padding, array.dtype)
     padded[tuple(slice(length) for length in array.shape)] = array
     return padded
 
 
-def _padding(array: Array, padding_value: float | None) -> object:
-    if array.dtype.hasobject:
-        # Text: serialized Examples, which are bytes, come as vectors, and those have nothing to pad.
-        return array.flat[0] if array.size and padding_value is None else ""
-    if padding_value is not None:
-        return array.dtype.type(padding_value)
-    return array.flat[0] if array.size else array.dtype.type(0)
-
-
 def split(outputs: Outputs, sizes: Sequence[int], rows: int) -> list[Outputs]:
-    """A batch's outputs as each part's own; what the rows beyond the parts gave is dropped.
+    """The outputs of each part of a batch; those of the rows beyond the parts are dropped.
 
     sizes: the rows of each part. rows: the rows the batch ran with.
     Raises FailedPreconditionError where an output's rows are not the batch's.
     """
+    advice = "Serve the model without batching, or export it with the batch as every output's first dimension."
     for alias, array in outputs.items():
-        _check_output(alias, array, rows)
+        if array.ndim == 0:
+            raise FailedPreconditionError(f"Batched output tensor has 0 dimensions: {alias}. {advice}")
+        if len(array) != rows:
+            raise FailedPreconditionError(
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
+                f"tensors: {alias} has {len(array)} rows for {rows}. {advice}"
+            )
     bounds = np.cumsum([0, *sizes]).tolist()
     return [{alias: array[start:stop] for alias, array in outputs.items()} for start, stop in pairwise(bounds)]
-
-
-def _check_output(alias: str, array: Array, rows: int) -> None:
-    advice = "Serve the model without batching, or export it with the batch as every output's first dimension."
-    if array.ndim == 0:
-        raise FailedPreconditionError(f"Batched output tensor has 0 dimensions: {alias}. {advice}")
-    if len(array) != rows:
-        raise FailedPreconditionError(
-            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
-            f"tensors: {alias} has {len(array)} rows for {rows}. {advice}"
-        )
 
 
 def concatenate(parts: Sequence[Outputs]) -> Outputs:

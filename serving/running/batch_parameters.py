@@ -68,7 +68,19 @@ class BatchParameters:
             f"max_execution_batch_size is {self.max_execution_batch_size}; give a number above 0 and up to "
             f"max_batch_size, which is {self.max_batch_size}",
         )
-        self._check_allowed_sizes()
+        sizes = self.allowed_batch_sizes
+        if sizes:
+            _check(
+                all(small < large for small, large in pairwise((0, *sizes))),
+                "allowed_batch_sizes entries must be in monotonically increasing order, above 0; they are "
+                f"{list(sizes)}",
+            )
+            limit = "max_execution_batch_size" if self.enable_large_batch_splitting else "max_batch_size"
+            _check(
+                sizes[-1] == self.batch_rows_max,
+                f"the last entry in allowed_batch_sizes must be equal to {limit}; it is {sizes[-1]} and {limit} is "
+                f"{self.batch_rows_max}",
+            )
 
     @property
     def batch_rows_max(self) -> int:
@@ -80,25 +92,21 @@ class BatchParameters:
         """The number of rows that a batch of this many is run with."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
-    def _check_allowed_sizes(self) -> None:
-        sizes = self.allowed_batch_sizes
-        if not sizes:
-            return
-        _check(
-            all(small < large for small, large in pairwise((0, *sizes))),
-            f"allowed_batch_sizes entries must be in monotonically increasing order, above 0; they are {list(sizes)}",
-        )
-        limit = "max_execution_batch_size" if self.enable_large_batch_splitting else "max_batch_size"
-        _check(
-            sizes[-1] == self.batch_rows_max,
-            f"the last entry in allowed_batch_sizes must be equal to {limit}; it is {sizes[-1]} and {limit} is "
-            f"{self.batch_rows_max}",
-        )
-
 
 def _check(valid: bool, sentence: str) -> None:
     if not valid:
         raise BatchParametersError(f"Batching parameters cannot be used: {sentence}.")
+
+
+_OPTIONAL = (
+    "max_batch_size",
+    "max_enqueued_batches",
+    "num_batch_threads",
+    "thread_pool_name",
+    "enable_large_batch_splitting",
+    "max_execution_batch_size",
+    "padding_value",
+)
 
 
 def parse(text: str, name: str, common: BatchParameters | None = None) -> BatchParameters:
@@ -114,8 +122,25 @@ def parse(text: str, name: str, common: BatchParameters | None = None) -> BatchP
         raise BatchParametersError(
             f"{error} Numbers are wrapped there, as in max_batch_size {{ value: 128 }}."
         ) from None
+    common = common or BatchParameters()
+    # Upstream wraps its values in messages; padding_value is bare.
+    given = {key: getattr(proto, key) for key in _OPTIONAL if proto.HasField(key)}
+    given = {key: getattr(value, "value", value) for key, value in given.items()}
+    pool: dict[str, Any] = {"num_batch_threads": common.num_batch_threads, "thread_pool_name": common.thread_pool_name}
     try:
-        return _from_proto(proto, common or BatchParameters())
+        if "max_execution_batch_size" in given:
+            above_0 = given["max_execution_batch_size"] > 0
+            _check(above_0, "max_execution_batch_size is not above 0; leave it out instead")
+            if not given.get("enable_large_batch_splitting"):
+                _log.warning(
+                    "max_execution_batch_size has no effect without enable_large_batch_splitting { value: true }."
+                )
+        return BatchParameters(
+            **pool | given,
+            batch_timeout_s=proto.batch_timeout_micros.value / 1e6,
+            allowed_batch_sizes=tuple(proto.allowed_batch_sizes),
+            pad_variable_length_inputs=proto.pad_variable_length_inputs,
+        )
     except BatchParametersError as error:
         raise BatchParametersError(f"{name}: {error}") from None
 
@@ -132,31 +157,3 @@ def of_version(directory: Path, common: BatchParameters) -> BatchParameters | No
         return parse(path.read_text(), str(path), common)
     except (OSError, UnicodeDecodeError) as error:
         raise BatchParametersError(f"{path} cannot be read ({error}); write it as UTF-8 text, or remove it.") from None
-
-
-_OPTIONAL = (
-    "max_batch_size",
-    "max_enqueued_batches",
-    "num_batch_threads",
-    "thread_pool_name",
-    "enable_large_batch_splitting",
-    "max_execution_batch_size",
-    "padding_value",
-)
-
-
-def _from_proto(proto: Any, common: BatchParameters) -> BatchParameters:
-    # Upstream wraps its values in messages; padding_value is bare.
-    given = {name: getattr(proto, name) for name in _OPTIONAL if proto.HasField(name)}
-    given = {name: getattr(value, "value", value) for name, value in given.items()}
-    if "max_execution_batch_size" in given:
-        _check(given["max_execution_batch_size"] > 0, "max_execution_batch_size is not above 0; leave it out instead")
-        if not given.get("enable_large_batch_splitting"):
-            _log.warning("max_execution_batch_size has no effect without enable_large_batch_splitting { value: true }.")
-    pool: dict[str, Any] = {"num_batch_threads": common.num_batch_threads, "thread_pool_name": common.thread_pool_name}
-    return BatchParameters(
-        **pool | given,
-        batch_timeout_s=proto.batch_timeout_micros.value / 1e6,
-        allowed_batch_sizes=tuple(proto.allowed_batch_sizes),
-        pad_variable_length_inputs=proto.pad_variable_length_inputs,
-    )

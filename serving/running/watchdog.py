@@ -1,7 +1,14 @@
 """Ends runs of a model that nobody waits for any more.
 
-Owns one thread for the process, which looks after the callers of what is running and sleeps while nothing is. ONNX
-Runtime ends a run between two nodes, and between two rounds of a Loop: a model that hangs gives its thread back.
+Owns one thread for the process. It checks every POLL_S whether the callers of the running models still wait, and
+sleeps while nothing runs. ONNX Runtime ends a run between two nodes, and between two rounds of a Loop: a model that
+hangs gives its thread back.
+
+    asleep ──watching, if the busy flag is down (lock)──▶ polling ──nothing runs: the flag goes down──▶ asleep
+
+The set of runs is a dict that every thread changes without a lock, since one operation on a dict is atomic. The order
+makes that safe: a run is entered before the flag is read, and the thread takes the flag down before it reads the dict
+again.
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from estimator_serving.serving.request import Context
 
 _log = logging.getLogger(__name__)
 
-LOOK_S = 0.05
+POLL_S = 0.05
 # Pause between two complaints: a model that always hangs would fill the log.
 COMPLAINT_S = 10.0
 
@@ -45,40 +52,31 @@ class Watchdog:
         key = id(run)
         self._runs[key] = (context, run)
         if not self._busy.is_set():
-            self._wake()
+            with self._lock:
+                self._busy.set()
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._poll, name="watchdog", daemon=True)
+                    self._thread.start()
         try:
             yield
         finally:
             del self._runs[key]
 
-    def _wake(self) -> None:
-        with self._lock:
-            self._busy.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
-                self._thread.start()
-
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while self._busy.wait():
-            time.sleep(LOOK_S)
-            self._terminate_unwanted()
+            time.sleep(POLL_S)
+            for context, run in list(self._runs.values()):
+                try:
+                    context.check()
+                except ServingError as error:
+                    now_s = time.monotonic()
+                    late = isinstance(error, DeadlineExceededError) and not run.terminate
+                    if late and now_s - self._complained_s >= COMPLAINT_S:
+                        self._complained_s = now_s
+                        _log.warning("A run of a model took longer than its callers wait, and is being ended.")
+                    run.terminate = True
             if not self._runs:
                 self._busy.clear()
-                # A run may have begun between the look and the clearing, and seen the flag still set.
+                # A run may have begun before the flag went down, and seen it still up.
                 if self._runs:
                     self._busy.set()
-
-    def _terminate_unwanted(self) -> None:
-        for context, run in list(self._runs.values()):
-            try:
-                context.check()
-            except ServingError as error:
-                if isinstance(error, DeadlineExceededError) and not run.terminate:
-                    self._complain()
-                run.terminate = True
-
-    def _complain(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._complained_s >= COMPLAINT_S:
-            self._complained_s = now_s
-            _log.warning("A run of a model took longer than its callers wait, and is being ended.")

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 from running import HOST, WAIT_S, Gate, running, until
+from servables import session_runner
 from small_estimators import ROWS, make_columns, train_steps
 
 from estimator_serving.exporter import build_parsing_serving_input_receiver_fn
 from estimator_serving.serving.models.warmup import EXPECTED_FILE, WARMUP_FILE
 from estimator_serving.serving.policy import State
-from estimator_serving.serving.request import ModelSpec
 from estimator_serving.training import feature_column
 from estimator_serving.wire.examples import encode_example
 from estimator_serving.wire.pb import serving_pb
@@ -116,18 +116,18 @@ class Runs:
 
 def ask_at_once(server, client, *asked):
     """The answers to requests that wait together behind another one's run, and the Examples of each run."""
-    servable = server.manager.peek(ModelSpec("m"))
-    graph = servable._graph
+    servable = server.manager.servables()[0]
+    graph = session_runner(servable).graph
     runs = Runs(servable)
     with ThreadPoolExecutor(len(asked) + 1) as pool:
         first = pool.submit(client.classify, EXAMPLES[:1])
         until(lambda: runs.examples)
         answers = [pool.submit(ask, rows) for ask, rows in asked]
-        until(lambda: sum(one.requests for one in servable.waiting().values()) == len(asked))
+        until(lambda: sum(one.requests for one in servable.runner.waiting().values()) == len(asked))
         runs.open()
         first.result(WAIT_S)
         answers = [answer.result(WAIT_S) for answer in answers]
-    servable._graph = graph
+    session_runner(servable).graph = graph
     return answers, runs.examples
 
 

@@ -89,7 +89,7 @@ def test_versions_that_are_gone_keep_no_series():
     for version in range(100):
         requests.observe(key(version=version), Code.OK, 0.001)
         requests.observe(key(version=version), Code.INTERNAL, 0.001)
-        batches.meter("m", version, "pool").ran("s", 1, 1, has_sizes=False)
+        batches.of_version("m", version, "pool").ran("s", 1, 1, has_sizes=False)
     found = samples(requests, batches, loaded=lambda: {("m", "99")})
     own = [dict(key[1:])["version"] for key in found if key[0] == "estimator_serving_requests_total"]
     assert sorted(own) == ["", "", "99", "99"]
@@ -101,11 +101,11 @@ def test_versions_that_are_gone_keep_no_series():
 
 def test_batches():
     batches = BatchMetrics()
-    meter = batches.meter("m", 1, "pool")
-    meter.waited(0.0001, 3)
-    meter.ran("s", 3, 4, has_sizes=True)
-    meter.ran("s", 3, 3, has_sizes=False)
-    meter.rejected("s", "queue_full")
+    observer = batches.of_version("m", 1, "pool")
+    observer.waited(0.0001, 3)
+    observer.ran("s", 3, 4, has_sizes=True)
+    observer.ran("s", 3, 3, has_sizes=False)
+    observer.refused("s", "queue_full")
     found = samples(batches)
     session = TFS + "batching_session:"
     assert find(found, session + "queuing_latency_bucket", thread_pool_name="pool", le="100") == 1

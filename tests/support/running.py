@@ -7,6 +7,7 @@ import time
 import grpc
 import httpx
 import numpy as np
+from servables import session_runner
 
 from estimator_serving.serving.config import Config
 from estimator_serving.serving.server import Server
@@ -69,7 +70,8 @@ class Gate:
     def __init__(self, servable, of="x"):
         self.rows = []
         self._of = of
-        self._graph, servable._graph = servable._graph, self.run
+        runner = session_runner(servable)
+        self._graph, runner.graph = runner.graph, self.run
         self._open = threading.Event()
 
     def run(self, names, feeds, context):

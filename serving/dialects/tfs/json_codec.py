@@ -20,7 +20,7 @@ from estimator_serving.serving.predictor import Codec
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request, as_strings
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.examples import ExampleError, FeatureSpec, encode_example, encode_example_by_spec
+from estimator_serving.wire.examples import ExampleEncoder, ExampleError, FeatureSpec, encode_example
 from estimator_serving.wire.signatures import (
     CLASSIFY_METHOD,
     PREDICT_METHOD,
@@ -142,7 +142,7 @@ class _Reader(NamedTuple):
         if not isinstance(first, dict) or json_tensor.is_base64(first):
             return self._read_rows(alias, info, _plain(instances), keyed=False)
         if first.keys() != {alias} and self.servable.takes_examples(self.signature_name, alias):
-            return _read_features(instances, self.servable.feature_spec)
+            return _read_features(instances, self.servable.encoder)
         return self._read_rows(alias, info, _columns(instances, self.signature.inputs)[alias], keyed=True)
 
     def _read_rows(self, alias: str, info: TensorInfo, rows: list[Any], *, keyed: bool) -> Array:
@@ -192,15 +192,13 @@ def _check_row(index: int, row: Any, infos: Mapping[str, TensorInfo]) -> None:
 # --- Examples from JSON ---
 
 
-def _read_features(instances: list[Any], spec: FeatureSpec | None) -> Array:
+def _read_features(instances: list[Any], encoder: ExampleEncoder | None) -> Array:
     """Feature dictionaries as serialized Examples, by the model's own feature spec."""
-    if spec is None:
+    if encoder is None:
         raise InvalidArgumentError(
             'The model does not say which features its tf.Examples carry; send each one serialized, as {"b64": …}.'
         )
-    return as_strings(
-        [_encode(index, row, lambda row: encode_example_by_spec(row, spec)) for index, row in enumerate(instances)]
-    )
+    return as_strings([_encode(index, row, encoder.encode) for index, row in enumerate(instances)])
 
 
 def _encode(index: int, row: Any, encode: Callable[[dict[str, Any]], bytes]) -> bytes:
@@ -331,8 +329,8 @@ def codecs(options: Options) -> Mapping[str, Codec]:
     """Verb of a URL -> how it reads and writes, as an operator chose."""
     return {
         "predict": Codec("Predict", ENTRYPOINT, _parse, partial(_decode_predict, options), _encode_predict),
-        "classify": Codec("Classify", ENTRYPOINT, _parse, partial(_decode_classify, options), _encode_classify),
-        "regress": Codec("Regress", ENTRYPOINT, _parse, partial(_decode_regress, options), _encode_regress),
+        "classify": Codec("Classify", ENTRYPOINT, _parse, partial(_decode_classify, options), _encode_classify, True),
+        "regress": Codec("Regress", ENTRYPOINT, _parse, partial(_decode_regress, options), _encode_regress, True),
     }
 
 

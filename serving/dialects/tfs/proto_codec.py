@@ -26,7 +26,8 @@ from estimator_serving.serving.request import (
     Outputs,
     Request,
 )
-from estimator_serving.serving.running.servable import Servable, joint_alias
+from estimator_serving.serving.running.binding import qualified
+from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.signatures import (
     CLASSIFY_METHOD,
@@ -291,7 +292,7 @@ def _decode_multi(options: Options, document: Document, servable: Servable) -> R
         raise InvalidArgumentError(
             f"Input tensor must be the same for all Signatures. {', '.join(parts)} differ; ask for them one by one."
         )
-    outputs = tuple(joint_alias(name, alias) for name, part in parts.items() for alias in part.outputs)
+    outputs = tuple(qualified(name, alias) for name, part in parts.items() for alias in part.outputs)
     return Request(first, parts[first].inputs, outputs, tuple(parts.values()))
 
 
@@ -314,7 +315,7 @@ def _encode_multi(outputs: Outputs, request: Request, servable: Servable) -> byt
     for part in request.form:
         result = response.results.add()
         write_spec(result.model_spec, servable, part.signature_name)
-        own = {alias: outputs[joint_alias(part.signature_name, alias)] for alias in part.outputs}
+        own = {alias: outputs[qualified(part.signature_name, alias)] for alias in part.outputs}
         if REGRESS_OUTPUTS in own:
             result.regression_result.MergeFromString(_regressed(own, part))
         else:
@@ -328,10 +329,10 @@ def codecs(options: Options) -> Mapping[str, Codec]:
     read_classify, read_regress = partial(_decode_classify, options), partial(_decode_regress, options)
     return {
         "Predict": Codec("Predict", ENTRYPOINT, _parse_predict, read_predict, write_predict),
-        "Classify": Codec("Classify", ENTRYPOINT, _parse_classify, read_classify, _encode_classify),
-        "Regress": Codec("Regress", ENTRYPOINT, _parse_regress, read_regress, _encode_regress),
+        "Classify": Codec("Classify", ENTRYPOINT, _parse_classify, read_classify, _encode_classify, True),
+        "Regress": Codec("Regress", ENTRYPOINT, _parse_regress, read_regress, _encode_regress, True),
         "MultiInference": Codec(
-            "MultiInference", ENTRYPOINT, _parse_multi, partial(_decode_multi, options), _encode_multi
+            "MultiInference", ENTRYPOINT, _parse_multi, partial(_decode_multi, options), _encode_multi, True
         ),
     }
 

@@ -24,6 +24,7 @@ from estimator_serving.serving.errors import Code, InvalidArgumentError, Serving
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.request import PATIENT, Context, ModelSpec
+from estimator_serving.serving.routing import Route
 from estimator_serving.wire.pb import POOL
 
 PREFIX = "/v1/"
@@ -89,15 +90,18 @@ class Rest:
     """The REST API over one predictor. Every answer is a Reply, errors included."""
 
     def __init__(self, predictor: Predictor, options: Options = DEFAULT, *, cors: bool = False) -> None:
-        self.is_quick = predictor.is_quick
         self._predictor = predictor
         self._codecs = codecs(options)
         self._headers: Headers = CORS if cors else ()
 
-    def infer(self, target: InferTarget, body: bytes, context: Context = PATIENT) -> Reply:
-        """The answer to an inference."""
+    def choose(self, target: InferTarget) -> Route:
+        """The route of an inference, to be handed to `infer` or closed."""
+        return self._predictor.router.choose(target.spec)
+
+    def infer(self, target: InferTarget, route: Route, body: bytes, context: Context = PATIENT) -> Reply:
+        """The answer to an inference; closes its route."""
         try:
-            answer = self._predictor.predict(self._codecs[target.verb], body, target.spec, context)
+            answer = self._predictor.predict(self._codecs[target.verb], body, route, context)
             return Reply(_OK, answer.payload, self._headers + _version_header(answer.version))
         except ServingError as error:
             return self.refuse(error)

@@ -1,6 +1,7 @@
-"""Looks at base paths and says which versions of each model are wanted: the whole set each time.
+"""Polls base paths and says which versions of each model are wanted: the whole set each time.
 
-Owns the rules for version directories, and when one is taken for whole; loads nothing and knows no manager.
+Owns the rules for version directories, and the rule when a directory counts as whole; loads nothing and knows no
+manager.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,14 +29,14 @@ _ALMOST_VERSION_NAME = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 QUIET_S = 2.0
 # Whoever still copies into a directory does so within this time.
 SETTLE_S = 0.05
-# Files looked at for a stamp; more than a version directory has, fewer than take long.
+# Files that a stamp covers; more than a version directory has, fewer than take long.
 STAMPED_FILES_MAX = 10_000
 
 Aspire = Callable[[str, Mapping[int, VersionDirectory]], None]
 
 
 def find_versions(base_path: Path) -> tuple[dict[int, Path], list[str]]:
-    """The version directories under a base path by number, and why other entries are none although they look like one.
+    """The version directories under a base path by number, and sentences about entries that only look like one.
 
     A version directory is one whose whole name is an integer that fits int64; leading zeros are allowed. Everything
     else (temporary directories, files) is no version. Raises OSError when the base path cannot be read.
@@ -67,8 +69,8 @@ def _why_not(path: Path) -> str:
     return "" if os.access(path, os.R_OK | os.X_OK) else "it cannot be read; grant the server's user access"
 
 
-class Look(NamedTuple):
-    """What one look at a version directory saw.
+class Scan(NamedTuple):
+    """What the files of a version directory were like at one moment.
 
     stamp: a number that changes with any of its files.
     written_s: when one of them was written last, in seconds since 1970.
@@ -83,34 +85,29 @@ class Look(NamedTuple):
         return abs(time.time() - self.written_s) > QUIET_S
 
 
-def look_at(directory: Path) -> Look:
-    """Look at every file of a version directory."""
+def scan(directory: Path) -> Scan:
+    """Scan every file of a version directory."""
     seen: list[tuple[str, int, int]] = []
-    for path in _files(directory):
+    paths = (Path(folder, name) for folder, _, names in os.walk(directory) for name in names)
+    for path in islice(paths, STAMPED_FILES_MAX):
         try:
             status = path.lstat()
         except OSError:  # gone in between
             continue
         seen.append((str(path), status.st_size, status.st_mtime_ns))
-    return Look(hash(tuple(sorted(seen))), max((written_ns for _, _, written_ns in seen), default=0) / 1e9)
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    count = 0
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            count += 1
-            if count > STAMPED_FILES_MAX:
-                return
-            yield Path(folder, name)
+    return Scan(hash(tuple(sorted(seen))), max((written_ns for _, _, written_ns in seen), default=0) / 1e9)
 
 
 class DirectorySource:
-    """Watches the base paths of models and hands the wanted versions of each to `aspire`, again at every look.
+    """Watches the base paths of models and hands the wanted versions of each to `aspire`, again at every poll.
 
-    A base path that cannot be read changes nothing: what is served stays; the other models are looked at all the same.
+    A base path that cannot be read changes nothing: what is served stays, and the other models are polled all the same.
     One without versions asks for none, unless `always_present`. A new version directory counts once nobody writes into
-    it any more; with a single look there is no later, so it counts at once.
+    it any more; with a single poll there is no later, so it counts at once.
+
+        source = DirectorySource(manager.aspire, poll_wait_s=1.0)
+        source.watch([ModelConfig("titanic", Path("/models/titanic"))])  # aspires what is there, at once
+        source.start()                                                   # and again after each second
     """
 
     def __init__(
@@ -123,41 +120,46 @@ class DirectorySource:
         self._models: tuple[ModelConfig, ...] = ()
         self._stamps: dict[Path, int] = {}
         self._complaints: dict[str, tuple[str, ...]] = {}
-        # One look at a time: a later one must not be overtaken by what an earlier one saw.
-        self._looking = threading.Lock()
-        self._poll = Poll("source", self.look, poll_wait_s)
+        # One poll at a time: a later one must not be overtaken by what an earlier one saw.
+        self._polling = threading.Lock()
+        self._poll = Poll("source", self.poll, poll_wait_s)
 
     def watch(self, models: Sequence[ModelConfig]) -> None:
-        """Watch these models instead of the earlier ones, and look once, unless looks are off (poll_wait_s < 0)."""
-        with self._looking:
+        """Watch these models instead of the earlier ones, and poll once, unless polling is off (poll_wait_s < 0)."""
+        with self._polling:
             self._models = tuple(models)
             if self._poll_wait_s >= 0:
-                self._look()
+                self._poll_models()
 
     def start(self) -> None:
-        """Keep looking in a thread, where poll_wait_s > 0."""
+        """Keep polling in a thread, if poll_wait_s > 0."""
         self._poll.start()
 
     def stop(self) -> None:
         self._poll.stop()
 
-    def look(self) -> None:
-        """Look once, now, and hand over what is wanted."""
-        with self._looking:
-            self._look()
+    def poll(self) -> None:
+        """Poll once, now, and hand over what is wanted."""
+        with self._polling:
+            self._poll_models()
 
-    def _look(self) -> None:
+    def _poll_models(self) -> None:
         found = {model.name: versions for model in self._models if (versions := self._find(model)) is not None}
         unsettled = self._unsettled(found)
         for model in self._models:
             if model.name not in found:
                 continue
+            if self._always_present and not found[model.name]:
+                continue
             whole = {number: path for number, path in found[model.name].items() if path not in unsettled}
             try:
-                self._hand_over(model, whole, is_empty=not found[model.name])
+                chosen = {number: whole[number] for number in sorted(model.version_policy.choose(whole))}
+                self._aspire(
+                    model.name, {number: VersionDirectory(path, self._stamp(path)) for number, path in chosen.items()}
+                )
             except Exception:
-                # The thread has to outlive any one look, or new versions would never be seen again.
-                _log.exception("Looking at %s failed; it will be looked at again.", model.base_path)
+                # The thread has to outlive any one poll, or new versions would never be seen again.
+                _log.exception("Polling %s failed; it will be polled again.", model.base_path)
 
     def _find(self, model: ModelConfig) -> dict[int, Path] | None:
         """A model's version directories; None where its base path cannot be read."""
@@ -187,32 +189,24 @@ class DirectorySource:
             for versions in [found.get(model.name, {})]
             for number in model.version_policy.choose(versions)
         ]
-        before = {path: look_at(path) for path in wanted if path not in self._stamps}
-        fresh = [path for path, look in before.items() if not look.is_quiet]
+        before = {path: scan(path) for path in wanted if path not in self._stamps}
+        fresh = [path for path, scanned in before.items() if not scanned.is_quiet]
         if fresh:
             self._poll.pause(self._settle_s)
-        return {path for path in fresh if look_at(path).stamp != before[path].stamp}
-
-    def _hand_over(self, model: ModelConfig, versions: Mapping[int, Path], *, is_empty: bool) -> None:
-        if is_empty and self._always_present:
-            return
-        chosen = sorted(model.version_policy.choose(versions))
-        self._aspire(
-            model.name, {number: VersionDirectory(versions[number], self._stamp(versions[number])) for number in chosen}
-        )
+        return {path for path in fresh if scan(path).stamp != before[path].stamp}
 
     def _stamp(self, path: Path) -> int:
         """The stamp to hand over: a changed one once the change is over."""
-        look = look_at(path)
-        known = self._stamps.setdefault(path, look.stamp)
-        if look.stamp == known or not look.is_quiet:
+        scanned = scan(path)
+        known = self._stamps.setdefault(path, scanned.stamp)
+        if scanned.stamp == known or not scanned.is_quiet:
             return known
         _log.warning("Files of %s changed after it was found. A version that is loaded stays as it is.", path)
-        self._stamps[path] = look.stamp
-        return look.stamp
+        self._stamps[path] = scanned.stamp
+        return scanned.stamp
 
     def _complain(self, model: ModelConfig, texts: Sequence[str]) -> None:
-        """Log a lasting complaint once, not at every look."""
+        """Log a lasting complaint once, not at every poll."""
         known = self._complaints.get(model.name, ())
         for text in texts:
             if text not in known:

@@ -257,32 +257,32 @@ def file(running, tmp_path):
 )  # fmt: skip
 def test_a_file_that_is_wrong_changes_nothing(running, file, content, said, caplog):
     file.path.unlink() if content is None else file.path.write_text(content)
-    file.look()
-    file.look()
+    file.poll()
+    file.poll()
     assert caplog.text.count(said) == 1
     assert file.trouble.startswith(f"{file.path} is not in force as a whole: ")
     assert said in file.trouble
     assert running.manager.names() == ["a"]
     file.path.write_text(text(running.model("b", 2)))
-    file.look()
+    file.poll()
     assert (running.manager.names(), running.served("b"), file.trouble) == (["b"], 2, "")
 
 
 def test_what_could_not_be_applied_is_tried_again(running, file, caplog):
     file.path.write_text(text(running.model("a", labels={"next": 2})))
-    file.look()
+    file.poll()
     assert "Request to assign label to version 2" in caplog.text
     running.model("a", 2)
-    running.catalog.look()
+    running.catalog.poll()
     assert running.manager.wait_until_settled(10)
-    file.look()
+    file.poll()
     assert running.served("a", label="next") == 2
 
 
 def test_an_unchanged_file_does_not_undo_what_an_rpc_changed(running, file):
     file.start()
     running.catalog.replace([running.model("b", 1)])
-    file.look()
+    file.poll()
     assert running.manager.names() == ["b"]
 
 
@@ -291,7 +291,7 @@ def test_what_is_remarkable_is_said_once(running, file, caplog):
     listed = text(running.model("a"), running.model("b", 1))
     file.path.write_text(listed.replace('name: "b"', 'name: "b" model_platform: "tensorflow"'))
     for _ in range(3):
-        file.look()
+        file.poll()
     assert running.manager.names() == ["a", "b"]
     assert caplog.text.count('Model b says model_platform: "tensorflow"') == 1
 

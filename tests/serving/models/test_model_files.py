@@ -16,10 +16,9 @@ from estimator_serving.serving.errors import (
     ServingError,
 )
 from estimator_serving.serving.models import model_files
-from estimator_serving.serving.models.loader import Loader
+from estimator_serving.serving.models.loader import Loader, open_servable
 from estimator_serving.serving.models.memory import free_bytes
 from estimator_serving.serving.models.model_files import check_files
-from estimator_serving.serving.running import servable
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N] x) => (float[N] y) <float[4] v = {1, 2, 3, 4}> { y = Add(x, v) }"""
@@ -43,7 +42,7 @@ def write(directory, **places):
 
 def load(directory):
     def open_(name, version, path):
-        return servable.load(name, version, path, intra_op_threads=1)
+        return open_servable(name, version, path, intra_op_threads=1)
 
     return Loader(open_, lambda *_: None, "CPUExecutionProvider", drops_cache=True)("m", 1, directory)
 

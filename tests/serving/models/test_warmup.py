@@ -12,9 +12,8 @@ import pytest
 from estimator_serving.serving.dialects.tfs import proto_codec, replay
 from estimator_serving.serving.dialects.tfs.options import DEFAULT
 from estimator_serving.serving.errors import Code, ServingError
-from estimator_serving.serving.models.loader import Loader
+from estimator_serving.serving.models.loader import Loader, open_servable
 from estimator_serving.serving.models.warmup import EXPECTED_FILE, RECORDS_MAX, WARMUP_FILE
-from estimator_serving.serving.running import servable
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import write_records
@@ -132,7 +131,7 @@ class Answers:
 
 
 def load(directory, answer=None, **settings):
-    open_ = partial(servable.load, intra_op_threads=1)
+    open_ = partial(open_servable, intra_op_threads=1)
     return Loader(open_, answer or Answers(), "CPUExecutionProvider", **settings)("m", 1, directory)
 
 
@@ -200,7 +199,7 @@ def test_a_folder_for_a_file(version):
 
 def answered(directory, log):
     """The log with the response the version gives."""
-    opened = servable.load("m", 1, directory, intra_op_threads=1)
+    opened = open_servable("m", 1, directory, intra_op_threads=1)
     entry = getattr(log, log.WhichOneof("log_type"))
     rpc = {"predict_log": "Predict", "classify_log": "Classify", "regress_log": "Regress"}.get(
         log.WhichOneof("log_type"), "MultiInference"

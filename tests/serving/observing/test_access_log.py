@@ -28,7 +28,7 @@ def lines(path, *calls):
 
 
 def test_an_answer(tmp_path):
-    servable = Servable("m", 3, Metadata({}), None, ())
+    servable = Servable("m", 3, Metadata({}), {}, None)
     answered = call(ModelSpec("m"), servable=servable, request=Request("s", {}), answer=b"answer!", elapsed_s=0.0012345)
     (line,) = lines(tmp_path / "access", answered)
     entry = json.loads(line)

@@ -8,15 +8,14 @@ from exposition import samples
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.config import ConfigError
-from estimator_serving.serving.metrics import LoadMetrics
+from estimator_serving.serving.metrics import BatchMetrics, LoadMetrics
 from estimator_serving.serving.models import warmup
-from estimator_serving.serving.models.loader import Loader
+from estimator_serving.serving.models.loader import Batching, Loader, open_servable
 from estimator_serving.serving.models.manager import Manager, Retries
 from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.observing import monitoring
 from estimator_serving.serving.observing.monitoring import VersionGauges
-from estimator_serving.serving.request import ModelSpec, Request
-from estimator_serving.serving.running import servable
+from estimator_serving.serving.request import Request
 from estimator_serving.serving.running.batch_parameters import BatchParameters
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import write_records
@@ -63,9 +62,8 @@ def test_gauges(write_model, tmp_path):
     loads = LoadMetrics()
 
     def load(name, version, directory):
-        loaded = servable.load(name, version, directory, intra_op_threads=1)
-        loaded.batch(BatchParameters())
-        return loaded
+        batching = Batching(BatchParameters(), False, BatchMetrics().of_version)
+        return open_servable(name, version, directory, intra_op_threads=1, batching=batching)
 
     manager = Manager(monitoring.timed(load, loads), retries=Retries(0, 0))
     gauges = VersionGauges(manager)
@@ -73,7 +71,7 @@ def test_gauges(write_model, tmp_path):
         manager.aspire("m", {1: VersionDirectory(write_model(1)), 2: VersionDirectory(tmp_path)})
         manager.aspire("empty", {})
         assert manager.wait_until_settled(10)
-        manager.peek(ModelSpec("m", 1)).run(Request("serving_default", {"x": np.ones(1, np.float32)}))
+        manager.servables()[0].run(Request("serving_default", {"x": np.ones(1, np.float32)}))
         found = samples(gauges, loads)
     finally:
         manager.stop()
@@ -103,7 +101,7 @@ def test_a_failed_load_is_counted_and_still_fails():
 
 def test_a_scrape_while_versions_come_and_go(write_model):
     """Whatever is loaded or unloaded meanwhile, what Prometheus reads is whole."""
-    manager = Manager(lambda name, version, path: servable.load(name, version, path, intra_op_threads=1))
+    manager = Manager(lambda name, version, path: open_servable(name, version, path, intra_op_threads=1))
     gauges, directories = VersionGauges(manager), [VersionDirectory(write_model(version)) for version in (1, 2)]
     done = threading.Event()
 
@@ -136,7 +134,7 @@ def test_warmups(write_model, fails, status, records):
         if fails:
             raise errors.InvalidArgumentError("no")
 
-    loader = Loader(partial(servable.load, intra_op_threads=1), answer, "CPUExecutionProvider", metrics=loads)
+    loader = Loader(partial(open_servable, intra_op_threads=1), answer, "CPUExecutionProvider", metrics=loads)
     with pytest.raises(errors.InvalidArgumentError) if fails else nullcontext():
         loader("m", 1, directory)
     found, path = samples(loads), ("model_path", str(directory))

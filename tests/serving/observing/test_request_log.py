@@ -1,9 +1,11 @@
 """What is logged can be replayed: records of requests from both fronts, in files that serve as warmup files."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+from servables import servable_of
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.dialects.tfs import json_codec, proto_codec
@@ -11,21 +13,19 @@ from estimator_serving.serving.dialects.tfs.replay import answer
 from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.metrics import Exposition, LogMetrics, RequestMetrics
 from estimator_serving.serving.models import warmup
+from estimator_serving.serving.models.loader import open_servable
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.observing import request_log
 from estimator_serving.serving.observing.request_log import RequestLog
 from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.request import ModelSpec
-from estimator_serving.serving.running import servable
-from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import read_records
 from estimator_serving.wire.signatures import (
     CLASSIFY_METHOD,
     REGRESS_METHOD,
-    Metadata,
     Signature,
     TensorInfo,
 )
@@ -37,12 +37,15 @@ def model(write_model):
     return write_model(1, "g (float[N] x) => (float[N] y) {{ y = Neg(x) }}")
 
 
+LOAD = partial(open_servable, intra_op_threads=1)
+
+
 class Logged:
     """A predictor whose model is logged, and what the log then holds."""
 
-    def __init__(self, directory, prefix, rate=1.0, **more):
+    def __init__(self, directory, prefix, rate=1.0, load=LOAD, **more):
         self.metrics = LogMetrics()
-        self.manager = Manager(lambda name, version, path: servable.load(name, version, path, intra_op_threads=1))
+        self.manager = Manager(load)
         self.manager.aspire("m", {1: VersionDirectory(directory)})
         assert self.manager.wait_until_settled(10)
         settings = {"m": LogSettings(prefix, rate)}
@@ -50,7 +53,8 @@ class Logged:
         self.predictor = Predictor(self.manager, RequestMetrics(), [self.log])
 
     def rest(self, body, verb="predict"):
-        return self.predictor.predict(json_codec.CODECS[verb], body, ModelSpec("m")).payload
+        route = self.predictor.router.choose(ModelSpec("m"))
+        return self.predictor.predict(json_codec.CODECS[verb], body, route).payload
 
     def grpc(self, message, method="Predict"):
         return self.predictor.predict(proto_codec.CODECS[method], message.SerializeToString()).payload
@@ -131,10 +135,9 @@ def run_lengths(names, feeds, _context):
     ("verb", "signature_name", "kind"),
     [("classify", "serving_default", "classify_log"), ("regress", "regress", "regress_log")],
 )
-def test_examples_from_rest(model, tmp_path, make_logged, monkeypatch, verb, signature_name, kind):
-    loaded = Servable("m", 1, Metadata(SIGNATURES), run_lengths, ["e/values", "e/row_splits"])
-    monkeypatch.setattr(servable, "load", lambda *_, **__: loaded)
-    logged = make_logged(model, tmp_path / "log")
+def test_examples_from_rest(model, tmp_path, make_logged, verb, signature_name, kind):
+    loaded = servable_of(SIGNATURES, run_lengths, ["e/values", "e/row_splits"])
+    logged = make_logged(model, tmp_path / "log", load=lambda *_: loaded)
     logged.rest(b'{"signature_name": "%s", "examples": [{"a": 1}, {"a": [1.5, 2.5]}]}' % signature_name.encode(), verb)
     logged.close()
     (log,) = logs(tmp_path)
@@ -155,7 +158,7 @@ def test_a_log_is_a_warmup_file(model, tmp_path, make_logged):
     (file,) = files(tmp_path)
     (model / "assets.extra").mkdir()
     file.rename(model / warmup.WARMUP_FILE)
-    loaded = servable.load("other", 7, model, intra_op_threads=1)
+    loaded = open_servable("other", 7, model, intra_op_threads=1)
     assert warmup.warm_up(model, loaded, lambda *one: answer(proto_codec.CODECS, *one)) == 2
 
 

@@ -1,4 +1,4 @@
-"""Who shares a run, when it begins, who is turned away: Batcher with runs that a test holds and lets go."""
+"""Who shares a run, when it begins, who is refused: BatchingRunner over runs that a test holds and lets go."""
 
 import threading
 import time
@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from servables import Uncounted
 
 from estimator_serving.serving import errors
-from estimator_serving.serving.request import PATIENT, Context
-from estimator_serving.serving.running import batching
+from estimator_serving.serving.request import PATIENT, Context, Request
+from estimator_serving.serving.running import batch_queues
 from estimator_serving.serving.running.batch_parameters import BatchParameters
-from estimator_serving.serving.running.batching import Batcher, Waiting
+from estimator_serving.serving.running.batching import BatchingRunner
+from estimator_serving.serving.running.runner import Waiting
 
 WAIT_S = 10
 
@@ -27,7 +29,9 @@ class Model:
         self._is_held = False
         self._passes = threading.Semaphore(0)
 
-    def __call__(self, signature_name, inputs, outputs, context):
+    def run(self, request, context):
+        context.check()
+        inputs = request.inputs
         self.batches.append(inputs["x"].tolist())
         self.contexts.append(context)
         self.running += 1
@@ -36,7 +40,7 @@ class Model:
         if (inputs["x"] < 0).any():
             raise errors.InvalidArgumentError(f"negative at row {int(np.argmax(inputs['x'] < 0))}")
         answers = {"y": inputs["x"] + 1, "z": inputs["x"] * 2}
-        return {alias: answers[alias] for alias in outputs}
+        return {alias: answers[alias] for alias in request.outputs}
 
     @contextmanager
     def held(self):
@@ -60,12 +64,15 @@ def pool():
         yield threads
 
 
-def make(model, meter=None, **parameters):
-    return Batcher(model, BatchParameters(**{"num_batch_threads": 1} | parameters), meter)
+def make(model, observer=None, **parameters):
+    has_rows = {"s": True, "t": True}
+    return BatchingRunner(
+        model, BatchParameters(**{"num_batch_threads": 1} | parameters), has_rows, observer or Uncounted()
+    )
 
 
-def ask(batcher, values, outputs=("y",), context=PATIENT, signature_name="s"):
-    return batcher.run(signature_name, {"x": np.array(values)}, outputs, context)
+def ask(runner, values, outputs=("y",), context=PATIENT, signature_name="s"):
+    return runner.run(Request(signature_name, {"x": np.array(values)}, outputs), context)
 
 
 def until(condition):
@@ -75,94 +82,90 @@ def until(condition):
         time.sleep(0.001)
 
 
-def waiting(batcher):
-    return sum(one.requests for one in batcher.waiting().values())
+def waiting(runner):
+    return sum(one.requests for one in runner.waiting().values())
 
 
-class Crowd:
+class Callers:
     """Requests sent one after the other while the first of them is held in its run: all others wait."""
 
-    def __init__(self, batcher, model, pool):
-        self.batcher, self.model, self.pool = batcher, model, pool
+    def __init__(self, runner, model, pool):
+        self.runner, self.model, self.pool = runner, model, pool
         self.answers = []
 
     def send(self, values, **more):
-        before = waiting(self.batcher), len(self.model.batches)
-        self.answers.append(self.pool.submit(ask, self.batcher, values, **more))
-        until(lambda: (waiting(self.batcher), len(self.model.batches)) != before)
+        before = waiting(self.runner), len(self.model.batches)
+        self.answers.append(self.pool.submit(ask, self.runner, values, **more))
+        until(lambda: (waiting(self.runner), len(self.model.batches)) != before)
 
     def results(self):
         return [answer.result(WAIT_S)["y"].tolist() for answer in self.answers]
 
 
 def test_a_lone_request_runs_at_once_on_its_own_thread(model):
-    seen = []
-
-    def run(*arguments):
-        seen.append(threading.current_thread())
-        return model(*arguments)
-
-    assert ask(make(run), [1, 2])["y"].tolist() == [2, 3]
+    seen, run = [], model.run
+    model.run = lambda *arguments: seen.append(threading.current_thread()) or run(*arguments)
+    assert ask(make(model), [1, 2])["y"].tolist() == [2, 3]
     assert seen == [threading.current_thread()]
 
 
 def test_what_waits_runs_together(model, pool):
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
         for values in ([1], [2, 3], [4], [5]):
-            crowd.send(values)
-        assert crowd.batcher.waiting() == {"s": Waiting(3, 4)}
-    assert crowd.results() == [[2], [3, 4], [5], [6]]
+            callers.send(values)
+        assert callers.runner.waiting() == {"s": Waiting(3, 4)}
+    assert callers.results() == [[2], [3, 4], [5], [6]]
     assert model.batches == [[1], [2, 3, 4, 5]]
-    assert crowd.batcher.waiting() == {"s": Waiting(0, 0)}
+    assert callers.runner.waiting() == {"s": Waiting(0, 0)}
 
 
-def test_places(model, pool):
-    crowd = Crowd(make(model, num_batch_threads=2), model, pool)
+def test_slots(model, pool):
+    callers = Callers(make(model, num_batch_threads=2), model, pool)
     with model.held():
         for values in ([1], [2], [3]):
-            crowd.send(values)
+            callers.send(values)
         assert model.running == 2
-    assert crowd.results() == [[2], [3], [4]]
+    assert callers.results() == [[2], [3], [4]]
 
 
 def test_a_batch_ends_where_the_next_does_not_fit(model, pool):
-    crowd = Crowd(make(model, max_batch_size=4), model, pool)
+    callers = Callers(make(model, max_batch_size=4), model, pool)
     with model.held():
         for values in ([0], [1, 1], [2, 2, 2], [3]):
-            crowd.send(values)
-    assert crowd.results() == [[1], [2, 2], [3, 3, 3], [4]]
+            callers.send(values)
+    assert callers.results() == [[1], [2, 2], [3, 3, 3], [4]]
     assert model.batches == [[0], [1, 1], [2, 2, 2, 3]]
 
 
 def test_shapes_and_signatures_do_not_mix(model, pool):
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
-        crowd.send([[0]])
+        callers.send([[0]])
         for values in ([[1]], [[2, 2]], [[3]]):
-            crowd.send(values)
-        crowd.send([[4]], signature_name="t")
-    assert crowd.results() == [[[1]], [[2]], [[3, 3]], [[4]], [[5]]]
+            callers.send(values)
+        callers.send([[4]], signature_name="t")
+    assert callers.results() == [[[1]], [[2]], [[3, 3]], [[4]], [[5]]]
     assert sorted(model.batches) == [[[0]], [[1], [3]], [[2, 2]], [[4]]]
 
 
 def test_queues_take_turns(model, pool):
-    crowd = Crowd(make(model, max_batch_size=1), model, pool)
+    callers = Callers(make(model, max_batch_size=1), model, pool)
     with model.held():
-        crowd.send([0])
+        callers.send([0])
         for values in ([1], [2], [3]):
-            crowd.send(values)
-        crowd.send([9], signature_name="t")
-    crowd.results()
+            callers.send(values)
+        callers.send([9], signature_name="t")
+    callers.results()
     assert model.batches.index([9]) == 2
 
 
 def test_padding_lets_shapes_mix(model, pool):
-    crowd = Crowd(make(model, pad_variable_length_inputs=True), model, pool)
+    callers = Callers(make(model, pad_variable_length_inputs=True), model, pool)
     with model.held():
         for values in ([[0]], [[1]], [[2, 3]]):
-            crowd.send(values)
-    assert crowd.results() == [[[1]], [[2, 2]], [[3, 4]]]
+            callers.send(values)
+    assert callers.results() == [[[1]], [[2, 2]], [[3, 4]]]
     assert model.batches[1] == [[1, 1], [2, 3]]
 
 
@@ -172,33 +175,33 @@ def test_padded_to_an_allowed_size(model):
 
 
 def test_different_outputs_share_a_run(model, pool):
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
-        crowd.send([0])
-        crowd.send([1], outputs=("y",))
-        crowd.send([2], outputs=("z", "y"))
-    assert [list(answer.result(WAIT_S)) for answer in crowd.answers] == [["y"], ["y"], ["z", "y"]]
+        callers.send([0])
+        callers.send([1], outputs=("y",))
+        callers.send([2], outputs=("z", "y"))
+    assert [list(answer.result(WAIT_S)) for answer in callers.answers] == [["y"], ["y"], ["z", "y"]]
     assert model.batches == [[0], [1, 2]]
 
 
 def test_only_the_culprit_fails(model, pool):
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
         for values in ([0], [1], [5, -1], [3]):
-            crowd.send(values)
-    innocent = [answer.result(WAIT_S)["y"].tolist() for answer in crowd.answers if answer is not crowd.answers[2]]
+            callers.send(values)
+    innocent = [answer.result(WAIT_S)["y"].tolist() for answer in callers.answers if answer is not callers.answers[2]]
     assert innocent == [[1], [2], [4]]
     # Run alone, an error names the request's own row.
     with pytest.raises(errors.InvalidArgumentError, match="negative at row 1"):
-        crowd.answers[2].result(WAIT_S)
+        callers.answers[2].result(WAIT_S)
 
 
 def test_no_rows_run_beside_the_queues(model, pool):
-    batcher = make(model)
-    crowd = Crowd(batcher, model, pool)
+    runner = make(model)
+    callers = Callers(runner, model, pool)
     with model.held():
-        crowd.send([1])
-        empty = pool.submit(ask, batcher, [])
+        callers.send([1])
+        empty = pool.submit(ask, runner, [])
         until(lambda: model.running == 2)
     assert empty.result(WAIT_S)["y"].tolist() == []
 
@@ -211,137 +214,137 @@ def test_too_many_rows(model):
 
 def test_large_requests_are_split(model, pool):
     splitting = {"enable_large_batch_splitting": True, "max_execution_batch_size": 3}
-    crowd = Crowd(make(model, **splitting), model, pool)
+    callers = Callers(make(model, **splitting), model, pool)
     with model.held():
-        crowd.send([0])
-        crowd.send([1, 2])
-        crowd.send([3, 4, 5, 6, 7, 8, 9])
-    assert crowd.results() == [[1], [2, 3], [4, 5, 6, 7, 8, 9, 10]]
+        callers.send([0])
+        callers.send([1, 2])
+        callers.send([3, 4, 5, 6, 7, 8, 9])
+    assert callers.results() == [[1], [2, 3], [4, 5, 6, 7, 8, 9, 10]]
     assert model.batches == [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
 
 def test_a_split_request_fails_whole_and_leaves_nothing(model, pool):
-    batcher = make(model, enable_large_batch_splitting=True, max_execution_batch_size=2)
+    runner = make(model, enable_large_batch_splitting=True, max_execution_batch_size=2)
     with pytest.raises(errors.InvalidArgumentError):
-        ask(batcher, [-1, 1, 2, 3, 4])
+        ask(runner, [-1, 1, 2, 3, 4])
     assert model.batches == [[-1, 1]]
-    assert batcher.waiting() == {"s": Waiting(0, 0)}
-    assert ask(batcher, [1])["y"].tolist() == [2]
+    assert runner.waiting() == {"s": Waiting(0, 0)}
+    assert ask(runner, [1])["y"].tolist() == [2]
 
 
 def test_full_queues_are_counted_by_signature(model, pool):
-    batcher = make(model, max_batch_size=2, max_enqueued_batches=2)
-    assert batcher.count_full() == 0
+    runner = make(model, max_batch_size=2, max_enqueued_batches=2)
+    assert runner._queues.count_full() == 0
     with model.held():
-        first = pool.submit(ask, batcher, [1])
+        first = pool.submit(ask, runner, [1])
         until(lambda: model.running)
-        others = [pool.submit(ask, batcher, [1, 1], signature_name=name) for name in "ss"]
-        until(lambda: waiting(batcher) == 2)
-        assert batcher.count_full() == 1
-        others += [pool.submit(ask, batcher, [1], signature_name="t")]
-        until(lambda: waiting(batcher) == 3)
-        assert batcher.count_full() == 1  # the second signature has room
+        others = [pool.submit(ask, runner, [1, 1], signature_name=name) for name in "ss"]
+        until(lambda: waiting(runner) == 2)
+        assert runner._queues.count_full() == 1
+        others += [pool.submit(ask, runner, [1], signature_name="t")]
+        until(lambda: waiting(runner) == 3)
+        assert runner._queues.count_full() == 1  # the second signature has room
     for answer in (first, *others):
         answer.result(WAIT_S)
-    assert batcher.count_full() == 0
+    assert runner._queues.count_full() == 0
 
 
 def test_a_full_queue_refuses_at_once(model, pool):
-    crowd = Crowd(make(model, max_batch_size=2, max_enqueued_batches=2), model, pool)
+    callers = Callers(make(model, max_batch_size=2, max_enqueued_batches=2), model, pool)
     with model.held():
-        crowd.send([0])
-        crowd.send([1, 1])
-        crowd.send([2])
-        crowd.send([3])
+        callers.send([0])
+        callers.send([1, 1])
+        callers.send([2])
+        callers.send([3])
         with pytest.raises(errors.UnavailableError) as raised:
-            ask(crowd.batcher, [4])
+            ask(callers.runner, [4])
         assert str(raised.value).startswith(
             "The batch scheduling queue to which this task was submitted is full; currently 2 batches enqueued and "
             "max_enqueued_batches is 2"
         )
-    assert crowd.results() == [[1], [2, 2], [3], [4]]
+    assert callers.results() == [[1], [2, 2], [3], [4]]
 
 
 def test_one_version_cannot_take_every_thread(model, pool, monkeypatch):
-    monkeypatch.setattr(batching, "REQUESTS_MAX", 3)
-    crowd = Crowd(make(model), model, pool)
+    monkeypatch.setattr(batch_queues, "REQUESTS_MAX", 3)
+    callers = Callers(make(model), model, pool)
     with model.held():
         for values in ([0], [1], [2]):
-            crowd.send(values)
+            callers.send(values)
         with pytest.raises(errors.UnavailableError, match="queue .* is full; currently 3 requests"):
-            ask(crowd.batcher, [4])
-    crowd.results()
-    assert ask(crowd.batcher, [4])["y"].tolist() == [5]
+            ask(callers.runner, [4])
+    callers.results()
+    assert ask(callers.runner, [4])["y"].tolist() == [5]
 
 
 def test_expired_requests_never_run(model, pool):
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
-        crowd.send([0])
-        crowd.send([1], context=Context(deadline_s=time.monotonic() + 0.05))
-        crowd.send([2])
+        callers.send([0])
+        callers.send([1], context=Context(deadline_s=time.monotonic() + 0.05))
+        callers.send([2])
         with pytest.raises(errors.ResourceExhaustedError, match=r"^Run\(\) timeout exceeded while waiting in batching"):
-            crowd.answers[1].result(WAIT_S)
-        assert waiting(crowd.batcher) == 1
-    assert crowd.answers[2].result(WAIT_S)["y"].tolist() == [3]
+            callers.answers[1].result(WAIT_S)
+        assert waiting(callers.runner) == 1
+    assert callers.answers[2].result(WAIT_S)["y"].tolist() == [3]
     assert model.batches == [[0], [2]]
 
 
 def test_cancelled_requests_never_run(model, pool):
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     gone = threading.Event()
     with model.held():
-        crowd.send([0])
-        crowd.send([1], context=Context(cancelled=gone.is_set))
-        crowd.send([2])
+        callers.send([0])
+        callers.send([1], context=Context(cancelled=gone.is_set))
+        callers.send([2])
         gone.set()
     with pytest.raises(errors.CancelledError):
-        crowd.answers[1].result(WAIT_S)
-    assert crowd.answers[2].result(WAIT_S)["y"].tolist() == [3]
+        callers.answers[1].result(WAIT_S)
+    assert callers.answers[2].result(WAIT_S)["y"].tolist() == [3]
     assert model.batches == [[0], [2]]
 
 
 def test_a_cancelled_request_leaves_a_version_that_hangs(model, pool):
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
-        crowd.send([0])
-        crowd.send([1], context=Context(cancelled=lambda: True))
+        callers.send([0])
+        callers.send([1], context=Context(cancelled=lambda: True))
         with pytest.raises(errors.CancelledError):
-            crowd.answers[1].result(WAIT_S)
+            callers.answers[1].result(WAIT_S)
 
 
 def test_a_deadline_in_the_run(model, pool):
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
-        crowd.send([0])
-        crowd.send([1])
-        crowd.send([2], context=Context(deadline_s=time.monotonic() + 0.3))
+        callers.send([0])
+        callers.send([1])
+        callers.send([2], context=Context(deadline_s=time.monotonic() + 0.3))
         model.let_through(1)
         with pytest.raises(errors.DeadlineExceededError, match="^Timed out waiting for notification"):
-            crowd.answers[2].result(WAIT_S)
-    assert crowd.answers[1].result(WAIT_S)["y"].tolist() == [2]
+            callers.answers[2].result(WAIT_S)
+    assert callers.answers[1].result(WAIT_S)["y"].tolist() == [2]
     assert model.batches == [[0], [1, 2]]
 
 
 def test_a_batch_may_run_as_long_as_its_most_patient(model, pool):
     late_s = time.monotonic() + WAIT_S
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
-        crowd.send([0])
-        crowd.send([1], context=Context(deadline_s=late_s - 1))
-        crowd.send([2], context=Context(deadline_s=late_s))
-    crowd.results()
+        callers.send([0])
+        callers.send([1], context=Context(deadline_s=late_s - 1))
+        callers.send([2], context=Context(deadline_s=late_s))
+    callers.results()
     assert [context.deadline_s for context in model.contexts] == [None, late_s]
 
 
 def test_a_batch_runs_for_as_long_as_anybody_waits(model, pool):
     gone = [threading.Event(), threading.Event()]
-    crowd = Crowd(make(model), model, pool)
+    callers = Callers(make(model), model, pool)
     with model.held():
-        crowd.send([0])
+        callers.send([0])
         for event in gone:
-            crowd.send([1], context=Context(cancelled=event.is_set))
-    crowd.results()
+            callers.send([1], context=Context(cancelled=event.is_set))
+    callers.results()
     together = model.contexts[1]
     gone[0].set()
     assert not together.cancelled()
@@ -350,8 +353,8 @@ def test_a_batch_runs_for_as_long_as_anybody_waits(model, pool):
 
 
 def test_a_batch_timeout_lets_a_batch_fill(model, pool):
-    batcher = make(model, batch_timeout_s=WAIT_S, max_batch_size=3, num_batch_threads=2)
-    answers = [pool.submit(ask, batcher, [value]) for value in (1, 2, 3)]
+    runner = make(model, batch_timeout_s=WAIT_S, max_batch_size=3, num_batch_threads=2)
+    answers = [pool.submit(ask, runner, [value]) for value in (1, 2, 3)]
     assert sorted(answer.result(WAIT_S)["y"].tolist() for answer in answers) == [[2], [3], [4]]
     assert sorted(model.batches[0]) == [1, 2, 3]
 
@@ -363,9 +366,9 @@ def test_a_batch_timeout_ends(model):
 
 
 def test_what_does_not_fit_a_filling_batch_closes_it(model, pool):
-    batcher = make(model, batch_timeout_s=WAIT_S, max_batch_size=3)
-    first = pool.submit(ask, batcher, [1, 1])
-    second = pool.submit(ask, batcher, [2, 2, 2])
+    runner = make(model, batch_timeout_s=WAIT_S, max_batch_size=3)
+    first = pool.submit(ask, runner, [1, 1])
+    second = pool.submit(ask, runner, [2, 2, 2])
     assert first.result(WAIT_S)["y"].tolist() == [2, 2]
     assert second.result(WAIT_S)["y"].tolist() == [3, 3, 3]
 
@@ -382,27 +385,28 @@ class Notes:
         assert queued_s >= 0
         self.taken.append(("waited", rows))
 
-    def rejected(self, *what):
-        self.taken.append(("rejected", *what))
+    def refused(self, *what):
+        self.taken.append(("refused", *what))
 
 
-def test_the_meter_is_told(model, pool):
+def test_the_observer_is_told(model, pool):
     notes = Notes()
-    crowd = Crowd(make(model, notes, max_batch_size=4, allowed_batch_sizes=(4,), max_enqueued_batches=1), model, pool)
+    sizes = {"max_batch_size": 4, "allowed_batch_sizes": (4,), "max_enqueued_batches": 1}
+    callers = Callers(make(model, notes, **sizes), model, pool)
     with model.held():
-        crowd.send([0])
-        crowd.send([1, 1, 1])
+        callers.send([0])
+        callers.send([1, 1, 1])
         with pytest.raises(errors.UnavailableError):
-            ask(crowd.batcher, [2, 2])
-    crowd.results()
+            ask(callers.runner, [2, 2])
+    callers.results()
     assert notes.taken == [
-        ("waited", 1), ("ran", "s", 1, 4), ("rejected", "s", "queue_full"), ("waited", 3), ("ran", "s", 3, 4),
+        ("waited", 1), ("ran", "s", 1, 4), ("refused", "s", "queue_full"), ("waited", 3), ("ran", "s", 3, 4),
     ]  # fmt: skip
 
 
 def test_many_callers(model, pool):
-    """Every caller gets its own answer, whatever batches they ended up in, and every place comes back."""
-    batcher = make(model, num_batch_threads=2, max_batch_size=16, enable_large_batch_splitting=True,
+    """Every caller gets its own answer, whatever batches they ended up in, and every slot comes back."""
+    runner = make(model, num_batch_threads=2, max_batch_size=16, enable_large_batch_splitting=True,
                    max_execution_batch_size=5, max_enqueued_batches=1000)  # fmt: skip
 
     def caller(number):
@@ -410,12 +414,12 @@ def test_many_callers(model, pool):
             values = [number * 1000 + turn] * (1 + (number + turn) % 9)
             context = Context(deadline_s=time.monotonic() + (WAIT_S if turn % 5 else 0.0005))
             try:
-                assert ask(batcher, values, context=context)["y"].tolist() == [value + 1 for value in values]
+                assert ask(runner, values, context=context)["y"].tolist() == [value + 1 for value in values]
             except (errors.ResourceExhaustedError, errors.DeadlineExceededError):
                 assert turn % 5 == 0
         return True
 
     assert all(pool.map(caller, range(40), timeout=60))
-    assert batcher._free_places == 2
-    assert batcher._requests == 0
-    assert batcher.waiting() == {"s": Waiting(0, 0)}
+    assert runner._queues.free_slots == 2
+    assert runner._queues.requests == 0
+    assert runner.waiting() == {"s": Waiting(0, 0)}

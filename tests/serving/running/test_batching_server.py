@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import grpc
 import httpx
@@ -10,14 +11,16 @@ import numpy as np
 import pytest
 from running import HOST, LOOP, WAIT_S, Gate, call, post, until
 from running import running as run_server
+from servables import Uncounted
 
 from estimator_serving.serving import errors
+from estimator_serving.serving.metrics import BatchMetrics
+from estimator_serving.serving.models.loader import Batching, open_servable
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.request import PATIENT, Context, ModelSpec, Request
-from estimator_serving.serving.running import servable
 from estimator_serving.serving.running.batch_parameters import BatchParameters
-from estimator_serving.serving.running.batching import Batcher
+from estimator_serving.serving.running.batching import BatchingRunner
 from estimator_serving.serving.server import StartError
 
 
@@ -26,7 +29,7 @@ def running(base_path, **settings):
 
 
 def waiting(servable):
-    return sum(one.requests for one in servable.waiting().values())
+    return sum(one.requests for one in servable.runner.waiting().values())
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def pool():
 def test_both_fronts_share_a_batch_and_a_full_queue_refuses(base_path, write_model, parameters, pool):
     write_model(1)
     with running(base_path, batching_parameters_file=parameters) as server:
-        loaded = server.manager.peek(ModelSpec("m"))
+        loaded = server.manager.servables()[0]
         gate = Gate(loaded)
         first = pool.submit(call, server, [1, 1])
         until(lambda: gate.rows)
@@ -137,12 +140,8 @@ def test_rest_calls_of_a_model_that_hangs(base_path, two_models):
 def test_swaps_leave_no_thread(write_model, pool):
     """A hundred versions come and go under load; what batched them goes with them."""
 
-    def load(name, version, path):
-        loaded = servable.load(name, version, path, intra_op_threads=1)
-        loaded.batch(BatchParameters())
-        return loaded
-
-    manager = Manager(load)
+    batching = Batching(BatchParameters(), False, BatchMetrics().of_version)
+    manager = Manager(partial(open_servable, intra_op_threads=1, batching=batching))
     directories = [VersionDirectory(write_model(version)) for version in (1, 2)]
     manager.aspire("m", {1: directories[0]})
     assert manager.wait_until_settled(WAIT_S)
@@ -176,12 +175,19 @@ RUN_S = 0.02
 ROWS_MAX = 8
 
 
-def sleep_run(_signature_name, inputs, outputs, _context):
-    time.sleep(RUN_S)
-    return dict.fromkeys(outputs, inputs["x"])
+class Sleeps:
+    """Answers x after a while."""
+
+    def run(self, request, _context):
+        time.sleep(RUN_S)
+        return dict.fromkeys(request.outputs, request.inputs["x"])
 
 
-def goodput(batcher, callers, seconds):
+def batching(inner, **parameters):
+    return BatchingRunner(inner, BatchParameters(**parameters), {"s": True}, Uncounted())
+
+
+def goodput(runner, callers, seconds):
     """Rows a second that are answered to callers who ask again at once, and a little later where they are refused."""
     ends_s = time.monotonic() + seconds
 
@@ -189,7 +195,7 @@ def goodput(batcher, callers, seconds):
         rows = 0
         while time.monotonic() < ends_s:
             try:
-                batcher.run("s", {"x": np.ones(2)}, ("y",), Context(deadline_s=time.monotonic() + 1))
+                runner.run(Request("s", {"x": np.ones(2)}, ("y",)), Context(deadline_s=time.monotonic() + 1))
                 rows += 2
             except errors.UnavailableError:
                 time.sleep(RUN_S)
@@ -200,34 +206,36 @@ def goodput(batcher, callers, seconds):
 
 
 def test_overload_keeps_the_goodput():
-    batcher = Batcher(sleep_run, BatchParameters(num_batch_threads=2, max_batch_size=ROWS_MAX, max_enqueued_batches=2))
-    peak = goodput(batcher, 12, 1.0)
-    overload = goodput(batcher, 48, 1.5)
-    after = goodput(batcher, 12, 1.0)
+    runner = batching(Sleeps(), num_batch_threads=2, max_batch_size=ROWS_MAX, max_enqueued_batches=2)
+    peak = goodput(runner, 12, 1.0)
+    overload = goodput(runner, 48, 1.5)
+    after = goodput(runner, 12, 1.0)
     assert overload >= 0.8 * peak
     assert after >= 0.8 * peak
 
 
 def test_a_slow_version_does_not_hold_up_a_fast_one(pool):
-    """Each version has places of its own."""
+    """Each version has its own slots."""
     slow_runs = threading.Event()
 
-    def slow_run(_signature_name, inputs, outputs, _context):
-        assert slow_runs.wait(WAIT_S)
-        return dict.fromkeys(outputs, inputs["x"])
+    class Hangs:
+        def run(self, request, _context):
+            assert slow_runs.wait(WAIT_S)
+            return dict.fromkeys(request.outputs, request.inputs["x"])
 
-    slow, fast = (Batcher(run, BatchParameters(num_batch_threads=1)) for run in (slow_run, sleep_run))
+    slow, fast = (batching(inner, num_batch_threads=1) for inner in (Hangs(), Sleeps()))
+    request = Request("s", {"x": np.ones(1)}, ("y",))
 
     def times():
         taken = []
         for _ in range(15):
             started_s = time.monotonic()
-            fast.run("s", {"x": np.ones(1)}, ("y",), PATIENT)
+            fast.run(request, PATIENT)
             taken.append(time.monotonic() - started_s)
         return sorted(taken)
 
     alone = times()
-    stuck = [pool.submit(slow.run, "s", {"x": np.ones(1)}, ("y",), PATIENT) for _ in range(6)]
+    stuck = [pool.submit(slow.run, request, PATIENT) for _ in range(6)]
     beside = times()
     slow_runs.set()
     for one in stuck:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from estimator_serving.serving.models.model_config import ModelConfig
-from estimator_serving.serving.models.sources.directory import DirectorySource, find_versions, look_at
+from estimator_serving.serving.models.sources.directory import DirectorySource, find_versions, scan
 from estimator_serving.serving.policy import All, Latest, Specific
 
 
@@ -85,7 +85,7 @@ def test_missing_base_path_changes_nothing_and_stops_no_other_model(tmp_path, ca
     make(tmp_path, "b/4")
     wanted = Wanted()
     source = watch(wanted, ModelConfig("a", tmp_path / "nope"), ModelConfig("b", tmp_path / "b"))
-    source.look()
+    source.poll()
     assert wanted == [("b", {4}), ("b", {4})]
     assert caplog.text.count("cannot be read") == 1  # said once, not at every look
 
@@ -123,7 +123,7 @@ def test_a_directory_somebody_writes_into_is_not_wanted_yet(base_path, monkeypat
     monkeypatch.setattr(source._poll, "pause", lambda _: file.write_bytes(file.read_bytes() + b"more"))
     source.watch([ModelConfig("m", base_path)])
     monkeypatch.undo()
-    source.look()
+    source.poll()
     assert wanted == [("m", {1}), ("m", {2})]
 
 
@@ -139,7 +139,7 @@ def test_a_clock_that_jumps(base_path, monkeypatch, jump_s):
     source.watch([ModelConfig("m", base_path)])
     monkeypatch.setattr(time, "time", lambda: now_s)
     make(base_path, "2")
-    source.look()
+    source.poll()
     assert wanted == [("m", {1}), ("m", {2})]
 
 
@@ -151,9 +151,9 @@ def test_changed_files_are_handed_over_once_quiet(base_path, caplog):
     source = DirectorySource(lambda _, versions: stamps.append(versions[1].stamp), poll_wait_s=0)
     source.watch([ModelConfig("m", base_path)])
     file.write_bytes(b"ab")
-    source.look()
+    source.poll()
     os.utime(file, (1, 1))
-    source.look()
+    source.poll()
     assert stamps[0] == stamps[1] != stamps[2]
     assert "changed after it was found" in caplog.text
 
@@ -161,9 +161,9 @@ def test_changed_files_are_handed_over_once_quiet(base_path, caplog):
 def test_a_stamp_sees_every_file(base_path):
     make(base_path, "1/assets")
     (base_path / "1" / "assets" / "words.txt").write_text("a")
-    before = look_at(base_path / "1")
+    before = scan(base_path / "1")
     (base_path / "1" / "assets" / "words.txt").write_text("ab")
-    assert look_at(base_path / "1").stamp != before.stamp
+    assert scan(base_path / "1").stamp != before.stamp
     assert not before.is_quiet
 
 

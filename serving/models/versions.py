@@ -1,0 +1,207 @@
+"""The versions of one model: their states, labels, and which of them a request names. No lock, no thread, no loading.
+
+Owns the bookkeeping of a model; the Manager calls every method under its lock, and does the loads and the waits. A
+version moves through TensorFlow Serving's states:
+
+    START ──begin──▶ LOADING ──loaded──▶ AVAILABLE ──begin──▶ UNLOADING ──ended──▶ END
+      │                 └────────────────failed─────────────────────────────────────▲
+      └─ no longer aspired before it began: forgotten
+
+- `begin` takes the step that the transition policy chose.
+- A load that failed for a passing reason stays LOADING until it is tried again; no longer aspired, it is given up.
+- UNLOADING lasts until the last handle is released: the version drains.
+- END is final for a `Version`; if its number is aspired anew, or its files changed, a new Version takes its place.
+
+A version counts as *decided* once it has left START and LOADING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from estimator_serving.serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
+from estimator_serving.serving.models.model_config import VersionDirectory
+from estimator_serving.serving.policy import Action, NextAction, State, Verb
+from estimator_serving.serving.request import ModelSpec
+from estimator_serving.serving.running.servable import Servable
+
+
+class VersionStatus(NamedTuple):
+    """One version's state, with the error that ended it where one did."""
+
+    version: int
+    state: State
+    code: Code = Code.OK
+    message: str = ""
+
+
+@dataclass(eq=False)
+class Version:
+    """A version, which is also the counted handle on it: `with version as servable` releases it at the end.
+
+    release_to: is given the version when a handle is released, under no lock.
+    cancel_retry: keeps a failed load from being tried again; None where no try is to come.
+    """
+
+    number: int
+    directory: VersionDirectory
+    release_to: Callable[[Version], None]
+    state: State = State.START
+    servable: Servable | None = None
+    handles: int = 0
+    tries: int = 0
+    error: ServingError | None = None
+    cancel_retry: Callable[[], None] | None = None
+
+    def release(self) -> None:
+        self.release_to(self)
+
+    def __enter__(self) -> Servable:
+        assert self.servable is not None, "a handle is only made of an available version"
+        return self.servable
+
+    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None:
+        self.release_to(self)
+
+    def status(self) -> VersionStatus:
+        if self.error is None or self.state is not State.END:
+            return VersionStatus(self.number, self.state)
+        return VersionStatus(self.number, self.state, self.error.code, self.error.message)
+
+    def give_up(self) -> None:
+        """Do not try a failed load again."""
+        if self.cancel_retry is not None:
+            self.cancel_retry()
+            self.cancel_retry = None
+
+
+@dataclass(eq=False)
+class Model:
+    """The versions of one model.
+
+    Attributes:
+        configured: whether it is one of the models to serve; if not, its last versions are on their way out.
+        aspired: the directories of the versions that are wanted.
+        newest: the newest available version.
+        settling: whether a thread is at work on its next steps.
+    """
+
+    name: str
+    configured: bool = True
+    versions: dict[int, Version] = field(default_factory=dict)
+    aspired: Mapping[int, VersionDirectory] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    newest: Version | None = None
+    settling: bool = False
+
+    # --- which version a request names ---
+
+    def named_version(self, spec: ModelSpec) -> int | None:
+        """The version a spec names by number or label, whatever its state; None where it leaves that open.
+
+        Raises InvalidArgumentError for an unknown label.
+        """
+        if spec.label is None:
+            return spec.version
+        number = self.labels.get(spec.label)
+        if number is None:
+            raise InvalidArgumentError(f"Unrecognized servable version label: {spec.label}")
+        return number
+
+    def find(self, spec: ModelSpec) -> Version:
+        """The available version a spec names: the newest one where it leaves that open.
+
+        Raises NotFoundError where that is not available, InvalidArgumentError for an unknown label.
+        """
+        number = self.named_version(spec)
+        if number is None:
+            if self.newest is None:
+                raise NotFoundError(f"Servable not found for request: Latest({self.name})")
+            return self.newest
+        version = self.versions.get(number)
+        if version is None or version.state is not State.AVAILABLE:
+            raise NotFoundError(f"Servable not found for request: Specific({self.name}, {number})")
+        return version
+
+    # --- its steps ---
+
+    def aspire(self, directories: Mapping[int, VersionDirectory], release_to: Callable[[Version], None]) -> None:
+        """Want these versions and no others.
+
+        A version that failed is tried anew if it was not wanted in between, or if its files changed.
+        """
+        for number, directory in directories.items():
+            known = self.versions.get(number)
+            is_new = number not in self.aspired or (known is not None and directory != known.directory)
+            if known is None or (known.state is State.END and is_new):
+                self.versions[number] = Version(number, directory, release_to)
+        self.aspired = dict(directories)
+        for version in [version for version in self.versions.values() if version.number not in self.aspired]:
+            if version.state is State.START:
+                del self.versions[version.number]
+            elif version.cancel_retry is not None:
+                version.give_up()
+                version.state = State.END
+
+    def next_action(self, policy: NextAction) -> Action | None:
+        return policy({number: version.state for number, version in self.versions.items()}, frozenset(self.aspired))
+
+    def begin(self, action: Action) -> Version:
+        """Take a step: the version is loading or unloading now, and takes no more requests."""
+        version = self.versions[action.version]
+        version.state = State.LOADING if action.verb is Verb.LOAD else State.UNLOADING
+        self._settle_newest()
+        return version
+
+    def note_loaded(self, version: Version, servable: Servable) -> None:
+        version.servable, version.state, version.error = servable, State.AVAILABLE, None
+        self._settle_newest()
+
+    def note_failed(self, version: Version) -> None:
+        """It is not tried again; but if its files changed while they were read, it starts over."""
+        version.state = State.END
+        directory = self.aspired.get(version.number)
+        if directory is not None and directory != version.directory:
+            self.versions[version.number] = Version(version.number, directory, version.release_to)
+
+    def note_ended(self, version: Version) -> Servable | None:
+        """It is drained. Returns what was loaded, to be let go; if it is wanted again by now, it starts over."""
+        servable, version.servable, version.state = version.servable, None, State.END
+        directory = self.aspired.get(version.number)
+        if directory is not None:
+            self.versions[version.number] = Version(version.number, directory, version.release_to)
+        return servable
+
+    def _settle_newest(self) -> None:
+        available = [version for version in self.versions.values() if version.state is State.AVAILABLE]
+        self.newest = max(available, key=lambda version: version.number, default=None)
+
+    # --- how it stands ---
+
+    def by_age(self) -> list[Version]:
+        """Its versions, newest first."""
+        return sorted(self.versions.values(), key=lambda version: -version.number)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it serves a version, or has none left to try."""
+        undecided = (State.START, State.LOADING)
+        return self.newest is not None or not any(
+            version.number in self.aspired and version.state in undecided for version in self.versions.values()
+        )
+
+    def newest_status(self) -> VersionStatus | None:
+        """The status of its newest version, whatever its state; None where it has none."""
+        return next((version.status() for version in self.by_age()), None)
+
+    def why_unready(self) -> str:
+        """Why it serves nothing, as a sentence; empty where it serves."""
+        if self.newest is not None:
+            return ""
+        newest = next(iter(self.by_age()), None)
+        if newest is None:
+            return f"Model {self.name} has no version yet; export one into its base path."
+        because = f": {newest.error.message}" if newest.error else "."
+        return f"Model {self.name} version {newest.number} is in state {newest.state.name}{because}"

@@ -1,0 +1,226 @@
+"""Requests run one by one in an ONNX session.
+
+Owns the opening of a session, the arrays that ONNX Runtime's binding does not know (bfloat16, float8), the one
+translation of ONNX Runtime's errors, and how long runs take. Knows no signature: bindings say what is fed where.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from estimator_serving import ops
+from estimator_serving.serving import errors
+from estimator_serving.serving.request import Array, Context, Outputs, Request
+from estimator_serving.serving.running.binding import Binding
+from estimator_serving.serving.running.runner import Waiting
+from estimator_serving.serving.running.watchdog import Watchdog
+from estimator_serving.wire import dtypes
+
+_log = logging.getLogger(__name__)
+
+# Runs what the chosen device has no kernel for: our ops, text.
+CPU_PROVIDER = "CPUExecutionProvider"
+# Below this a run costs less than handing the request to a thread and back twice over.
+QUICK_RUN_S = 0.0005
+NOT_RUN_S = float("inf")
+# Bad requests are answered, not logged: at lower levels each would write a line that a client can choose.
+_NO_LOG = 4
+# How much one run moves the average: about the last ten count.
+_RUN_WEIGHT = 0.2
+
+# What is used of a session: names of outputs, feeds and the context of the run -> the outputs' arrays.
+Graph = Callable[[list[str], dict[str, Array], Context], list[Array]]
+
+_watchdog = Watchdog()
+
+
+class SessionRunner:
+    """One run of a graph for each request, on the thread that asks. A Runner; see there.
+
+    Attributes:
+        graph: runs the graph.
+    """
+
+    # Nothing waits here, and nothing is refused.
+    is_full = False
+
+    def __init__(self, graph: Graph, bindings: Mapping[str, Binding]) -> None:
+        self.graph = graph
+        self._bindings = bindings
+        self._run_s = NOT_RUN_S
+
+    @property
+    def is_quick(self) -> bool:
+        """Going by the last runs; a graph that has not run yet is not quick."""
+        return self._run_s < QUICK_RUN_S
+
+    def run(self, request: Request, context: Context) -> Outputs:
+        context.check()
+        binding, aliases = self._bindings[request.signature_name], request.outputs
+        feeds = binding.feeds(request.inputs)
+        names = binding.graph_names if aliases is binding.aliases else [binding.outputs[alias] for alias in aliases]
+        started_s = time.perf_counter()
+        try:
+            values = self.graph(names, feeds, context)
+        except Exception as error:
+            raise _translate(error, context) from error
+        run_s = time.perf_counter() - started_s
+        if self._run_s == NOT_RUN_S:
+            # The first run pays for ONNX Runtime's set-up and says nothing about the next.
+            self._run_s = QUICK_RUN_S
+        else:
+            # Capped, because now and then the thread is put aside in the middle of a quick run: it takes several slow
+            # ones in a row to make a model slow.
+            self._run_s += _RUN_WEIGHT * (min(run_s, 2 * QUICK_RUN_S) - self._run_s)
+        return dict(zip(aliases, values, strict=True))
+
+    def waiting(self) -> Mapping[str, Waiting]:
+        return {}
+
+    def note_refused(self) -> None:
+        pass
+
+
+def provider_of(device: str) -> str:
+    """The execution provider that runs models on a device."""
+    return f"{device.upper()}ExecutionProvider"
+
+
+def open_session(path: Path, *, intra_op_threads: int, device: str = "cpu") -> onnxruntime.InferenceSession:
+    """A session of the model at `path`, on `cpu` or `cuda`.
+
+    Raises:
+        InvalidArgumentError: ONNX Runtime cannot open the file.
+        ResourceExhaustedError: there is no memory for it.
+        FailedPreconditionError: `device` is cuda and this machine has none that ONNX Runtime can use.
+    """
+    options = onnxruntime.SessionOptions()
+    # Given a number, ONNX Runtime does not pin its threads to cores, which fails under a restricted set of CPUs.
+    options.intra_op_num_threads = intra_op_threads
+    # A spinning idle thread would take the core from the threads that read requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _NO_LOG
+    provider = provider_of(device)
+    if device == "cuda":
+        onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
+    try:
+        session = ops.session(path, options=options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
+    except Exception as error:
+        if _MEMORY.search(str(error)):
+            raise errors.ResourceExhaustedError(
+                f"Insufficient resources to load servable {path}: ONNX Runtime finds no memory for it."
+            ) from error
+        raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(error)}") from error
+    # ONNX Runtime goes on with the CPU where CUDA fails, which an operator would only notice by the latency.
+    if provider not in session.get_providers():
+        raise errors.FailedPreconditionError(
+            f"The server runs with --device={device}, which ONNX Runtime cannot use on this machine; install NVIDIA's "
+            "driver and estimator-serving[cuda], or serve with --device=cpu."
+        )
+    return session
+
+
+# bfloat16 and the float8s, by ONNX Runtime's names.
+_NOT_NUMPYS = {dtype.onnx: dtype for dtype in dtypes.ALL if dtype.onnx_number}
+
+
+def graph_of(session: onnxruntime.InferenceSession) -> Graph:
+    """What runs a session's graph, and ends a run that nobody waits for any more.
+
+    It goes around session.run's checks in Python, which take half as long again as a small model does: they look for
+    missing inputs, of which a signature has none, and at modes of WebGPU.
+
+    Raises InvalidArgumentError for a graph whose inputs ONNX Runtime cannot be fed together.
+    """
+    inputs = {node.type for node in (*session.get_inputs(), *session.get_overridable_initializers())}
+    special = (inputs | {node.type for node in session.get_outputs()}) & _NOT_NUMPYS.keys()
+    if special and dtypes.string.onnx in inputs:
+        raise errors.InvalidArgumentError(
+            f"The graph takes text beside values of type {', '.join(sorted(special))}, which ONNX Runtime cannot be "
+            "fed together; export it with float32 at its inputs and outputs."
+        )
+    bare: Callable[[list[str], dict[str, Array], Any], list[Array]]
+    bare = partial(_run_values, session._sess) if special else session._sess.run
+
+    def run(names: list[str], feeds: dict[str, Array], context: Context) -> list[Array]:
+        if context.is_endless:
+            return bare(names, feeds, None)
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _NO_LOG
+        with _watchdog.watching(options, context):
+            return bare(names, feeds, options)
+
+    return run
+
+
+def _run_values(session: Any, names: list[str], feeds: dict[str, Array], options: Any) -> list[Array]:
+    """session.run for graphs with types that ONNX Runtime's binding knows no numpy array of."""
+    values = {}  # they keep the memory that the run reads
+    for name, array in feeds.items():
+        whole, number = np.require(array, requirements="C"), dtypes.from_numpy(array.dtype).onnx_number
+        if number:
+            bits = whole.reshape(-1).view(f"u{whole.itemsize}").reshape(whole.shape)
+            values[name] = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, number)
+        else:
+            values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(whole)
+    outputs: list[Array] = []
+    for value in session.run_with_ort_values({name: v._ortvalue for name, v in values.items()}, names, options):
+        dtype = _NOT_NUMPYS.get(value.data_type())
+        if dtype is None:
+            outputs.append(value.numpy())
+        else:
+            content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+            outputs.append(np.frombuffer(content, dtype.numpy).reshape(value.shape()))
+    return outputs
+
+
+_LINE_END = re.compile(r"\s*\n\s*")
+_TERMINATED = "terminate flag"
+_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
+_DEVICE = re.compile(r"CUDA|CUDNN|CUBLAS", re.IGNORECASE)
+
+
+def _own_text(error: Exception) -> str:
+    """What an op or ONNX Runtime itself wrote, in one line."""
+    return _LINE_END.sub(" ", ops.own_text(error)).strip()
+
+
+def _translate(error: Exception, context: Context) -> Exception:
+    """ONNX Runtime's error as ours; what is neither the request's nor memory's fault stays as it is."""
+    text = str(error)
+    if _TERMINATED in text:
+        if context.cancelled():
+            return errors.CancelledError("The client left while the model ran; the run was ended.")
+        return errors.DeadlineExceededError(
+            "Timed out waiting for notification; the model was still running at the deadline and was ended."
+        )
+    if isinstance(error, ort_errors.InvalidArgument):
+        return errors.InvalidArgumentError(_own_text(error))
+    if isinstance(error, UnicodeDecodeError):
+        return errors.InvalidArgumentError(
+            "An output holds a string that is not UTF-8, which cannot be answered as text."
+        )
+    node = ops.failed_node(error)
+    if _MEMORY.search(text):
+        return errors.ResourceExhaustedError(
+            "There is no memory to run a request of this size; send fewer rows at once."
+        )
+    if not node or _DEVICE.search(text):
+        return error
+    # The graph ran before; that a node refuses these values is most often their shape. Kernel texts name files of
+    # ONNX Runtime's source, so they go only to the log.
+    _log.warning("A request was refused by the graph: %s", text)
+    return errors.InvalidArgumentError(
+        f"The model's {node} node cannot run on these inputs; compare their shapes with the signature's."
+    )

@@ -1,0 +1,80 @@
+"""Opening versions from disk: signatures of the file or of the graph, and files that cannot be opened."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from estimator_serving.serving import errors
+from estimator_serving.serving.models.loader import open_servable
+from estimator_serving.serving.request import Request
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.signatures import PREDICT_METHOD, Metadata, Signature, TensorInfo, to_properties
+
+
+def load(directory):
+    return open_servable("m", 1, directory, intra_op_threads=1)
+
+
+def ask(loaded, outputs=(), **inputs):
+    return loaded.run(Request("serving_default", inputs, outputs))
+
+
+def test_plain_file_gets_a_signature(write_model):
+    loaded = load(write_model(1))
+    assert loaded.signatures["serving_default"] == Signature(
+        {"x": TensorInfo("x:0", dtypes.float32, (-1,))}, {"y": TensorInfo("y:0", dtypes.float32, (-1,))}, PREDICT_METHOD
+    )
+    assert loaded.feature_spec is None
+    np.testing.assert_array_equal(ask(loaded, x=np.ones(2, np.float32))["y"], [2, 2])
+
+
+def test_signature_from_metadata(write_model):
+    info = {"value": TensorInfo("x:0", dtypes.float32, (-1,))}, {"sum": TensorInfo("y:0", dtypes.float32, (-1,))}
+    properties = to_properties(Metadata({"other": Signature(*info, PREDICT_METHOD)}))
+    loaded = load(write_model(1, **properties))
+    answer = loaded.run(Request("other", {"value": np.ones(1, np.float32)}))
+    assert answer.keys() == {"sum"}
+
+
+BROKEN = {
+    "empty": b"",
+    "truncated": b"\x08\x08\x12",
+    "a web page": b"<!DOCTYPE html><html></html>",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_broken_file(base_path, content):
+    (base_path / "1").mkdir()
+    (base_path / "1" / "model.onnx").write_bytes(content)
+    with pytest.raises(errors.InvalidArgumentError, match="ONNX Runtime cannot open"):
+        load(base_path / "1")
+
+
+@pytest.mark.skipif(pathlib.Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+def test_cuda_where_there_is_none(write_model):
+    directory = write_model(1)
+    with pytest.raises(errors.FailedPreconditionError, match="--device=cuda, which ONNX Runtime cannot use"):
+        open_servable("m", 1, directory, intra_op_threads=1, device="cuda")
+
+
+def test_no_file(base_path):
+    with pytest.raises(errors.NotFoundError, match=r"holds no model.onnx; export the model again"):
+        load(base_path)
+
+
+def test_broken_signatures(write_model):
+    with pytest.raises(errors.InvalidArgumentError, match="The signatures of .* cannot be read"):
+        load(write_model(1, signature_def="{"))
+
+
+def test_signature_that_does_not_fit(write_model):
+    info = {"value": TensorInfo("z:0", dtypes.float32, None)}, {"sum": TensorInfo("y:0", dtypes.float32, None)}
+    properties = to_properties(Metadata({"other": Signature(*info, PREDICT_METHOD)}))
+    with pytest.raises(
+        errors.InvalidArgumentError, match="Signature other of .* names z, which its graph does not have"
+    ):
+        load(write_model(1, **properties))

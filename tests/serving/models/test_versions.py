@@ -1,0 +1,104 @@
+"""The bookkeeping of one model, step by step and by random histories; no thread, no load."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from estimator_serving.serving import policy
+from estimator_serving.serving.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from estimator_serving.serving.models.model_config import VersionDirectory
+from estimator_serving.serving.models.versions import Model
+from estimator_serving.serving.policy import State, Verb
+from estimator_serving.serving.request import ModelSpec
+
+HERE = VersionDirectory(Path())
+
+
+def aspire(model, *numbers):
+    model.aspire(dict.fromkeys(numbers, HERE), lambda _version: None)
+
+
+def take_step(model, *, fails=False):
+    """One step of the availability preserving policy, at once; whether there was one."""
+    action = model.next_action(policy.availability_preserving)
+    if action is None:
+        return False
+    version = model.begin(action)
+    if action.verb is Verb.UNLOAD:
+        model.note_ended(version)
+    elif fails:
+        version.error = UnavailableError("no")
+        model.note_failed(version)
+    else:
+        model.note_loaded(version, SimpleNamespace(version=version.number))
+    return True
+
+
+@pytest.fixture
+def model():
+    model = Model("m")
+    aspire(model, 1, 2)
+    while take_step(model):
+        pass
+    model.labels = {"stable": 1, "gone": 7}
+    return model
+
+
+@pytest.mark.parametrize(("spec", "number"), [((), 2), ((1,), 1), ((None, "stable"), 1)])
+def test_a_spec_names_one_available_version(model, spec, number):
+    assert model.find(ModelSpec("m", *spec)).number == number
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "text"),
+    [
+        ((7,), NotFoundError, r"Servable not found for request: Specific\(m, 7\)"),
+        ((None, "gone"), NotFoundError, r"Servable not found for request: Specific\(m, 7\)"),
+        ((None, "none"), InvalidArgumentError, "Unrecognized servable version label: none"),
+    ],
+)
+def test_a_spec_that_names_nothing(model, spec, error, text):
+    with pytest.raises(error, match=text):
+        model.find(ModelSpec("m", *spec))
+
+
+def test_a_version_that_is_not_begun_is_forgotten():
+    model = Model("m")
+    aspire(model, 1)
+    aspire(model)
+    assert not model.versions
+    assert model.why_unready().startswith("Model m has no version yet")
+
+
+def test_a_load_that_waits_for_another_try_is_given_up():
+    model, cancelled = Model("m"), []
+    aspire(model, 1)
+    version = model.begin(model.next_action(policy.availability_preserving))
+    version.cancel_retry = lambda: cancelled.append(1)
+    aspire(model)
+    assert (cancelled, version.state, version.cancel_retry) == ([1], State.END, None)
+
+
+@given(st.lists(st.one_of(st.frozensets(st.integers(1, 4)), st.booleans()), max_size=30))
+@settings(deadline=None)
+def test_histories(steps):
+    """Whatever is aspired and whatever fails: what is aspired and did not fail is served in the end."""
+    model = Model("m")
+    for step in steps:
+        if isinstance(step, frozenset):
+            aspire(model, *step)
+        else:
+            take_step(model, fails=step)
+        available = [version.number for version in model.by_age() if version.state is State.AVAILABLE]
+        assert (model.newest.number if model.newest else None) == (available[0] if available else None)
+    while take_step(model):
+        pass
+    assert model.is_decided
+    served = {number for number, version in model.versions.items() if version.state is State.AVAILABLE}
+    failed = {number for number, version in model.versions.items() if version.error is not None}
+    assert set(model.aspired) - failed <= served
+    # An old version stays only where no aspired one can take over.
+    assert served <= set(model.aspired) or not served & set(model.aspired)
