@@ -3,7 +3,8 @@
 The theory. A training runs in `num_replicas` processes. Every process runs the same program, holds all variables, and
 reads its own batches; a replica is one of these processes. Their variables are equal before the first step, because
 they restore the checkpoint that the chief chose and draw first values from the chief's seed. They stay equal, because
-each step applies the same reduced gradients. Nothing else keeps them equal: no variable is ever sent.
+each step applies the same reduced gradients. Nothing else keeps them equal: no variable is ever sent. Moving averages
+(batch normalization) are the exception: each replica averages its own batches, and the chief's averages are saved.
 
 A step, in every process and on the thread that called `Estimator.train` (the loop owns no other thread, and no question
 is asked on one of the input pipeline's):

@@ -43,7 +43,15 @@ def classifier_figures(labels: Any, predictions: Mapping[str, Prediction]) -> di
     assert isinstance(probabilities, Tensor)
     assert isinstance(classes, StringPrediction)
     names = classes.vocabulary
-    ids = _class_ids(labels, names)
+    if isinstance(labels, Tensor):
+        ids = labels.long()
+    else:
+        known = {name: i for i, name in enumerate(names)}
+        words = [word.decode() if isinstance(word, bytes) else str(word) for word in np.ravel(labels)]
+        unknown = sorted(set(words) - set(known))
+        if unknown:
+            raise ValueError(f"The labels {unknown} are none of the classes {list(names)}.")
+        ids = torch.tensor([known[word] for word in words])
     is_binary = len(names) == 2
     one_hot = torch.nn.functional.one_hot(ids.reshape(-1), len(names))
     shown = slice(1, 2) if is_binary else slice(None)
@@ -150,14 +158,3 @@ def _new_figure() -> tuple[Any, Any]:
 
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     return figure, figure.subplots()
-
-
-def _class_ids(labels: Any, names: Sequence[str]) -> Tensor:
-    if isinstance(labels, Tensor):
-        return labels.long()
-    known = {name: i for i, name in enumerate(names)}
-    words = [word.decode() if isinstance(word, bytes) else str(word) for word in np.ravel(labels)]
-    unknown = sorted(set(words) - set(known))
-    if unknown:
-        raise ValueError(f"The labels {unknown} are none of the classes {list(names)}.")
-    return torch.tensor([known[word] for word in words])

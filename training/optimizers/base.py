@@ -40,7 +40,7 @@ class Replicas(Protocol):
     num_replicas: int
 
     def reduce(self, gradients: Gradients) -> Gradients:
-        """The mean of each gradient over all replicas. One that is None here may come back as a tensor."""
+        """The mean of each gradient over all replicas: see Strategy.reduce."""
 
 
 class Common(TypedDict, total=False):
