@@ -31,7 +31,7 @@ Batch = tuple[Any, Any]
 
 
 def watch(batches: Generator[Batch], directory: str | os.PathLike[str]) -> Generator[Batch]:
-    """The batches as they are; when they are closed, `directory` has the statistics of the first 10,000 rows.
+    """The batches as they are; when they are closed, the statistics of the first 10,000 rows lie in `directory`.
 
     Nothing is written for batches whose features are no mapping.
     """
