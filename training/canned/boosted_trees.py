@@ -122,14 +122,17 @@ class _BoostedTrees(Estimator):
             yield prediction
 
     def _make_model_fn(self, *, explains: bool) -> Any:
-        head, columns, rules = self._head, self._columns, self._rules
+        head, rules = self._head, self._rules
+        # A bucket is a number to split at, not one of several columns of 0 and 1.
+        outputs = [Ids(column) if isinstance(column, BucketizedColumn) else Dense(column) for column in self._columns]
         shape = Shape(rules.n_trees, head.logits_dimension, rules.max_depth)
 
-        def model_fn(features: Mapping[str, Any], labels: Any, mode: str) -> EstimatorSpec:
+        def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
             check_feature_dict(features)
             with variable_scope("boosted_trees"):
                 ensemble = Ensemble.in_store(shape)
-            rows = _rows(features, columns)
+            made = features.transformed(outputs)
+            rows = torch.cat([made[output.output_name].to(torch.float32) for output in outputs], dim=1)
             logits = ensemble.logits(rows)
             if mode == ModeKeys.TRAIN:
                 return _training_spec(features, labels, head, ensemble, rules, rows, logits.detach())
@@ -323,14 +326,6 @@ class BoostedTreesEstimator(_BoostedTrees):
 
 def _seed(config: RunConfig | None) -> int:
     return (config.tf_random_seed if config else None) or 0
-
-
-def _rows(features: Any, columns: Sequence[Any]) -> Tensor:
-    """f32 [batch, features], the columns side by side."""
-    # A bucket is a number to split at, not one of several columns of 0 and 1.
-    outputs = [Ids(column) if isinstance(column, BucketizedColumn) else Dense(column) for column in columns]
-    made = features.transformed(outputs)
-    return torch.cat([made[output.output_name].to(torch.float32) for output in outputs], dim=1)
 
 
 def _explained(ensemble: Ensemble, rows: Tensor, head: Head) -> dict[str, Tensor]:

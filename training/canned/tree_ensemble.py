@@ -2,13 +2,12 @@
 
 Every tree fills a complete binary tree of `depth` levels: node i has the children 2i+1 (value <= threshold) and 2i+2,
 and a leaf that LightGBM places higher up fills everything below it. So a walk is `depth` gathers for all trees at once,
-in torch and in the exported graph alike, and the variables have one shape from the first checkpoint to the last. Knows
-nothing of losses or of how trees are grown.
+in torch and in the exported graph alike, and the variables have one shape from the first checkpoint to the last. Does
+not know losses or how trees are grown.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +121,7 @@ def _variable(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.floa
 
 
 def _nodes(tree: Mapping[str, Any], count: int) -> Iterator[tuple[int, Mapping[str, Any] | None, float]]:
-    """(node, its split or None, its value) for every place of the complete tree that this tree takes."""
+    """(node, its split or None, its value) for every node of the complete tree that this tree fills."""
     waiting: list[tuple[int, Mapping[str, Any]]] = [(0, tree)]
     while waiting:
         node, part = waiting.pop()
@@ -130,12 +129,8 @@ def _nodes(tree: Mapping[str, Any], count: int) -> Iterator[tuple[int, Mapping[s
             yield node, part, part["internal_value"]
             waiting += [(2 * node + 1, part["left_child"]), (2 * node + 2, part["right_child"])]
         else:
-            yield from ((below, None, part["leaf_value"]) for below in _below(node, count))
-
-
-def _below(node: int, count: int) -> Iterator[int]:
-    """The node and all under it."""
-    first, width = node, 1
-    while first < count:
-        yield from itertools.islice(itertools.count(first), width)
-        first, width = 2 * first + 1, 2 * width
+            # The node and all below it, level after level.
+            first, width = node, 1
+            while first < count:
+                yield from ((below, None, part["leaf_value"]) for below in range(first, first + width))
+                first, width = 2 * first + 1, 2 * width

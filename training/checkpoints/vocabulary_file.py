@@ -82,8 +82,14 @@ def _read(
                 "second."
             )
     if is_string:
-        return tuple(_text(path, place, entry) for place, entry in enumerate(entries))
-    return tuple(_integer(path, place, entry) for place, entry in enumerate(entries))
+        try:
+            return tuple(entry.decode() for entry in entries)
+        except UnicodeDecodeError as error:
+            line = entries.index(bytes(error.object)) + 1
+            raise InvalidArgumentError(
+                f"{path} is not UTF-8 in line {line} ({error.object[:32]!r}); save the file as UTF-8."
+            ) from None
+    return tuple(_integer(path, position, entry) for position, entry in enumerate(entries))
 
 
 def _lines(content: bytes) -> list[bytes]:
@@ -99,20 +105,11 @@ def _records(path: str) -> list[bytes]:
         return list(read_records(plain.name))
 
 
-def _text(path: str, place: int, entry: bytes) -> str:
-    try:
-        return entry.decode()
-    except UnicodeDecodeError:
-        raise InvalidArgumentError(
-            f"{path} is not UTF-8 in line {place + 1} ({entry[:32]!r}); save the file as UTF-8."
-        ) from None
-
-
-def _integer(path: str, place: int, entry: bytes) -> int:
+def _integer(path: str, position: int, entry: bytes) -> int:
     try:
         return int(entry)
     except ValueError:
         raise InvalidArgumentError(
-            f"Field {entry.decode(errors='replace')} in line {place} is not a valid int64. {path} is read with an "
+            f"Field {entry.decode(errors='replace')} in line {position} is not a valid int64. {path} is read with an "
             "integer dtype; write one integer a line, or give the column dtype string."
         ) from None

@@ -107,7 +107,16 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 def _column(path: Path, name: str, fields: list[tuple[int, str]], rules: ColumnRules) -> Array:
     """The column of these fields, each with the number of its line."""
-    dtype = rules.type_of(name) or _inferred([text for _, text in fields if text])
+    dtype = rules.type_of(name)
+    if dtype is None:
+        given = [text for _, text in fields if text]
+        dtype = object
+        if given and all(map(_is_integer, given)):
+            dtype = np.int64
+        elif given and all(map(_is_number, given)):
+            # An integer beyond int64 is a name rather than a number: as a float it would be equal to its neighbours.
+            has_long = any(_INTEGER.fullmatch(text) and not _is_integer(text) for text in given)
+            dtype = object if has_long else np.float32
     if dtype is object:
         column = np.empty(len(fields), dtype=object)
         column[:] = [text or rules.defaults.get(name, "") for _, text in fields]
@@ -131,15 +140,6 @@ def _default(path: Path, number: int, name: str, text: str, kind: str, rules: Co
             f"column_defaults={{{name!r}: {0 if kind == 'an integer' else 0.0}}}."
         )
     return rules.defaults[name]
-
-
-def _inferred(texts: Sequence[str]) -> type:
-    """The type that all fields fit, text if there are none."""
-    if texts and all(map(_is_integer, texts)):
-        return np.int64
-    # An integer beyond int64 is a name rather than a number: as a float it would be equal to its neighbours.
-    has_long = any(_INTEGER.fullmatch(text) and not _is_integer(text) for text in texts)
-    return np.float32 if texts and not has_long and all(map(_is_number, texts)) else object
 
 
 def _is_integer(text: str) -> bool:

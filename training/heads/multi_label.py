@@ -143,7 +143,16 @@ class MultiLabelHead(OneTargetHead):
             rows = np.atleast_2d(rows.T).T
         if self._label_ids is None:
             return [[_class_id(value) for value in row] for row in rows]
-        return [[_word_id(word, self._label_ids) for word in row if word not in ("", b"")] for row in rows]
+        found: list[list[int]] = []
+        for row in rows:
+            words = [word.decode() if isinstance(word, bytes) else str(word) for word in row if word not in ("", b"")]
+            lacking = [word for word in words if word not in self._label_ids]
+            if lacking:
+                raise InvalidArgumentError(
+                    f"Labels must be >= 0: label_vocabulary lacks {lacking[0]!r}. It holds {list(self._label_ids)}."
+                )
+            found.append([self._label_ids[word] for word in words])
+        return found
 
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:
         losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction=reduction)
@@ -190,13 +199,6 @@ def _class_id(value: Any) -> int:
     if not isinstance(value, int | np.integer):
         raise ValueError(f"Labels dtype should be integer. Instead got {type(value).__name__}: {value!r}.")
     return int(value)
-
-
-def _word_id(word: Any, label_ids: Mapping[str, int]) -> int:
-    text = word.decode() if isinstance(word, bytes) else str(word)
-    if text not in label_ids:
-        raise InvalidArgumentError(f"Labels must be >= 0: label_vocabulary lacks {text!r}. It holds {list(label_ids)}.")
-    return label_ids[text]
 
 
 def _measured_id(one: int | str, n_classes: int, vocabulary: Sequence[str] | None) -> int:

@@ -92,7 +92,7 @@ _FAN_MODES: dict[str, Callable[[tuple[float, float]], float]] = {
     "fan_avg": lambda fans: sum(fans) / 2,
 }
 
-# The standard deviation of a normal distribution that is cut at two of its own.
+# The standard deviation of a standard normal distribution that is cut at ±2.
 _CUT_STDDEV = 0.87962566103423978
 
 _SCALED: dict[str, Callable[[float], Initializer]] = {

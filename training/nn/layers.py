@@ -490,13 +490,8 @@ def _weight(
     if is_first and regularizer is not None:
         add_regularization_loss(lambda: regularizer(variable))
     if is_first and constraint is not None:
-        current_store().pending_updates.append(lambda: _constrain(variable, constraint))
+        current_store().pending_updates.append(lambda: variable.copy_(constraint(variable)))
     return variable
-
-
-def _constrain(variable: Tensor, constraint: Constraint) -> None:
-    with torch.no_grad():
-        variable.copy_(constraint(variable))
 
 
 def _activated(outputs: Tensor, activation: Activation | str | None, regularizer: Regularizer | None) -> Tensor:

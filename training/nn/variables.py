@@ -228,8 +228,10 @@ class VariableStore(nn.Module):
     def run_pending_updates(self) -> None:
         """Apply what layers asked for in this step (moving averages, constraints), after the optimizer's changes."""
         updates, self.pending_updates = self.pending_updates, []
-        for update in updates:
-            update()
+        if updates:
+            with torch.no_grad():
+                for update in updates:
+                    update()
 
     # -- one call of model_fn -----------------------------------------------------------------------------------------
 

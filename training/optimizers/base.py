@@ -4,7 +4,7 @@
     op.run(strategy)                  the loop, once it knows that the loss is a number:
         gradients                       torch.autograd of the loss, or those that a replayed step has computed
         strategy.reduce(gradients)      the one place where gradients of several replicas meet
-        optimizer.apply(plan, …)        limits them, then calls the formula: `update`, a subclass in a file of its own
+        optimizer.apply(plan, …)        limits them, then calls `update`, the formula of a subclass
         global_step + 1
 
 The first step decides how a plan is laid out. Small parameters with dense gradients move side by side into one tensor

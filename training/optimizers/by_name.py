@@ -28,7 +28,7 @@ BY_NAME: dict[str, type[Optimizer]] = {
 def get_optimizer(optimizer: OptimizerLike, learning_rate: float | None = None) -> Optimizer:
     """An optimizer from its name, itself, or a callable without arguments that makes one.
 
-    `learning_rate` is for names alone; None means the class's own default. Raises ValueError for anything else.
+    `learning_rate` is used only with a name; None means the default of the class. Raises ValueError for anything else.
     """
     if isinstance(optimizer, str):
         if optimizer not in BY_NAME:
