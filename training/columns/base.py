@@ -1,8 +1,8 @@
 """What all feature columns share: the bases, the outputs of a transform, and the arguments its nodes are made of.
 
-A kind of column is one file beside this one, with its value, constructor, definition and ONNX nodes; it overrides the
-methods below, and nothing else asks which kind a column is. A column is frozen data. It knows neither files of models
-nor sessions; what it owns in a network, it makes when a layer (layers.py) asks for its value.
+A kind of column is one file beside this one, with its value, constructor, definition and ONNX nodes. It overrides the
+methods below, so that the transform and the layers never ask which kind a column is. A column is frozen data and knows
+nothing of sessions. The variables that it needs in a network, it makes when a layer (layers.py) asks for its value.
 Source of rules and texts: TF 2.15 feature_column_v2.
 """
 
@@ -28,6 +28,7 @@ from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
 
 ParseSpec = dict[str, FixedLenFeature | VarLenFeature]
 Initializer = Callable[..., torch.Tensor]
+
 
 # ---- columns --------------------------------------------------------------------------------------------------------
 
