@@ -33,17 +33,19 @@ def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var
             fed[wanted.key] = _numeric(wanted, feature)
             continue
         values = feature.values if isinstance(feature, Padded) else feature
-        kinds = "fiub" if wanted.element == np.float32 else "iu"
-        if is_string(values) != wanted.dtype.is_string or not (is_string(values) or _element(values).kind in kinds):
+        element = np.dtype(wanted.element)
+        # As in training: text for text, integers for ids, any number for weights and sequences.
+        takes = {"U": "OSUT", "i": "iu", "f": "fiub"}[element.kind]
+        if _element(values).kind not in takes:
             given = "string" if is_string(values) else dtypes.from_numpy(_element(values)).name
             raise ValueError(
                 f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
                 f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
                 "Declare the feature with the column's dtype in the feature_spec."
             )
-        if not is_string(values):
+        if _element(values).kind not in "OSUT" and _element(values) != element:
             # Before anything is dropped, as in training: a weight too small for float32 is 0.
-            values = op.cast(values, to=wanted.element)
+            values = op.cast(values, to=element)
         padded = Padded(values, feature.lengths) if isinstance(feature, Padded) else wanted.pad(values)
         fed |= dict(zip(wanted.names, (padded.values, padded.lengths), strict=True))
     return fed

@@ -1,8 +1,8 @@
 """What all feature columns share: the bases, the outputs of a transform, and the arguments its nodes are made of.
 
-A kind of column is one file beside this one, with its value, constructor, definition and ONNX nodes; it overrides the
-methods below, and nothing else asks which kind a column is. A column is frozen data. It knows neither files of models
-nor sessions; what it owns in a network, it makes when a layer (layers.py) asks for its value.
+A kind of column is one file beside this one, with its value, constructor, definition and ONNX nodes. It overrides the
+methods below, so that the transform and the layers never ask which kind a column is. A column is frozen data and knows
+nothing of sessions. The variables that it needs in a network, it makes when a layer (layers.py) asks for its value.
 Source of rules and texts: TF 2.15 feature_column_v2.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
@@ -28,8 +28,6 @@ from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
 
 ParseSpec = dict[str, FixedLenFeature | VarLenFeature]
 Initializer = Callable[..., torch.Tensor]
-
-_Value = TypeVar("_Value")
 
 
 # ---- columns --------------------------------------------------------------------------------------------------------
@@ -241,12 +239,37 @@ class DenseOfCategoricalColumn(DenseColumn):
         return (Ids(inner), StepCount(inner))
 
 
+class WrappedIds:
+    """What a categorical column takes over from the `categorical_column` that it wraps."""
+
+    categorical_column: CategoricalColumn
+
+    @property
+    def num_buckets(self) -> int:
+        return self.categorical_column.num_buckets
+
+    @property
+    def parts(self) -> tuple[FeatureColumn, ...]:
+        return (self.categorical_column,)
+
+    @property
+    def unwrapped(self) -> CategoricalColumn:
+        return self.categorical_column.unwrapped
+
+    def rows(self, arguments: Arguments) -> Padded:
+        return arguments.rows(self.categorical_column)
+
+    def ids(self, arguments: Arguments) -> Var:
+        ids: Var = arguments.once("ids", self.categorical_column)
+        return ids
+
+
 # ---- outputs of a transform -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Output:
-    """Something that a transform computes of a column. `use` says what."""
+    """Something that a transform computes of a column. `use` says what, and names the column's method for it."""
 
     column: Any
     use: ClassVar[str]
@@ -265,7 +288,26 @@ class Output:
 
     def compute(self, arguments: Arguments) -> Var:
         """The nodes of the output."""
-        raise NotImplementedError
+        made: Var = getattr(self.column, self.use)(arguments)
+        return made
+
+
+class Dense(Output):
+    """The values of a dense column: float32 [batch, n]."""
+
+    use = "dense"
+
+
+class Steps(Output):
+    """The numbers of a sequence: float32 [batch, steps, n]."""
+
+    use = "steps"
+
+
+class StepCount(Output):
+    """How many steps of a sequence's row count: int64 [batch]."""
+
+    use = "step_count"
 
 
 class Ids(Output):
@@ -275,7 +317,7 @@ class Ids(Output):
 
     def compute(self, arguments: Arguments) -> Var:
         # An output is a node's own result: ids shared by two outputs would be one value under two names.
-        return op.identity(arguments.ids(self.column))
+        return op.identity(arguments.once(self.use, self.column))
 
 
 class Weights(Output):
@@ -284,39 +326,7 @@ class Weights(Output):
     use = "weights"
 
     def compute(self, arguments: Arguments) -> Var:
-        weights = arguments.weights(self.column)
-        assert weights is not None
-        return op.identity(weights)
-
-
-class Dense(Output):
-    """The values of a dense column: float32 [batch, n]."""
-
-    use = "dense"
-
-    def compute(self, arguments: Arguments) -> Var:
-        made: Var = self.column.dense(arguments)
-        return made
-
-
-class Steps(Output):
-    """The numbers of a sequence: float32 [batch, steps, n]."""
-
-    use = "steps"
-
-    def compute(self, arguments: Arguments) -> Var:
-        made: Var = self.column.steps(arguments)
-        return made
-
-
-class StepCount(Output):
-    """How many steps of a sequence's row count: int64 [batch]."""
-
-    use = "step_count"
-
-    def compute(self, arguments: Arguments) -> Var:
-        made: Var = self.column.step_count(arguments)
-        return made
+        return op.identity(arguments.once(self.use, self.column))
 
 
 class Arguments:
@@ -333,21 +343,15 @@ class Arguments:
         return Padded(*(self.by_name[name] for name in wanted.names))
 
     def rows(self, column: CategoricalColumn) -> Padded:
-        return self._once(column.rows, column)
+        found: Padded = self.once("rows", column)
+        return found
 
-    def ids(self, column: CategoricalColumn) -> Var:
-        return self._once(column.ids, column)
-
-    def weights(self, column: CategoricalColumn) -> Var | None:
-        return self._once(column.weights, column)
-
-    def _once(self, make: Callable[[Arguments], _Value], column: FeatureColumn) -> _Value:
-        """Made once, however many columns use it."""
-        key = (make.__name__, json.dumps(column.define(), sort_keys=True))
+    def once(self, method: str, column: FeatureColumn) -> Any:
+        """What the column's method `rows`, `ids` or `weights` gives, made once however many columns use it."""
+        key = (method, json.dumps(column.define(), sort_keys=True))
         if key not in self._made:
-            self._made[key] = make(self)
-        made: _Value = self._made[key]
-        return made
+            self._made[key] = getattr(column, method)(self)
+        return self._made[key]
 
 
 # ---- what constructors check ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from estimator_serving.training.arrays import as_array
 from estimator_serving.training.columns.base import FeatureColumn, Output
-from estimator_serving.training.columns.definitions import Definition, difference
+from estimator_serving.training.columns.definitions import difference
 from estimator_serving.training.columns.feed import RawFeatures
 from estimator_serving.training.columns.inputs import TextInput, inputs_of, integers_in
 from estimator_serving.training.columns.transform import Transform, build_outputs, outputs_of
@@ -77,7 +77,10 @@ class TransformRecorder:
             self._integer_keys |= {
                 key for key, value in fed.items() if value is not None and as_array(value, key).dtype.kind in "iu"
             }
-        definition, known = output.define(self._integer_keys), self._definitions()
+        definition = output.define(self._integer_keys)
+        known = {name: one.define(self._integer_keys) for name, one in self._outputs.items()}
+        if self._frozen and self.transform is not None:
+            known = self.transform.definitions
         name, number = output.output_name, 1
         while name in known and known[name] != definition:
             number += 1
@@ -95,11 +98,6 @@ class TransformRecorder:
             )
         self._outputs[name] = output
         return name
-
-    def _definitions(self) -> Mapping[str, Definition]:
-        if self._frozen and self.transform is not None:
-            return self.transform.definitions
-        return {name: output.define(self._integer_keys) for name, output in self._outputs.items()}
 
 
 class Features(Mapping[str, Any]):

@@ -47,7 +47,7 @@ def feed(raw: RawFeatures, inputs: Iterable[Input]) -> dict[str, Array]:
             arrays[lengths] = np.ascontiguousarray(raw[f"{wanted.key}/lengths"], np.int64)
         else:
             array = _checked(_dense(raw, wanted.key), wanted)
-            # The rank chooses, not the width: each set of names is a graph of its own, and widths change by the batch.
+            # The rank decides, not the width: each set of names needs another graph, and widths change by the batch.
             matrix, single = wanted.dense_names
             if array.ndim == 1:
                 arrays[single] = array.reshape(len(array), 1)

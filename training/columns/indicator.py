@@ -35,12 +35,12 @@ class IndicatorColumn(DenseOfCategoricalColumn):
         return {"kind": "indicator", "categorical": self.categorical_column.define()}
 
     def dense(self, arguments: Arguments) -> Var:
-        found, n = arguments.ids(self.categorical_column), self.num_elements
+        found, n = arguments.once("ids", self.categorical_column), self.num_elements
         # One class more than there are: OneHot counts -1 from the end, so "nothing" falls into the last one, which is
         # cut off below.
         # Classes before places, [batch, n + 1, k]: ONNX Runtime sums a last axis 5 times as fast as a middle one.
         places = op.one_hot(found, op.const(np.int64(n + 1)), op.const(np.array([0, 1], dtype=np.float32)), axis=1)
-        weights = arguments.weights(self.categorical_column)
+        weights = arguments.once("weights", self.categorical_column)
         if weights is not None:
             places = op.mul(places, op.unsqueeze(weights, op.const([1])))
         counts = op.reduce_sum(places, op.const([2]), keepdims=0)

@@ -7,7 +7,7 @@ Owns the layers' scopes in variable names and linear_model's weights. What a col
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ def input_layer(features: Mapping[str, Any], feature_columns: Any, trainable: bo
         ValueError: a categorical column without embedding or indicator, a duplicate name, features that do not fit
             (TF 2.15's texts).
     """
-    parts = _parts(feature_columns, _layer_outputs)
+    parts = _parts(feature_columns, "input_layer")
     known = _announced(features, parts)
     with variable_scope(unique_name("input_layer")):
         return torch.cat([_dense(known, part, trainable) for part in parts], dim=1)
@@ -62,7 +62,7 @@ def sequence_input_layer(
         ValueError: a column that is no sequence (TF 2.15's texts).
         InvalidArgumentError: sequences of different lengths in one row.
     """
-    parts = _parts(feature_columns, _sequence_outputs)
+    parts = _parts(feature_columns, "sequence_input_layer")
     known = _announced(features, parts)
     counts = [known.output(part.outputs[1]) for part in parts]
     if not torch.compiler.is_exporting():
@@ -97,7 +97,7 @@ def linear_model(
         ValueError: as input_layer; a combiner that is not 'mean', 'sqrtn' or 'sum'.
     """
     check_combiner(sparse_combiner)
-    parts = _parts(feature_columns, _linear_outputs)
+    parts = _parts(feature_columns, "linear_model")
     known = _announced(features, parts)
     with variable_scope(unique_name("linear_model")):
         total: Tensor = get_variable("bias_weights", (units,), initializer=initializers.zeros, trainable=trainable)
@@ -156,15 +156,14 @@ _PARTS: dict[Any, tuple[Any, tuple[_Part, ...]]] = {}
 _PARTS_MAX = 256
 
 
-def _parts(feature_columns: Any, read: Callable[[FeatureColumn], tuple[Output, ...]]) -> tuple[_Part, ...]:
+def _parts(feature_columns: Any, layer: str) -> tuple[_Part, ...]:
     """The layer's columns, checked and sorted. Found again by identity: checking costs as much as a small layer."""
-    is_sequence = isinstance(feature_columns, list | tuple)
-    key = (read, *map(id, feature_columns)) if is_sequence else None
+    key = (layer, *map(id, feature_columns)) if isinstance(feature_columns, list | tuple) else None
     if key in _PARTS:
         return _PARTS[key][1]
     # The scope is the column's name as TF writes it in variable names.
     parts = tuple(
-        _Part(column, read(column), re.sub(r"[^A-Za-z0-9_.\-]", "_", column.name))
+        _Part(column, _read(column, layer), re.sub(r"[^A-Za-z0-9_.\-]", "_", column.name))
         for column in normalize_columns(feature_columns)
     )
     if key is not None:
@@ -175,22 +174,18 @@ def _parts(feature_columns: Any, read: Callable[[FeatureColumn], tuple[Output, .
     return parts
 
 
-def _layer_outputs(column: FeatureColumn) -> tuple[Output, ...]:
-    if not isinstance(column, DenseColumn):
+def _read(column: FeatureColumn, layer: str) -> tuple[Output, ...]:
+    """What the layer reads of the transform for this column. A bucketized column is categorical for linear_model."""
+    if layer == "sequence_input_layer":
+        return column.sequence_outputs
+    if layer == "linear_model" and isinstance(column, CategoricalColumn):
+        return column.id_outputs
+    if layer == "input_layer" and not isinstance(column, DenseColumn):
         raise ValueError(
             "Items of feature_columns must be a DenseColumn. You can wrap a categorical column with an "
             f"embedding_column or indicator_column. Given: {column}"
         )
     return column.layer_outputs
-
-
-def _linear_outputs(column: FeatureColumn) -> tuple[Output, ...]:
-    """A bucketized column, which is both, is categorical here."""
-    return column.id_outputs if isinstance(column, CategoricalColumn) else column.layer_outputs
-
-
-def _sequence_outputs(column: FeatureColumn) -> tuple[Output, ...]:
-    return column.sequence_outputs
 
 
 def _announced(features: Mapping[str, Any], parts: tuple[_Part, ...]) -> Features:

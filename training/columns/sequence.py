@@ -25,13 +25,14 @@ from estimator_serving.training.columns.base import (
     ParseSpec,
     StepCount,
     Steps,
+    WrappedIds,
 )
 from estimator_serving.training.columns.definitions import Definition
 from estimator_serving.training.columns.hash_bucket import categorical_column_with_hash_bucket
 from estimator_serving.training.columns.identity import categorical_column_with_identity
 from estimator_serving.training.columns.inputs import SequenceInput
 from estimator_serving.training.columns.numeric import numeric_column
-from estimator_serving.training.columns.padding import Padded, is_within
+from estimator_serving.training.columns.padding import is_within
 from estimator_serving.training.columns.vocabulary import (
     categorical_column_with_vocabulary_file,
     categorical_column_with_vocabulary_list,
@@ -42,7 +43,7 @@ from estimator_serving.wire.examples import VarLenFeature
 
 
 @dataclass(frozen=True)
-class SequenceCategoricalColumn(CategoricalColumn):
+class SequenceCategoricalColumn(WrappedIds, CategoricalColumn):
     """Another column's ids, in which the order within a row counts."""
 
     categorical_column: KeyedCategoricalColumn
@@ -50,18 +51,6 @@ class SequenceCategoricalColumn(CategoricalColumn):
     @property
     def name(self) -> str:
         return self.categorical_column.name
-
-    @property
-    def num_buckets(self) -> int:
-        return self.categorical_column.num_buckets
-
-    @property
-    def parts(self) -> tuple[FeatureColumn, ...]:
-        return (self.categorical_column,)
-
-    @property
-    def unwrapped(self) -> CategoricalColumn:
-        return self.categorical_column
 
     @property
     def parse_example_spec(self) -> ParseSpec:
@@ -73,12 +62,6 @@ class SequenceCategoricalColumn(CategoricalColumn):
 
     def define(self) -> Definition:
         return self.categorical_column.define()
-
-    def rows(self, arguments: Arguments) -> Padded:
-        return arguments.rows(self.categorical_column)
-
-    def ids(self, arguments: Arguments) -> Var:
-        return arguments.ids(self.categorical_column)
 
     def step_count(self, arguments: Arguments) -> Var:
         return op.identity(arguments.rows(self).lengths)

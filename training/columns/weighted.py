@@ -14,23 +14,22 @@ from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.base import (
     Arguments,
     CategoricalColumn,
-    FeatureColumn,
     Ids,
     Output,
     ParseSpec,
     Weights,
+    WrappedIds,
     check_categorical,
 )
 from estimator_serving.training.columns.definitions import Definition
 from estimator_serving.training.columns.inputs import WeightInput, dtype_text
-from estimator_serving.training.columns.padding import Padded
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import VarLenFeature
 
 
 @dataclass(frozen=True)
-class WeightedCategoricalColumn(CategoricalColumn):
+class WeightedCategoricalColumn(WrappedIds, CategoricalColumn):
     """The ids of another column, each with a weight that a second feature gives."""
 
     categorical_column: CategoricalColumn
@@ -40,18 +39,6 @@ class WeightedCategoricalColumn(CategoricalColumn):
     @property
     def name(self) -> str:
         return f"{self.categorical_column.name}_weighted_by_{self.weight_feature_key}"
-
-    @property
-    def num_buckets(self) -> int:
-        return self.categorical_column.num_buckets
-
-    @property
-    def parts(self) -> tuple[FeatureColumn, ...]:
-        return (self.categorical_column,)
-
-    @property
-    def unwrapped(self) -> CategoricalColumn:
-        return self.categorical_column.unwrapped
 
     @property
     def parse_example_spec(self) -> ParseSpec:
@@ -70,12 +57,6 @@ class WeightedCategoricalColumn(CategoricalColumn):
     def define(self) -> Definition:
         weight = {"kind": "weight", "key": self.weight_feature_key, "dtype": self.dtype.name}
         return {"kind": "weighted", "categorical": self.categorical_column.define(), "weight": weight}
-
-    def rows(self, arguments: Arguments) -> Padded:
-        return arguments.rows(self.categorical_column)
-
-    def ids(self, arguments: Arguments) -> Var:
-        return arguments.ids(self.categorical_column)
 
     def weights(self, arguments: Arguments) -> Var:
         found = arguments.rows(self.categorical_column)
