@@ -70,7 +70,7 @@ class VariableStore(nn.Module):
         self.without_steps = False
         self.names = Names()
         self.regularization_losses: list[Callable[[], Tensor]] = []
-        self.pending_updates: list[Callable[[], None]] = []
+        self.pending_updates: list[Callable[[], object]] = []
         self.plans: dict[str, Any] = {}
         self.summaries: dict[str, Any] | None = None
         self._slots: dict[str, Tensor] = {}
