@@ -1,6 +1,6 @@
 """What has to hold of a version's files before ONNX Runtime opens them.
 
-Owns the rules for external data: it lies inside the version directory, in plain files of its own, and is as long as the
+Owns the rules for external data: it lies inside the version directory, in separate plain files, and is as long as the
 model says. ONNX Runtime would follow a path out of the directory, or wait for a pipe's other end. Owns too whether all
 of it fits into memory: the kernel would end the process, and every other model with it.
 """
@@ -20,7 +20,7 @@ _DIGITS_MAX = 19
 
 
 def check_files(path: Path) -> OnnxModel:
-    """Look at a model's file and at the files it refers to; returns what the model says about itself.
+    """Check a model's file and the files it refers to; returns what the model says about itself.
 
     Raises:
         InvalidArgumentError: it is no whole ONNX model, or its external data breaks a rule.

@@ -53,7 +53,7 @@ class _Logged(NamedTuple):
 def warm_up(directory: Path, servable: Servable, replay: Replay, iterations: int = 1) -> int:
     """Replay a version's warmup requests, each so many times; returns how many records there were.
 
-    Names and versions in the records are not looked at, nor are responses.
+    Names and versions in the records are ignored, and so are responses.
 
     Raises:
         InvalidArgumentError: more than 1000 records, or one that is no PredictionLog.

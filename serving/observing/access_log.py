@@ -1,4 +1,4 @@
-"""One line of JSON for every inference: who asked what, what came of it, how long it took.
+"""One line of JSON for every inference: the caller, the request, the outcome and the time it took.
 
 Owns the line and the file it goes to. JSON escapes line ends, terminal codes and whatever else a client puts into a
 name, so a line is always one entry.

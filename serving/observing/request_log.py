@@ -30,7 +30,7 @@ from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import frame_record
 from estimator_serving.wire.tensors import encode_tensor, write_varint
 
-# After a disk failed, how long it is left alone.
+# How long a disk that failed is not tried again.
 RETRY_S = 10.0
 _BYTES = 2  # protobuf's wire type of texts and messages
 # Method -> the number of its field in PredictionLog.
@@ -164,7 +164,7 @@ class _File:
     def append(self, record: bytes) -> None:
         """Raises OSError where it cannot be written; the file then ends with the last whole record."""
         if time.monotonic() < self._retry_s:
-            raise OSError(f"{self._prefix} is left alone for a while")
+            raise OSError(f"{self._prefix} failed lately and is not tried yet")
         try:
             if self._file is None:
                 at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -1,7 +1,7 @@
-"""The queues of one version: who waits, who runs next, who is refused. No lock, no thread, no waiting.
+"""The queues of one version: what waits, what runs next, what is refused. No lock, no thread, no waiting.
 
-Owns the bookkeeping of batching. Whoever uses it (BatchingRunner) calls every method under one lock, and does the runs
-and the waits. Two things move through states:
+Owns the bookkeeping of batching. BatchingRunner calls every method under its lock (count_full excepted, which only
+reads), and does the runs and the waits. Two things move through states:
 
     a task (one request)
 
@@ -234,7 +234,7 @@ class BatchQueues:
                 return
 
     def free_slot(self, task: Task) -> None:
-        """The task's thread has run its batch: its slot goes to who waits."""
+        """The task's thread has run its batch: its slot goes to the next that waits."""
         task.is_busy = False
         self.free_slots += 1
         self.assign_slots()

@@ -1,7 +1,7 @@
 """Requests of many callers in one run.
 
 Owns the threads' part of batching: one lock around the queues of a version, the waiting of its callers, and the runs.
-Who shares a batch, who runs next and who is refused are BatchQueues' rules.
+BatchQueues decides which requests share a batch, which run next and which are refused.
 
 There is no thread and no timer of batching. A request that finds a slot free runs at once, on its caller's own thread.
 While all slots are held, requests wait. When a batch finishes, its slot goes to the oldest request in the next queue;

@@ -1,1 +1,1 @@
-"""Where versions come from: one file a kind of place."""
+"""Where versions come from: one file for each kind of source."""

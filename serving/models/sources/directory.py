@@ -61,7 +61,7 @@ def find_versions(base_path: Path) -> tuple[dict[int, Path], list[str]]:
 def _why_not(path: Path) -> str:
     """Why something whose name is almost a number is no version directory; empty where it is one."""
     if not _VERSION_NAME.fullmatch(path.name):
-        return "its name is not a whole number of digits alone"
+        return "its name is not a whole number in digits"
     if int(path.name) > VERSION_MAX:
         return f"its number is above {VERSION_MAX}"
     if not path.is_dir():

@@ -42,10 +42,10 @@ def test_what_a_version_is(base_path):
     versions, complaints = find_versions(base_path)
     assert set(versions) == {1, 9, 123, 20170111173521}
     assert {line.split(" is no version: ")[0].rsplit("/", 1)[1]: line.split(": ")[1] for line in complaints} == {
-        "-1": "its name is not a whole number of digits alone.",
-        "+2": "its name is not a whole number of digits alone.",
-        "1.0": "its name is not a whole number of digits alone.",
-        " 5": "its name is not a whole number of digits alone.",
+        "-1": "its name is not a whole number in digits.",
+        "+2": "its name is not a whole number in digits.",
+        "1.0": "its name is not a whole number in digits.",
+        " 5": "its name is not a whole number in digits.",
         str(2**63): f"its number is above {2**63 - 1}.",
         "7": "it is a file.",
         "8": "it is a link that leads nowhere, or no directory.",
