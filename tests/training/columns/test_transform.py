@@ -12,7 +12,6 @@ import torch
 
 from estimator_serving.training import feature_column as fc
 from estimator_serving.training.columns.base import Ids
-from estimator_serving.training.columns.definitions import difference
 from estimator_serving.training.columns.transform import Transform, build_transform
 from estimator_serving.training.errors import InvalidArgumentError
 
@@ -229,33 +228,6 @@ def test_other_bytes_are_refused(content):
         Transform.from_bytes(content)
 
 
-@pytest.mark.parametrize(
-    ("raw", "error"),
-    [
-        ({"x": np.ones(2)}, "Feature k is not in features dictionary. It has: x."),
-        ({"k": text(["a"])}, "Feature x is not in features dictionary. It has: k."),
-        ({"x": np.ones(2), "k": text(["a"])},
-         r"Batch size \(first dimension\) of each feature must be same. Batch size of columns \(k, x\): \(1, 2\)"),
-        ({"x": np.float32(3), "k": text(["a"])}, r"Feature \(key: x\) cannot have rank 0. Given: .*; did you forget"),
-        ({"x": np.ones(1), "k": np.ones(1)},
-         "column_name: k input_tensor dtype must be string or integer. dtype: <dtype: 'float64'>."),
-        ({"x": np.ones(1), "k": np.array([3])},
-         "Column dtype and SparseTensors dtype must be compatible. key: k, column dtype: <dtype: 'string'>, "
-         "tensor dtype: <dtype: 'int64'>"),
-        ({"x": text(["a"]), "k": text(["a"])}, "Feature x holds text where numeric_column"),
-        ({"x": np.ones((1, 3)), "k": text(["a"])},
-         r"Feature x has the shape \[1, 3\]; numeric_column\('x', shape=\(1,\)"),
-        ({"x": np.ones(1), "k": text([None])}, "Feature k holds None .* where text was expected"),
-        ({"x": np.ones(1), "k": text([b"\xff"])}, "Feature k holds the bytes .* not UTF-8"),
-        ({**pair("x", [[1.0]], [1]), "k": text(["a"])},
-         "The corresponding Tensor of numerical column must be a Tensor. SparseTensor is not supported. key: x"),
-    ],
-)  # fmt: skip
-def test_features_that_do_not_fit(raw, error):
-    with pytest.raises(ValueError, match=error):
-        build_transform([fc.numeric_column("x"), fc.indicator_column(vocabulary("k", ["a"]))])(raw)
-
-
 identity = fc.categorical_column_with_identity("k", 6)
 weighted = fc.weighted_categorical_column(identity, "w")
 
@@ -293,29 +265,3 @@ def test_a_cross_keeps_the_blank_text_that_its_column_drops():
     dense = build_transform([cross, hashed("t", 5)])({"t": text(["", "b"]), "k": text(["a", "a"])})
     assert (dense["k_X_t/ids"] >= 0).all()
     assert dense["t/ids"].tolist()[0] == [-1]
-
-
-def test_one_key_read_in_two_ways_is_refused():
-    columns = [fc.indicator_column(hashed("k", 3)), fc.embedding_column(hashed("k", 3, dtype="int64"), 2)]
-    with pytest.raises(ValueError, match="Two columns read the feature k differently: "):
-        build_transform(columns)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        (fc.bucketized_column(fc.numeric_column("x"), [1, 2]), fc.bucketized_column(fc.numeric_column("x"), [1, 3]),
-         "boundaries was [1.0, 2.0] and is now [1.0, 3.0]"),
-        (hashed("k", 3), hashed("k", 4), "hash_bucket_size was 3 and is now 4"),
-        (fc.indicator_column(vocabulary("k", ["a"])), fc.indicator_column(vocabulary("k", ["b"])),
-         "categorical.vocabulary_list was ['a'] and is now ['b']"),
-        (fc.numeric_column("x"), fc.numeric_column("x", shape=2), "shape was [1] and is now [2]"),
-        (fc.numeric_column("x", normalizer_fn=lambda x: x / 2), fc.numeric_column("x", normalizer_fn=lambda x: x / 3),
-         "normalizer.graph was ['div = aten.div.Tensor(x, 2)'] and is now ['div = aten.div.Tensor(x, 3)']"),
-        (fc.numeric_column("x", default_value=1), fc.numeric_column("x", default_value=2), ""),
-        (vocabulary("k", ["a"]), hashed("k", 3), "kind was 'vocabulary_list' and is now 'hash_bucket'"),
-    ],
-)  # fmt: skip
-def test_difference_names_what_changed(old, new, words):
-    assert difference(old.define(), new.define()).startswith(words)
-    assert (old.define() == new.define()) == (words == "")
