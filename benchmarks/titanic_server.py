@@ -56,14 +56,13 @@ def make_request(examples: int) -> bytes:
 def serve(base_path: Path) -> None:
     """Says what the runs and the whole process took, in seconds of processor time, each time it is asked."""
     from estimator_serving.serving.config import Config
-    from estimator_serving.serving.request import ModelSpec
     from estimator_serving.serving.server import Server
 
     os.sched_setaffinity(0, {SERVER_CORE})
     settings = {"model_name": "titanic", "model_base_path": str(base_path), "bind_address": HOST}
     server = Server(Config(port=-1, rest_api_port=0, tensorflow_intra_op_parallelism=1, **settings))
     server.start()
-    servable = server.manager.peek(ModelSpec("titanic"))
+    servable = server.manager.servables()[0]
     run, run_s = servable._graph, 0.0
 
     def timed(*arguments):

@@ -15,16 +15,14 @@ from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestKey, RequestMetrics
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
+from estimator_serving.serving.routing import Route, Router
 from estimator_serving.serving.running.servable import Servable
-
-# A payload this big takes long to read and to run, whatever the model took for the last ones.
-QUICK_PAYLOAD_BYTES = 16 * 1024
 
 
 class Codec(NamedTuple):
     """How one method of one dialect reads and writes: three pure functions.
 
-    parse: payload -> Document. Checks syntax alone; the ModelSpec is what a URL said, None where the payload says it.
+    parse: payload -> Document. Checks only syntax; the ModelSpec is what a URL said, None where the payload says it.
     decode: Document -> Request, by the servable's signatures.
     encode: outputs -> payload.
 
@@ -88,23 +86,26 @@ class Predictor:
 
     def __init__(self, manager: Manager, metrics: RequestMetrics, observers: Sequence[Observer] = ()) -> None:
         self.manager = manager
+        self.router = Router(manager)
         self._metrics = metrics
         self._observers = tuple(observers)
 
-    def predict(
-        self, codec: Codec, payload: bytes, target: ModelSpec | None = None, context: Context = PATIENT
-    ) -> Answer:
-        """The answer to a payload; what its context says nobody waits for is not run.
+    def predict(self, codec: Codec, payload: bytes, route: Route | None = None, context: Context = PATIENT) -> Answer:
+        """The answer to a payload; a request that nobody waits for any more, by its context, does not run.
+
+        route: where the request came in, if its transport named the model; it is closed here, whatever happens. Without
+            one the payload names the model, and the route is chosen as soon as it is parsed.
 
         Raises ServingError, and nothing else: an error that is not ours is logged and becomes InternalError.
         """
         started_s = time.perf_counter()
-        call = Call(codec, payload, target, context)
+        call = Call(codec, payload, route.spec if route else None, context)
         try:
             context.check()
-            document = codec.parse(payload, target)
+            document = codec.parse(payload, call.spec)
             call.spec = document.spec
-            with self.manager.servable(document.spec) as servable:
+            route = route or self.router.choose(document.spec)
+            with route as servable:
                 call.servable = servable
                 call.request = request = codec.decode(document, servable)
                 began_s = time.perf_counter()
@@ -120,19 +121,25 @@ class Predictor:
             call.code = Code.INTERNAL
             raise errors.as_serving_error(error) from error
         finally:
+            if route:
+                route.close()
             call.elapsed_s = time.perf_counter() - started_s
             self._metrics.observe(self._key(call), call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples)
             for observe in self._observers:
                 observe(call)
 
-    def turns_away(self, codec: Codec) -> bool:
-        """Whether there is no room for any request of this method now; counted where so, and not observed."""
-        crowd = self.manager.crowd()
-        if not crowd:
+    def refuse_if_full(self, codec: Codec) -> bool:
+        """Refuse a request of this method if no version has room for one: whether it is to be refused.
+
+        A refused request is counted, and not observed.
+        """
+        servables = self.manager.servables()
+        if not servables or not all(servable.is_full for servable in servables):
             return False
-        name, version = (crowd[0].name, crowd[0].version) if len(crowd) == 1 else (UNKNOWN_MODEL, None)
-        for servable in crowd if len(crowd) == 1 else ():
-            servable.note_turned_away()
+        name, version = UNKNOWN_MODEL, None
+        if len(servables) == 1:
+            name, version = servables[0].name, servables[0].version
+            servables[0].note_refused()
         self._metrics.observe((name, version, "", codec.method, codec.entrypoint), Code.UNAVAILABLE, 0.0)
         return True
 
@@ -149,15 +156,3 @@ class Predictor:
             )
         name = call.spec.name if call.spec and self.manager.knows(call.spec.name) else UNKNOWN_MODEL
         return name, None, "", codec.method, codec.entrypoint
-
-    def is_quick(self, target: ModelSpec, payload_bytes: int) -> bool:
-        """Whether a request may run on the thread that reads requests.
-
-        It may if the payload is small and the version's own last runs took microseconds; until a version has run, and
-        again as soon as its runs get slow, its requests go to another thread. What answers without running (an unknown
-        model) is quick.
-        """
-        if payload_bytes > QUICK_PAYLOAD_BYTES:
-            return False
-        servable = self.manager.peek(target)
-        return servable is None or servable.is_quick

@@ -217,7 +217,7 @@ class Server:
 
 
 def _is_full(predictor: Predictor, method: str) -> bool:
-    return method in proto_codec.CODECS and predictor.turns_away(proto_codec.CODECS[method])
+    return method in proto_codec.CODECS and predictor.refuse_if_full(proto_codec.CODECS[method])
 
 
 def _grpc_refused(config: Config, error: OSError) -> str:

@@ -48,7 +48,12 @@ class VersionStatus(NamedTuple):
 
 
 class Handle(Protocol):
-    """Keeps one version loaded for the length of a `with` block, whose value is the servable."""
+    """Keeps one version loaded until `release`, which is called once; a `with` block calls it at its end."""
+
+    @property
+    def servable(self) -> Servable: ...
+
+    def release(self) -> None: ...
 
     def __enter__(self) -> Servable: ...
 
@@ -61,21 +66,28 @@ class _Version:
 
     number: int
     directory: VersionDirectory
-    release: Callable[[_Version], None]
+    released: Callable[[_Version], None]
     state: State = State.START
-    servable: Servable | None = None
+    loaded: Servable | None = None
     handles: int = 0
     tries: int = 0
     error: ServingError | None = None
     # Runs until a failed load is tried again.
     retry: threading.Timer | None = None
 
+    @property
+    def servable(self) -> Servable:
+        assert self.loaded is not None, "a handle is only made of an available version"
+        return self.loaded
+
+    def release(self) -> None:
+        self.released(self)
+
     def __enter__(self) -> Servable:
-        assert self.servable is not None, "a handle is only made of an available version"
         return self.servable
 
     def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None:
-        self.release(self)
+        self.released(self)
 
     def status(self) -> VersionStatus:
         if self.error is None or self.state is not State.END:
@@ -181,15 +193,6 @@ class Manager:
             version.handles += 1
         return version
 
-    def peek(self, spec: ModelSpec) -> Servable | None:
-        """The servable a request would get now, unpinned: to look at, not to run. None where there is none."""
-        model = self._models.get(spec.name)
-        if model is None:
-            return None
-        number = spec.version if spec.label is None else model.labels.get(spec.label, -1)
-        found = model.newest if number is None else model.versions.get(number)
-        return found.servable if found else None
-
     # --- how things stand ---
 
     def knows(self, name: str) -> bool:
@@ -241,14 +244,13 @@ class Manager:
             raise errors.NotFoundError(f"Could not find version {version} of model {name}")
         return chosen
 
-    def crowd(self) -> list[Servable]:
-        """The versions that could answer where each of them would turn any request away now, else none.
+    def servables(self) -> list[Servable]:
+        """What is loaded now, unpinned: to look at, not to run.
 
-        Looks without the lock: an answer that is a moment old is as good.
+        Takes no lock, because a list that is a moment old is as good.
         """
         versions = [version for model in list(self._models.values()) for version in list(model.versions.values())]
-        servables = [version.servable for version in versions if version.servable is not None]
-        return servables if all(servable.is_full for servable in servables) else []
+        return [version.loaded for version in versions if version.loaded is not None]
 
     def unready(self) -> str:
         """Why requests cannot be answered yet, as a sentence; empty when every model has an available version."""
@@ -377,7 +379,7 @@ class Manager:
             self._note_failure(model, version, errors.as_serving_error(error))
             return
         with self._lock:
-            version.servable, version.state, version.error = servable, State.AVAILABLE, None
+            version.loaded, version.state, version.error = servable, State.AVAILABLE, None
             model.settle_newest()
             self._changed.notify_all()
         _log.info("Model %s version %d is available.", model.name, version.number)
@@ -407,7 +409,7 @@ class Manager:
         """Start over where the files changed while they were read."""
         directory = model.aspired.get(version.number)
         if directory is not None and directory != version.directory:
-            model.versions[version.number] = _Version(version.number, directory, version.release)
+            model.versions[version.number] = _Version(version.number, directory, version.released)
 
     def _try_again(self, model: _Model, version: _Version) -> None:
         with self._lock:
@@ -439,10 +441,10 @@ class Manager:
         with self._lock:
             if version.state is not State.UNLOADING:
                 return
-            servable, version.servable, version.state = version.servable, None, State.END
+            servable, version.loaded, version.state = version.loaded, None, State.END
             if version.number in model.aspired:  # wanted again while it drained
                 directory = model.aspired[version.number]
-                model.versions[version.number] = _Version(version.number, directory, version.release)
+                model.versions[version.number] = _Version(version.number, directory, version.released)
             self._begin_settling(model)
             self._changed.notify_all()
         del servable

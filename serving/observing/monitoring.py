@@ -19,7 +19,6 @@ from estimator_serving.serving.metrics import VERSION_LABELS, LoadMetrics
 from estimator_serving.serving.models.manager import Load, Manager, VersionStatus
 from estimator_serving.serving.models.model_config import parse_file
 from estimator_serving.serving.policy import State
-from estimator_serving.serving.request import ModelSpec
 from estimator_serving.wire.pb import serving_pb
 
 # TensorFlow Serving's; ours beside it is for those who look where everybody looks.
@@ -71,7 +70,7 @@ class VersionGauges(Collector):
                 states.add_metric([name, str(status.version), status.state.name], 1)
         yield states
         yield self._ready(statuses)
-        yield from self._queues(statuses)
+        yield from self._queues()
 
     def _statuses(self) -> Iterator[tuple[str, VersionStatus]]:
         for name in self._manager.names():
@@ -89,15 +88,14 @@ class VersionGauges(Collector):
             family.add_metric([name], name in ready)
         return family
 
-    def _queues(self, statuses: list[tuple[str, VersionStatus]]) -> Iterator[Metric]:
+    def _queues(self) -> Iterator[Metric]:
         requests = GaugeMetricFamily(
             "estimator_serving_queue_requests", "Requests that wait for a batch.", labels=VERSION_LABELS
         )
         rows = GaugeMetricFamily("estimator_serving_queue_rows", "Rows that wait for a batch.", labels=VERSION_LABELS)
-        for name, status in statuses:
-            servable = self._manager.peek(ModelSpec(name, status.version))
-            for signature_name, waiting in (servable.waiting() if servable else {}).items():
-                labels = [name, str(status.version), signature_name]
+        for servable in self._manager.servables():
+            for signature_name, waiting in servable.waiting().items():
+                labels = [servable.name, str(servable.version), signature_name]
                 requests.add_metric(labels, waiting.requests)
                 rows.add_metric(labels, waiting.rows)
         yield requests

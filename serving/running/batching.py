@@ -214,7 +214,7 @@ class Batcher:
         room = self._parameters.max_enqueued_batches * self._parameters.batch_rows_max
         return sum(waiting.rows >= room for waiting in list(self._waiting.values()))
 
-    def note_turned_away(self, signature_name: str) -> None:
+    def note_refused(self, signature_name: str) -> None:
         """Count a request that was refused for want of room before it came here; '' where its signature is unknown."""
         self._meter.rejected(signature_name, "queue_full")
 

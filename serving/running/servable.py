@@ -132,13 +132,13 @@ class Servable:
 
     @property
     def is_full(self) -> bool:
-        """Whether any request would be turned away now, whatever its signature and however small."""
+        """Whether any request would be refused now, whatever its signature and however small."""
         return self._batcher is not None and self._batcher.count_full() >= len(self._bindings)
 
-    def note_turned_away(self) -> None:
+    def note_refused(self) -> None:
         """Count a request that was refused because `is_full`."""
         if self._batcher is not None:
-            self._batcher.note_turned_away(next(iter(self._bindings)) if len(self._bindings) == 1 else "")
+            self._batcher.note_refused(next(iter(self._bindings)) if len(self._bindings) == 1 else "")
 
     @property
     def is_quick(self) -> bool:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from tfs_cases import GRPC_ANSWERS, GRPC_REFUSALS, MODEL_SERVICE, X2, X3, multi, spec
 
-from estimator_serving.serving.request import ModelSpec
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.signatures import CLASSIFY_METHOD, REGRESS_METHOD
 from estimator_serving.wire.tensors import decode_tensor
@@ -71,7 +70,7 @@ def test_multi_inference(fronts):
 
 
 def test_multi_inference_is_one_run(fronts, monkeypatch):
-    servable = fronts["examples"].server.manager.peek(ModelSpec("examples"))
+    servable = fronts["examples"].server.manager.servables()[0]
     runs, run = [], servable._graph
     monkeypatch.setattr(servable, "_graph", lambda names, *rest: runs.append(names) or run(names, *rest))
     tasks = [("examples", "", CLASSIFY_METHOD), ("examples", "regression", REGRESS_METHOD)]

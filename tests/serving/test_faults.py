@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from running import HOST, LOOP, PREDICT, WAIT_S, Gate, call, post, running, until
 
-from estimator_serving.serving.request import ModelSpec
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.tensors import encode_tensor
 
@@ -78,7 +77,7 @@ def test_a_client_that_leaves_while_its_request_runs(base_path, write_model, cli
     """The result is dropped, the request counted as cancelled, and the next one is answered."""
     write_model(1)
     with running(base_path, enable_batching=enable_batching) as server:
-        servable = server.manager.peek(ModelSpec("m"))
+        servable = server.manager.servables()[0]
         gate, contexts = Gate(servable), note_contexts(servable)
         with client(server, [1]):
             until(lambda: gate.rows == [1])
@@ -96,7 +95,7 @@ def test_a_run_without_end_ends_when_its_client_leaves(base_path, write_model, c
     write_model(1, LOOP)
     settings = {"rest_api_num_threads": 1, "grpc_max_threads": 1, "rest_api_timeout_in_ms": 3_600_000}
     with running(base_path, enable_batching=enable_batching, **settings) as server:
-        contexts = note_contexts(server.manager.peek(ModelSpec("m")))
+        contexts = note_contexts(server.manager.servables()[0])
         with client(server, [1e12]):
             until(lambda: contexts)
             time.sleep(0.2)
@@ -115,7 +114,7 @@ def test_a_client_that_leaves_while_its_request_waits(base_path, write_model, tm
     if enable_batching:
         settings["batching_parameters_file"] = str(tmp_path / "batching.pbtxt")
     with running(base_path, **settings) as server:
-        gate = Gate(server.manager.peek(ModelSpec("m")))
+        gate = Gate(server.manager.servables()[0])
         first = pool.submit(call if client is grpc_client else post, server, [1])
         until(lambda: gate.rows == [1])
         with client(server, [2, 2]):
@@ -207,7 +206,7 @@ def test_overload(base_path, write_model, tmp_path, pool):
     write_model(1)
     (tmp_path / "batching.pbtxt").write_text(PARAMETERS)
     with running(base_path, enable_batching=True, batching_parameters_file=str(tmp_path / "batching.pbtxt")) as server:
-        slow_down(server.manager.peek(ModelSpec("m")), RUN_S)
+        slow_down(server.manager.servables()[0], RUN_S)
         load = Load(server)
         load.goodput(pool, 8, 0.5)
         peak = load.goodput(pool, 10, 1.5)
@@ -234,7 +233,7 @@ def test_a_slow_model_does_not_slow_the_others(base_path, tmp_path, write_model,
     (tmp_path / "models.config").write_text(f"model_config_list {{ {listing} }}")
     settings = {"model_base_path": "", "model_config_file": str(tmp_path / "models.config")}
     with running(base_path, **settings, enable_batching=enable_batching, grpc_max_threads=16) as server:
-        slow_down(server.manager.peek(ModelSpec("slow")), SLOW_S)
+        slow_down(next(one for one in server.manager.servables() if one.name == "slow"), SLOW_S)
         with grpc.insecure_channel(f"{HOST}:{server.grpc_port}") as channel:
             asking = channel.unary_unary(PREDICT)
             alone_s = p99(asking)
@@ -264,7 +263,7 @@ def test_a_clock_that_jumps(base_path, write_model, monkeypatch, jump_s):
     """Neither what runs nor what waits goes by the wall clock: nothing expires, and new versions are found."""
     write_model(1)
     with running(base_path, enable_batching=True) as server:
-        gate = Gate(server.manager.peek(ModelSpec("m")))
+        gate = Gate(server.manager.servables()[0])
         with ThreadPoolExecutor(1) as one, httpx.Client(base_url=f"http://{HOST}:{server.rest_port}") as kept:
             kept.get("/healthz")
             running_ = one.submit(post, server, [1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
@@ -39,18 +40,37 @@ class FakePredictor:
         self.hold.set()
         self.ran = []
         self.contexts = []
+        self.routes = []
+        self.router = SimpleNamespace(choose=self.choose)
 
-    def is_quick(self, _target, payload_bytes):
-        return self.quick and payload_bytes < 10_000
+    def choose(self, _spec):
+        self.routes.append(FakeRoute(self))
+        return self.routes[-1]
 
-    def predict(self, _codec, payload, _target, context):
+    def predict(self, _codec, payload, route, context):
+        assert route.is_open
         self.contexts.append(context)
-        self.hold.wait(20)
-        context.check()
-        self.ran.append(payload)
-        if payload == b"bad":
-            raise InvalidArgumentError("bad")
-        return Answer(b'{"bytes":%d}' % len(payload), 7)
+        with contextlib.closing(route):
+            self.hold.wait(20)
+            context.check()
+            self.ran.append(payload)
+            if payload == b"bad":
+                raise InvalidArgumentError("bad")
+            return Answer(b'{"bytes":%d}' % len(payload), 7)
+
+
+class FakeRoute:
+    """Quick while its predictor is."""
+
+    def __init__(self, predictor):
+        self._predictor = predictor
+        self.is_open = True
+
+    def is_quick(self, payload_bytes):
+        return self._predictor.quick and payload_bytes < 10_000
+
+    def close(self):
+        self.is_open = False
 
 
 class Running:
@@ -273,6 +293,28 @@ def test_other_methods_beside_the_models(running, method):
 
 def test_models_are_listed(running):
     assert running.http.get("/v1/models").json() == {"models": ["m"]}
+
+
+# --- routes ---
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("content", [BODY, b" " * 100_000, gzip.compress(BODY), b"broken gzip"])
+def test_a_request_chooses_its_route_once_and_closes_it(quick, content):
+    headers = {} if content in (BODY, b" " * 100_000) else {"content_encoding": "gzip"}
+    with Running() as running:
+        running.predictor.quick = quick
+        running.post(content, **headers)
+        (route,) = running.predictor.routes
+        assert not route.is_open
+
+
+def test_a_client_gone_before_its_small_request_is_whole_chooses_none(running):
+    before = len(running.predictor.routes)
+    with running.connect() as gone:
+        gone.sendall(REQUEST[:-3])
+        time.sleep(0.1)
+        assert len(running.predictor.routes) == before
 
 
 # --- clients that leave, and time ---

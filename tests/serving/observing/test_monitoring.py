@@ -15,7 +15,7 @@ from estimator_serving.serving.models.manager import Manager, Retries
 from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.observing import monitoring
 from estimator_serving.serving.observing.monitoring import VersionGauges
-from estimator_serving.serving.request import ModelSpec, Request
+from estimator_serving.serving.request import Request
 from estimator_serving.serving.running import servable
 from estimator_serving.serving.running.batch_parameters import BatchParameters
 from estimator_serving.wire.pb import serving_pb
@@ -73,7 +73,7 @@ def test_gauges(write_model, tmp_path):
         manager.aspire("m", {1: VersionDirectory(write_model(1)), 2: VersionDirectory(tmp_path)})
         manager.aspire("empty", {})
         assert manager.wait_until_settled(10)
-        manager.peek(ModelSpec("m", 1)).run(Request("serving_default", {"x": np.ones(1, np.float32)}))
+        manager.servables()[0].run(Request("serving_default", {"x": np.ones(1, np.float32)}))
         found = samples(gauges, loads)
     finally:
         manager.stop()

@@ -50,7 +50,8 @@ class Logged:
         self.predictor = Predictor(self.manager, RequestMetrics(), [self.log])
 
     def rest(self, body, verb="predict"):
-        return self.predictor.predict(json_codec.CODECS[verb], body, ModelSpec("m")).payload
+        route = self.predictor.router.choose(ModelSpec("m"))
+        return self.predictor.predict(json_codec.CODECS[verb], body, route).payload
 
     def grpc(self, message, method="Predict"):
         return self.predictor.predict(proto_codec.CODECS[method], message.SerializeToString()).payload

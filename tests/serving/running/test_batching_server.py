@@ -45,7 +45,7 @@ def pool():
 def test_both_fronts_share_a_batch_and_a_full_queue_refuses(base_path, write_model, parameters, pool):
     write_model(1)
     with running(base_path, batching_parameters_file=parameters) as server:
-        loaded = server.manager.peek(ModelSpec("m"))
+        loaded = server.manager.servables()[0]
         gate = Gate(loaded)
         first = pool.submit(call, server, [1, 1])
         until(lambda: gate.rows)

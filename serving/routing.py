@@ -1,0 +1,95 @@
+"""Which version answers a request: chosen once, at the request's entrance.
+
+Owns the one choice from which everything else about a request follows: the signatures that its payload is read by, the
+session that runs it, the version named in the answer, and the thread it may run on. Knows neither payloads nor
+transports. Versions come and go and labels move while requests are under way; a second choice later could name another
+version than the first.
+
+    choose(spec) ──▶ pinned ──close()──▶ closed
+                └──▶ void                          nothing is pinned; the error is raised on entry
+
+- *pinned*: the version is counted as in use, so it stays loaded until the route is closed, even if newer versions
+  replace it meanwhile. An unload waits for the last such route, so a route is chosen when the request has arrived as
+  a whole, and closed as soon as the answer is written.
+- *void*: the spec names nothing that is loaded. The error waits for the entry, because the dialects report a payload
+  that they cannot parse before a model that does not exist.
+- *closed*: for good. Closing again does nothing.
+
+A route belongs to one request. It may be handed from the thread that chose it to the thread that answers, but never
+shared, and so needs no lock. An entrance that knows the spec before it reads the payload (a URL) writes:
+
+    route = router.choose(ModelSpec("titanic", label="stable"))
+    if route.is_quick(len(payload)):
+        answer = predictor.predict(codec, payload, route, context)            # here, on the reading thread
+    else:
+        executor.submit(predictor.predict, codec, payload, route, context)    # the same version, on another thread
+
+`predict` closes the route. Whoever gives up before calling `predict` closes it instead. Where the payload carries the
+spec (gRPC), `predict` is given no route and chooses one between the codec's `parse` and `decode`.
+
+A canary would be another rule inside `choose`; a shadow would be a second pinned version on the route.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.models.manager import Handle, Manager
+from estimator_serving.serving.request import ModelSpec
+from estimator_serving.serving.running.servable import Servable
+
+# A payload larger than this takes long to read and to run, whatever the version took for its last requests.
+QUICK_PAYLOAD_BYTES = 16 * 1024
+
+
+class Route:
+    """The version that was chosen for one request; `with route as servable` pins it until the end of the block.
+
+    Entering a void route raises the error that says what is not loaded (see the module's docstring).
+    """
+
+    __slots__ = ("_error", "_handle", "spec")
+
+    def __init__(self, spec: ModelSpec, handle: Handle | None, error: ServingError | None = None) -> None:
+        self.spec = spec
+        self._handle = handle
+        self._error = error
+
+    def is_quick(self, payload_bytes: int) -> bool:
+        """Whether the request may run on the thread that reads requests.
+
+        It may if the payload is small and the version's last runs took microseconds. A version that has not run yet is
+        not quick, and one whose runs get slow stops being quick. A void route is quick, because nothing will run.
+        """
+        if payload_bytes > QUICK_PAYLOAD_BYTES:
+            return False
+        return self._handle is None or self._handle.servable.is_quick
+
+    def close(self) -> None:
+        """Let the version go; does nothing the second time."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.release()
+
+    def __enter__(self) -> Servable:
+        if self._handle is None:
+            raise self._error or RuntimeError("This route is closed; choose another one for each request.")
+        return self._handle.servable
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+class Router:
+    """Chooses among the versions of a Manager."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+
+    def choose(self, spec: ModelSpec) -> Route:
+        """The route of a request that names `spec`; to be closed by whoever holds it last. Raises nothing."""
+        try:
+            return Route(spec, self._manager.servable(spec))
+        except ServingError as error:
+            return Route(spec, None, error)
