@@ -115,10 +115,10 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _serve(chosen: argparse.Namespace) -> int:
-    from estimator_serving.serving import server
     from estimator_serving.serving.config import from_settings
+    from estimator_serving.serving.process import main as process
 
-    return server.main(from_settings(vars(chosen), os.environ))
+    return process.main(from_settings(vars(chosen), os.environ))
 
 
 def _demo(chosen: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ class Codec(NamedTuple):
     parse: payload -> Document. Checks only syntax; the ModelSpec is what a URL said, None where the payload says it.
     decode: Document -> Request, by the servable's signatures.
     encode: outputs -> payload.
+    takes_examples: whether a Request's only input is tf.Examples, which metrics count.
 
     All three raise ServingError for what is the client's fault.
     """
@@ -34,6 +35,7 @@ class Codec(NamedTuple):
     parse: Callable[[bytes, ModelSpec | None], Document]
     decode: Callable[[Document, Servable], Request]
     encode: Callable[[Outputs, Request, Servable], bytes]
+    takes_examples: bool = False
 
 
 class Answer(NamedTuple):
@@ -69,8 +71,8 @@ class Call:
 
     @property
     def examples(self) -> int:
-        """How many Examples came; 0 for Predict, whose tensors may be anything."""
-        if self.request is None or self.codec.method == "Predict":
+        """How many Examples came; 0 where the codec takes tensors, which may be anything."""
+        if self.request is None or not self.codec.takes_examples:
             return 0
         return len(next(iter(self.request.inputs.values())))
 

@@ -1,7 +1,7 @@
-"""Which dialect a request belongs to, by its method and path. Owns the memory of such answers; knows no dialect by name.
+"""Which dialect a request belongs to, by its method and path. Knows no dialect by name.
 
-A dialect's own answer depends only on method and path (`dialects.base` says so), and clients send the same few over and
-over. So the answers are kept, up to KNOWN_MAX of them.
+Owns the memory of such answers. They depend only on method and path (`dialects.base` says so), and clients send the
+same few over and over, so up to KNOWN_MAX of them are kept.
 """
 
 from __future__ import annotations

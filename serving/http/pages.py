@@ -63,21 +63,25 @@ def build_pages(
     async def prometheus() -> Response:
         return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
-    async def describe(request: Request) -> Response:
-        # A route that was made of a dialect's page is below that dialect's prefix.
-        dialect = claims.below(_path(request))
-        assert dialect is not None
-        return _describe(dialect, request)
-
     for path in exposition.paths:
         app.add_api_route(path, prometheus, methods=["GET"], summary="Prometheus metrics")
-    for page in (page for dialect in claims.dialects for page in dialect.pages):
+    for dialect in claims.dialects:
+        _add_pages(app, dialect)
+    return app
+
+
+def _add_pages(app: FastAPI, dialect: Dialect) -> None:
+    """Routes for a dialect's pages. They answer as any URL below its prefix does, and show in the interactive docs."""
+
+    async def describe(request: Request) -> Response:
+        return _describe(dialect, request)
+
+    for page in dialect.pages:
         names = [part[1:-1] for part in page.path.split("/") if part.startswith("{")]
         named = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
         app.add_api_route(
             page.path, describe, methods=["GET"], summary=page.summary, openapi_extra={"parameters": named}
         )
-    return app
 
 
 def _path(request: Request) -> str:
@@ -96,5 +100,6 @@ def _describe(dialect: Dialect, request: Request) -> Response:
 
 
 def _response(reply: Reply) -> Response:
-    headers = {name.decode(): value.decode() for name, value in reply.headers}
-    return Response(reply.body, reply.status, headers, media_type=reply.content_type.decode())
+    # As a header, because Starlette would add a charset to a media type of text.
+    headers = {name.decode(): value.decode() for name, value in ((b"content-type", reply.content_type), *reply.headers)}
+    return Response(reply.body, reply.status, headers)

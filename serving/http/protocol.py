@@ -162,7 +162,7 @@ class InferProtocol(HttpToolsProtocol):
         route = self._claims.choose(claim)
         if route is None or not route.is_quick(len(self._body)):
             self._begin_cycle()
-            self.scope[ROUTE_KEY] = route  # type: ignore[typeddict-unknown-key]
+            self.scope[ROUTE_KEY] = route  # type: ignore[literal-required]
             super().on_body(self._body)
             return super().on_message_complete()
         stays = self.parser.should_keep_alive() and not self._closing

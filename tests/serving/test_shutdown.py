@@ -241,15 +241,15 @@ def test_signals_that_do_not_end_it(model):
 # Sends the server's own process signals as the system sometimes does: to a thread that is not the main one.
 SIGNAL_A_THREAD = """
 import signal, threading, time
-from estimator_serving.serving.server import _Signals
-signals, looked = _Signals(), threading.Event()
+from estimator_serving.serving.process.signals import Signals
+signals, polled = Signals(), threading.Event()
 def send():
     signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
-    looked.wait(20)
+    polled.wait(20)
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 threading.Timer(0.2, send).start()
-signals.wait(looked.set)
-print(looked.is_set(), signals.stop_wanted)
+signals.wait(polled.set)
+print(polled.is_set(), signals.stop_wanted)
 """
 
 

@@ -54,7 +54,8 @@ class TensorFlowServing:
     ) -> None:
         self._predictor = predictor
         self._codecs = json_codec.codecs(options)
-        self._services = grpc.services(predictor, options, reload)
+        self._options = options
+        self._reload = reload
         self._headers = CORS if cors else ()
 
         # Of each version, the headers of its answers. Not TensorFlow Serving's: one says which version answered.
@@ -87,4 +88,4 @@ class TensorFlowServing:
         return error_reply(error, self._headers)
 
     def services(self) -> Mapping[str, Unary | Streaming]:
-        return self._services
+        return grpc.services(self._predictor, self._options, self._reload)

@@ -13,7 +13,7 @@ from estimator_serving.serving.dialects.tfs import describe, proto_codec
 from estimator_serving.serving.dialects.tfs.describe import SIGNATURE_DEF_FIELD
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
 from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
-from estimator_serving.serving.predictor import Predictor
+from estimator_serving.serving.predictor import Codec, Predictor
 from estimator_serving.serving.request import Context
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.services import SERVICES
@@ -29,6 +29,9 @@ def services(
     reload: the answer to HandleReloadConfigRequest.
     """
     manager = predictor.manager
+
+    def predict(codec: Codec, payload: bytes, context: Context) -> bytes:
+        return predictor.predict(codec, payload, None, context).payload
 
     def get_model_status(payload: bytes, _context: Context) -> bytes:
         message = proto_codec.parse_message(payload, serving_pb.GetModelStatusRequest)
@@ -56,10 +59,7 @@ def services(
     if reload:
         served["HandleReloadConfigRequest"] = Unary(reload)
     for name, codec in proto_codec.codecs(options).items():
-        served[name] = Unary(
-            lambda payload, context, codec=codec: predictor.predict(codec, payload, None, context).payload,
-            partial(predictor.refuse_if_full, codec),
-        )
+        served[name] = Unary(partial(predict, codec), partial(predictor.refuse_if_full, codec))
     return {
         f"/{service}/{name}": served.get(name) or Unary(partial(unimplemented, f"{service}/{name}"))
         for service in _SERVICES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
 import subprocess
@@ -16,12 +17,20 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from estimator_serving.serving.errors import FULL_TEXT, CancelledError, DeadlineExceededError
+from estimator_serving.serving.dialects.base import Streaming, Unary
+from estimator_serving.serving.errors import FULL_TEXT, CancelledError, DeadlineExceededError, InvalidArgumentError
 from estimator_serving.serving.grpc.server import GrpcServer
 
 HOST = "127.0.0.1"
 SERVICE = "test.Service"
 SERVING, NOT_SERVING, UNKNOWN = 1, 2, 3
+
+
+class Spoken:
+    """As much of a dialect as this front asks for."""
+
+    def __init__(self, methods):
+        self.services = lambda: methods
 
 
 class State:
@@ -47,8 +56,9 @@ def state():
 
 @pytest.fixture
 def server(state):
+    answer = Unary(state.answer)
     made = GrpcServer(
-        {SERVICE: {"Echo": state.answer}, "tensorflow.serving.PredictionService": {"Predict": state.answer}},
+        [Spoken({f"/{SERVICE}/Echo": answer, "/tensorflow.serving.PredictionService/Predict": answer})],
         address=HOST, port=0, threads=1, message_bytes_max=1 << 20, grace_s=5,
         unready=lambda: state.unready, health=True,
     )  # fmt: skip
@@ -231,7 +241,8 @@ def test_the_context_says_when_and_whether(server):
         seen.append(context)
         return payload
 
-    other = GrpcServer({SERVICE: {"Look": look}}, address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1)
+    spoken = [Spoken({f"/{SERVICE}/Look": Unary(look)})]
+    other = GrpcServer(spoken, address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1)
     other.start()
     with grpc.insecure_channel(f"{HOST}:{other.port}") as channel:
         channel.unary_unary(f"/{SERVICE}/Look")(b"", timeout=5)
@@ -301,17 +312,17 @@ def test_lives_beside_other_packages_messages(theirs, ours_first):
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
 
-def test_a_full_server_turns_calls_away_unread():
+def test_a_full_server_refuses_calls_unread():
     full, asked = {"Echo"}, []
 
     def is_full(method):
         asked.append(method)
         return method in full
 
-    answers = {"Echo": lambda payload, _context: payload, "Look": lambda _payload, _context: b"still"}
-    crowded = GrpcServer(
-        {SERVICE: answers}, address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1, is_full=is_full
-    )
+    echoes = Unary(lambda payload, _context: payload, lambda: is_full("Echo"))
+    looks = Unary(lambda _payload, _context: b"still", lambda: is_full("Look"))
+    methods = {f"/{SERVICE}/Echo": echoes, f"/{SERVICE}/Look": looks}
+    crowded = GrpcServer([Spoken(methods)], address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1)
     crowded.start()
     with grpc.insecure_channel(f"{HOST}:{crowded.port}") as channel:
         echo = channel.unary_unary(f"/{SERVICE}/Echo")
@@ -324,3 +335,59 @@ def test_a_full_server_turns_calls_away_unread():
         assert echo(b"room again") == b"room again"
     crowded.stop()
     assert asked == ["Echo"] * 3 + ["Look", "Echo"]
+
+
+@pytest.fixture
+def two():
+    """Two dialects that both have a method Ask, of which the second one's is full, and a stream in the first."""
+
+    def count(payloads, context):
+        for index, payload in enumerate(payloads):
+            if payload == b"bad":
+                raise InvalidArgumentError("bad")
+            yield b"%d" % index
+
+    first = Spoken({"/one.Service/Ask": Unary(lambda *_: b"one"), "/one.Service/Count": Streaming(count)})
+    second = Spoken({"/two.Service/Ask": Unary(lambda *_: b"two", lambda: True)})
+    made = GrpcServer([first, second], address=HOST, port=0, threads=2, message_bytes_max=1000, grace_s=1, health=True)
+    made.start()
+    with grpc.insecure_channel(f"{HOST}:{made.port}") as channel:
+        yield channel
+    made.stop()
+
+
+def test_methods_are_told_apart_by_their_full_names(two):
+    assert two.unary_unary("/one.Service/Ask")(b"") == b"one"
+    with pytest.raises(grpc.RpcError) as raised:
+        two.unary_unary("/two.Service/Ask")(b"")
+    assert raised.value.details() == FULL_TEXT
+    with pytest.raises(grpc.RpcError) as raised:
+        two.unary_unary("/three.Service/Ask")(b"")
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert {check(two, "one.Service"), check(two, "two.Service")} == {SERVING}
+
+
+def test_a_stream_answers_as_requests_come(two):
+    sent = queue.SimpleQueue()
+    answers = two.stream_stream("/one.Service/Count")(iter(sent.get, None), timeout=20)
+    for index in range(3):
+        sent.put(b"more")
+        assert next(answers) == b"%d" % index
+    sent.put(None)
+    assert list(answers) == []
+
+
+def test_a_stream_ends_with_the_status_of_an_error(two):
+    answers = two.stream_stream("/one.Service/Count")(iter([b"good", b"bad", b"good"]), timeout=20)
+    assert next(answers) == b"0"
+    with pytest.raises(grpc.RpcError) as raised:
+        next(answers)
+    assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "bad")
+
+
+def test_a_stream_whose_client_leaves_gives_its_thread_back(two, caplog):
+    for _ in range(5):  # more than there are threads
+        answers = two.stream_stream("/one.Service/Count")(iter(queue.SimpleQueue().get, None), timeout=20)
+        answers.cancel()
+    assert two.unary_unary("/one.Service/Ask")(b"", timeout=10) == b"one"
+    assert caplog.records == []
