@@ -87,7 +87,7 @@ class Context(NamedTuple):
 
     def check(self) -> None:
         """Raise CancelledError or DeadlineExceededError where nobody waits for this request any more."""
-        if self.cancelled():
+        if self.cancelled is not _never and self.cancelled():
             raise CancelledError("The client cancelled the request, or has gone.")
         if self.deadline_s is not None and time.monotonic() >= self.deadline_s:
             raise DeadlineExceededError("Timed out waiting for notification; the deadline has passed.")

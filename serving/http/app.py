@@ -75,7 +75,10 @@ class RestApp:
         try:
             is_compressed = encoding.is_compressed(scope["headers"])
             await self._receive(body)
-            chosen, route = route or self._claims.choose(claim), None
+            spec = claim.target.spec
+            if route is None and spec is not None:
+                route = self._claims.router.choose(spec)
+            chosen, route = route, None
             reply = await self._answer(claim, chosen, bytes(body.content), is_compressed, scope, receive)
         except ClientGoneError:
             return None

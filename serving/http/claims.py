@@ -29,36 +29,31 @@ class Claim(NamedTuple):
     def infer(
         self, route: Route | None, headers: Iterable[tuple[bytes, bytes]], body: bytes, context: Context
     ) -> Reply:
-        """The dialect's reply, its refusals included. Closes the route."""
+        """The dialect's reply, its refusals included. The route is closed then."""
         names = self.dialect.header_names
         read = {name: value for name, value in headers if name in names} if names else {}
         try:
             return self.dialect.infer(self.target, route, read, body, context)
-        except HttpError as error:
-            return self.dialect.refuse(error)
         except Exception as error:
-            return self.dialect.refuse(as_serving_error(error))
-        finally:
             if route is not None:
                 route.close()
+            return self.dialect.refuse(error if isinstance(error, HttpError) else as_serving_error(error))
 
 
 class Claims:
-    """Asks the dialects in their order. For use on one thread, the event loop's."""
+    """Asks the dialects in their order. For use on one thread, the event loop's.
+
+    router: chooses the version for each claim whose target has a spec.
+    """
 
     def __init__(self, dialects: Sequence[Dialect], router: Router) -> None:
         self.dialects = tuple(dialects)
-        self._router = router
+        self.router = router
         self._known = lru_cache(maxsize=KNOWN_MAX)(self._ask)
 
     def find(self, method: bytes, path: bytes) -> Claim | None:
         """The inference that a request asks for, None for any other request. `path` is as it came, without query."""
         return self._known(method, path) if len(path) <= KNOWN_PATH_BYTES_MAX else self._ask(method, path)
-
-    def choose(self, claim: Claim) -> Route | None:
-        """The version that answers, None for a call that runs no model. Whoever gets the route closes it."""
-        spec = claim.target.spec
-        return None if spec is None else self._router.choose(spec)
 
     def below(self, path: str) -> Dialect | None:
         """The dialect whose URLs begin as this path does, None if there is none."""

@@ -19,7 +19,7 @@ The states of a connection. All of them are moved on the event loop's thread, so
 
 Who moves them: the parser by its `on_` calls, inside `data_received`. Beside it, once a second, `check_time` closes a
 connection whose client is late; `leave` and `shutdown` (the server's end) let the next answer be the last; and any
-connection that is made beyond the limit closes an idle one (`_make_room`). A connection never returns from closing.
+connection that is made beyond the limit closes an idle one. A connection never returns from closing.
 """
 
 from __future__ import annotations
@@ -74,8 +74,17 @@ class InferProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._caller = Context(remote=remote_of(self.client))
-        if len(self.connections) > self._limits.connections:
-            self._make_room()
+        if len(self.connections) <= self._limits.connections:
+            return None
+        # One too many: a connection that is only kept open goes, or, if all are at work, this one.
+        for one in self.connections:
+            other = cast(InferProtocol, one)
+            is_answered = other.cycle is None or other.cycle.response_complete
+            is_idle = is_answered and other._stage is not Stage.BODY and not other._head_bytes
+            if other is not self and is_idle and not other.transport.is_closing():
+                return other.transport.close()
+        text = f"All {self._limits.connections} connections are at work; ask again in a moment."
+        return self._write(self._claims.refuse(UnavailableError(text)), stays=False)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -140,7 +149,14 @@ class InferProtocol(HttpToolsProtocol):
         self._stage = Stage.BODY
         self._body_bytes = 0
         self._body = b""
-        self._claim = self._find_claim()
+        # What may take the short cut: no request while an earlier one on this connection is not answered yet (answers
+        # keep their order) or the client does not read its answers; and none with a body that is large, of unknown
+        # length, compressed, or held back until "100 Continue".
+        self._claim = None
+        if not self.flow.write_paused and (self.cycle is None or self.cycle.response_complete):
+            lengths = [value for name, value in self.headers if name in _BODY_HEADERS]
+            if len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= QUICK_PAYLOAD_BYTES:
+                self._claim = self._claims.find(self.parser.get_method(), self.url.partition(b"?")[0])
         if self._claim is None:
             self._begin_cycle()
 
@@ -159,7 +175,8 @@ class InferProtocol(HttpToolsProtocol):
         claim, self._claim = self._claim, None
         if claim is None:
             return super().on_message_complete()
-        route = self._claims.choose(claim)
+        spec = claim.target.spec
+        route = None if spec is None else self._claims.router.choose(spec)
         if route is None or not route.is_quick(len(self._body)):
             self._begin_cycle()
             self.scope[ROUTE_KEY] = route  # type: ignore[literal-required]
@@ -169,25 +186,12 @@ class InferProtocol(HttpToolsProtocol):
         self._write(claim.infer(route, self.headers, self._body, self._caller), stays=stays)
         self.server_state.total_requests += 1
         if stays:
-            self._unset_keepalive_if_required()
+            if self.timeout_keep_alive_task is not None:  # of an answer to the same packet
+                self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
         return None
-
-    def _find_claim(self) -> Claim | None:
-        """The inference that may take the short cut; None for a request that takes the application's way.
-
-        Every other request does, and so does an inference if an earlier request on this connection is not answered yet
-        (answers keep their order), if the client does not read its answers, or if the body is large, of unknown length,
-        compressed, or held back until "100 Continue".
-        """
-        if self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete):
-            return None
-        lengths = [value for name, value in self.headers if name in _BODY_HEADERS]
-        if len(lengths) != 1 or not lengths[0].isdigit() or int(lengths[0]) > QUICK_PAYLOAD_BYTES:
-            return None
-        return self._claims.find(self.parser.get_method(), self.url.partition(b"?")[0])
 
     def _begin_cycle(self) -> None:
         """Take the application's way: give uvicorn the head that was kept."""
@@ -241,14 +245,3 @@ class InferProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self._head_bytes = 0
         return self.data_received(head + b"".join(b"%s: %s\r\n" % header for header in kept) + b"\r\n" + rest)
-
-    def _make_room(self) -> None:
-        """Close a connection that is only kept open, or, if all are at work, this one."""
-        for one in self.connections:
-            other = cast(InferProtocol, one)
-            is_answered = other.cycle is None or other.cycle.response_complete
-            is_idle = is_answered and other._stage is not Stage.BODY and not other._head_bytes
-            if other is not self and is_idle and not other.transport.is_closing():
-                return other.transport.close()
-        text = f"All {self._limits.connections} connections are at work; ask again in a moment."
-        return self._write(self._claims.refuse(UnavailableError(text)), stays=False)

@@ -75,23 +75,16 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
             "to exist "
         )
     layout = ROW if ROW in members else COLUMN
-    inputs = _read_numbers(members[layout], signature, payload)
-    if inputs is None:
-        reader = _Reader(spec.signature_name, signature, servable)
-        inputs = (reader.read_instances if layout is ROW else reader.read_inputs)(members[layout])
+    if len(signature.inputs) == 1 and payload.translate(None, _NUMBER_CHARACTERS) in _ONLY_NUMBERS:
+        # Most requests hold nothing but the numbers of the only input. What numpy would silently convert (true, "3",
+        # null) cannot be in them, so numpy may read them.
+        ((alias, info),) = signature.inputs.items()
+        array = json_tensor.read_numbers(members[layout], info.dtype)
+        if array is not None and array.ndim and len(array):
+            return Request(spec.signature_name, {alias: array}, (), layout)
+    reader = _Reader(spec.signature_name, signature, servable)
+    inputs = (reader.read_instances if layout is ROW else reader.read_inputs)(members[layout])
     return Request(spec.signature_name, inputs, (), layout)
-
-
-def _read_numbers(value: Any, signature: Signature, payload: bytes) -> dict[str, Array] | None:
-    """The only input of a request whose text holds nothing but numbers; None if that takes a closer look.
-
-    Most requests are of this kind, and what numpy would silently convert (true, "3", null) cannot be in them.
-    """
-    if len(signature.inputs) != 1 or payload.translate(None, _NUMBER_CHARACTERS) not in _ONLY_NUMBERS:
-        return None
-    ((alias, info),) = signature.inputs.items()
-    array = json_tensor.read_numbers(value, info.dtype)
-    return None if array is None or (array.ndim == 0 or not len(array)) else {alias: array}
 
 
 class _Reader(NamedTuple):
@@ -214,19 +207,6 @@ def _feature_element(name: str, value: Any) -> Any:
     return value
 
 
-def _read_examples(members: dict[str, Any], method: str, spec: FeatureSpec | None) -> Array:
-    """The Examples of a classify or regress body, each with the context's features before its own."""
-    if "examples" not in members:
-        raise InvalidArgumentError(f"When method is {method}, key 'examples' is expected and was not found")
-    examples = members["examples"]
-    if not isinstance(examples, list):
-        raise InvalidArgumentError("Expecting 'examples' value to be an list/array")
-    if not examples:
-        raise InvalidArgumentError("'examples' value is an empty array")
-    context = _example_bytes(members["context"], spec) if "context" in members else b""
-    return outcomes.join_context(context, [_example_bytes(example, spec) for example in examples])
-
-
 def _example_bytes(value: Any, spec: FeatureSpec | None) -> bytes:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"Example must be JSON object but got JSON {kind(value)}")
@@ -288,13 +268,22 @@ _Check = Callable[[Servable, str, Array, Options], Request]
 
 
 def _decode_examples(method: str, check: _Check, options: Options, document: Document, servable: Servable) -> Request:
-    examples = _read_examples(document.content, method, servable.feature_spec)
+    """The run that a classify or regress body asks for, each Example with the context's features before its own."""
+    members, spec = document.content, servable.feature_spec
+    if "examples" not in members:
+        raise InvalidArgumentError(f"When method is {method}, key 'examples' is expected and was not found")
+    if not isinstance(members["examples"], list):
+        raise InvalidArgumentError("Expecting 'examples' value to be an list/array")
+    if not members["examples"]:
+        raise InvalidArgumentError("'examples' value is an empty array")
+    context = _example_bytes(members["context"], spec) if "context" in members else b""
+    examples = outcomes.join_context(context, [_example_bytes(one, spec) for one in members["examples"]])
     return check(servable, document.spec.signature_name, examples, options)
 
 
 def _encode_results(outputs: Outputs, request: Request, _servable: Servable) -> bytes:
     """{"results": …}, for each Example its classes as pairs of label and score, or its value."""
-    if REGRESS_OUTPUTS in request.outputs:
+    if REGRESS_OUTPUTS in outputs:
         results = json_tensor.to_json(outcomes.read_regressions(outputs, request), "results")
     else:
         classes = outcomes.read_classes(outputs, request)

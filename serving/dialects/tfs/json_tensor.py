@@ -163,7 +163,15 @@ def _as_array(values: list[Any], dtype: DType) -> Array:
     has no form for.
     """
     if dtype.is_string:
-        return as_strings([_read_string(value) for value in values])
+        strings = []
+        for value in values:
+            if is_base64(value):
+                strings.append(read_base64(value))
+            elif type(value) is str:
+                strings.append(value.encode())
+            else:
+                raise _mistyped(value, dtype)
+        return as_strings(strings)
     wide: type[np.generic]
     if dtype in _FLOATS:
         wide = np.float64
@@ -183,15 +191,6 @@ def _as_array(values: list[Any], dtype: DType) -> Array:
         raise _mistyped(wrong[0], dtype)
     with np.errstate(over="ignore", under="ignore"):
         return np.array(values, wide).astype(dtype.numpy)
-
-
-def _read_string(value: Any) -> bytes:
-    """A string's bytes, or those of {"b64": …}. Raises InvalidArgumentError for any other value."""
-    if type(value) is str:
-        return value.encode()
-    if is_base64(value):
-        return read_base64(value)
-    raise _mistyped(value, dtypes.string)
 
 
 def _mistyped(value: Any, dtype: DType) -> InvalidArgumentError:

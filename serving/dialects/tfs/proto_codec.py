@@ -101,7 +101,16 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
     # Not by comparing keys(): protobuf's maps do that in Python.
     if len(tensors) != len(signature.inputs) or not all(alias in tensors for alias in signature.inputs):
         _check_names(signature, tensors.keys())
-    outputs = _read_filter(message.output_filter, signature) if message.output_filter else ()
+    outputs: list[str] = []
+    for alias in message.output_filter:
+        if alias not in signature.outputs:
+            raise InvalidArgumentError(
+                f"output tensor alias not found in signature: {alias} "
+                f"Outputs expected to be in the set {_set(signature.outputs)}."
+            )
+        if alias in outputs:
+            raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
+        outputs.append(alias)
     inputs = {}
     for alias in signature.inputs:
         if signature.defaults and alias not in tensors:
@@ -111,7 +120,7 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
             inputs[alias] = decode_tensor(tensors[alias])
         except TensorError as error:
             raise InvalidArgumentError(f"tensor parsing error: {alias}. {error}") from None
-    return Request(name, inputs, outputs)
+    return Request(name, inputs, tuple(outputs))
 
 
 def _check_names(signature: Signature, sent: Collection[str]) -> None:
@@ -138,21 +147,6 @@ def _check_names(signature: Signature, sent: Collection[str]) -> None:
 
 def _set(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
-
-
-def _read_filter(wanted: Collection[str], signature: Signature) -> tuple[str, ...]:
-    """The names of the wanted outputs. Raises InvalidArgumentError for one that is unknown or comes twice."""
-    seen: set[str] = set()
-    for alias in wanted:
-        if alias not in signature.outputs:
-            raise InvalidArgumentError(
-                f"output tensor alias not found in signature: {alias} "
-                f"Outputs expected to be in the set {_set(signature.outputs)}."
-            )
-        if alias in seen:
-            raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
-        seen.add(alias)
-    return tuple(wanted)
 
 
 def _encode_predict(options: Options, outputs: Outputs, request: Request, servable: Servable) -> bytes:
@@ -201,7 +195,7 @@ def _decode_examples(check: _Check, options: Options, document: Document, servab
 def _encode_result(outputs: Outputs, request: Request, servable: Servable) -> bytes:
     """A ClassificationResponse or RegressionResponse: the result is field 1, and model_spec, as in a PredictResponse,
     field 2."""
-    result = (_regressed if REGRESS_OUTPUTS in request.outputs else _classified)(outputs, request)
+    result = (_regressed if REGRESS_OUTPUTS in outputs else _classified)(outputs, request)
     spec = _answered_spec(servable.name, servable.version, request.signature_name)
     return b"".join((b"\x0a", write_varint(len(result)), result, spec))
 

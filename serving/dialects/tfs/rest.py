@@ -72,24 +72,19 @@ def describe_models(manager: Manager, method: str, path: str, origin: str) -> Re
             f"Malformed request: {method} {path}. Models are at /v1/models/NAME[/versions/N|/labels/L], asked "
             "by GET, or by POST with :predict, :classify or :regress behind it."
         )
-    return Reply(200, JSON, orjson.dumps(_describe(manager, match), option=orjson.OPT_INDENT_2))
-
-
-def _describe(manager: Manager, match: re.Match[str]) -> dict[str, Any]:
-    """The list of models, the states of one model's versions, or the signatures of one version."""
+    answer: dict[str, Any]
     if match["name"] is None:
         if match["version"] or match["label"] or match["metadata"]:
             raise InvalidArgumentError("Missing model name in request. Ask for /v1/models/NAME.")
-        return {"models": manager.names()}
-    spec = _read_spec(match)
-    if not match["metadata"]:
-        return _to_dict(describe.model_status(manager, spec))
-    answered, signatures = describe.signature_defs(manager, spec)
-    return {
-        "model_spec": _to_dict(answered),
+        answer = {"models": manager.names()}
+    elif match["metadata"]:
+        spec, signatures = describe.signature_defs(manager, _read_spec(match))
         # The name twice is TensorFlow Serving's: the metadata field, then the message's own field.
-        "metadata": {describe.SIGNATURE_DEF_FIELD: _to_dict(signatures)},
-    }
+        metadata = {describe.SIGNATURE_DEF_FIELD: _to_dict(signatures)}
+        answer = {"model_spec": _to_dict(spec), "metadata": metadata}
+    else:
+        answer = _to_dict(describe.model_status(manager, _read_spec(match)))
+    return Reply(200, JSON, orjson.dumps(answer, option=orjson.OPT_INDENT_2))
 
 
 def _read_spec(match: re.Match[str]) -> ModelSpec:

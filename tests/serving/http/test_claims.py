@@ -71,8 +71,3 @@ def test_errors_become_refusals_and_close_the_route(error, status, caplog):
     route = Route()
     assert Claims([Spoken("/", error=error)], None).find(b"POST", b"/").infer(route, (), b"", PATIENT).status == status
     assert route.closed == 1
-
-
-def test_a_target_without_a_model_has_no_route():
-    claims = Claims([Spoken("/")], None)
-    assert claims.choose(claims.find(b"POST", b"/")._replace(target=Target(None))) is None
