@@ -1,7 +1,7 @@
 """The server: builds every part, starts both fronts, and ends them in order.
 
 Owns the composition and the order of start and stop; the only module that knows all the others. What flags come to is
-in `startup`, where the fronts listen in `listeners`, signals and the process in `process`.
+in `startup`, ports are in `listeners`, signals and the process in `process`.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ class Server:
 
     @property
     def rest_port(self) -> int:
-        """The port REST listens on, 0 where it is off."""
+        """The port REST listens on, 0 if it is off."""
         return self._rest.port if self._rest else OFF_PORT
 
     @property
     def grpc_port(self) -> int:
-        """The port gRPC listens on, 0 where it is off."""
+        """The port gRPC listens on, 0 if it is off."""
         return self._grpc.port if self._grpc else OFF_PORT
 
     def start(self) -> None:

@@ -171,7 +171,7 @@ class Streaming(NamedTuple):
 class Dialect(Protocol):
     """One protocol. The module's docstring says when each method is called, and has a whole implementation.
 
-    prefix: where its URLs begin, in lower case; a request below it is this dialect's whatever its case.
+    prefix: the beginning of its URLs, in lower case. The case of a request's path does not matter here.
     header_names: in lower case, the request headers that `infer` reads.
     """
 
@@ -193,7 +193,7 @@ class Dialect(Protocol):
     def infer(
         self, target: Target, route: Route | None, headers: Mapping[bytes, bytes], body: bytes, context: Context
     ) -> Reply:
-        """The reply to what `claims` took. Closes the route, which is None where the target has no spec."""
+        """The reply to what `claims` took. Closes the route, which is None if the target has no spec."""
 
     def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
         """The reply to any other request below the prefix. `path` as for `claims`; `headers` are all that came."""

@@ -128,7 +128,7 @@ class RestApp:
 
         submitted = self._slow.submit(run)
         if route is not None:
-            # Also where the body could not be inflated, and where the pool ends before the turn of this request.
+            # Also if the body could not be inflated, or if the pool ends before the turn of this request.
             submitted.add_done_callback(lambda _done: route.close())
         running = asyncio.wrap_future(submitted)
         leaving = asyncio.ensure_future(receive())  # after the body comes only one message: the client has gone
@@ -198,7 +198,7 @@ class _Uvicorn(uvicorn.Server):
 class RestServer:
     """uvicorn in a thread. The port is bound when this is made, so that a taken one is known before models load.
 
-    dialects: who answers, in the order in which they are asked. router: chooses the version for each request.
+    dialects: in the order in which they are asked. router: chooses the version for each request.
 
     Raises OSError when the address cannot be bound.
     """

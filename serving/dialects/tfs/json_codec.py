@@ -225,7 +225,7 @@ def _list_of(value: Any) -> str:
 
 
 def _widen(value: Any, name: str, spec: FeatureSpec | None) -> Any:
-    """Integers as floats where the spec wants floats: JSON writes 2.0 and 2 alike."""
+    """Integers as floats if the spec wants floats: JSON writes 2.0 and 2 alike."""
     if spec is None or name not in spec or spec[name].dtype != dtypes.float32:
         return value
     if isinstance(value, list):

@@ -71,7 +71,7 @@ def read_tensor(value: Any, dtype: DType) -> Array:
     try:
         _flatten(value, shape, 0, values)
     finally:
-        # Also where a list does not fit: an element before it that does not fit either is what is reported.
+        # Also if a list does not fit: a wrong element that comes before it is reported first.
         elements = _as_array(values, dtype)
     return elements.reshape(shape)
 
@@ -211,7 +211,7 @@ _FLOAT32 = struct.Struct("f")
 
 
 def round_floats(array: Array) -> Array:
-    """float32 to the doubles whose text has 6 significant digits where these give the float32 back, else 9.
+    """float32 to the doubles whose text has 6 significant digits if these give the float32 back, else 9.
 
     A double of at most 15 digits prints as these digits, so rounding the value is the same as printing with `%.9g`.
     """

@@ -25,15 +25,15 @@ from estimator_serving.wire.signatures import (
     Signature,
 )
 
-# Examples with their context repeated in each may take this much, however little was sent.
+# How much Examples may take with the context repeated in each, however little was sent.
 REPEATED_BYTES_MAX = 1 << 28
 
 
 def join_context(context: bytes, examples: Sequence[bytes]) -> Array:
     """Serialized Examples as the strings a signature takes, the context's bytes before each one's own.
 
-    For protobuf, concatenation is merging, and what comes later wins. Raises InvalidArgumentError where the context
-    would be repeated too often.
+    For protobuf, concatenation is merging, and what comes later wins. Raises InvalidArgumentError if the context would
+    be repeated too often.
     """
     if len(context) * len(examples) > REPEATED_BYTES_MAX:
         raise InvalidArgumentError(
@@ -51,7 +51,7 @@ class Classes(NamedTuple):
 
 
 def find_signature(servable: Servable, name: str) -> Signature:
-    """The signature of a classify or regress request. Raises InvalidArgumentError where there is none of that name."""
+    """The signature of a classify or regress request. Raises InvalidArgumentError if there is none of that name."""
     signature = servable.signatures.get(name)
     if signature is None:
         raise InvalidArgumentError(
@@ -63,8 +63,8 @@ def find_signature(servable: Servable, name: str) -> Signature:
 def classify_request(servable: Servable, signature_name: str, examples: Array, options: Options = DEFAULT) -> Request:
     """The run a classify request asks for.
 
-    Raises InvalidArgumentError where the signature does not classify Examples, or, where that is to be checked, where
-    its method name says something else.
+    Raises InvalidArgumentError if the signature does not classify Examples, or if its method name, where that is
+    checked, says something else.
     """
     signature = find_signature(servable, signature_name)
     if options.check_method_names:
@@ -83,8 +83,8 @@ def classify_request(servable: Servable, signature_name: str, examples: Array, o
 def regress_request(servable: Servable, signature_name: str, examples: Array, options: Options = DEFAULT) -> Request:
     """The run a regress request asks for.
 
-    Raises InvalidArgumentError where the signature does not regress on Examples, or, where that is to be checked, where
-    its method name says something else.
+    Raises InvalidArgumentError if the signature does not regress on Examples, or if its method name, where that is
+    checked, says something else.
     """
     signature = find_signature(servable, signature_name)
     if options.check_method_names:

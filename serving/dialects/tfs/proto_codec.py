@@ -51,7 +51,7 @@ def parse_message(payload: bytes, kind: type[M]) -> M:
 
 
 def read_spec(message: Any) -> ModelSpec:
-    """The ModelSpec of any request. Raises InvalidArgumentError where it is missing or names no model."""
+    """The ModelSpec of any request. Raises InvalidArgumentError if it is missing or names no model."""
     if not message.HasField("model_spec"):
         raise InvalidArgumentError("Missing ModelSpec; say which model to ask.")
     proto = message.model_spec
