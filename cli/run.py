@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.serving.dialects.tfs.json_tensor import is_base64, read_base64
+from estimator_serving.serving.dialects.json_text import is_base64, read_base64
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.in_process import CallableSignature, load
 from estimator_serving.wire.records import read_records

@@ -13,6 +13,6 @@ __all__ = ["add_flags", "main"]
 def main(chosen: argparse.Namespace) -> int:
     """Serves until a signal ends it; returns the exit code."""
     # Imported here because `serve --help` needs neither ONNX Runtime nor gRPC.
-    from estimator_serving.serving import server
+    from estimator_serving.serving.process import main as process
 
-    return server.main(from_settings(vars(chosen), os.environ))
+    return process.main(from_settings(vars(chosen), os.environ))

@@ -12,7 +12,7 @@ __all__ = ["LoadedServable", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # On demand: who imports one part of the server, its flags for example, does not wait for ONNX Runtime.
+    # On demand, so that importing one part of the server, its flags for example, does not wait for ONNX Runtime.
     if name in __all__:
         from estimator_serving.serving import in_process
 

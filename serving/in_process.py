@@ -1,7 +1,7 @@
 """Servables in process, without a server: `load(path).signatures["predict"](examples=[...])`.
 
-Owns the finding of a version under a path, and the reading of what callers hand over: bytes, dicts of features, arrays,
-lists. Knows no wire format; what runs is the Servable that the server runs.
+Finds a version under a path, and reads what callers give: bytes, dicts of features, arrays, lists. Knows no wire
+format; what runs is the Servable that the server runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from estimator_serving.serving.request import Array, Request, as_strings
 from estimator_serving.serving.running.servable import MODEL_FILE, Servable
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import ExampleEncoder, ExampleError, encode_example
-from estimator_serving.wire.signatures import Signature, TensorInfo
+from estimator_serving.wire.signatures import Signature
 
 
 class CallableSignature:
@@ -50,7 +50,13 @@ class CallableSignature:
                 f"The signature {self.key} takes {', '.join(sorted(wanted))}; "
                 f"got {', '.join(sorted(inputs)) or 'nothing'}. Give each by its name."
             )
-        given = {alias: self._read(alias, wanted[alias], value) for alias, value in inputs.items()}
+        given: dict[str, Array] = {}
+        for alias, value in inputs.items():
+            dtype = wanted[alias].dtype
+            if self.takes_examples(alias):
+                given[alias] = _read_examples(value, self._servable.encoder)
+            else:
+                given[alias] = _read_text(alias, value) if dtype.is_string else _read_numbers(alias, dtype, value)
         return dict(self._servable.run(Request(self.key, given)))
 
     def takes_examples(self, alias: str) -> bool:
@@ -60,13 +66,6 @@ class CallableSignature:
     def __repr__(self) -> str:
         return f"CallableSignature({self.key!r}: {sorted(self.signature.inputs)} -> {sorted(self.signature.outputs)})"
 
-    def _read(self, alias: str, info: TensorInfo, value: Any) -> Array:
-        if self.takes_examples(alias):
-            return _examples(value, self._servable.encoder)
-        if info.dtype.is_string:
-            return _text(alias, value)
-        return _numbers(alias, info.dtype, value)
-
 
 class LoadedServable:
     """A version in this process.
@@ -75,7 +74,7 @@ class LoadedServable:
         path: its directory.
         version: its number, 0 for a directory without one.
         signatures: by key, to be called.
-        feature_spec: the features of its Examples, None where it takes none.
+        feature_spec: the features of its Examples, None if it takes none.
     """
 
     def __init__(self, path: Path, loaded: Servable) -> None:
@@ -91,11 +90,11 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu", intra_op_threads:
     """The servable at a path.
 
     Args:
-        path: a version directory (what holds `model.onnx`), or a base path, of which the newest version is taken.
+        path: a version directory (it holds `model.onnx`), or a base path, of which the newest version is taken.
         device: `cpu` or `cuda`.
         intra_op_threads: threads that one run may use.
 
-    Raises NotFoundError (a ServingError) where there is no version, InvalidArgumentError where it cannot be opened.
+    Raises NotFoundError (a ServingError) if there is no version, InvalidArgumentError if it cannot be opened.
     """
     directory = find_version(Path(path))
     version = int(directory.name) if directory.name.isdigit() else 0
@@ -117,30 +116,32 @@ def find_version(path: Path) -> Path:
     return found[newest]
 
 
-def _examples(value: Any, encoder: ExampleEncoder | None) -> Array:
-    rows = [value] if isinstance(value, bytes | Mapping) else list(value)
-    return as_strings([one if isinstance(one, bytes) else _example(one, encoder) for one in rows])
+def _read_examples(value: Any, encoder: ExampleEncoder | None) -> Array:
+    """Serialized Examples of bytes and dicts of features, one or many."""
+    encoded = []
+    for one in [value] if isinstance(value, bytes | Mapping) else list(value):
+        if isinstance(one, bytes):
+            encoded.append(one)
+            continue
+        if not isinstance(one, Mapping):
+            raise errors.InvalidArgumentError(
+                f"An Example is bytes or a dict of features; got {type(one).__name__}. "
+                "Encode it, or give the features by name."
+            )
+        try:
+            encoded.append(encode_example(one) if encoder is None else encoder.encode(one))
+        except ExampleError as error:
+            raise errors.InvalidArgumentError(str(error)) from error
+    return as_strings(encoded)
 
 
-def _example(features: Any, encoder: ExampleEncoder | None) -> bytes:
-    if not isinstance(features, Mapping):
-        raise errors.InvalidArgumentError(
-            f"An Example is bytes or a dict of features; got {type(features).__name__}. "
-            "Encode it, or give the features by name."
-        )
-    try:
-        return encode_example(features) if encoder is None else encoder.encode(features)
-    except ExampleError as error:
-        raise errors.InvalidArgumentError(str(error)) from error
-
-
-def _numbers(alias: str, dtype: DType, value: Any) -> Array:
-    """What numpy makes of a value, in another type. A whole number is a number of any type that reaches so far; 2.5 is
-    no whole number."""
+def _read_numbers(alias: str, dtype: DType, value: Any) -> Array:
+    """What numpy makes of a value, in another type. A whole number fits every type that reaches so far; 2.5 fits no
+    type of whole numbers."""
     try:
         array = np.asarray(value)
         is_whole = array.dtype.kind in "iu" and dtype.numpy.kind in "iu"
-        # What is empty has numpy's default type, and that says nothing.
+        # An empty array has numpy's default type, which says nothing.
         casting: Literal["unsafe", "same_kind"] = "unsafe" if is_whole or not array.size else "same_kind"
         with np.errstate(over="ignore"):
             converted = array.astype(dtype.numpy, casting=casting, copy=False)
@@ -151,19 +152,17 @@ def _numbers(alias: str, dtype: DType, value: Any) -> Array:
     beyond = converted != array if is_whole else np.isinf(converted) & ~np.isinf(array)
     if beyond.any():
         raise errors.InvalidArgumentError(
-            f"Input {alias} is {dtype.name}, which does not reach {array[beyond].flat[0]}; send smaller numbers."
+            f"Input {alias}: {array[beyond].flat[0]} is out of range for {dtype.name}; send numbers within its range."
         )
     return converted
 
 
-def _text(alias: str, value: Any) -> Array:
+def _read_text(alias: str, value: Any) -> Array:
+    """Text as an object array of bytes."""
     array = np.asarray(value, object)
-    return as_strings([_bytes(alias, one) for one in array.ravel().tolist()]).reshape(array.shape)
-
-
-def _bytes(alias: str, value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    raise errors.InvalidArgumentError(f"Input {alias} is text; got {value!r} ({type(value).__name__}). Give str.")
+    texts = []
+    for one in array.ravel().tolist():
+        if not isinstance(one, bytes | str):
+            raise errors.InvalidArgumentError(f"Input {alias} is text; got {one!r} ({type(one).__name__}). Give str.")
+        texts.append(one if isinstance(one, bytes) else one.encode())
+    return as_strings(texts).reshape(array.shape)

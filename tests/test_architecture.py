@@ -49,6 +49,8 @@ def test_every_contract_holds(tree):
         ("serving/predictor.py", "import torch", "Serving knows nothing of training"),
         ("serving/errors.py", "import estimator_serving.serving.models.manager", "Inside serving, top to bottom"),
         ("serving/predictor.py", "import estimator_serving.exporter", "Serving knows nothing of training"),
+        ("serving/http/app.py", "import estimator_serving.serving.dialects.tfs.rest", "Only the server knows"),
+        ("serving/grpc/server.py", "import estimator_serving.serving.dialects.tfs", "Only the server knows"),
         ("wire/tensors.py", "import grpc", "wire holds messages, never a transport"),
         ("wire/tensors.py", "import estimator_serving.ops", "The arrow between the parts points one way"),
     ],

@@ -1,4 +1,4 @@
-"""What gRPC proves itself with: TLS from --ssl_config_file, or ALTS.
+"""The credentials of the gRPC server: TLS from --ssl_config_file, or ALTS.
 
 Owns the step from an SSLConfig to grpc's credentials. Knows no ports.
 """
@@ -15,9 +15,9 @@ from estimator_serving.wire.pb import serving_pb
 
 
 def read_credentials(config: Config) -> Any:
-    """grpc's server credentials, None where it speaks plain text.
+    """grpc's server credentials, None for plain text.
 
-    Raises ConfigError where the SSLConfig cannot be read or lacks what TLS needs.
+    Raises ConfigError if the SSLConfig cannot be read or lacks what TLS needs.
     """
     if config.use_alts_credentials:
         return grpc.alts_server_credentials()

@@ -1,7 +1,10 @@
 """grpc.health.v1: whether this server answers, asked once (Check) or followed (Watch).
 
-Owns the names that may be asked for and the watchers. The state itself is a function of the server's; nothing is stored
-that could go stale.
+Owns the names that may be asked for and the watchers. The state itself comes from a function of the server, so that
+nothing stored here can go stale.
+
+Two threads meet here: grpc's own, which add and remove watchers, and the one that follows the state and tells them. A
+lock guards the watchers, and is never held while one is told. Once `stop` has been called, the state is "not serving".
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 SERVICE = "grpc.health.v1.Health"
-# How long a change may take to reach those who watch.
+# How long a change may take to reach the watchers.
 WATCH_PERIOD_S = 0.25
 
 _Send = Callable[[Any], None]
@@ -34,7 +37,7 @@ class Health:
         self._thread = threading.Thread(target=self._follow, name="health", daemon=True)
 
     def handlers(self, pool: ThreadPoolExecutor) -> Any:
-        """grpc's handlers, run in a pool of their own: the state has an answer while every other thread is busy."""
+        """grpc's handlers, run in a separate pool, so that they answer while every other thread is busy."""
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
@@ -56,16 +59,17 @@ class Health:
         with self._lock:
             watchers = list(self._watchers.items())
         for send, name in watchers:
-            send(self._answer(name))
+            send(self._state_of(name))
             send(None)
 
     def check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Any:
-        """The state of a service now; NOT_FOUND for a name that is not known."""
+        """The state of a service now; NOT_FOUND for an unknown name."""
         if request.service not in self._names:
             context.set_code(grpc.StatusCode.NOT_FOUND)
-            context.set_details(f"There is no service {request.service}; ask for one of {', '.join(self._known())}.")
+            known = ", ".join(sorted(name or '""' for name in self._names))
+            context.set_details(f"There is no service {request.service}; ask for one of {known}.")
             return _STATE()
-        return self._answer(request.service)
+        return self._state_of(request.service)
 
     def watch(
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send_response_callback: _Send
@@ -80,33 +84,31 @@ class Health:
                 self._watchers.pop(send, None)
 
         if context.add_callback(forget):
-            send(self._answer(request.service))
+            send(self._state_of(request.service))
         else:
             forget()
 
-    def _known(self) -> list[str]:
-        return sorted(name or '""' for name in self._names)
-
-    def _answer(self, name: str) -> Any:
+    def _state_of(self, name: str) -> Any:
         if name not in self._names:
             return _STATE(status=_STATE.SERVICE_UNKNOWN)
         serving = not self._stopped.is_set() and not self._unready()
         return _STATE(status=_STATE.SERVING if serving else _STATE.NOT_SERVING)
 
     def _follow(self) -> None:
-        last = self._answer("").status
+        """The thread that tells the watchers of each change of the server's state."""
+        last = self._state_of("").status
         while not self._stopped.wait(WATCH_PERIOD_S):
-            now = self._answer("").status
+            now = self._state_of("").status
             if now != last:
                 with self._lock:
                     watchers = list(self._watchers.items())
                 for send, name in watchers:
-                    send(self._answer(name))
+                    send(self._state_of(name))
             last = now
 
 
 def _run_in(pool: ThreadPoolExecutor, behavior: Callable[..., Any]) -> Callable[..., Any]:
-    """grpc looks at these attributes of a behaviour: its pool, and whether it sends by itself, holding no thread."""
+    """A behaviour as grpc runs it in a pool without holding a thread: grpc reads these two attributes of it."""
 
     def run(*arguments: Any, **keywords: Any) -> Any:
         return behavior(*arguments, **keywords)

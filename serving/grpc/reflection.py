@@ -1,13 +1,13 @@
 """grpc's server reflection: what tools such as grpcurl ask to learn the services and their messages.
 
-Owns the pool of descriptors that is shown. It is ours with upstream's shapes put back where a message only carries
-another one's bytes along, and with the services that are not ours: health, and reflection itself in both versions.
+Owns the pool of descriptors that is shown: those of `wire.services`, of health, and of reflection itself in both
+versions. Where our messages carry another one's bytes along, the shown ones have upstream's shapes.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -39,7 +39,7 @@ _EXAMPLES = {
 
 
 class Reflection:
-    """ServerReflectionInfo for these services. A stream holds a thread while it is open, so it has its own few."""
+    """ServerReflectionInfo for these services. A stream holds a thread while it is open, so it has a separate pool."""
 
     def __init__(self, services: Collection[str]) -> None:
         self._servicer = ReflectionServicer([*services, *NAMES], pool=shown_pool())
@@ -81,12 +81,22 @@ def shown_pool() -> DescriptorPool:
     ours = [POOL.FindFileByName(_EXAMPLE_FILE), *(POOL.FindFileContainingSymbol(name) for name in SERVICES)]
     for file in [*ours, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR]:
         _add(pool, file, added)
-    pool.Add(_stable_reflection())
+    # The v1 file of reflection differs from v1alpha's only in its names.
+    stable = FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(stable)
+    stable.name, stable.package = "grpc/reflection/v1/reflection.proto", _STABLE
+    for message in stable.message_type:
+        for field in (one for one in message.field if one.type_name):
+            field.type_name = field.type_name.replace(f".{_ALPHA}.", f".{_STABLE}.")
+    for method in stable.service[0].method:
+        method.input_type = method.input_type.replace(f".{_ALPHA}.", f".{_STABLE}.")
+        method.output_type = method.output_type.replace(f".{_ALPHA}.", f".{_STABLE}.")
+    pool.Add(stable)
     return pool
 
 
 def _add(pool: DescriptorPool, file: FileDescriptor, added: set[str]) -> None:
-    """Add a file behind all it imports."""
+    """Add a file after everything it imports, with upstream's shapes of Examples."""
     if file.name in added:
         return
     added.add(file.name)
@@ -94,34 +104,12 @@ def _add(pool: DescriptorPool, file: FileDescriptor, added: set[str]) -> None:
         _add(pool, imported, added)
     proto = FileDescriptorProto()
     file.CopyToProto(proto)
-    _put_examples_back(proto)
-    pool.Add(proto)
-
-
-def _put_examples_back(proto: FileDescriptorProto) -> None:
     shapes = _EXAMPLES.get(proto.name, {})
     if shapes:
         proto.dependency.append(_EXAMPLE_FILE)
-    for field in _fields(proto, shapes):
-        field.type = FieldDescriptorProto.TYPE_MESSAGE
-        field.type_name = ".tensorflow.Example"
-
-
-def _fields(proto: FileDescriptorProto, shapes: dict[str, set[str]]) -> Iterable[FieldDescriptorProto]:
-    return (
-        field for message in proto.message_type for field in message.field if field.name in shapes.get(message.name, ())
-    )
-
-
-def _stable_reflection() -> FileDescriptorProto:
-    """The v1 file of reflection, made from v1alpha's: it differs in its names alone."""
-    proto = FileDescriptorProto()
-    reflection_pb2.DESCRIPTOR.CopyToProto(proto)
-    proto.name, proto.package = "grpc/reflection/v1/reflection.proto", _STABLE
     for message in proto.message_type:
-        for field in (one for one in message.field if one.type_name):
-            field.type_name = field.type_name.replace(f".{_ALPHA}.", f".{_STABLE}.")
-    for method in proto.service[0].method:
-        method.input_type = method.input_type.replace(f".{_ALPHA}.", f".{_STABLE}.")
-        method.output_type = method.output_type.replace(f".{_ALPHA}.", f".{_STABLE}.")
-    return proto
+        for field in message.field:
+            if field.name in shapes.get(message.name, ()):
+                field.type = FieldDescriptorProto.TYPE_MESSAGE
+                field.type_name = ".tensorflow.Example"
+    pool.Add(proto)

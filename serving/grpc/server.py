@@ -1,7 +1,7 @@
 """The gRPC front: generic handlers over functions of bytes, in grpc's synchronous server.
 
 Owns message sizes, the pools of threads, how long a caller waits, and the one place that turns errors into statuses.
-Knows no message: the bytes go to the dialects as they came, which also spares generated stubs.
+Knows no message and no dialect by name: bytes go to the dialects as they came, so there are no generated stubs.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
+from estimator_serving.serving.dialects.base import Dialect, Streaming, Unary
 from estimator_serving.serving.errors import FULL_TEXT, STOPPING_TEXT, as_serving_error
 from estimator_serving.serving.grpc.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.grpc.health import Health
 from estimator_serving.serving.grpc.reflection import Reflection
 from estimator_serving.serving.request import DEADLINE_S_MAX, Context
-
-Answer = Callable[[bytes, Context], bytes]
 
 _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
 # grpc says "no deadline" as one in the far future.
@@ -37,17 +36,15 @@ LINGER_S = 0.2
 _SIDE_THREADS = 4
 
 
-class _Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
-    """A service's handlers, until it closes: calls that come later are answered UNAVAILABLE.
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
+    """The rpcs of all dialects by full name, until `close`: calls that come later are answered UNAVAILABLE.
 
-    So are those that come while `is_full` says, by the method's name, that there is no room for any: before their bytes
-    are read, and without a thread, which costs a fraction of an answer. A server that takes in all it cannot do has no
-    time left for what it can.
+    So are calls that come while their rpc says it is full: before their bytes are read, and without a thread, which
+    costs a fraction of an answer. A server that takes in more than it can do has no time left for what it can.
     """
 
-    def __init__(self, handlers: Any, is_full: Callable[[str], bool]) -> None:
-        self._handlers = handlers
-        self._is_full = is_full
+    def __init__(self, methods: Mapping[str, Unary | Streaming]) -> None:
+        self._handlers = {name: (_handler(method), method.is_full) for name, method in methods.items()}
         self._is_closed = False
 
     def close(self) -> None:
@@ -55,10 +52,11 @@ class _Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no type
 
     def service(self, details: Any) -> Any:
         """grpc asks this when a call comes in."""
-        handler = self._handlers.service(details)
-        if handler and self._is_closed:
-            return _CLOSED
-        return _FULL if handler and self._is_full(details.method.rpartition("/")[2]) else handler
+        known = self._handlers.get(details.method)
+        if known is None:
+            return None
+        handler, is_full = known
+        return _CLOSED if self._is_closed else _FULL if is_full() else handler
 
 
 class _Inline(ThreadPoolExecutor):
@@ -70,25 +68,25 @@ class _Inline(ThreadPoolExecutor):
         return None
 
 
-def _turning_away(text: str) -> Any:
-    def turn_away(_payloads: Any, call: grpc.ServicerContext) -> Any:
+def _refusing(text: str) -> Any:
+    def refuse(_payloads: Any, call: grpc.ServicerContext) -> Any:
         call.abort(grpc.StatusCode.UNAVAILABLE, text)
 
-    turn_away.experimental_thread_pool = _Inline(1)  # type: ignore[attr-defined]
+    refuse.experimental_thread_pool = _Inline(1)  # type: ignore[attr-defined]
     # As a stream, because the one message of a unary call is read before its handler is asked.
-    return grpc.stream_unary_rpc_method_handler(turn_away)
+    return grpc.stream_unary_rpc_method_handler(refuse)
 
 
-_CLOSED = _turning_away(STOPPING_TEXT)
-_FULL = _turning_away(FULL_TEXT)
+_CLOSED = _refusing(STOPPING_TEXT)
+_FULL = _refusing(FULL_TEXT)
 
 
 class GrpcServer:
     """The server. The port is bound when this is made, so that a taken one is known before models load.
 
-    port: None for a Unix socket alone.
+    dialects: whose rpcs are served.
+    port: None to listen only on a Unix socket.
     unready: why requests cannot be answered now, empty when they can; answered by grpc.health.v1 where `health` is set.
-    is_full: whether calls of a method are to be answered UNAVAILABLE for want of room.
     credentials: grpc's, for the port; None for plain text. A Unix socket is always plain.
     arguments: further options of grpc's core; they win over ours.
 
@@ -97,7 +95,7 @@ class GrpcServer:
 
     def __init__(
         self,
-        methods: Mapping[str, Mapping[str, Answer]],
+        dialects: Sequence[Dialect],
         *,
         address: str,
         port: int | None,
@@ -105,7 +103,6 @@ class GrpcServer:
         message_bytes_max: int,
         grace_s: float,
         unready: Callable[[], str] = str,
-        is_full: Callable[[str], bool] = lambda _method: False,
         health: bool = False,
         credentials: Any = None,
         socket_path: str = "",
@@ -113,20 +110,30 @@ class GrpcServer:
     ) -> None:
         self._grace_s = grace_s
         self._side_pool = ThreadPoolExecutor(_SIDE_THREADS, thread_name_prefix="grpc-side")
-        self._health = Health(unready, _health_names(methods)) if health else None
-        self._reflection = Reflection([*methods, *([HEALTH_SERVICE] if health else [])])
-        self._doors = [_Door(_handlers(service, answers), is_full) for service, answers in methods.items()]
-        handlers: list[Any] = [*self._doors]
-        handlers += self._reflection.handlers(self._side_pool)
+        methods = {name: method for dialect in dialects for name, method in dialect.services().items()}
+        services = list(dict.fromkeys(name.split("/")[1] for name in methods))
+        # The whole server, and each service by its full name and by the short one that TensorFlow Serving takes.
+        names = ["", *services, *(name.rpartition(".")[2] for name in services)]
+        self._methods = _Methods(methods)
+        self._health = Health(unready, names) if health else None
+        self._reflection = Reflection([*services, *([HEALTH_SERVICE] if health else [])])
+        handlers: list[Any] = [self._methods, *self._reflection.handlers(self._side_pool)]
         if self._health:
             handlers.append(self._health.handlers(self._side_pool))
+        options: dict[str, int | str] = {
+            "grpc.max_receive_message_length": message_bytes_max,
+            "grpc.max_send_message_length": message_bytes_max,
+            # Otherwise a second server on the same port would take half the calls instead of failing.
+            "grpc.so_reuseport": 0,
+        }
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
             handlers=handlers,
             maximum_concurrent_rpcs=threads + WAITING_CALLS_MAX,
-            options=list((_options(message_bytes_max) | dict(arguments)).items()),
+            options=list((options | dict(arguments)).items()),
         )
-        self.port = 0 if port is None else self._bind(address, port, credentials)
+        host = f"[{address}]" if ":" in address else address
+        self.port = 0 if port is None else self._add(f"{host}:{port}", credentials)
         if socket_path:
             _free_socket(socket_path)
             self._add(f"unix:{socket_path}", None)
@@ -142,15 +149,10 @@ class GrpcServer:
             self._health.stop()
         self._reflection.stop()
         # grpc cancels what it has received and not handed over yet; so nothing may be on its way when it stops.
-        for door in self._doors:
-            door.close()
+        self._methods.close()
         time.sleep(LINGER_S)
         self._server.stop(self._grace_s).wait()
         self._side_pool.shutdown(wait=False)
-
-    def _bind(self, address: str, port: int, credentials: Any) -> int:
-        host = f"[{address}]" if ":" in address else address
-        return self._add(f"{host}:{port}", credentials)
 
     def _add(self, target: str, credentials: Any) -> int:
         try:
@@ -161,20 +163,11 @@ class GrpcServer:
             raise OSError(str(error)) from error
 
 
-def _options(message_bytes_max: int) -> dict[str, int | str]:
-    return {
-        "grpc.max_receive_message_length": message_bytes_max,
-        "grpc.max_send_message_length": message_bytes_max,
-        # Otherwise a second server on the same port would take half the calls instead of failing.
-        "grpc.so_reuseport": 0,
-    }
-
-
 def _free_socket(path: str) -> None:
     """Remove a Unix socket that a server left behind when it was killed.
 
-    Raises OSError where another server listens on it, or where the path is something else: grpc would take a socket
-    away from its owner.
+    Raises OSError if another server listens on it, or if the path is something else: grpc would take a socket away from
+    its owner.
     """
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -190,27 +183,39 @@ def _free_socket(path: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _health_names(services: Collection[str]) -> list[str]:
-    """The whole server, and each service by its full name and by the short one that TensorFlow Serving takes."""
-    return ["", *services, *(name.rpartition(".")[2] for name in services)]
+def _handler(method: Unary | Streaming) -> Any:
+    """grpc's handler of one rpc."""
+    if isinstance(method, Streaming):
+        stream = method.answer
 
+        def answer_stream(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
+            try:
+                yield from stream(payloads, _context(call))
+            except grpc.RpcError:
+                return  # the client has gone, so nobody would get the status
+            except Exception as error:
+                _fail(call, error)
 
-def _handlers(service: str, answers: Mapping[str, Answer]) -> Any:
-    return grpc.method_handlers_generic_handler(service, {name: _handler(answer) for name, answer in answers.items()})
+        return grpc.stream_stream_rpc_method_handler(answer_stream)
+    unary = method.answer
 
-
-def _handler(answer: Answer) -> Any:
-    def behavior(payload: bytes, call: grpc.ServicerContext) -> bytes:
+    def answer(payload: bytes, call: grpc.ServicerContext) -> bytes:
         try:
-            return answer(payload, _context(call))
+            return unary(payload, _context(call))
         except Exception as error:
-            known = as_serving_error(error)
-            return call.abort(_STATUS_BY_CODE[known.code], known.message)  # type: ignore[no-any-return]
+            return _fail(call, error)
 
-    return grpc.unary_unary_rpc_method_handler(behavior)
+    return grpc.unary_unary_rpc_method_handler(answer)
 
 
 def _context(call: grpc.ServicerContext) -> Context:
     remaining_s = call.time_remaining()
     deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + min(remaining_s, DEADLINE_S_MAX)
     return Context(deadline_s, lambda: not call.is_active(), call.peer)
+
+
+def _fail(call: grpc.ServicerContext, error: Exception) -> NoReturn:
+    """End a call with the status of an error."""
+    known = as_serving_error(error)
+    call.abort(_STATUS_BY_CODE[known.code], known.message)
+    raise AssertionError("abort raises")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
+from estimator_serving.serving.dialects.base import HttpError
 from estimator_serving.serving.errors import InvalidArgumentError
 
 ACCEPTED = b"gzip"
@@ -19,25 +20,27 @@ _GZIP = frozenset({"gzip", "x-gzip"})
 _GZIP_WINDOW = 31  # zlib's number for "with gzip's header and checksum"
 
 
-class BodyTooLargeError(Exception):
-    """A request body over the cap, as it came or inflated."""
-
-
-class UnknownCodingError(Exception):
-    """A Content-Encoding that is not taken; the text names it."""
+def too_large(bytes_max: int) -> HttpError:
+    """The refusal of a request body over the cap, as it came or inflated."""
+    return HttpError(
+        413,
+        f"The request body is larger than {bytes_max} bytes, or grows out of proportion when it is inflated; "
+        "send fewer rows at once.",
+    )
 
 
 def is_compressed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether these headers announce a gzip body.
 
-    Raises UnknownCodingError for another coding, InvalidArgumentError for several one after the other.
+    Raises HttpError (415) for another coding, InvalidArgumentError for several one after the other.
     """
     values = [value.decode("latin-1") for name, value in headers if name == b"content-encoding"]
     codings = [coding.strip().lower() for value in values for coding in value.split(",")]
     applied = [coding for coding in codings if coding not in ("", "identity")]
     for coding in applied:
         if coding not in _GZIP:
-            raise UnknownCodingError(coding)
+            text = f"The Content-Encoding {coding} is not taken; send the body as it is, or as gzip."
+            raise HttpError(415, text, ((b"accept-encoding", ACCEPTED),))
     if len(applied) > 1:
         raise InvalidArgumentError(f"The body is compressed {len(applied)} times; compress it once.")
     return bool(applied)
@@ -46,35 +49,28 @@ def is_compressed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 def inflate(body: bytes, bytes_max: int) -> bytes:
     """A gzip body's content, which may come in several members.
 
-    Raises BodyTooLargeError before more than the cap or the greatest plausible ratio is inflated, InvalidArgumentError
+    Raises HttpError (413) before more than the cap or the greatest plausible ratio is inflated, InvalidArgumentError
     for what is no gzip, ends early, or has more members than MEMBERS_MAX.
     """
     limit = min(bytes_max, max(SMALL_BYTES, RATIO_MAX * len(body)))
-    content, view, position = bytearray(), memoryview(body), 0
-    for _ in range(MEMBERS_MAX + 1):
-        if position == len(body):
-            return bytes(content)
-        position = _inflate_member(view, position, content, limit)
-    raise InvalidArgumentError(f"The body has more than {MEMBERS_MAX} gzip members; compress it as a whole.")
-
-
-def _inflate_member(body: memoryview, position: int, content: bytearray, limit: int) -> int:
-    """Add the member that begins at a position to the content; returns where it ends."""
-    stream = zlib.decompressobj(_GZIP_WINDOW)
-    while not stream.eof:
-        # By pieces, because a member's end costs a copy of what was given and lies behind it.
-        piece = body[position : position + _PIECE_BYTES]
-        if not piece:
-            raise _broken()
-        try:
-            content += stream.decompress(piece, limit + 1 - len(content))
-        except zlib.error:
-            raise _broken() from None
-        if len(content) > limit:
-            raise BodyTooLargeError
-        position += len(piece) - len(stream.unused_data)
-    return position
-
-
-def _broken() -> InvalidArgumentError:
-    return InvalidArgumentError("JSON Parse error: The document is empty. Its gzip stream is broken or cut short.")
+    content, view, position, members = bytearray(), memoryview(body), 0, 0
+    while position < len(body):
+        members += 1
+        if members > MEMBERS_MAX:
+            raise InvalidArgumentError(f"The body has more than {MEMBERS_MAX} gzip members; compress it as a whole.")
+        stream = zlib.decompressobj(_GZIP_WINDOW)
+        while not stream.eof:
+            # By pieces, because a member's end costs a copy of what was given and lies behind it.
+            piece = view[position : position + _PIECE_BYTES]
+            try:
+                content += stream.decompress(piece, limit + 1 - len(content))
+            except zlib.error:
+                piece = view[:0]
+            if not piece:
+                raise InvalidArgumentError(
+                    "JSON Parse error: The document is empty. Its gzip stream is broken or cut short."
+                )
+            if len(content) > limit:
+                raise too_large(bytes_max)
+            position += len(piece) - len(stream.unused_data)
+    return bytes(content)

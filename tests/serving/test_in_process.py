@@ -74,10 +74,10 @@ def test_whole_numbers_and_none_fit_every_type(tmp_path, element, value):
 @pytest.mark.parametrize(
     ("element", "value", "text"),
     [
-        (TensorProto.INT32, [1, 3_000_000_000], "Input x is int32, which does not reach 3000000000"),
-        (TensorProto.UINT8, [-1], "Input x is uint8, which does not reach -1"),
-        (TensorProto.INT64, [2**63], "Input x is int64, which does not reach 9223372036854775808"),
-        (TensorProto.FLOAT, [1e39], r"Input x is float, which does not reach 1e\+39"),
+        (TensorProto.INT32, [1, 3_000_000_000], "Input x: 3000000000 is out of range for int32"),
+        (TensorProto.UINT8, [-1], "Input x: -1 is out of range for uint8"),
+        (TensorProto.INT64, [2**63], "Input x: 9223372036854775808 is out of range for int64"),
+        (TensorProto.FLOAT, [1e39], r"Input x: 1e\+39 is out of range for float"),
         (TensorProto.INT32, [2.5], "Input x is int32, and what came does not become that without loss"),
     ],
 )

@@ -155,8 +155,8 @@ def test_port_taken(base_path, flag):
 
 def start_process(base_path, *flags):
     return subprocess.Popen(
-        [sys.executable, "-m", "estimator_serving.serving.server", "--port=-1", "--rest_api_port=-1", "--model_name=m",
-         f"--bind_address={HOST}", f"--model_base_path={base_path}", *flags],
+        [sys.executable, "-m", "estimator_serving.serving.process.main", "--port=-1", "--rest_api_port=-1",
+         "--model_name=m", f"--bind_address={HOST}", f"--model_base_path={base_path}", *flags],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_port_taken_ends_the_process_with_a_sentence(base_path):
 
 
 def test_bad_flag_ends_the_process_with_a_sentence():
-    command = [sys.executable, "-m", "estimator_serving.serving.server", "--port=99999", "--model_base_path=/m"]
+    command = [sys.executable, "-m", "estimator_serving.serving.process.main", "--port=99999", "--model_base_path=/m"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (
         1,

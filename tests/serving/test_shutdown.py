@@ -238,27 +238,6 @@ def test_signals_that_do_not_end_it(model):
         assert served.stop() == 0
 
 
-# Sends the server's own process signals as the system sometimes does: to a thread that is not the main one.
-SIGNAL_A_THREAD = """
-import signal, threading, time
-from estimator_serving.serving.server import _Signals
-signals, looked = _Signals(), threading.Event()
-def send():
-    signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
-    looked.wait(20)
-    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-threading.Timer(0.2, send).start()
-signals.wait(looked.set)
-print(looked.is_set(), signals.stop_wanted)
-"""
-
-
-def test_a_signal_that_another_thread_gets():
-    """It wakes the main thread all the same, which alone may act on it."""
-    done = subprocess.run([sys.executable, "-c", SIGNAL_A_THREAD], stdout=subprocess.PIPE, text=True, timeout=60)
-    assert done.stdout == "True True\n"
-
-
 def has_ended(process):
     """Whether it is gone, or has only to be taken note of."""
     status = Path(f"/proc/{process}/status")

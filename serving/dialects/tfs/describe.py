@@ -1,4 +1,4 @@
-"""What models are and how they are: the status and metadata messages, which both transports answer.
+"""Status and metadata of models, as the messages that both transports answer with.
 
 Owns GetModelStatus and GetModelMetadata as functions of a Manager. Knows neither URLs nor grpc.
 """

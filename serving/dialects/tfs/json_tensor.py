@@ -1,22 +1,21 @@
 """JSON values <-> arrays, by TensorFlow Serving's rules for its REST API.
 
-Owns which JSON value an element type takes, how a shape is found and checked, and how numbers are printed. Knows no
-request: names and signatures are above. Source: TensorFlow Serving's REST API, util/json_tensor.
+Owns which JSON values an element type takes, how a shape is found and checked, and how numbers are printed. Knows no
+request: names and signatures are `json_codec`'s. Source: TensorFlow Serving's REST API, util/json_tensor.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
-from estimator_serving.serving.dialects.json_text import kind, quote
+from estimator_serving.serving.dialects.json_text import is_base64, kind, quote, read_base64
 from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
 from estimator_serving.serving.request import Array, as_strings
 from estimator_serving.wire import dtypes
@@ -38,12 +37,14 @@ _INTEGER_RANGES = {
     dtypes.uint64: (0, 2**64 - 1),
 }
 _FLOATS = {dtypes.float16, dtypes.float32, dtypes.float64}
+# numpy's letters of what tolist() makes ready to print: text, double, bool, and the integers but for uint16.
+_PLAIN = frozenset("Od?bBhilqILQ")
 
 
 def read_numbers(value: Any, dtype: DType) -> Array | None:
-    """The tensor of nested lists that hold nothing but numbers, by numpy's own reading.
+    """The tensor of nested lists that hold nothing but numbers, as numpy itself reads them.
 
-    None where that is not TensorFlow Serving's reading: ragged lists, other dtypes, numbers that do not fit.
+    None if TensorFlow Serving would read them otherwise: ragged lists, other dtypes, numbers that do not fit.
     """
     try:
         if dtype is dtypes.float32 or dtype is dtypes.float64:
@@ -60,10 +61,19 @@ def read_tensor(value: Any, dtype: DType) -> Array:
     Raises InvalidArgumentError for ragged lists and values that do not fit the dtype, UnimplementedError for a dtype
     that JSON has no form for.
     """
-    shape = _shape_by_first(value)
+    shape, first = [], value
+    while isinstance(first, list):
+        shape.append(len(first))
+        if not first:
+            break
+        first = first[0]
     values: list[Any] = []
-    _flatten(value, shape, 0, _reader(dtype), values)
-    return _as_array(values, dtype).reshape(shape)
+    try:
+        _flatten(value, shape, 0, values)
+    finally:
+        # Also if a list does not fit: a wrong element that comes before it is reported first.
+        elements = _as_array(values, dtype)
+    return elements.reshape(shape)
 
 
 def read_rows(instances: list[Any], dtype: DType) -> Array:
@@ -71,10 +81,19 @@ def read_rows(instances: list[Any], dtype: DType) -> Array:
 
     Raises InvalidArgumentError naming the row.
     """
-    rows = [_read_row(index, row, dtype) for index, row in enumerate(instances)]
+    rows = []
+    for index, instance in enumerate(instances):
+        try:
+            rows.append(read_tensor(instance, dtype))
+        except (InvalidArgumentError, UnimplementedError) as error:
+            raise InvalidArgumentError(row_text(index, str(error))) from None
+    first = rows[0]
     for index, row in enumerate(rows):
-        if row.shape != rows[0].shape:
-            raise InvalidArgumentError(row_text(index, _shape_text(rows[0], row)))
+        if row.shape != first.shape:
+            expected, came = (json.dumps(list(array.shape), separators=(",", ":")) for array in (first, row))
+            is_flat = first.ndim == row.ndim == 1
+            text = f"size: {first.size} but got: {row.size}" if is_flat else f"{expected} but got: {came}"
+            raise InvalidArgumentError(row_text(index, f"Expecting {'tensor' if is_flat else 'shape'} {text}"))
     return np.stack(rows)
 
 
@@ -87,26 +106,25 @@ def row_text(index: int, inner: str, key: str | None = None) -> str:
 def to_json(array: Array, alias: str) -> Any:
     """Nested lists (or one value) that print as TensorFlow Serving prints this output.
 
-    float32 becomes the double with 6 significant digits where these give the float32 back, else 9; half, which
-    TensorFlow Serving does not write, the shortest that gives it back. Strings stay text, or become {"b64": …} where
-    the output's name ends in _bytes. Raises InvalidArgumentError for a dtype that JSON has no form for.
+    float32 becomes the double with 6 significant digits if these give the float32 back, else with 9; half, which
+    TensorFlow Serving does not write, the shortest that gives it back. Strings stay text, or become {"b64": …} if the
+    output's name ends in _bytes. Raises InvalidArgumentError for a dtype that JSON has no form for.
     """
-    kind_letter = array.dtype.char
-    if kind_letter == "f":
+    letter = array.dtype.char
+    if letter == "f":
         return _map_nested(round_float, array.tolist()) if array.size <= _FEW_FLOATS else round_floats(array).tolist()
-    if kind_letter == "e":
-        return _map_nested(_round_half, array.tolist())
-    if kind_letter == "O" and alias.endswith(BYTES_SUFFIX):
-        return _map_nested(_write_base64, array.tolist())
-    if kind_letter in _PLAIN:
+    if letter == "e":
+        # numpy writes a half with the fewest digits that give it back.
+        return array.astype(str).astype(np.float64).tolist()
+    if letter == "O" and alias.endswith(BYTES_SUFFIX):
+        coded = np.empty(array.size, object)
+        coded[:] = [{"b64": base64.b64encode(text.encode()).decode()} for text in array.ravel().tolist()]
+        return coded.reshape(array.shape).tolist()
+    if letter in _PLAIN:
         return array.tolist()
     raise InvalidArgumentError(
         f"Failed to write JSON value for tensor type: {dtypes.from_numpy(array.dtype).name}. Ask for {alias} over gRPC."
     )
-
-
-# numpy's letters of what tolist() makes ready to print: text, double, bool, and the integers but for uint16.
-_PLAIN = frozenset("Od?bBhilqILQ")
 
 
 def dump(value: Any) -> bytes:
@@ -118,56 +136,15 @@ def dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def is_base64(value: Any) -> bool:
-    """Whether this is {"b64": …}: a JSON string's stand-in for bytes."""
-    return isinstance(value, dict) and len(value) == 1 and "b64" in value
-
-
-def read_base64(value: dict[str, Any]) -> bytes:
-    """The bytes of {"b64": "…"}. Raises InvalidArgumentError."""
-    text = value["b64"]
-    if not isinstance(text, str):
-        raise InvalidArgumentError(f"JSON Value: {quote(value)} not formatted correctly for base64 data")
-    try:
-        # Padding may be missing, as in TensorFlow Serving.
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidArgumentError("Unable to base64 decode") from None
-
-
-def _read_row(index: int, row: Any, dtype: DType) -> Array:
-    try:
-        return read_tensor(row, dtype)
-    except (InvalidArgumentError, UnimplementedError) as error:
-        raise InvalidArgumentError(row_text(index, str(error))) from None
-
-
-def _shape_text(first: Array, other: Array) -> str:
-    if first.ndim == other.ndim == 1:
-        return f"Expecting tensor size: {first.size} but got: {other.size}"
-    expected, came = (json.dumps(list(array.shape), separators=(",", ":")) for array in (first, other))
-    return f"Expecting shape {expected} but got: {came}"
-
-
-def _shape_by_first(value: Any) -> tuple[int, ...]:
-    shape = []
-    while isinstance(value, list):
-        shape.append(len(value))
-        if not value:
-            break
-        value = value[0]
-    return tuple(shape)
-
-
-def _flatten(value: Any, shape: tuple[int, ...], level: int, read: Callable[[Any], Any], values: list[Any]) -> None:
-    """Append the elements in row-major order, checking that every list fits the shape the first ones promise."""
+def _flatten(value: Any, shape: Sequence[int], level: int, values: list[Any]) -> None:
+    """Append the elements in row-major order, and check that every list has the shape that the first ones promise."""
     if not isinstance(value, list):
         if level < len(shape):
             raise InvalidArgumentError(
                 f"JSON Value: {quote(value)} found at incorrect level: {level} in the JSON DOM. "
                 f"Expected at level: {len(shape)}"
             )
-        values.append(read(value))
+        values.append(value)
         return
     if level >= len(shape):
         raise InvalidArgumentError(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
@@ -176,68 +153,48 @@ def _flatten(value: Any, shape: tuple[int, ...], level: int, read: Callable[[Any
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
     for one in value:
-        _flatten(one, shape, level + 1, read, values)
+        _flatten(one, shape, level + 1, values)
 
 
-def _reader(dtype: DType) -> Callable[[Any], Any]:
-    if dtype in _FLOATS:
-        return lambda value: _read_float(value, dtype)
-    if dtype in _INTEGER_RANGES:
-        return lambda value: _read_integer(value, dtype)
-    if dtype is dtypes.bool_:
-        return _read_bool
+def _as_array(values: list[Any], dtype: DType) -> Array:
+    """JSON values as the elements of a tensor, [n].
+
+    Raises InvalidArgumentError for the first value that is not of the dtype, UnimplementedError for a dtype that JSON
+    has no form for.
+    """
     if dtype.is_string:
-        return _read_string
-    return lambda value: _refuse_dtype(value, dtype)
+        strings = []
+        for value in values:
+            if is_base64(value):
+                strings.append(read_base64(value))
+            elif type(value) is str:
+                strings.append(value.encode())
+            else:
+                raise _mistyped(value, dtype)
+        return as_strings(strings)
+    wide: type[np.generic]
+    if dtype in _FLOATS:
+        wide = np.float64
+        wrong = [value for value in values if type(value) is not float and type(value) is not int]
+    elif dtype in _INTEGER_RANGES:
+        wide = np.uint64 if dtype is dtypes.uint64 else np.int64
+        low, high = _INTEGER_RANGES[dtype]
+        wrong = [value for value in values if type(value) is not int or not low <= value <= high]
+    else:
+        wide = np.bool_
+        wrong = [value for value in values if type(value) is not bool]
+        if values and dtype is not dtypes.bool_:
+            raise UnimplementedError(
+                f"Conversion of JSON Value: {quote(values[0])} to type: {dtype.name}. Send it over gRPC."
+            )
+    if wrong:
+        raise _mistyped(wrong[0], dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.array(values, wide).astype(dtype.numpy)
 
 
 def _mistyped(value: Any, dtype: DType) -> InvalidArgumentError:
     return InvalidArgumentError(f"JSON Value: {quote(value)} Type: {kind(value)} is not of expected type: {dtype.name}")
-
-
-def _read_float(value: Any, dtype: DType) -> float:
-    if type(value) not in (int, float):
-        raise _mistyped(value, dtype)
-    return float(value)
-
-
-def _read_integer(value: Any, dtype: DType) -> int:
-    low, high = _INTEGER_RANGES[dtype]
-    if type(value) is not int or not low <= value <= high:
-        raise _mistyped(value, dtype)
-    return value
-
-
-def _read_bool(value: Any) -> bool:
-    if type(value) is not bool:
-        raise _mistyped(value, dtypes.bool_)
-    return value
-
-
-def _read_string(value: Any) -> bytes:
-    if is_base64(value):
-        return read_base64(value)
-    if type(value) is not str:
-        raise _mistyped(value, dtypes.string)
-    return value.encode()
-
-
-def _refuse_dtype(value: Any, dtype: DType) -> Any:
-    raise UnimplementedError(f"Conversion of JSON Value: {quote(value)} to type: {dtype.name}. Send it over gRPC.")
-
-
-def _as_array(values: list[Any], dtype: DType) -> Array:
-    if dtype.is_string:
-        return as_strings(values)
-    if dtype in _INTEGER_RANGES:
-        wide = np.uint64 if dtype is dtypes.uint64 else np.int64
-        return np.array(values, wide).astype(dtype.numpy)
-    with np.errstate(over="ignore", under="ignore"):
-        return np.array(values, np.float64 if dtype in _FLOATS else dtype.numpy).astype(dtype.numpy)
-
-
-def _write_base64(text: str) -> dict[str, str]:
-    return {"b64": base64.b64encode(text.encode()).decode()}
 
 
 def _map_nested(function: Callable[[Any], Any], value: Any) -> Any:
@@ -253,12 +210,8 @@ def round_float(value: float) -> float:
 _FLOAT32 = struct.Struct("f")
 
 
-def _round_half(value: float) -> float:
-    return float(str(np.float16(value)))
-
-
 def round_floats(array: Array) -> Array:
-    """float32 to the doubles whose text has 6 significant digits where these give the float32 back, else 9.
+    """float32 to the doubles whose text has 6 significant digits if these give the float32 back, else 9.
 
     A double of at most 15 digits prints as these digits, so rounding the value is the same as printing with `%.9g`.
     """

@@ -1,4 +1,4 @@
-"""What an operator may choose of TensorFlow Serving's dialect. Knows nothing of flags; the server hands these in."""
+"""The options of TensorFlow Serving's dialect. Knows nothing of flags; the server hands these in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Options(NamedTuple):
     """Choices that change answers.
 
     tensor_content: write numeric answers to tensor_content instead of the typed `*_val` fields.
-    check_method_names: answer an rpc only by signatures exported for it.
+    check_method_names: refuse an rpc if the signature was exported for another one.
     """
 
     tensor_content: bool = False

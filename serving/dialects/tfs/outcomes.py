@@ -1,6 +1,6 @@
-"""What classify and regress make of a signature and its outputs, for JSON and protobuf alike.
+"""Classify and regress between a signature and its outputs, for JSON and protobuf alike.
 
-Owns the checks and texts of TensorFlow Serving's classifier and regressor. Knows arrays only.
+Owns the checks and texts of TensorFlow Serving's classifier and regressor. Knows only arrays.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from estimator_serving.wire.signatures import (
     Signature,
 )
 
-# Examples with their context repeated in each may take this much, however little was sent.
+# How much Examples may take with the context repeated in each, however little was sent.
 REPEATED_BYTES_MAX = 1 << 28
 
 
 def join_context(context: bytes, examples: Sequence[bytes]) -> Array:
     """Serialized Examples as the strings a signature takes, the context's bytes before each one's own.
 
-    For protobuf, concatenation is merging, and what comes later wins. Raises InvalidArgumentError where the context
-    would be repeated too often.
+    For protobuf, concatenation is merging, and what comes later wins. Raises InvalidArgumentError if the context would
+    be repeated too often.
     """
     if len(context) * len(examples) > REPEATED_BYTES_MAX:
         raise InvalidArgumentError(
@@ -51,7 +51,7 @@ class Classes(NamedTuple):
 
 
 def find_signature(servable: Servable, name: str) -> Signature:
-    """The signature of a classify or regress request. Raises InvalidArgumentError where there is none of that name."""
+    """The signature of a classify or regress request. Raises InvalidArgumentError if there is none of that name."""
     signature = servable.signatures.get(name)
     if signature is None:
         raise InvalidArgumentError(
@@ -63,8 +63,8 @@ def find_signature(servable: Servable, name: str) -> Signature:
 def classify_request(servable: Servable, signature_name: str, examples: Array, options: Options = DEFAULT) -> Request:
     """The run a classify request asks for.
 
-    Raises InvalidArgumentError where the signature does not classify Examples, or, where that is to be checked, where
-    its method name says something else.
+    Raises InvalidArgumentError if the signature does not classify Examples, or if its method name, where that is
+    checked, says something else.
     """
     signature = find_signature(servable, signature_name)
     if options.check_method_names:
@@ -83,8 +83,8 @@ def classify_request(servable: Servable, signature_name: str, examples: Array, o
 def regress_request(servable: Servable, signature_name: str, examples: Array, options: Options = DEFAULT) -> Request:
     """The run a regress request asks for.
 
-    Raises InvalidArgumentError where the signature does not regress on Examples, or, where that is to be checked, where
-    its method name says something else.
+    Raises InvalidArgumentError if the signature does not regress on Examples, or if its method name, where that is
+    checked, says something else.
     """
     signature = find_signature(servable, signature_name)
     if options.check_method_names:
@@ -110,10 +110,24 @@ def check_method_name(signature: Signature, kind: str, *expected: str) -> None:
 
 
 def read_classes(outputs: Outputs, request: Request) -> Classes:
-    """The classes of each Example. Labels are empty where the model gives scores alone, scores 0 where labels alone."""
+    """The classes of each Example. Labels are empty if the model gives only scores, scores are 0 if only labels."""
     batch = len(request.inputs[CLASSIFY_INPUTS])
     labels, scores = outputs.get(CLASSIFY_CLASSES), outputs.get(CLASSIFY_SCORES)
-    shape = _classes_shape(labels, scores, batch)
+    if labels is not None:
+        _check_matrix(labels, batch, "classes")
+        if labels.dtype != np.dtype(object):
+            raise InvalidArgumentError(f"Expected classes Tensor of DT_STRING. Got: {labels.dtype.name}")
+    if scores is not None:
+        _check_matrix(scores, batch, "scores")
+        if scores.dtype != np.float32:
+            raise InvalidArgumentError(f"Expected scores Tensor of DT_FLOAT. Got: {scores.dtype.name}")
+    if labels is not None and scores is not None and labels.shape != scores.shape:
+        raise InvalidArgumentError(
+            f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
+        )
+    present = labels if labels is not None else scores
+    assert present is not None, "classify_request asks for one of the two"
+    shape = present.shape
     if labels is None:
         labels = np.full(shape, "", object)
     if scores is None:
@@ -153,24 +167,6 @@ def _check_input(servable: Servable, signature_name: str, alias: str, kind: str)
         raise InvalidArgumentError(
             f"No {kind} inputs found in SignatureDef: {signature_name} takes no serialized tf.Examples; use predict."
         )
-
-
-def _classes_shape(labels: Array | None, scores: Array | None, batch: int) -> tuple[int, int]:
-    if labels is not None:
-        _check_matrix(labels, batch, "classes")
-        if labels.dtype != np.dtype(object):
-            raise InvalidArgumentError(f"Expected classes Tensor of DT_STRING. Got: {labels.dtype.name}")
-    if scores is not None:
-        _check_matrix(scores, batch, "scores")
-        if scores.dtype != np.float32:
-            raise InvalidArgumentError(f"Expected scores Tensor of DT_FLOAT. Got: {scores.dtype.name}")
-    if labels is not None and scores is not None and labels.shape != scores.shape:
-        raise InvalidArgumentError(
-            f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
-        )
-    present = labels if labels is not None else scores
-    assert present is not None, "classify_request asks for one of the two"
-    return (batch, present.shape[1])
 
 
 def _check_matrix(array: Array, batch: int, name: str) -> None:

@@ -6,7 +6,7 @@ no grpc.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ def parse_message(payload: bytes, kind: type[M]) -> M:
 
 
 def read_spec(message: Any) -> ModelSpec:
-    """The ModelSpec of any request. Raises InvalidArgumentError where it is missing or names no model."""
+    """The ModelSpec of any request. Raises InvalidArgumentError if it is missing or names no model."""
     if not message.HasField("model_spec"):
         raise InvalidArgumentError("Missing ModelSpec; say which model to ask.")
     proto = message.model_spec
@@ -68,18 +68,25 @@ def read_spec(message: Any) -> ModelSpec:
 
 
 def write_spec(proto: serving_pb.ModelSpec, servable: Servable, signature_name: str = "") -> None:
-    """Say which version answered; a label is answered by its version, as in TensorFlow Serving."""
+    """Fill in which version answered; a label is answered by its version, as in TensorFlow Serving."""
     proto.name = servable.name
     proto.version.value = servable.version
     proto.signature_name = signature_name
 
 
-# --- Predict ---
-
-
-def _parse_predict(payload: bytes, _target: ModelSpec | None) -> Document:
-    message = parse_message(payload, serving_pb.PredictRequest)
+def _parse(kind: type[Message], payload: bytes, _target: ModelSpec | None) -> Document:
+    """A request message that has a model_spec. Raises InvalidArgumentError for bytes that are none."""
+    message = parse_message(payload, kind)
     return Document(read_spec(message), message, payload)
+
+
+# The same objects for all options: the request log knows by them which payloads it may log as they came.
+_parse_predict = partial(_parse, serving_pb.PredictRequest)
+_parse_classify = partial(_parse, serving_pb.ClassificationRequest)
+_parse_regress = partial(_parse, serving_pb.RegressionRequest)
+
+
+# --- Predict ---
 
 
 def _decode_predict(options: Options, document: Document, servable: Servable) -> Request:
@@ -95,8 +102,26 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
     # Not by comparing keys(): protobuf's maps do that in Python.
     if len(tensors) != len(signature.inputs) or not all(alias in tensors for alias in signature.inputs):
         _check_names(signature, tensors.keys())
-    outputs = _read_filter(message.output_filter, signature) if message.output_filter else ()
-    return Request(name, {alias: _read_input(alias, tensors, signature) for alias in signature.inputs}, outputs)
+    outputs: list[str] = []
+    for alias in message.output_filter:
+        if alias not in signature.outputs:
+            raise InvalidArgumentError(
+                f"output tensor alias not found in signature: {alias} "
+                f"Outputs expected to be in the set {_set(signature.outputs)}."
+            )
+        if alias in outputs:
+            raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
+        outputs.append(alias)
+    inputs = {}
+    for alias in signature.inputs:
+        if signature.defaults and alias not in tensors:
+            inputs[alias] = signature.defaults[alias]
+            continue
+        try:
+            inputs[alias] = decode_tensor(tensors[alias])
+        except TensorError as error:
+            raise InvalidArgumentError(f"tensor parsing error: {alias}. {error}") from None
+    return Request(name, inputs, tuple(outputs))
 
 
 def _check_names(signature: Signature, sent: Collection[str]) -> None:
@@ -125,33 +150,16 @@ def _set(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
 
 
-def _read_input(alias: str, tensors: Mapping[str, Any], signature: Signature) -> Array:
-    if signature.defaults and alias not in tensors:
-        return signature.defaults[alias]
-    try:
-        return decode_tensor(tensors[alias])
-    except TensorError as error:
-        raise InvalidArgumentError(f"tensor parsing error: {alias}. {error}") from None
-
-
-def _read_filter(wanted: Collection[str], signature: Signature) -> tuple[str, ...]:
-    seen: set[str] = set()
-    for alias in wanted:
-        if alias not in signature.outputs:
-            raise InvalidArgumentError(
-                f"output tensor alias not found in signature: {alias} "
-                f"Outputs expected to be in the set {_set(signature.outputs)}."
-            )
-        if alias in seen:
-            raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
-        seen.add(alias)
-    return tuple(wanted)
-
-
 def _encode_predict(options: Options, outputs: Outputs, request: Request, servable: Servable) -> bytes:
     parts: list[bytes | memoryview] = [_answered_spec(servable.name, servable.version, request.signature_name)]
     for alias, array in outputs.items():
-        parts += _output_entry(alias, tensor_parts(array, as_content=options.tensor_content))
+        # An entry of PredictResponse.outputs, field 1: a message of the key, field 1, and the value, field 2. Written
+        # here because a message would copy a large tensor four times, which takes longer than a small model does.
+        tensor = tensor_parts(array, as_content=options.tensor_content)
+        key, size = alias.encode(), sum(map(len, tensor))
+        head = b"".join((b"\x0a", write_varint(len(key)), key, b"\x12", write_varint(size)))
+        parts.append(b"\x0a" + write_varint(len(head) + size) + head)
+        parts += tensor
     return b"".join(parts)
 
 
@@ -161,16 +169,6 @@ def _answered_spec(name: str, version: int, signature_name: str) -> bytes:
     spec = serving_pb.ModelSpec(name=name, signature_name=signature_name)
     spec.version.value = version
     return serving_pb.PredictResponse(model_spec=spec).SerializeToString()
-
-
-def _output_entry(alias: str, tensor: list[bytes | memoryview]) -> list[bytes | memoryview]:
-    """An entry of PredictResponse.outputs, field 1: a message of the key, field 1, and the value, field 2.
-
-    Written here because a message would copy a large tensor four times, which takes longer than a small model does.
-    """
-    key, size = alias.encode(), sum(map(len, tensor))
-    head = b"".join((b"\x0a", write_varint(len(key)), key, b"\x12", write_varint(size)))
-    return [b"\x0a" + write_varint(len(head) + size) + head, *tensor]
 
 
 # --- Classify and Regress ---
@@ -187,22 +185,18 @@ def _read_examples(message: serving_pb.Input) -> Array:
     return outcomes.join_context(context, examples)
 
 
-def _parse_classify(payload: bytes, _target: ModelSpec | None) -> Document:
-    message = parse_message(payload, serving_pb.ClassificationRequest)
-    return Document(read_spec(message), message, payload)
+# outcomes' check of a signature against Examples.
+_Check = Callable[[Servable, str, Array, Options], Request]
 
 
-def _decode_classify(options: Options, document: Document, servable: Servable) -> Request:
-    examples = _read_examples(document.content.input)
-    return outcomes.classify_request(servable, document.spec.signature_name, examples, options)
+def _decode_examples(check: _Check, options: Options, document: Document, servable: Servable) -> Request:
+    return check(servable, document.spec.signature_name, _read_examples(document.content.input), options)
 
 
-def _encode_classify(outputs: Outputs, request: Request, servable: Servable) -> bytes:
-    return _answer(_classified(outputs, request), request, servable)
-
-
-def _answer(result: bytes, request: Request, servable: Servable) -> bytes:
-    """A ClassificationResponse or RegressionResponse: its model_spec is field 2, as in a PredictResponse."""
+def _encode_result(outputs: Outputs, request: Request, servable: Servable) -> bytes:
+    """A ClassificationResponse or RegressionResponse: the result is field 1, and model_spec, as in a PredictResponse,
+    field 2."""
+    result = (_regressed if REGRESS_OUTPUTS in outputs else _classified)(outputs, request)
     spec = _answered_spec(servable.name, servable.version, request.signature_name)
     return b"".join((b"\x0a", write_varint(len(result)), result, spec))
 
@@ -211,23 +205,20 @@ def _classified(outputs: Outputs, request: Request) -> bytes:
     """A ClassificationResult."""
     classes = outcomes.read_classes(outputs, request)
     if (classes.labels == classes.labels[:1]).all():
-        return _same_classes(classes.labels[0], classes.scores)
+        # All rows have the same labels, as nearly every model gives them. Message by message, they would take longer
+        # than the run; so one row is written as a template.
+        row = serving_pb.Classifications(classes=[serving_pb.Class(label=one, score=1) for one in classes.labels[0]])
+        template = serving_pb.ClassificationResult(classifications=[row]).SerializeToString()
+        # Each score stands at the end of its class, and the classes at the end of the row.
+        sizes = [len(serving_pb.Classifications(classes=[entry]).SerializeToString()) for entry in row.classes]
+        ends = list(accumulate(sizes, initial=len(template) - sum(sizes)))[1:]
+        return _filled(template, ends, classes.scores)
     result = serving_pb.ClassificationResult()
-    for row, scores in zip(classes.labels.tolist(), classes.scores.tolist(), strict=True):
+    for labels, scores in zip(classes.labels.tolist(), classes.scores.tolist(), strict=True):
         written = result.classifications.add().classes
-        for label, score in zip(row, scores, strict=True):
+        for label, score in zip(labels, scores, strict=True):
             written.add(label=label, score=score)
     return result.SerializeToString()
-
-
-def _same_classes(labels: Iterable[str], scores: Array) -> bytes:
-    """The ClassificationResult of rows that all have these labels, as nearly every model gives them: message by message
-    it would take longer than the run."""
-    row = serving_pb.Classifications(classes=[serving_pb.Class(label=label, score=1) for label in labels])
-    one = serving_pb.ClassificationResult(classifications=[row]).SerializeToString()
-    # Each score stands at the end of its class, and the classes at the end of the row.
-    sizes = [len(serving_pb.Classifications(classes=[entry]).SerializeToString()) for entry in row.classes]
-    return _filled(one, list(accumulate(sizes, initial=len(one) - sum(sizes)))[1:], scores)
 
 
 def _filled(template: bytes, ends: Sequence[int], values: Array) -> bytes:
@@ -237,20 +228,6 @@ def _filled(template: bytes, ends: Sequence[int], values: Array) -> bytes:
     for index, end in enumerate(ends):
         table[:, end - 4 : end] = content[:, index]
     return table.tobytes()
-
-
-def _parse_regress(payload: bytes, _target: ModelSpec | None) -> Document:
-    message = parse_message(payload, serving_pb.RegressionRequest)
-    return Document(read_spec(message), message, payload)
-
-
-def _decode_regress(options: Options, document: Document, servable: Servable) -> Request:
-    examples = _read_examples(document.content.input)
-    return outcomes.regress_request(servable, document.spec.signature_name, examples, options)
-
-
-def _encode_regress(outputs: Outputs, request: Request, servable: Servable) -> bytes:
-    return _answer(_regressed(outputs, request), request, servable)
 
 
 def _regressed(outputs: Outputs, request: Request) -> bytes:
@@ -278,6 +255,12 @@ def _parse_multi(payload: bytes, _target: ModelSpec | None) -> Document:
     return Document(spec, message, payload)
 
 
+_CHECKS: Mapping[str, _Check] = {
+    CLASSIFY_METHOD: outcomes.classify_request,
+    REGRESS_METHOD: outcomes.regress_request,
+}
+
+
 def _decode_multi(options: Options, document: Document, servable: Servable) -> Request:
     message = document.content
     examples = _read_examples(message.input)
@@ -286,7 +269,18 @@ def _decode_multi(options: Options, document: Document, servable: Servable) -> R
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE
         if name in parts:
             raise InvalidArgumentError(f"Duplicate evaluation of signature: {name}; ask for each signature once.")
-        parts[name] = _decode_task(options, task.method_name, name, examples, servable)
+        check = _CHECKS.get(task.method_name)
+        if check is None:
+            raise UnimplementedError(
+                f"Unsupported signature method_name: {task.method_name}; a task is {CLASSIFY_METHOD} or "
+                f"{REGRESS_METHOD}."
+            )
+        if name not in servable.signatures:
+            raise InvalidArgumentError(
+                f"Requested signature not found in model graph: {name}. There are: "
+                f"{', '.join(sorted(servable.signatures))}."
+            )
+        parts[name] = check(servable, name, examples, options)
     first = next(iter(parts))
     if not all(servable.can_run_together(first, name) for name in parts):
         raise InvalidArgumentError(
@@ -294,20 +288,6 @@ def _decode_multi(options: Options, document: Document, servable: Servable) -> R
         )
     outputs = tuple(qualified(name, alias) for name, part in parts.items() for alias in part.outputs)
     return Request(first, parts[first].inputs, outputs, tuple(parts.values()))
-
-
-def _decode_task(options: Options, method: str, name: str, examples: Array, servable: Servable) -> Request:
-    read = {CLASSIFY_METHOD: outcomes.classify_request, REGRESS_METHOD: outcomes.regress_request}.get(method)
-    if read is None:
-        raise UnimplementedError(
-            f"Unsupported signature method_name: {method}; a task is {CLASSIFY_METHOD} or {REGRESS_METHOD}."
-        )
-    if name not in servable.signatures:
-        raise InvalidArgumentError(
-            f"Requested signature not found in model graph: {name}. There are: "
-            f"{', '.join(sorted(servable.signatures))}."
-        )
-    return read(servable, name, examples, options)
 
 
 def _encode_multi(outputs: Outputs, request: Request, servable: Servable) -> bytes:
@@ -325,15 +305,15 @@ def _encode_multi(outputs: Outputs, request: Request, servable: Servable) -> byt
 
 def codecs(options: Options) -> Mapping[str, Codec]:
     """rpc name -> how it reads and writes, as an operator chose."""
-    read_predict, write_predict = partial(_decode_predict, options), partial(_encode_predict, options)
-    read_classify, read_regress = partial(_decode_classify, options), partial(_decode_regress, options)
+    predict, encode = partial(_decode_predict, options), partial(_encode_predict, options)
+    classify = partial(_decode_examples, outcomes.classify_request, options)
+    regress = partial(_decode_examples, outcomes.regress_request, options)
+    multi = partial(_decode_multi, options)
     return {
-        "Predict": Codec("Predict", ENTRYPOINT, _parse_predict, read_predict, write_predict),
-        "Classify": Codec("Classify", ENTRYPOINT, _parse_classify, read_classify, _encode_classify, True),
-        "Regress": Codec("Regress", ENTRYPOINT, _parse_regress, read_regress, _encode_regress, True),
-        "MultiInference": Codec(
-            "MultiInference", ENTRYPOINT, _parse_multi, partial(_decode_multi, options), _encode_multi, True
-        ),
+        "Predict": Codec("Predict", ENTRYPOINT, _parse_predict, predict, encode),
+        "Classify": Codec("Classify", ENTRYPOINT, _parse_classify, classify, _encode_result, takes_examples=True),
+        "Regress": Codec("Regress", ENTRYPOINT, _parse_regress, regress, _encode_result, takes_examples=True),
+        "MultiInference": Codec("MultiInference", ENTRYPOINT, _parse_multi, multi, _encode_multi, takes_examples=True),
     }
 
 

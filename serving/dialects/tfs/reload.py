@@ -1,6 +1,6 @@
-"""HandleReloadConfigRequest: another list of models, and by how much counters grew meanwhile.
+"""HandleReloadConfigRequest: another list of models, and how much counters grew meanwhile.
 
-Owns the rpc's rules; what a list may hold is model_config's, how it comes into force the catalog's.
+Owns the rpc's rules. What a list may hold is in `model_config`, how it comes into force in `catalog`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from estimator_serving.serving.models.catalog import Catalog
 from estimator_serving.serving.request import Context
 from estimator_serving.wire.pb import serving_pb
 
-# The total of a counter by its name, 0 for a name that none has.
+# The total of a counter by its name, 0 for an unknown name.
 Total = Callable[[str], int]
 
 
 def handle_reload(catalog: Catalog, total: Total, payload: bytes, _context: Context) -> bytes:
     """Put the request's list of models in force; answers once every new model serves.
 
-    Raises InvalidArgumentError for anything but a list of models, and what the list and the catalog refuse.
+    Raises InvalidArgumentError for anything but a list of models, and whatever the list's rules or the catalog raise.
     """
     message = parse_message(payload, serving_pb.ReloadConfigRequest)
     if message.config.WhichOneof("config") != "model_config_list":

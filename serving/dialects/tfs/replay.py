@@ -1,4 +1,4 @@
-"""Answers a request message on a version that takes no traffic yet, the whole way from bytes to bytes."""
+"""Answers a request message with a version that takes no traffic yet, from bytes to bytes as a client's request."""
 
 from __future__ import annotations
 

@@ -1,117 +1,22 @@
-"""The gRPC front: health, reflection, deadlines, cancellation, and what hostile connections leave standing."""
+"""The gRPC front: methods and streams, deadlines, cancellation, the end, and hostile connections."""
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 
 import grpc
 import pytest
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from spoken import HOST, NOT_SERVING, SERVICE, SERVING, Spoken, check, echo
 
-from estimator_serving.serving.errors import FULL_TEXT, CancelledError, DeadlineExceededError
+from estimator_serving.serving.dialects.base import Streaming, Unary
+from estimator_serving.serving.errors import FULL_TEXT, CancelledError, DeadlineExceededError, InvalidArgumentError
 from estimator_serving.serving.grpc.server import GrpcServer
-
-HOST = "127.0.0.1"
-SERVICE = "test.Service"
-SERVING, NOT_SERVING, UNKNOWN = 1, 2, 3
-
-
-class State:
-    """What the server under test is told, and what it did."""
-
-    def __init__(self):
-        self.unready = ""
-        self.ran = []
-        self.hold = threading.Event()
-        self.hold.set()
-
-    def answer(self, payload, context):
-        self.hold.wait(10)
-        context.check()
-        self.ran.append(payload)
-        return payload
-
-
-@pytest.fixture
-def state():
-    return State()
-
-
-@pytest.fixture
-def server(state):
-    made = GrpcServer(
-        {SERVICE: {"Echo": state.answer}, "tensorflow.serving.PredictionService": {"Predict": state.answer}},
-        address=HOST, port=0, threads=1, message_bytes_max=1 << 20, grace_s=5,
-        unready=lambda: state.unready, health=True,
-    )  # fmt: skip
-    made.start()
-    yield made
-    state.hold.set()
-    made.stop()
-
-
-@pytest.fixture
-def channel(server):
-    with grpc.insecure_channel(f"{HOST}:{server.port}") as channel:
-        yield channel
-
-
-def echo(channel):
-    return channel.unary_unary(f"/{SERVICE}/Echo")
-
-
-def check(channel, name):
-    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status
-
-
-@pytest.mark.parametrize("name", ["", "PredictionService", "tensorflow.serving.PredictionService"])
-def test_health_follows_readiness(channel, state, name):
-    assert check(channel, name) == SERVING
-    state.unready = "No model is configured."
-    assert check(channel, name) == NOT_SERVING
-
-
-def test_health_of_an_unknown_service(channel):
-    with pytest.raises(grpc.RpcError, match="There is no service nope") as raised:
-        check(channel, "nope")
-    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
-
-
-def test_watching_health(channel, state):
-    watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""), timeout=20)
-    assert next(watching).status == SERVING
-    state.unready = "Loading."
-    assert next(watching).status == NOT_SERVING
-    state.unready = ""
-    assert next(watching).status == SERVING
-    watching.cancel()
-
-
-def test_watching_an_unknown_service(channel):
-    watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="nope"), timeout=20)
-    assert next(watching).status == UNKNOWN
-    watching.cancel()
-
-
-def test_health_answers_while_every_thread_is_busy(channel, state):
-    state.hold.clear()
-    busy = [echo(channel).future(b"", timeout=20) for _ in range(4)]
-    watchers = [
-        health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""), timeout=20)
-        for _ in range(20)
-    ]
-    assert [next(watching).status for watching in watchers] == [SERVING] * 20
-    assert check(channel, "") == SERVING
-    state.hold.set()
-    assert [one.result() for one in busy] == [b""] * 4
 
 
 def test_stop_tells_watchers_and_waits_for_nobody(server, channel):
@@ -129,74 +34,6 @@ def endless():
     """One question, and no end of the stream."""
     yield reflection_pb2.ServerReflectionRequest(list_services="")
     threading.Event().wait(8)
-
-
-def reflect(channel, **question):
-    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-    (answer,) = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**question)]), timeout=10)
-    return answer
-
-
-def files_of(channel, symbol):
-    answer = reflect(channel, file_containing_symbol=symbol)
-    return [FileDescriptorProto.FromString(one) for one in answer.file_descriptor_response.file_descriptor_proto]
-
-
-def test_reflection_lists_the_services(channel):
-    listed = {one.name for one in reflect(channel, list_services="").list_services_response.service}
-    assert listed == {
-        SERVICE, "tensorflow.serving.PredictionService", "grpc.health.v1.Health",
-        "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("symbol", "method"),
-    [
-        ("tensorflow.serving.PredictionService", "MultiInference"),
-        ("tensorflow.serving.ModelService", "HandleReloadConfigRequest"),
-        ("grpc.health.v1.Health", "Watch"),
-        ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
-        ("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo"),
-    ],
-)
-def test_reflection_gives_every_service_whole(channel, symbol, method):
-    """What comes back has to link by itself: a client builds its pool of nothing else."""
-    pool, files = DescriptorPool(), {file.name: file for file in files_of(channel, symbol)}
-
-    def add(name):
-        file = files.pop(name, None)
-        if file is not None:
-            for needed in file.dependency:
-                add(needed)
-            pool.Add(file)
-
-    for name in list(files):
-        add(name)
-    assert method in pool.FindServiceByName(symbol).methods_by_name
-
-
-def test_reflection_shows_upstreams_shapes(channel):
-    """Examples are messages to clients, whatever they are here."""
-    (file,) = (
-        one
-        for one in files_of(channel, "tensorflow.serving.Input")
-        if one.name == "tensorflow_serving/apis/input.proto"
-    )
-    shapes = {
-        (message.name, field.name): field.type_name
-        for message in file.message_type
-        for field in message.field
-        if field.type == FieldDescriptorProto.TYPE_MESSAGE
-    }
-    assert shapes["ExampleList", "examples"] == ".tensorflow.Example"
-    assert shapes["ExampleListWithContext", "examples"] == ".tensorflow.Example"
-    assert shapes["ExampleListWithContext", "context"] == ".tensorflow.Example"
-
-
-def test_reflection_of_an_unknown_symbol(channel):
-    answer = reflect(channel, file_containing_symbol="no.Such")
-    assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
 def test_a_deadline_that_has_passed_never_runs(channel, state):
@@ -231,7 +68,8 @@ def test_the_context_says_when_and_whether(server):
         seen.append(context)
         return payload
 
-    other = GrpcServer({SERVICE: {"Look": look}}, address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1)
+    spoken = [Spoken({f"/{SERVICE}/Look": Unary(look)})]
+    other = GrpcServer(spoken, address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1)
     other.start()
     with grpc.insecure_channel(f"{HOST}:{other.port}") as channel:
         channel.unary_unary(f"/{SERVICE}/Look")(b"", timeout=5)
@@ -286,32 +124,17 @@ def test_http2_floods_leave_others_served(server, channel, flood):
         assert time.monotonic() - started_s < 5
 
 
-@pytest.mark.parametrize(
-    "theirs",
-    ["import tritonclient.grpc", "import tensorboard.compat.proto.summary_pb2", "import ovmsclient",
-     "from grpc_health.v1 import health_pb2; from grpc_reflection.v1alpha import reflection_pb2"],
-)  # fmt: skip
-@pytest.mark.parametrize("ours_first", [True, False])
-def test_lives_beside_other_packages_messages(theirs, ours_first):
-    """health and reflection come with modules in the pool that the whole process shares."""
-    ours = (
-        "import estimator_serving.serving.grpc.server, estimator_serving.serving.grpc.reflection as r; r.shown_pool()"
-    )
-    code = "\n".join([ours, theirs] if ours_first else [theirs, ours])
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
-
-
-def test_a_full_server_turns_calls_away_unread():
+def test_a_full_server_refuses_calls_unread():
     full, asked = {"Echo"}, []
 
     def is_full(method):
         asked.append(method)
         return method in full
 
-    answers = {"Echo": lambda payload, _context: payload, "Look": lambda _payload, _context: b"still"}
-    crowded = GrpcServer(
-        {SERVICE: answers}, address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1, is_full=is_full
-    )
+    echoes = Unary(lambda payload, _context: payload, lambda: is_full("Echo"))
+    looks = Unary(lambda _payload, _context: b"still", lambda: is_full("Look"))
+    methods = {f"/{SERVICE}/Echo": echoes, f"/{SERVICE}/Look": looks}
+    crowded = GrpcServer([Spoken(methods)], address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1)
     crowded.start()
     with grpc.insecure_channel(f"{HOST}:{crowded.port}") as channel:
         echo = channel.unary_unary(f"/{SERVICE}/Echo")
@@ -324,3 +147,59 @@ def test_a_full_server_turns_calls_away_unread():
         assert echo(b"room again") == b"room again"
     crowded.stop()
     assert asked == ["Echo"] * 3 + ["Look", "Echo"]
+
+
+@pytest.fixture
+def two():
+    """Two dialects that both have a method Ask, of which the second one's is full, and a stream in the first."""
+
+    def count(payloads, context):
+        for index, payload in enumerate(payloads):
+            if payload == b"bad":
+                raise InvalidArgumentError("bad")
+            yield b"%d" % index
+
+    first = Spoken({"/one.Service/Ask": Unary(lambda *_: b"one"), "/one.Service/Count": Streaming(count)})
+    second = Spoken({"/two.Service/Ask": Unary(lambda *_: b"two", lambda: True)})
+    made = GrpcServer([first, second], address=HOST, port=0, threads=2, message_bytes_max=1000, grace_s=1, health=True)
+    made.start()
+    with grpc.insecure_channel(f"{HOST}:{made.port}") as channel:
+        yield channel
+    made.stop()
+
+
+def test_methods_are_told_apart_by_their_full_names(two):
+    assert two.unary_unary("/one.Service/Ask")(b"") == b"one"
+    with pytest.raises(grpc.RpcError) as raised:
+        two.unary_unary("/two.Service/Ask")(b"")
+    assert raised.value.details() == FULL_TEXT
+    with pytest.raises(grpc.RpcError) as raised:
+        two.unary_unary("/three.Service/Ask")(b"")
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert {check(two, "one.Service"), check(two, "two.Service")} == {SERVING}
+
+
+def test_a_stream_answers_as_requests_come(two):
+    sent = queue.SimpleQueue()
+    answers = two.stream_stream("/one.Service/Count")(iter(sent.get, None), timeout=20)
+    for index in range(3):
+        sent.put(b"more")
+        assert next(answers) == b"%d" % index
+    sent.put(None)
+    assert list(answers) == []
+
+
+def test_a_stream_ends_with_the_status_of_an_error(two):
+    answers = two.stream_stream("/one.Service/Count")(iter([b"good", b"bad", b"good"]), timeout=20)
+    assert next(answers) == b"0"
+    with pytest.raises(grpc.RpcError) as raised:
+        next(answers)
+    assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "bad")
+
+
+def test_a_stream_whose_client_leaves_gives_its_thread_back(two, caplog):
+    for _ in range(5):  # more than there are threads
+        answers = two.stream_stream("/one.Service/Count")(iter(queue.SimpleQueue().get, None), timeout=20)
+        answers.cancel()
+    assert two.unary_unary("/one.Service/Ask")(b"", timeout=10) == b"one"
+    assert caplog.records == []

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from estimator_serving.serving.dialects.tfs.rest import Rest
+from estimator_serving.serving.dialects.tfs.dialect import TensorFlowServing
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.http.app import RestServer
-from estimator_serving.serving.http.protocol import Limits
+from estimator_serving.serving.http.limits import Limits
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
 from estimator_serving.serving.predictor import Answer
 
@@ -80,7 +80,7 @@ class Running:
         self.predictor = FakePredictor()
         given = {"threads": 1, "timeout_s": 30.0, "limits": Limits()} | settings
         self.server = RestServer(
-            Rest(self.predictor, cors=cors), Exposition(RequestMetrics()), str,
+            [TensorFlowServing(self.predictor, cors=cors)], self.predictor.router, Exposition(RequestMetrics()), str,
             address=HOST, port=0, body_bytes_max=BODY_BYTES_MAX, grace_s=2, **given,
         )  # fmt: skip
         self.server.start()
@@ -419,7 +419,7 @@ def test_slowloris_by_drops_is_closed():
 
 def test_an_answer_nobody_reads_is_dropped():
     with Running(limits=SHORT) as running:
-        running.predictor.predict = lambda *_: bytes(32 << 20)
+        running.predictor.predict = lambda *_: Answer(bytes(32 << 20), 7)
         with running.connect() as lazy:
             lazy.sendall(REQUEST)
             wait_until(lambda: not running.server._server.server_state.connections)

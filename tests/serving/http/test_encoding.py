@@ -1,4 +1,4 @@
-"""Inflating request bodies: members, pieces and limits. What comes over a connection is in test_rest_server."""
+"""Inflating request bodies: members, pieces and limits. What comes over a connection is in test_app."""
 
 import gzip
 import random

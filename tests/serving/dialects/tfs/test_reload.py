@@ -104,7 +104,7 @@ def test_versions_and_labels(running):
     assert running.http.get("/v1/models/a/labels/other").status_code == 400
     assert running.state("a", "/labels/stable") == ("1", "AVAILABLE")
     (running.root / "a" / "1").rename(running.root / "gone")
-    running.server.look()
+    running.server.poll()
     running.server.manager.wait_until_settled(10)
     assert running.ask("a", "/labels/stable") == 404
     assert running.state("a", "/labels/stable") == ("1", "END")
@@ -239,14 +239,14 @@ def test_a_wrong_file_shows_in_readiness_and_metrics(tmp_path):
     running = Running(tmp_path, listing(tmp_path, "a"))
     assert running.http.get("/readyz").json() == {"status": "ready"}
     running.file.write_text("model_config_list { nonsense }")
-    running.server.look()
+    running.server.poll()
     answer = running.http.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "ready")
     assert answer.json()["warning"].startswith(f"{running.file} is not in force as a whole: Error parsing text-format")
     assert "\nestimator_serving_config_in_force 0.0" in running.http.get("/metrics").text
     assert running.ask("a") == 1
     running.file.write_text(listing(tmp_path, "a"))
-    running.server.look()
+    running.server.poll()
     assert running.http.get("/readyz").json() == {"status": "ready"}
     assert "\nestimator_serving_config_in_force 1.0" in running.http.get("/metrics").text
     running.stop()
@@ -263,7 +263,7 @@ def test_a_label_whose_version_comes_later(tmp_path):
         if running.server.manager.is_available("a", 2):
             break
         running.http.get("/healthz")
-    running.server.look()
+    running.server.poll()
     assert running.http.get("/readyz").json() == {"status": "ready"}
     body = {"instances": [0]}
     assert running.http.post("/v1/models/a/labels/next:predict", json=body).json() == {"predictions": [2]}

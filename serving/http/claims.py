@@ -1,0 +1,72 @@
+"""Which dialect a request belongs to, by its method and path. Knows no dialect by name.
+
+Owns the memory of such answers. They depend only on method and path (`dialects.base` says so), and clients send the
+same few over and over, so up to KNOWN_MAX of them are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from estimator_serving.serving.dialects.base import Dialect, HttpError, Reply, Target
+from estimator_serving.serving.errors import ServingError, as_serving_error
+from estimator_serving.serving.request import Context
+from estimator_serving.serving.routing import Route, Router
+
+KNOWN_MAX = 1024
+# A longer path is not kept, or made-up names would fill the memory.
+KNOWN_PATH_BYTES_MAX = 256
+
+
+class Claim(NamedTuple):
+    """An inference: what it names, and the dialect that answers it."""
+
+    dialect: Dialect
+    target: Target
+
+    def infer(
+        self, route: Route | None, headers: Iterable[tuple[bytes, bytes]], body: bytes, context: Context
+    ) -> Reply:
+        """The dialect's reply, its refusals included. The route is closed then."""
+        names = self.dialect.header_names
+        read = {name: value for name, value in headers if name in names} if names else {}
+        try:
+            return self.dialect.infer(self.target, route, read, body, context)
+        except Exception as error:
+            if route is not None:
+                route.close()
+            return self.dialect.refuse(error if isinstance(error, HttpError) else as_serving_error(error))
+
+
+class Claims:
+    """Asks the dialects in their order. For use on one thread, the event loop's.
+
+    router: chooses the version for each claim whose target has a spec.
+    """
+
+    def __init__(self, dialects: Sequence[Dialect], router: Router) -> None:
+        self.dialects = tuple(dialects)
+        self.router = router
+        self._known = lru_cache(maxsize=KNOWN_MAX)(self._ask)
+
+    def find(self, method: bytes, path: bytes) -> Claim | None:
+        """The inference that a request asks for, None for any other request. `path` is as it came, without query."""
+        return self._known(method, path) if len(path) <= KNOWN_PATH_BYTES_MAX else self._ask(method, path)
+
+    def below(self, path: str) -> Dialect | None:
+        """The dialect whose URLs begin as this path does, None if there is none."""
+        lower = path.lower()
+        return next((dialect for dialect in self.dialects if lower.startswith(dialect.prefix)), None)
+
+    def refuse(self, error: ServingError | HttpError) -> Reply:
+        """The reply to a request that could not be read as far as its dialect; the first dialect's form is taken."""
+        return self.dialects[0].refuse(error)
+
+    def _ask(self, method: bytes, path: bytes) -> Claim | None:
+        for dialect in self.dialects:
+            target = dialect.claims(method, path)
+            if target is not None:
+                return Claim(dialect, target)
+        return None

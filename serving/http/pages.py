@@ -1,0 +1,105 @@
+"""What FastAPI answers: health, metrics, the interactive docs, and the dialects' pages.
+
+Owns the routes and what a URL that is no dialect's is told. What a dialect's pages say is the dialect's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from estimator_serving.serving import metrics
+from estimator_serving.serving.dialects.base import JSON, Dialect, HttpError, Reply, error_body
+from estimator_serving.serving.errors import as_serving_error, shorten
+from estimator_serving.serving.http.claims import Claims
+from estimator_serving.serving.metrics import Exposition
+
+
+def build_pages(
+    claims: Claims, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str]
+) -> FastAPI:
+    """The application for every request that is no inference.
+
+    unready: why requests cannot be answered now, empty when they can; trouble: what an operator has to mend although
+    they can, empty for nothing.
+    """
+
+    async def unrouted(request: Request, error: Any) -> Response:
+        """Below its prefix a dialect's own grammar decides: encoded slashes, other cases, malformed requests."""
+        dialect = claims.below(_path(request))
+        if dialect is not None:
+            return _describe(dialect, request)
+        prefixes = ", ".join(dialect.prefix for dialect in claims.dialects)
+        text = f"Nothing is served at {request.url.path} for {request.method}; models are under {prefixes}."
+        # FastAPI names in a header the methods that a path allows.
+        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+        return _response(Reply(error.status_code, JSON, error_body(shorten(text)), headers))
+
+    async def broken(_request: Request, error: Exception) -> Response:
+        return _response(claims.refuse(as_serving_error(error)))
+
+    app = FastAPI(
+        title="estimator-serving",
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={404: unrouted, 405: unrouted, 500: broken},
+    )
+
+    @app.get("/healthz", summary="Whether the process answers at all")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="Whether predictions can be answered, and why not")
+    async def readyz() -> Response:
+        reason = unready()
+        if reason:
+            return _response(Reply(503, JSON, error_body(reason)))
+        warned = {"warning": text} if (text := trouble()) else {}
+        return _response(Reply(200, JSON, orjson.dumps({"status": "ready"} | warned)))
+
+    async def prometheus() -> Response:
+        return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
+
+    for path in exposition.paths:
+        app.add_api_route(path, prometheus, methods=["GET"], summary="Prometheus metrics")
+    for dialect in claims.dialects:
+        _add_pages(app, dialect)
+    return app
+
+
+def _add_pages(app: FastAPI, dialect: Dialect) -> None:
+    """Routes for a dialect's pages. They answer as any URL below its prefix does, and show in the interactive docs."""
+
+    async def describe(request: Request) -> Response:
+        return _describe(dialect, request)
+
+    for page in dialect.pages:
+        names = [part[1:-1] for part in page.path.split("/") if part.startswith("{")]
+        named = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+        app.add_api_route(
+            page.path, describe, methods=["GET"], summary=page.summary, openapi_extra={"parameters": named}
+        )
+
+
+def _path(request: Request) -> str:
+    """The path as it came: percent-encoded, without the query."""
+    path: bytes = request.scope["raw_path"]
+    return path.decode("latin-1")
+
+
+def _describe(dialect: Dialect, request: Request) -> Response:
+    try:
+        return _response(dialect.describe(request.method, _path(request), dict(request.scope["headers"])))
+    except HttpError as error:
+        return _response(dialect.refuse(error))
+    except Exception as error:
+        return _response(dialect.refuse(as_serving_error(error)))
+
+
+def _response(reply: Reply) -> Response:
+    # As a header, because Starlette would add a charset to a media type of text.
+    headers = {name.decode(): value.decode() for name, value in ((b"content-type", reply.content_type), *reply.headers)}
+    return Response(reply.body, reply.status, headers)

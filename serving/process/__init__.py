@@ -1,0 +1,1 @@
+"""The server as a process: signals, exit codes, and its end."""

@@ -1,0 +1,69 @@
+"""The life of a server process, from its flags to its exit code.
+
+Owns what only a process has: logging, signals, and an end that waits for no thread for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+
+from estimator_serving.serving import config as configuration
+from estimator_serving.serving.config import Config, ConfigError
+from estimator_serving.serving.process.signals import Signals
+from estimator_serving.serving.server import Server
+from estimator_serving.serving.startup import StartError
+
+_log = logging.getLogger(__name__)
+
+# How long the end waits for threads that are ending.
+THREADS_END_S = 1.0
+
+
+def main(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; a second one ends at once; SIGHUP polls for changes now. Returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signals = Signals()
+    if unused := config.unused():
+        _log.warning("These flags have no effect here: %s.", ", ".join(unused))
+    try:
+        server = Server(config)
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return 1
+    failures: list[Exception] = []
+
+    def start() -> None:
+        try:
+            server.start()
+        except Exception as error:
+            _log.critical("The server cannot start.", exc_info=error)
+            failures.append(error)
+            signals.stop()
+
+    # In a thread, because a signal has to be heard while models load.
+    threading.Thread(target=start, name="start", daemon=True).start()
+    signals.wait(server.poll)
+    _log.info("Stopping: finishing requests in flight.")
+    ended = server.stop()
+    end_s = time.monotonic() + THREADS_END_S
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(max(end_s - time.monotonic(), 0))
+    if not ended or any(thread.is_alive() for thread in others):
+        # Python would wait for a thread that is in a load or a run, which nothing interrupts, and for those of a pool.
+        _log.warning("A load or a run is still going on; it is given up.")
+        logging.shutdown()
+        os._exit(len(failures))
+    return len(failures)
+
+
+if __name__ == "__main__":
+    try:
+        chosen = configuration.parse(sys.argv[1:], os.environ)
+    except ConfigError as refused:
+        sys.exit(str(refused))
+    sys.exit(main(chosen))

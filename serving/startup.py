@@ -1,0 +1,90 @@
+"""What an operator's flags come to before anything runs: the models to serve, the manager, the paths of metrics.
+
+Owns the step from a Config, and the files that it names, to the parts' own settings; and StartError. Opens no port and
+loads no model.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+from estimator_serving.serving.config import Config, ConfigError, read_text
+from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.log_settings import LogSettings
+from estimator_serving.serving.metrics import BatchMetrics, LoadMetrics
+from estimator_serving.serving.models import memory, model_config
+from estimator_serving.serving.models.loader import Batching, Loader, open_servable
+from estimator_serving.serving.models.manager import Manager, Retries
+from estimator_serving.serving.models.model_config import ModelConfig
+from estimator_serving.serving.models.warmup import Replay
+from estimator_serving.serving.observing import monitoring
+from estimator_serving.serving.policy import TRANSITIONS
+from estimator_serving.serving.running import batch_parameters
+from estimator_serving.serving.running.batch_parameters import BatchParameters, BatchParametersError
+from estimator_serving.serving.running.session import provider_of
+
+_log = logging.getLogger(__name__)
+
+
+class StartError(RuntimeError):
+    """The server cannot start; the text is one sentence for the operator."""
+
+
+def read_models(config: Config) -> tuple[ModelConfig, ...]:
+    """The models to start with: those of --model_config_file, or the one of --model_name and --model_base_path."""
+    try:
+        if not config.model_config_file:
+            model_config.check_names([config.model_name])
+            path, prefix = Path(config.model_base_path).absolute(), config.request_log_prefix
+            logging_ = LogSettings(Path(prefix), config.request_log_sampling_rate) if prefix else None
+            return (ModelConfig(config.model_name, path, logging=logging_),)
+        models = model_config.read_file(config.model_config_file)
+    except (ConfigError, ServingError) as error:
+        raise StartError(f"Failed to start server. Error: {error}") from error
+    if models is None:
+        _log.warning("%s configures nothing; the server starts without models.", config.model_config_file)
+    return models or ()
+
+
+def read_metrics_paths(config: Config) -> tuple[str, ...]:
+    """The paths that answer with metrics. Raises StartError if --monitoring_config_file cannot be used."""
+    try:
+        return monitoring.read_paths(config.monitoring_config_file)
+    except ConfigError as error:
+        raise StartError(str(error)) from None
+
+
+def make_manager(config: Config, answer: Replay, batches: BatchMetrics, loads: LoadMetrics) -> Manager:
+    """A manager whose versions are opened and warmed up by the flags.
+
+    answer: answers the requests of warmup files.
+
+    Raises StartError if --batching_parameters_file cannot be used.
+    """
+    batching = None
+    if config.enable_batching:
+        parameters, path = BatchParameters(), config.batching_parameters_file
+        try:
+            if path:
+                parameters = batch_parameters.parse(read_text("batching_parameters_file", path), path)
+        except (BatchParametersError, ConfigError) as error:
+            raise StartError(str(error)) from None
+        batching = Batching(parameters, config.enable_per_model_batching_parameters, batches.of_version)
+    loader = Loader(
+        partial(open_servable, intra_op_threads=config.intra_op_threads, device=config.device, batching=batching),
+        answer,
+        provider_of(config.device),
+        config.warmup_iterations if config.enable_model_warmup else 0,
+        config.flush_filesystem_caches,
+        loads,
+    )
+    return Manager(
+        monitoring.timed(loader, loads),
+        load_threads=config.load_threads,
+        unload_threads=config.unload_threads,
+        next_action=TRANSITIONS[config.aspired_version_policy],
+        retries=Retries(config.max_num_load_retries, config.load_retry_interval_micros / 1e6),
+        unloaded=memory.give_back,
+    )
