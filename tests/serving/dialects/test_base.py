@@ -17,17 +17,17 @@ from estimator_serving.serving.errors import Code, InvalidArgumentError, Unavail
 from estimator_serving.serving.grpc.server import GrpcServer
 from estimator_serving.serving.http.app import RestServer
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
+from estimator_serving.serving.models.loader import open_servable
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.predictor import Predictor
-from estimator_serving.serving.running import servable
 
 HOST = "127.0.0.1"
 
 
 @pytest.fixture
 def predictor(write_model):
-    manager = Manager(partial(servable.load, intra_op_threads=1))
+    manager = Manager(partial(open_servable, intra_op_threads=1))
     manager.aspire("m", {1: VersionDirectory(write_model(1))})
     assert manager.wait_until_settled(20)
     yield Predictor(manager, RequestMetrics())
