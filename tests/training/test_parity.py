@@ -1,6 +1,6 @@
 """What TensorFlow 2.15's Estimator gives for the same rows, order and first weights (goldens/make_goldens.py).
 
-The goldens are TensorFlow's numbers, written once. `make oracle-training TF=…` compares with a TensorFlow that runs now.
+The goldens are TensorFlow's numbers, written once. `make oracle-training TF=…` compares with a TensorFlow of today.
 """
 
 import json
