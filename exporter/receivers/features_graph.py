@@ -1,7 +1,7 @@
-"""Receiver ▸ transform ▸ network: three graphs become one.
+"""From raw features to what stands behind them: the inputs of a transform or a network, and outputs.
 
-Owns how raw features reach the transform's inputs and the network's, and how ids become text. Knows nothing of
-signatures, files or torch.
+Owns how a raw feature becomes an input of the transform or of a network, how one is handed on as an output, and how ids
+become text. Knows nothing of signatures, files or torch.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx
 import spox.opset.ai.onnx.v21 as op
-from spox import Tensor, Var, inline
+from spox import Var, inline
 
 from estimator_serving.exporter.receivers.padding import Padded
-from estimator_serving.training.columns.definitions import Input, NumericInput, PaddedInput, SequenceInput, WeightInput
+from estimator_serving.training.columns.definitions import Input, PaddedInput, SequenceInput, WeightInput
 from estimator_serving.training.forward_features import ForwardedFeature
 from estimator_serving.wire import dtypes
 
-Features = Mapping[str, Var | Padded]
+RawFeatures = Mapping[str, Var | Padded]
 
 
-def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var]:
+def feed_transform(features: RawFeatures, inputs: Iterable[Input]) -> dict[str, Var]:
     """The transform's inputs, by name, from raw features.
 
     Raises ValueError naming a feature that the receiver does not give, or gives in a form the column cannot read.
@@ -31,12 +31,31 @@ def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var
         feature = _find(features, wanted.key)
         if isinstance(wanted, PaddedInput):
             padded = feature if isinstance(feature, Padded) else _pad(feature, wanted)
-            _check_dtype(wanted, padded.values)
+            if is_string(padded.values) != wanted.dtype.is_string:
+                given = "string" if is_string(padded.values) else dtypes.from_numpy(_element(padded.values)).name
+                raise ValueError(
+                    f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
+                    f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
+                    "Declare the feature with the column's dtype in the feature_spec."
+                )
             is_number = isinstance(wanted, WeightInput | SequenceInput)
             values = op.cast(padded.values, to=np.float32) if is_number else padded.values
             fed |= dict(zip(wanted.names, (values, padded.lengths), strict=True))
-        else:
-            fed[wanted.names[0]] = _numeric(wanted, feature)
+            continue
+        if isinstance(feature, Padded):
+            raise ValueError(
+                f"The numeric column {wanted.key!r} needs a FixedLenFeature, and the receiver gives a VarLenFeature; "
+                "build its feature_spec with make_parse_example_spec."
+            )
+        if is_string(feature):
+            raise ValueError(
+                f"The numeric column {wanted.key!r} needs numbers, and the receiver gives text; declare it as float."
+            )
+        numbers = op.cast(feature, to=np.float32)
+        if (feature.unwrap_tensor().shape or ())[1:] != wanted.shape:
+            # 0 keeps the batch, which -1 could not infer for a batch of 0 rows.
+            numbers = op.reshape(numbers, op.const(np.array([0, *wanted.shape], np.int64)))
+        fed[wanted.key] = numbers
     return fed
 
 
@@ -106,7 +125,7 @@ def _width(rows: Var) -> Var:
     return op.shape(rows, start=1, end=2)
 
 
-def forward(features: Features, wanted: ForwardedFeature) -> Var:
+def forward(features: RawFeatures, wanted: ForwardedFeature) -> Var:
     """A feature as an output: dense as it is, a padded one [batch, k] with its default behind each row's values.
 
     Raises ValueError where the receiver does not give the feature, or gives it padded and there is no default.
@@ -146,7 +165,7 @@ def run_graph(model: onnx.ModelProto, feeds: Mapping[str, Var]) -> dict[str, Var
     return passed | (run_graph(computing, feeds) if outputs else {})
 
 
-def _find(features: Features, key: str) -> Var | Padded:
+def _find(features: RawFeatures, key: str) -> Var | Padded:
     if key not in features:
         raise ValueError(
             f"Feature {key} is not in features dictionary. "
@@ -156,43 +175,13 @@ def _find(features: Features, key: str) -> Var | Padded:
     return features[key]
 
 
-def _numeric(wanted: NumericInput, feature: Var | Padded) -> Var:
-    key = wanted.key
-    if isinstance(feature, Padded):
-        raise ValueError(
-            f"The numeric column {key!r} needs a FixedLenFeature, and the receiver gives a VarLenFeature; "
-            "build its feature_spec with make_parse_example_spec."
-        )
-    if is_string(feature):
-        raise ValueError(f"The numeric column {key!r} needs numbers, and the receiver gives text; declare it as float.")
-    numbers = op.cast(feature, to=np.float32)
-    if (_tensor(feature).shape or ())[1:] == wanted.shape:
-        return numbers
-    # 0 keeps the batch, which -1 could not infer for a batch of 0 rows.
-    return op.reshape(numbers, op.const(np.array([0, *wanted.shape], np.int64)))
-
-
-def _check_dtype(wanted: PaddedInput, values: Var) -> None:
-    if is_string(values) != wanted.dtype.is_string:
-        given = "string" if is_string(values) else dtypes.from_numpy(_element(values)).name
-        raise ValueError(
-            f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
-            f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
-            "Declare the feature with the column's dtype in the feature_spec."
-        )
-
-
 def as_matrix(values: Var) -> Var:
     """[batch] as [batch, 1], [batch, i, j, …] as [batch, i · j · …], a batch of 0 rows too."""
     return op.flatten(values, axis=1)
 
 
-def _tensor(value: Var) -> Tensor:
-    return value.unwrap_tensor()
-
-
 def _element(value: Var) -> np.dtype:
-    return np.dtype(_tensor(value).dtype)
+    return np.dtype(value.unwrap_tensor().dtype)
 
 
 def is_string(value: Var) -> bool:

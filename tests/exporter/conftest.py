@@ -31,7 +31,7 @@ def _one_trace_a_network():
     def to_onnx(self, sample):
         caller = self._caller
         shapes = tuple((one.dtype, one.ndim) for one in sample)
-        key = (caller.model, caller.mode, caller.roles.is_bare, self.input_names, self._outputs, shapes)
+        key = (caller.model, caller.mode, caller.arguments.is_bare, self.input_names, self._outputs, shapes)
         if key not in traces:
             traces[key] = _trace(self, sample)
         # A copy: its weights are taken out of it.

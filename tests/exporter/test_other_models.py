@@ -25,8 +25,8 @@ from estimator_serving.exporter import (
     build_raw_serving_input_receiver_fn,
     export_model,
 )
-from estimator_serving.exporter.other_models import recognize
 from estimator_serving.exporter.sources.base import MATRIX
+from estimator_serving.exporter.sources.recognize import recognize
 from estimator_serving.exporter.sources.trees import round_down
 from estimator_serving.serving import load
 from estimator_serving.serving.errors import InvalidArgumentError
@@ -351,7 +351,7 @@ class Scaler(StandardScaler):
     [
         (lambda: "no such file.onnx", FileNotFoundError, "no such file.onnx"),
         (lambda: b"no model", ValueError, "is not an ONNX model"),
-        (lambda: add_one(first=4), ValueError, "input x of the ONNX model takes batches of 4 rows alone"),
+        (lambda: add_one(first=4), ValueError, "input x of the ONNX model takes only batches of 4 rows"),
         (
             lambda: object(),
             TypeError,

@@ -17,7 +17,7 @@ from estimator_serving.exporter import (
     export_model,
 )
 from estimator_serving.exporter.export import name_assets
-from estimator_serving.exporter.receivers.front import build_front
+from estimator_serving.exporter.receivers.receiver_graph import build_receiver_graph
 from estimator_serving.ops import library_path
 from estimator_serving.serving import load
 from estimator_serving.serving.models.model_files import check_files
@@ -219,4 +219,4 @@ def test_the_receiver_of_the_documentation_is_one():
     exec(program, names)
     receiver = names["serving_input_receiver_fn"]()
     assert receiver.takes_examples
-    assert set(build_front(receiver).alternatives) == {"single"}
+    assert set(build_receiver_graph(receiver).alternatives) == {"single"}

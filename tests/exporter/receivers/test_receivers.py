@@ -17,9 +17,9 @@ from estimator_serving.exporter import (
     parse_example,
     placeholder,
 )
-from estimator_serving.exporter.receivers.front import add_empty_defaults, build_front
+from estimator_serving.exporter.receivers.receiver_graph import add_empty_defaults, build_receiver_graph
 from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
-from estimator_serving.exporter.servable.draft import run_all, session_of
+from estimator_serving.exporter.servable.running import run_all, session_of
 from estimator_serving.training import FixedLenFeature, VarLenFeature
 from estimator_serving.training.columns.finish import finish_graph
 from estimator_serving.wire.examples import encode_example, join_examples
@@ -103,7 +103,7 @@ def test_a_raw_receiver_keeps_dtype_and_shape(value, dtype, shape):
 
 
 def run(receiver, feeds):
-    front = build_front(receiver)
+    front = build_receiver_graph(receiver)
     outputs = {}
     for key, one in front.features.items():
         outputs |= {key: one.values, f"{key} lengths": one.lengths} if isinstance(one, Padded) else {key: one}
@@ -169,7 +169,7 @@ def test_clients_send_one_of_the_alternatives(feeds, age):
 
 
 def test_an_alternative_that_leaves_a_feature_open_is_dropped(caplog):
-    front = build_front(alternatives())
+    front = build_receiver_graph(alternatives())
     assert set(front.alternatives) == {"parsed", "ready"}
     assert "alternative 'half' do not give every feature: e/row_splits, e/values" in caplog.text
     info = front.alternatives["ready"]["age"]
