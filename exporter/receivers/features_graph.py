@@ -30,14 +30,15 @@ def feed_transform(features: RawFeatures, inputs: Iterable[Input]) -> dict[str, 
     for wanted in inputs:
         feature = _find(features, wanted.key)
         if isinstance(wanted, PaddedInput):
-            padded = feature if isinstance(feature, Padded) else _pad(feature, wanted)
-            if is_string(padded.values) != wanted.dtype.is_string:
-                given = "string" if is_string(padded.values) else dtypes.from_numpy(_element(padded.values)).name
+            raw = feature.values if isinstance(feature, Padded) else feature
+            if is_string(raw) != wanted.dtype.is_string:
+                given = "string" if is_string(raw) else dtypes.from_numpy(_element(raw)).name
                 raise ValueError(
                     f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
                     f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
                     "Declare the feature with the column's dtype in the feature_spec."
                 )
+            padded = feature if isinstance(feature, Padded) else _pad(feature, wanted)
             is_number = isinstance(wanted, WeightInput | SequenceInput)
             values = op.cast(padded.values, to=np.float32) if is_number else padded.values
             fed |= dict(zip(wanted.names, (values, padded.lengths), strict=True))
