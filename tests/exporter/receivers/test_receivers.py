@@ -126,7 +126,7 @@ def test_an_empty_receiver_is_refused():
 def test_a_ragged_feature_of_several_levels_is_refused():
     examples = placeholder(str, [None], "e")
     spec = {"r": RaggedFeature(np.int64, "v", [RowSplits("s"), RowSplits("t")])}
-    with pytest.raises(ValueError, match="The RaggedFeature r has 2 levels, and features of columns have one; declare"):
+    with pytest.raises(ValueError, match="The RaggedFeature r has 3 levels, and features of columns have one; declare"):
         parse_example(examples, spec)
 
 
