@@ -215,8 +215,6 @@ def test_assets_of_one_name_get_two():
 @pytest.mark.parametrize("mode", ["serve", "predict", None])
 def test_a_mode_that_is_none_is_refused(trained, tmp_path, mode):
     """ModeKeys.PREDICT is "infer"."""
-    with pytest.raises(
-        ValueError, match=r"No valid modes for exporting found\. Got dict_keys\(.*Map ModeKeys"
-    ):
+    with pytest.raises(ValueError, match=r"No valid modes for exporting found\. Got dict_keys\(.*Map ModeKeys"):
         trained("dnn binary").export_saved_model(tmp_path / "base", RECEIVER_FN, experimental_mode=mode)
     assert not (tmp_path / "base").exists()
