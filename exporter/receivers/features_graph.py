@@ -1,4 +1,4 @@
-"""From raw features to what stands behind them: the inputs of a transform or a network, and outputs.
+"""Raw features as nodes of a graph: the inputs of a transform or a network, and outputs.
 
 Owns how a raw feature becomes an input of the transform or of a network, how one is handed on as an output, and how ids
 become text. Knows nothing of signatures, files or torch.

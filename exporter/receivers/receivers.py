@@ -155,8 +155,8 @@ class ServingInputReceiver:
 
     Args:
         features: by key, what model_fn reads: placeholders, results of `parse_example`, or spox values computed of
-            them. One alone gets the key `feature`.
-        receiver_tensors: placeholders by alias, what clients send. One alone gets the alias `input`.
+            them. A single one gets the key `feature`.
+        receiver_tensors: placeholders by alias, what clients send. A single one gets the alias `input`.
         receiver_tensors_alternatives: name -> further groups by alias: values on the way from the receiver tensors to
             the features, that clients may send instead. Each group makes signatures `<name>:<key>`. Rows of any number
             of values come as one tensor, filled up with '' in text, -1 in integers and NaN in floats.
@@ -215,7 +215,7 @@ class ServingInputReceiver:
 
     @property
     def takes_examples(self) -> bool:
-        """Whether clients send serialized Examples and nothing else, which classify and regress need."""
+        """Whether clients send only serialized Examples, which classify and regress need."""
         return self.feature_spec is not None and len(self.receiver_tensors) == 1
 
 

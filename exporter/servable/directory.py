@@ -59,7 +59,7 @@ def write_version(base: Path, fill: Callable[[Path], None]) -> Path:
     be written.
     """
     version = int(time.time())
-    # Not an integer, so no server takes it for a version; not the time alone, since two may export in one second.
+    # No server takes a name that is not an integer for a version. Two exports in one second need two names.
     aside = base / f"temp-{version}-{uuid.uuid4().hex[:8]}"
     try:
         aside.mkdir(parents=True)
