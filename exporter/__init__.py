@@ -2,7 +2,6 @@
 
 from estimator_serving.exporter.export import export_all_saved_models, export_saved_model
 from estimator_serving.exporter.other_models import export_model
-from estimator_serving.exporter.receivers.padding import Padded
 from estimator_serving.exporter.receivers.receivers import (
     ReceiverTensor,
     ServingInputReceiver,
@@ -16,6 +15,7 @@ from estimator_serving.exporter.receivers.receivers import (
 )
 from estimator_serving.exporter.servable.options import ExportOptions
 from estimator_serving.exporter.servable.verify import ExportMismatch
+from estimator_serving.training.columns.padding import Padded
 
 __all__ = [
     # exports

@@ -14,7 +14,7 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from estimator_serving.exporter.receivers.features_graph import as_matrix, look_up_text
+from estimator_serving.exporter.receivers.features_graph import look_up_text
 from estimator_serving.exporter.servable.signature_defs import CLASSIFICATION, PREDICTION, REGRESSION, Kind
 from estimator_serving.exporter.sources.base import (
     CLASS_IDS,
@@ -25,6 +25,7 @@ from estimator_serving.exporter.sources.base import (
     REGRESS,
 )
 from estimator_serving.training.arrays import Array
+from estimator_serving.training.columns.padding import as_matrix
 from estimator_serving.wire.signatures import (
     CLASSIFY_CLASSES,
     CLASSIFY_SCORES,

@@ -23,14 +23,13 @@ from estimator_serving.exporter.receivers.features_graph import (
     is_string,
     run_graph,
 )
-from estimator_serving.exporter.receivers.padding import Padded
 from estimator_serving.exporter.receivers.receiver_graph import ReceiverGraph
 from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, SupervisedInputReceiver
 from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
 from estimator_serving.exporter.servable.draft import SAMPLE_ROWS
 from estimator_serving.exporter.servable.running import evaluate
 from estimator_serving.training.arrays import Array
-from estimator_serving.training.columns.definitions import inputs as transform_inputs
+from estimator_serving.training.columns.padding import Padded
 from estimator_serving.training.estimator import TrainedModel
 
 Vocabularies = Mapping[str, tuple[str, ...]]
@@ -67,7 +66,7 @@ def build_network_inputs(
     """
     transformed: dict[str, Var] = {}
     if model.transform is not None:
-        fed = feed_transform(graph.features, transform_inputs(model.transform.definitions.values()))
+        fed = feed_transform(graph.features, model.transform.inputs)
         transformed = run_graph(onnx.load_from_string(model.transform.model_bytes), fed)
     direct = {key: var for key, one in graph.features.items() if (var := direct_feature(one)) is not None}
     if not transformed and not direct:

@@ -18,8 +18,7 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
 from estimator_serving.exporter.model_outputs import classify_outputs, predict_outputs, regress_outputs
-from estimator_serving.exporter.receivers.features_graph import as_matrix, run_graph
-from estimator_serving.exporter.receivers.padding import Padded
+from estimator_serving.exporter.receivers.features_graph import run_graph
 from estimator_serving.exporter.receivers.receiver_graph import ReceiverGraph, build_receiver_graph
 from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn
 from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
@@ -33,6 +32,7 @@ from estimator_serving.exporter.sources.base import CLASSIFY, PREDICT, REGRESS, 
 from estimator_serving.exporter.sources.recognize import recognize
 from estimator_serving.training.arrays import Array
 from estimator_serving.training.columns.onnx_export import OPSET
+from estimator_serving.training.columns.padding import Padded, as_matrix
 from estimator_serving.wire import dtypes
 
 METHODS = (CLASSIFY, REGRESS, PREDICT)

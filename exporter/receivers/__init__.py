@@ -1,8 +1,5 @@
 """Receivers: what a servable takes in, up to the features a network sees. Knows no network and no signature."""
 
-from estimator_serving.exporter.receivers.padding import (
-    Padded,
-)
 from estimator_serving.exporter.receivers.receivers import (
     ReceiverTensor,
     ServingInputReceiver,
@@ -14,6 +11,7 @@ from estimator_serving.exporter.receivers.receivers import (
     parse_example,
     placeholder,
 )
+from estimator_serving.training.columns.padding import Padded
 
 __all__ = [
     "Padded",

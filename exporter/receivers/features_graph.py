@@ -1,7 +1,8 @@
 """Raw features as nodes of a graph: the inputs of a transform or a network, and outputs.
 
 Owns how a raw feature becomes an input of the transform or of a network, how one is handed on as an output, and how ids
-become text. Knows nothing of signatures, files or torch.
+become text. What counts as nothing in a dense feature is decided by the transform's inputs, as in training. Knows
+nothing of signatures, files or torch.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import onnx
 import spox.opset.ai.onnx.v21 as op
 from spox import Var, inline
 
-from estimator_serving.exporter.receivers.padding import Padded
-from estimator_serving.training.columns.definitions import Input, PaddedInput, SequenceInput, WeightInput
+from estimator_serving.training.columns.inputs import Input, PaddedInput
+from estimator_serving.training.columns.padding import Padded, is_within
 from estimator_serving.training.forward_features import ForwardedFeature
 from estimator_serving.wire import dtypes
 
@@ -30,18 +31,22 @@ def feed_transform(features: RawFeatures, inputs: Iterable[Input]) -> dict[str, 
     for wanted in inputs:
         feature = _find(features, wanted.key)
         if isinstance(wanted, PaddedInput):
-            raw = feature.values if isinstance(feature, Padded) else feature
-            if is_string(raw) != wanted.dtype.is_string:
-                given = "string" if is_string(raw) else dtypes.from_numpy(_element(raw)).name
+            values = feature.values if isinstance(feature, Padded) else feature
+            element = np.dtype(wanted.element)
+            # As in training: text for text, integers for ids, any number for weights and sequences.
+            takes = {"U": "OSUT", "i": "iu", "f": "fiub"}[element.kind]
+            if _element(values).kind not in takes:
+                given = "string" if is_string(values) else dtypes.from_numpy(_element(values)).name
                 raise ValueError(
                     f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
                     f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
                     "Declare the feature with the column's dtype in the feature_spec."
                 )
-            padded = feature if isinstance(feature, Padded) else _pad(feature, wanted)
-            is_number = isinstance(wanted, WeightInput | SequenceInput)
-            values = op.cast(padded.values, to=np.float32) if is_number else padded.values
-            fed |= dict(zip(wanted.names, (values, padded.lengths), strict=True))
+            if _element(values).kind not in "OSUT" and _element(values) != element:
+                # Before anything is dropped, as in training: a weight too small for float32 is 0.
+                values = op.cast(values, to=element)
+            padded = Padded(values, feature.lengths) if isinstance(feature, Padded) else wanted.pad(values)
+            fed |= dict(zip(wanted.names, (padded.values, padded.lengths), strict=True))
             continue
         if isinstance(feature, Padded):
             raise ValueError(
@@ -58,13 +63,6 @@ def feed_transform(features: RawFeatures, inputs: Iterable[Input]) -> dict[str, 
             numbers = op.reshape(numbers, op.const(np.array([0, *wanted.shape], np.int64)))
         fed[wanted.key] = numbers
     return fed
-
-
-def _pad(feature: Var, wanted: PaddedInput) -> Padded:
-    if wanted.blank is None:
-        return pad_whole(feature)
-    pad = pad_sequence if isinstance(wanted, SequenceInput) else pad_dense
-    return pad(feature, wanted.blank)
 
 
 def direct_feature(feature: Var | Padded) -> Var | None:
@@ -84,48 +82,6 @@ def count_rows(feature: Var | Padded) -> Var:
     return op.expand(op.const(np.int64(0)), batch)
 
 
-def pad_dense(values: Var, blank: str | float) -> Padded:
-    """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` (a NaN: is one) is dropped, the rest
-    moves up.
-
-    Source: TF 2.15 feature columns, dense categorical input.
-    """
-    rows = as_matrix(values)
-    if blank != blank:
-        dropped = op.isnan(rows)
-    else:
-        dropped = op.equal(rows, op.const(blank) if is_string(rows) else op.const(_element(rows).type(blank)))
-    kept = op.cast(op.not_(dropped), to=np.int64)
-    lengths = op.reduce_sum(kept, op.const(np.array([1], np.int64)), keepdims=False)
-    # Sorting by `kept`, first come first, moves what is kept to the front without changing its order.
-    width = _width(rows)
-    countdown = op.sub(width, op.range(op.const(np.int64(0)), op.squeeze(width), op.const(np.int64(1))))
-    order = op.top_k(op.mul(kept, countdown), width, axis=1)[1]
-    return Padded(op.gather_elements(rows, order, axis=1), lengths)
-
-
-def pad_whole(values: Var) -> Padded:
-    """A dense feature, [batch] or [batch, k], as a padded one in which everything is a value."""
-    rows = as_matrix(values)
-    return Padded(rows, op.expand(_width(rows), op.shape(rows, end=1)))
-
-
-def pad_sequence(values: Var, blank: str | float) -> Padded:
-    """A dense feature, [batch] or [batch, k], as a padded one: what equals `blank` is dropped at a row's end alone."""
-    rows = as_matrix(values)
-    kept = op.cast(op.not_(op.equal(rows, op.const(_element(rows).type(blank)))), to=np.int64)
-    places = op.range(
-        op.const(np.int64(1)), op.add(op.squeeze(_width(rows)), op.const(np.int64(1))), op.const(np.int64(1))
-    )
-    # A column of zeros in front: the largest of no numbers is none.
-    last = op.pad(op.mul(kept, places), op.const(np.array([0, 1, 0, 0], np.int64)))
-    return Padded(rows, op.reduce_max(last, op.const(np.array([1], np.int64)), keepdims=False))
-
-
-def _width(rows: Var) -> Var:
-    return op.shape(rows, start=1, end=2)
-
-
 def forward(features: RawFeatures, wanted: ForwardedFeature) -> Var:
     """A feature as an output: dense as it is, a padded one [batch, k] with its default behind each row's values.
 
@@ -140,10 +96,7 @@ def forward(features: RawFeatures, wanted: ForwardedFeature) -> Var:
             f"unwanted features, or add key to argument `sparse_default_values`."
         )
     element = str if is_string(feature.values) else _element(feature.values).type
-    width = op.squeeze(op.shape(feature.values, start=1))
-    places = op.range(op.const(np.int64(0)), width, op.const(np.int64(1)))
-    kept = op.less(places, op.unsqueeze(feature.lengths, op.const(np.array([1], np.int64))))
-    return op.where(kept, feature.values, op.const(np.array(wanted.default, element)))
+    return op.where(is_within(feature), feature.values, op.const(np.array(wanted.default, element)))
 
 
 def look_up_text(ids: Var, vocabulary: tuple[str, ...]) -> Var:
@@ -174,11 +127,6 @@ def _find(features: RawFeatures, key: str) -> Var | Padded:
             "build its feature_spec with make_parse_example_spec from the columns the model was trained with."
         )
     return features[key]
-
-
-def as_matrix(values: Var) -> Var:
-    """[batch] as [batch, 1], [batch, i, j, …] as [batch, i · j · …], a batch of 0 rows too."""
-    return op.flatten(values, axis=1)
 
 
 def _element(value: Var) -> np.dtype:

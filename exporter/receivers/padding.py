@@ -1,34 +1,22 @@
-"""Features with any number of values a row, in the graph: padded matrices, made of what else they come as.
+"""Flat values and row splits, as ParseExample gives sparse and ragged features -> padded features.
 
-Owns Padded and the nodes that make one of flat values. Knows nothing of receivers or columns.
+Owns the nodes of that. What a padded feature is, and how a dense one becomes one, is in training/columns/padding.py.
+Knows nothing of receivers or columns.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-
-@dataclass(frozen=True, eq=False)
-class Padded:
-    """A feature with any number of values a row.
-
-    Attributes:
-        values: [batch, k], padded behind each row's values.
-        lengths: int64[batch], how many of them count.
-    """
-
-    values: Var
-    lengths: Var
+from estimator_serving.training.columns.padding import Padded
 
 
 def pad_rows(values: Var, row_splits: Var) -> Padded:
     """Flat values [n] whose row i is values[row_splits[i]:row_splits[i + 1]], as a padded feature.
 
-    What stands behind a row's values is any value: only the lengths tell.
+    Any value may stand behind a row's values: only the lengths say which count.
     """
     starts = _slice(row_splits, 0, -1)
     lengths = op.sub(_slice(row_splits, 1, _END), starts)

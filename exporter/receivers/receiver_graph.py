@@ -25,10 +25,10 @@ from onnx import helper, numpy_helper
 from onnx.utils import Extractor
 from spox import Tensor, Var, argument
 
-from estimator_serving.exporter.receivers.features_graph import RawFeatures, is_string, pad_dense, run_graph
-from estimator_serving.exporter.receivers.padding import Padded
+from estimator_serving.exporter.receivers.features_graph import RawFeatures, is_string, run_graph
 from estimator_serving.exporter.receivers.receivers import FeatureValue, ReceiverTensor, ServingInputReceiver
 from estimator_serving.training.columns.finish import finish_graph
+from estimator_serving.training.columns.padding import Padded, pad_dense
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.signatures import TensorInfo
 

@@ -21,9 +21,11 @@ from torch import Tensor
 from estimator_serving.training.canned.common import check_feature_dict, classifier_head
 from estimator_serving.training.canned.tree_ensemble import DEPTH_MAX, Ensemble, Shape
 from estimator_serving.training.canned.tree_growth import GrowthRules, GrowthStep, Window, grow, import_lightgbm
-from estimator_serving.training.columns.definitions import Dense, Ids, Output
+from estimator_serving.training.columns.base import Dense, FeatureColumn, Ids, Output
+from estimator_serving.training.columns.bucketized import BucketizedColumn
+from estimator_serving.training.columns.indicator import IndicatorColumn
 from estimator_serving.training.columns.layers import normalize_columns
-from estimator_serving.training.columns.values import BucketizedColumn, FeatureColumn, IndicatorColumn, NumericColumn
+from estimator_serving.training.columns.numeric import NumericColumn
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.heads import BinaryClassHead, Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from estimator_serving.training.columns.values import FeatureColumn
+from estimator_serving.training.columns.base import FeatureColumn
 from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
 from estimator_serving.training.heads.base import WeightColumn
 from estimator_serving.training.loop.replay import depends_on_tensors_alone

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed, replayed
 from estimator_serving.training.checkpoints.warm_start import WarmStartFrom
+from estimator_serving.training.columns.base import FeatureColumn
 from estimator_serving.training.columns.layers import input_layer
-from estimator_serving.training.columns.values import FeatureColumn
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn

@@ -15,7 +15,7 @@ from estimator_serving.training.canned.common import check_feature_dict, classif
 from estimator_serving.training.canned.dnn import Activation, DeepNetwork, summarise_activation
 from estimator_serving.training.canned.linear import LinearSum
 from estimator_serving.training.checkpoints.warm_start import WarmStartFrom
-from estimator_serving.training.columns.values import FeatureColumn
+from estimator_serving.training.columns.base import FeatureColumn
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn

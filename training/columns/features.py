@@ -13,19 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estimator_serving.training.arrays import Array, as_array
-from estimator_serving.training.columns.definitions import (
-    Definition,
-    Output,
-    TextInput,
-    define_output,
-    difference,
-    inputs,
-    integers_in,
-)
+from estimator_serving.training.arrays import as_array
+from estimator_serving.training.columns.base import FeatureColumn, Output
+from estimator_serving.training.columns.definitions import difference
 from estimator_serving.training.columns.feed import RawFeatures
+from estimator_serving.training.columns.inputs import TextInput, inputs_of, integers_in
 from estimator_serving.training.columns.transform import Transform, build_outputs, outputs_of
-from estimator_serving.training.columns.values import FeatureColumn, vocabulary_files
 
 
 class TransformRecorder:
@@ -48,7 +41,8 @@ class TransformRecorder:
     def require(self, columns: Iterable[FeatureColumn | Output], raw: RawFeatures | None = None) -> Transform:
         """A transform that has these columns; rebuilt for the union when one is new.
 
-        `raw` is a batch they will read: a cross takes a feature that it names as text or as integers, as it is fed.
+        `raw` is one batch, used to decide whether each feature named by a crossed column is hashed as text or as
+        integers.
 
         Raises:
             ValueError: a column that the checkpoint's transform lacks or defines differently, by name.
@@ -60,11 +54,11 @@ class TransformRecorder:
         return self.transform
 
     def output_name(self, output: Output, raw: RawFeatures | None = None) -> str:
-        """The graph's name of an output: its own, with #2, #3, … behind it where another column of that name came first
-        (one text hashed into two numbers of buckets, for example)."""
+        """The name of an output in the graph: its `output_name`, with #2, #3, … behind it where another column of that
+        name came first (one text hashed into two numbers of buckets, for example)."""
         key = (id(output.column), type(output))
         if key not in self._names:
-            # The column is kept beside the name: an id is only its own as long as the object lives.
+            # The column is kept beside the name: an id stays unique only while its object lives.
             self._names[key] = (output.column, self._register(output, raw or {}))
         return self._names[key][1]
 
@@ -72,48 +66,38 @@ class TransformRecorder:
     def vocabulary_files(self) -> tuple[str, ...]:
         """Paths of the vocabulary files behind every column that has been asked for, sorted, each once."""
         columns = {id(column): column for column, _ in self._names.values()}
-        return tuple(sorted({path for column in columns.values() for path in vocabulary_files(column)}))
+        return tuple(sorted({path for column in columns.values() for path in column.vocabulary_files}))
 
     def _register(self, output: Output, raw: RawFeatures) -> str:
+        """The first of name, name#2, name#3, … that stands for this definition or for nothing."""
         if not self._frozen:
-            self._integer_keys |= _integers(raw, define_output(output))
-        definition = define_output(output, self._integer_keys)
-        name, known = _place(output.output_name, definition, self._definitions())
-        if known is None and self._frozen:
-            raise ValueError(_changed_text(output, definition, self._definitions().get(output.output_name)))
+            # A cross takes a feature that it names as integers where it is fed as integers.
+            crossed = {wanted.key for wanted in inputs_of([output.define()]) if isinstance(wanted, TextInput)}
+            fed = {key: raw.get(f"{key}/values", raw.get(key)) for key in crossed}
+            self._integer_keys |= {
+                key for key, value in fed.items() if value is not None and as_array(value, key).dtype.kind in "iu"
+            }
+        definition = output.define(self._integer_keys)
+        known = {name: one.define(self._integer_keys) for name, one in self._outputs.items()}
+        if self._frozen and self.transform is not None:
+            known = self.transform.definitions
+        name, number = output.output_name, 1
+        while name in known and known[name] != definition:
+            number += 1
+            name = f"{output.output_name}#{number}"
+        if self._frozen and name not in known:
+            old = known.get(output.output_name)
+            what = (
+                "is not among the columns this model was trained with"
+                if old is None
+                else f"differs from the one this model was trained with: {difference(old, definition)}"
+            )
+            raise ValueError(
+                f"The column {output.column.name!r} {what}. Train the changed columns in a new model_dir, or give the "
+                "old columns back."
+            )
         self._outputs[name] = output
         return name
-
-    def _definitions(self) -> Mapping[str, Definition]:
-        if self._frozen and self.transform is not None:
-            return self.transform.definitions
-        return {name: define_output(output, self._integer_keys) for name, output in self._outputs.items()}
-
-
-def _integers(raw: RawFeatures, definition: Definition) -> frozenset[str]:
-    """Which features that a cross names come as integers."""
-    keys = (wanted.key for wanted in inputs([definition]) if isinstance(wanted, TextInput))
-    fed = ((key, raw.get(f"{key}/values", raw.get(key))) for key in keys)
-    return frozenset(key for key, value in fed if value is not None and as_array(value, key).dtype.kind in "iu")
-
-
-def _place(name: str, definition: Definition, known: Mapping[str, Definition]) -> tuple[str, Definition | None]:
-    """The first of name, name#2, name#3, … that holds this definition or nothing."""
-    candidate, number = name, 1
-    while candidate in known and known[candidate] != definition:
-        number += 1
-        candidate = f"{name}#{number}"
-    return candidate, known.get(candidate)
-
-
-def _changed_text(output: Output, new: Definition, old: Definition | None) -> str:
-    name = output.column.name
-    what = (
-        "is not among the columns this model was trained with"
-        if old is None
-        else f"differs from the one this model was trained with: {difference(old, new)}"
-    )
-    return f"The column {name!r} {what}. Train the changed columns in a new model_dir, or give the old columns back."
 
 
 class Features(Mapping[str, Any]):
@@ -142,7 +126,7 @@ class Features(Mapping[str, Any]):
         direct: Mapping[str, Tensor],
         recorder: TransformRecorder | None = None,
     ) -> Features:
-        """Features under export: tensors alone, none of them computed here.
+        """Features under export: only tensors, none of them computed here.
 
         Args:
             transform_outputs: by the transform's output names.
@@ -175,7 +159,7 @@ class Features(Mapping[str, Any]):
 
     @property
     def is_traced(self) -> bool:
-        """Whether these are an export's tensors, of which none is computed here."""
+        """Whether these are an export's tensors, none of them computed here."""
         return False
 
     @property
@@ -217,8 +201,10 @@ class Features(Mapping[str, Any]):
         if array.dtype == object:
             return array
         self._recorder.read_keys.add(key)
+        # Bools stay, integers become int64 and other numbers float32.
+        dtype: Any = {"b": np.bool_, "i": np.int64, "u": np.int64}.get(array.dtype.kind, np.float32)
         # A copy: a model_fn that works in place would otherwise write into the data set.
-        return torch.from_numpy(np.array(array, _tensor_dtype(array)))
+        return torch.from_numpy(np.array(array, dtype))
 
 
 class _TracedFeatures(Features):
@@ -273,9 +259,3 @@ def prepare(raw: RawFeatures, recorder: TransformRecorder) -> Features:
 
 def _transformed(transform: Transform, raw: RawFeatures) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in transform(raw).items()}
-
-
-def _tensor_dtype(array: Array) -> Any:
-    if array.dtype.kind == "b":
-        return np.bool_
-    return np.int64 if array.dtype.kind in "iu" else np.float32

@@ -1,8 +1,8 @@
 """A normalizer_fn as a graph: traced once, checked against the function, turned into ONNX.
 
 Owns what a function must be to become part of the exported model (torch functions of its one argument, rows
-independent, no randomness, no Python branch on values) and the sentence that refuses the rest. Knows nothing of what
-else a column has.
+independent, no randomness, no Python branch on values) and the sentence that refuses others. Of a column it knows only
+what Normalized says.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import inspect
 import math
 import types
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -24,11 +25,26 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from estimator_serving.training.columns.onnx_export import to_onnx
-from estimator_serving.training.columns.values import Normalizer, NumericColumn, SequenceNumericColumn
 
 _SAMPLE_ROWS = 6
 _CONSTANT_VALUES_MAX = 16
 _TRACES_MAX = 512
+
+
+Normalizer = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Normalized(Protocol):
+    """A column with a normalizer_fn."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def normalizer_fn(self) -> Normalizer | None: ...
 
 
 @dataclass(frozen=True)
@@ -56,17 +72,13 @@ class Trace:
         """
         try:
             model = to_onnx(self.program)
-            if not _same(_run(model, self.sample), self.program.module()(self.sample)):
+            session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+            (value,) = session.run(None, {session.get_inputs()[0].name: self.sample.numpy()})
+            if not _same(torch.from_numpy(value), self.program.module()(self.sample)):
                 raise _RefusedError("ONNX Runtime computes other numbers than torch does")
         except Exception as error:
             raise ValueError(_refusal(self.subject, error)) from error
         return model
-
-
-def _run(model: onnx.ModelProto, sample: torch.Tensor) -> torch.Tensor:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (value,) = session.run(None, {session.get_inputs()[0].name: sample.numpy()})
-    return torch.from_numpy(value)
 
 
 class _Row(torch.nn.Module):
@@ -78,7 +90,7 @@ class _Row(torch.nn.Module):
         return self.function(x)
 
 
-def trace(column: NumericColumn | SequenceNumericColumn) -> Trace:
+def trace(column: Normalized) -> Trace:
     """The column's normalizer_fn as a graph. The same function is traced once in a process.
 
     Raises:
@@ -109,24 +121,21 @@ def _identity(function: Normalizer) -> Any:
 
 
 def _trace(function: Normalizer, key: str, shape: tuple[int, ...]) -> Trace:
-    sample = _sample(shape)
+    sample = torch.rand(_SAMPLE_ROWS, *shape, generator=torch.Generator().manual_seed(0)) * 50 + 0.5
+    sample[0] = 0.0
+    sample[1] = -sample[1]
     subject = f"The normalizer_fn {_where(function)} of numeric_column {key!r}"
     try:
         _check_behaviour(function, sample, shape)
-        program = _export(function, sample)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            batch = torch.export.Dim("batch")
+            program = torch.export.export(_Row(function), (sample,), dynamic_shapes=({0: batch},), strict=False)
         if not _same(program.module()(sample), function(sample.clone())):
             raise _RefusedError("its traced graph computes other numbers than the function does")
-        return Trace(subject, program, sample, {"graph": _lines(program.graph), "constants": _constants(program)})
+        return Trace(subject, program, sample, _define(program))
     except Exception as error:
         raise ValueError(_refusal(subject, error)) from error
-
-
-def _sample(shape: tuple[int, ...]) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    sample = torch.rand(_SAMPLE_ROWS, *shape, generator=generator) * 50 + 0.5
-    sample[0] = 0.0
-    sample[1] = -sample[1]
-    return sample
 
 
 class _RefusedError(Exception):
@@ -134,7 +143,7 @@ class _RefusedError(Exception):
 
 
 class _NoValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types it so
-    """Refuses what takes a value out of a tensor: torch.export would too, after printing pages about it."""
+    """Refuses to take a value out of a tensor. torch.export does too, but prints pages about it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
@@ -169,49 +178,19 @@ def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
     return left.shape == right.shape and torch.allclose(left.float(), right.float(), 1e-5, 1e-5, equal_nan=True)
 
 
-def _export(function: Normalizer, sample: torch.Tensor) -> torch.export.ExportedProgram:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        batch = torch.export.Dim("batch")
-        return torch.export.export(_Row(function), (sample,), dynamic_shapes=({0: batch},), strict=False)
-
-
-def _lines(graph: torch.fx.Graph) -> list[str]:
-    """The graph's nodes as text, one a line."""
-    calls = [node for node in graph.nodes if node.op == "call_function"]
-    return [f"{node.name} = {node.target}{tuple(node.args)}{dict(node.kwargs) or ''}" for node in calls]
-
-
-def _constants(program: torch.export.ExportedProgram) -> dict[str, Any]:
-    tensors = {**program.constants, **program.state_dict}
-    return {name: _describe(value.detach().numpy()) for name, value in sorted(tensors.items())}
-
-
-def _describe(array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    content = (
-        {"values": array.ravel().tolist()}
-        if array.size <= _CONSTANT_VALUES_MAX
-        else {"sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}
-    )
-    return {"dtype": str(array.dtype), "shape": list(array.shape), **content}
-
-
-def _refusal(subject: str, error: Exception) -> str:
-    return (
-        f"{subject} cannot become part of the model: {_why(error)}. Write it with torch "
-        "functions of its argument alone, for example "
-        "lambda x: (torch.log1p(x) - 2.9) / 0.8, with means and deviations computed beforehand, torch.where(...) for a "
-        "condition, and no numpy call or .item()."
-    )
-
-
-def _where(function: Any) -> str:
-    inner = inspect.unwrap(function)
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "forward", None), "__code__", None)
-    name = getattr(inner, "__name__", type(inner).__name__)
-    return f"{name} ({Path(code.co_filename)}:{code.co_firstlineno})" if code else name
+def _define(program: torch.export.ExportedProgram) -> dict[str, Any]:
+    """The graph's nodes as text, one a line, and its constants: their values, or a hash where there are many."""
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    constants: dict[str, Any] = {}
+    for name, value in sorted({**program.constants, **program.state_dict}.items()):
+        array = value.detach().numpy()
+        if array.size <= _CONSTANT_VALUES_MAX:
+            content: dict[str, Any] = {"values": array.ravel().tolist()}
+        else:
+            content = {"sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}
+        constants[name] = {"dtype": str(array.dtype), "shape": list(array.shape), **content}
+    lines = [f"{node.name} = {node.target}{tuple(node.args)}{dict(node.kwargs) or ''}" for node in calls]
+    return {"graph": lines, "constants": constants}
 
 
 # What torch says -> what the writer of the function needs to know; the first row that fits wins.
@@ -221,10 +200,26 @@ _REASONS = (
 )
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, _RefusedError):
-        return str(error)
+def _refusal(subject: str, error: Exception) -> str:
     text = f"{type(error).__name__}: {error}"
-    found = next((reason for word, reason in _REASONS if word in text.lower()), None)
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return found or f"torch could not trace or export it ({type(error).__name__}: {first_line[:200]})"
+    if isinstance(error, _RefusedError):
+        why = str(error)
+    else:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        unknown = f"torch could not trace or export it ({type(error).__name__}: {first_line[:200]})"
+        why = next((reason for word, reason in _REASONS if word in text.lower()), unknown)
+    return (
+        f"{subject} cannot become part of the model: {why}. Write it with torch functions of its argument and of "
+        "constants, for example lambda x: (torch.log1p(x) - 2.9) / 0.8, with means and deviations computed beforehand, "
+        "torch.where(...) for a condition, and no numpy call or .item()."
+    )
+
+
+def _where(function: Any) -> str:
+    """The function's name, file and line."""
+    inner = inspect.unwrap(function)
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "forward", None), "__code__", None)
+    name = getattr(inner, "__name__", type(inner).__name__)
+    return f"{name} ({Path(code.co_filename)}:{code.co_firstlineno})" if code else name

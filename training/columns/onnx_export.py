@@ -1,4 +1,4 @@
-"""torch -> ONNX: the one call of torch's exporter, with what it prints and warns of by itself kept quiet.
+"""torch -> ONNX: the one call of torch's exporter, which keeps its messages and warnings quiet.
 
 Owns the options every export shares. What is exported, and how the graph is finished, is the caller's.
 """
@@ -17,13 +17,13 @@ OPSET = 21
 """ONNX opset of every graph built here."""
 
 
-# They report every operator of torchvision that is missing, and every pass that changed nothing.
+# They report every operator of torchvision that is missing, and every pass that changes nothing.
 _TALKERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporter's own loggers at errors for as long as it works."""
+    """Keeps the loggers of torch's exporter at errors while it works."""
     loggers = [logging.getLogger(name) for name in _TALKERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -52,4 +52,5 @@ def to_onnx(
             input_names=input_names,
             output_names=output_names,
         )
+    assert exported is not None  # torch gives None where it wrote a file
     return exported.model_proto

@@ -1,6 +1,6 @@
-"""The op library's nodes as spox functions, so that graphs are built of them like of any other operator.
+"""The op library's nodes as spox functions, so that graphs use them like any other operator.
 
-Owns the attributes and output types these nodes are written with. The kernels are in ops/, which knows no ONNX tooling.
+Owns the attributes and output types of these nodes. The kernels are in ops/, which knows no ONNX tooling.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from estimator_serving.wire.features import (
     FeatureTensor,
     FixedLenFeature,
     FixedLenSequenceFeature,
-    Partition,
     RaggedFeature,
     RowLengths,
     RowLimits,
@@ -77,23 +76,18 @@ def cross_hash(keys: Sequence[tuple[Var, Var]], hash_bucket_size: int, hash_key:
     """
     arguments = {f"{name}_{i}": var for i, pair in enumerate(keys) for name, var in zip(_PAIR, pair, strict=True)}
     signed = int(np.uint64(hash_key).astype(np.int64))
-    attributes = {"hash_bucket_size": hash_bucket_size, "hash_key": signed}
+    attributes: dict[str, Any] = {"hash_bucket_size": hash_bucket_size, "hash_key": signed}
     node = helper.make_node("CrossHash", list(arguments), ["ids"], domain=DOMAIN, **attributes)
-    inputs = [
-        helper.make_tensor_value_info(
-            name, _element_of(var), ["batch"] if name.startswith("lengths") else ["batch", None]
-        )
-        for name, var in arguments.items()
-    ]
+    inputs = []
+    for name, var in arguments.items():
+        element = _ELEMENTS[dtypes.from_numpy(np.dtype(var.unwrap_tensor().dtype)).name]
+        shape = ["batch"] if name.startswith("lengths") else ["batch", None]
+        inputs.append(helper.make_tensor_value_info(name, element, shape))
     outputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", None])]
     return _call(node, inputs, outputs, arguments)["ids"]
 
 
 _PAIR = ("values", "lengths")
-
-
-def _element_of(value: Var) -> int:
-    return _ELEMENTS[dtypes.from_numpy(np.dtype(value.unwrap_tensor().dtype)).name]
 
 
 def check_ids(ids: Var, num_buckets: int, key: str) -> Var:
@@ -255,15 +249,12 @@ def _dims(feature: Feature) -> Sequence[int]:
         case SparseFeature():
             return feature.sizes
         case RaggedFeature():
-            return [_partition_number(partition) for partition in feature.partitions]
+            return [
+                partition.length if isinstance(partition, UniformRowLength) else -_PARTITIONS.index(type(partition))
+                for partition in feature.partitions
+            ]
         case FixedLenFeature() | FixedLenSequenceFeature():
             return feature.shape
-
-
-def _partition_number(partition: Partition) -> int:
-    if isinstance(partition, UniformRowLength):
-        return partition.length
-    return -_PARTITIONS.index(type(partition))
 
 
 def _flags(feature: Feature) -> int:

@@ -1,7 +1,7 @@
-"""Feature specs that hold a model's label and weight beside its columns: what training Examples carry.
+"""Feature specs of columns, with and without a model's label and weight: what Examples carry.
 
-Owns the two functions of the Estimator API. What a column asks of an Example is in columns.py.
-Source: TF 2.15 estimator, canned/parsing_utils.
+Owns the three functions of the Estimator API. What one column asks of an Example is in the file of its kind.
+Source: TF 2.15 feature_column_v2; estimator, canned/parsing_utils.
 """
 
 from __future__ import annotations
@@ -9,10 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from estimator_serving.training.columns.constructors import numeric_column
-from estimator_serving.training.columns.values import FeatureColumn, NumericColumn, ParseSpec, make_parse_example_spec
+from estimator_serving.training.columns.base import FeatureColumn, ParseSpec
+from estimator_serving.training.columns.numeric import NumericColumn, numeric_column
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.examples import FixedLenFeature
+
+
+def make_parse_example_spec(feature_columns: Iterable[FeatureColumn]) -> ParseSpec:
+    """The features an Example must carry for these columns (TF 2.15).
+
+    Raises:
+        ValueError: an item that is no column, or two columns that read one key differently.
+    """
+    spec: ParseSpec = {}
+    for column in feature_columns:
+        if not isinstance(column, FeatureColumn):
+            raise ValueError(f"All feature_columns must be FeatureColumn instances. Given: {column}")
+        for key, feature in column.parse_example_spec.items():
+            if key in spec and spec[key] != feature:
+                raise ValueError(
+                    f"feature_columns contain different parse_spec for key {key}. Given {feature} and {spec[key]}"
+                )
+            spec[key] = feature
+    return spec
 
 
 def classifier_parse_example_spec(

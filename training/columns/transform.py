@@ -1,7 +1,7 @@
 """The transform: what a model's columns compute, as one ONNX graph that training runs and the exporter inlines.
 
-Owns the graph's bytes, their hash and the definitions inside them, and running them. How a column becomes nodes is in
-column_graph.py, how raw features become inputs in feed.py. Knows nothing of the network.
+Owns the graph's bytes, their hash and the definitions inside them, and running them. How columns become a graph is in
+graph.py, how raw features become arrays in feed.py. Knows nothing of the network.
 """
 
 from __future__ import annotations
@@ -9,37 +9,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx
 import onnxruntime
-import spox
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from estimator_serving import ops
 from estimator_serving.training.arrays import Array
-from estimator_serving.training.columns.definitions import (
-    Definition,
-    Dense,
-    Ids,
-    Input,
-    Output,
-    Weights,
-    define_output,
-    inputs,
-)
+from estimator_serving.training.columns.base import FeatureColumn, Output
+from estimator_serving.training.columns.definitions import Definition
 from estimator_serving.training.columns.feed import RawFeatures, feed
 from estimator_serving.training.columns.finish import finish_graph, serialize
-from estimator_serving.training.columns.graph import Arguments, compute
-from estimator_serving.training.columns.values import (
-    BucketizedColumn,
-    CategoricalColumn,
-    EmbeddingColumn,
-    FeatureColumn,
-    IndicatorColumn,
-    NumericColumn,
-    WeightedCategoricalColumn,
-)
+from estimator_serving.training.columns.graph import build_graph, pad_inputs
+from estimator_serving.training.columns.inputs import Input, inputs_of
 from estimator_serving.training.errors import InvalidArgumentError
 
 DEFINITIONS = "column_definitions"
@@ -52,13 +35,16 @@ class Transform:
     Attributes:
         model_bytes: the ONNX model.
         definitions: output name -> definition of what it holds, JSON-able; they stand in the model's metadata_props, so
-            the bytes alone restore everything.
+            that the bytes restore everything.
+        inputs: what it reads of raw features.
     """
 
     def __init__(self, model_bytes: bytes, definitions: Mapping[str, Definition]) -> None:
         self.model_bytes = model_bytes
         self.definitions = dict(definitions)
-        self.inputs: tuple[Input, ...] = inputs(self.definitions.values())
+        self.inputs: tuple[Input, ...] = inputs_of(self.definitions.values())
+        self._names = list(self.definitions)
+        self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = {}
 
     @classmethod
     def from_bytes(cls, model_bytes: bytes) -> Transform:
@@ -100,23 +86,27 @@ class Transform:
             InvalidArgumentError: ids that an identity column has no bucket for, weights that are more or fewer than
                 their ids. A ValueError, too.
         """
-        names, session = self._session
         fed = feed(raw, self.inputs)
         try:
-            return dict(zip(names, session.run(names, fed), strict=True))
+            return dict(zip(self._names, self._session(tuple(fed)).run(self._names, fed), strict=True))
         except InvalidArgument as error:
-            # An op of ours refused the values; before its sentence stands which node it was.
+            # An op of ours refused the values; its sentence follows the name of the node.
             raise InvalidArgumentError(ops.own_text(error)) from None
 
-    @functools.cached_property
-    def _session(self) -> tuple[list[str], onnxruntime.InferenceSession]:
-        options = onnxruntime.SessionOptions()
-        # The graphs are small and run between training steps: threads of their own would only take cores from torch.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # what it would log is raised
-        return list(self.definitions), ops.session(self.model_bytes, options=options)
+    def _session(self, fed: tuple[str, ...]) -> onnxruntime.InferenceSession:
+        """The session that takes these arrays: the bytes, behind padding nodes where features come dense."""
+        if fed not in self._sessions:
+            options = onnxruntime.SessionOptions()
+            # The graphs are small and run between training steps: more threads would only take cores from torch.
+            options.intra_op_num_threads = 1
+            options.inter_op_num_threads = 1
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.log_severity_level = 4  # what it would log is raised
+            model_bytes = self.model_bytes
+            if not set(fed) <= set(self.input_names):
+                model_bytes = serialize(pad_inputs(onnx.load_from_string(model_bytes), self.inputs, fed))
+            self._sessions[fed] = ops.session(model_bytes, options=options)
+        return self._sessions[fed]
 
 
 def build_transform(columns: Iterable[FeatureColumn | Output]) -> Transform:
@@ -133,14 +123,11 @@ def build_transform(columns: Iterable[FeatureColumn | Output]) -> Transform:
     return build_outputs({output.output_name: output for output in outputs})
 
 
-def build_outputs(outputs: Mapping[str, Output], integer_keys: Container[str] = ()) -> Transform:
-    """The transform of outputs under the names they are given; `integer_keys` as in define_output."""
-    definitions = {name: define_output(outputs[name], integer_keys) for name in sorted(outputs)}
-    arguments = Arguments(inputs(definitions.values()))
-    computed = {name: compute(outputs[name], arguments) for name in definitions}
-    model = spox.build(inputs=arguments.by_name, outputs=computed)
+def build_outputs(outputs: Mapping[str, Output], integer_keys: Iterable[str] = ()) -> Transform:
+    """The transform of outputs under the names they are given; `integer_keys` as in Output.define."""
+    definitions = {name: outputs[name].define(integer_keys) for name in sorted(outputs)}
     metadata = {DEFINITIONS: json.dumps(definitions, sort_keys=True)}
-    return Transform(serialize(finish_graph(model, metadata=metadata)), definitions)
+    return Transform(serialize(finish_graph(build_graph(outputs, definitions), metadata=metadata)), definitions)
 
 
 def outputs_of(column: FeatureColumn | Output) -> tuple[Output, ...]:
@@ -151,15 +138,6 @@ def outputs_of(column: FeatureColumn | Output) -> tuple[Output, ...]:
     """
     if isinstance(column, Output):
         return (column,)
-    if isinstance(column, NumericColumn | BucketizedColumn | IndicatorColumn):
-        return (Dense(column),)
-    if isinstance(column, EmbeddingColumn):
-        return ids_of(column.categorical_column)
-    if isinstance(column, CategoricalColumn):
-        return ids_of(column)
+    if isinstance(column, FeatureColumn):
+        return column.outputs
     raise TypeError(f"A transform is built of feature columns; got {column!r}.")
-
-
-def ids_of(column: CategoricalColumn) -> tuple[Output, ...]:
-    """A column's ids and, where it has them, their weights."""
-    return (Ids(column), Weights(column)) if isinstance(column, WeightedCategoricalColumn) else (Ids(column),)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estimator_serving.training.columns.values import NumericColumn
+from estimator_serving.training.columns.numeric import NumericColumn
 from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.model_fn import (
     ClassificationOutput,

@@ -1,34 +1,36 @@
 """Raw features reach a transform and a network, and come back as outputs."""
 
+import functools
+
 import numpy as np
+import onnx
 import pytest
+import spox
 import spox.opset.ai.onnx.v21 as op
 from graphs import compute, graph_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from spox import Tensor, argument
 
 from estimator_serving.exporter.receivers.features_graph import (
-    as_matrix,
     count_rows,
     direct_feature,
     feed_transform,
     forward,
     is_string,
     look_up_text,
-    pad_dense,
-    pad_sequence,
-    pad_whole,
     run_graph,
 )
-from estimator_serving.exporter.receivers.padding import Padded
-from estimator_serving.training.columns.definitions import (
-    CategoricalInput,
-    NumericInput,
-    SequenceInput,
-    WeightInput,
-)
+from estimator_serving.exporter.servable.running import session_of
+from estimator_serving.training import feature_column as fc
+from estimator_serving.training.columns.finish import finish_graph
+from estimator_serving.training.columns.inputs import CategoricalInput, NumericInput, SequenceInput, WeightInput
+from estimator_serving.training.columns.padding import Padded, as_matrix, pad_dense, pad_sequence, pad_whole
+from estimator_serving.training.columns.transform import build_transform
+from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.forward_features import ForwardedFeature
 from estimator_serving.wire import dtypes
 
@@ -274,3 +276,85 @@ def test_an_input_that_is_handed_on_as_an_output_passes():
 
     got = compute(build, np.float32([1]), np.float32([2]))
     assert {name: one.tolist() for name, one in got.items()} == {"double": [2], "y": [2]}
+
+
+# -- the same numbers as in training ----------------------------------------------------------------------------------
+
+
+WORDS = fc.categorical_column_with_vocabulary_list("word", ["a", "é"], num_oov_buckets=3)
+NUMBERS = fc.categorical_column_with_identity("number", 4, default_value=1)
+STEPS = fc.sequence_numeric_column("steps", default_value=9.0)
+COLUMNS = [
+    WORDS,
+    fc.indicator_column(WORDS),
+    fc.indicator_column(fc.weighted_categorical_column(NUMBERS, "weight", dtype=float)),
+    fc.crossed_column(["word", NUMBERS], 50),
+    *STEPS.sequence_outputs,
+]
+TRANSFORM = build_transform(COLUMNS)
+ELEMENTS = {
+    "word": [object],
+    "number": [np.int64, np.int32],
+    "weight": [np.float32, np.float64],
+    "steps": [np.float32, np.int64],
+}
+ENTRIES = {
+    "word": st.sampled_from(["", "a", "é", "b", " "]),
+    "number": st.integers(-2, 4),
+    "weight": st.sampled_from([0.0, -0.0, 1e-60, 1.5, -2.0]),
+    "steps": st.integers(0, 2),
+}
+
+
+@st.composite
+def raw_batches(draw):
+    """A batch as an input_fn gives it: [batch], or [batch, k] of any k for each feature."""
+    rows = draw(st.integers(0, 4))
+    widths = {key: draw(st.none() | st.integers(0, 3)) for key in ELEMENTS}
+    # Mostly as many weights as ids, as a model needs; the rest must be refused alike.
+    widths["weight"] = draw(st.sampled_from([widths["number"]] * 3 + [widths["weight"]]))
+    return {
+        key: draw(
+            npst.arrays(
+                draw(st.sampled_from(ELEMENTS[key])), rows if width is None else (rows, width), elements=ENTRIES[key]
+            )
+        )
+        for key, width in widths.items()
+    }
+
+
+@functools.cache
+def served(form):
+    """What a servable computes of features that clients send as they are."""
+    sent = {
+        key: argument(Tensor(str if element == "O" else np.dtype(element).type, ("batch", f"{key}/k")[:rank]))
+        for key, (element, rank) in form
+    }
+    fed = feed_transform(sent, TRANSFORM.inputs)
+    return session_of(finish_graph(spox.build(sent, run_graph(onnx.load_from_string(TRANSFORM.model_bytes), fed))))
+
+
+def serve(raw):
+    session = served(tuple((key, (array.dtype.char, array.ndim)) for key, array in raw.items()))
+    return dict(zip(TRANSFORM.output_names, session.run(list(TRANSFORM.output_names), raw), strict=True))
+
+
+def outcome(compute, raw):
+    """The rows computed, or that the values were refused."""
+    try:
+        return {name: array.tolist() for name, array in compute(raw).items()}
+    except (InvalidArgumentError, InvalidArgument):
+        return "refused"
+
+
+@settings(max_examples=80, deadline=None)
+@given(raw_batches())
+def test_training_and_serving_compute_the_same_of_raw_arrays(raw):
+    assert outcome(TRANSFORM, raw) == outcome(serve, raw)
+
+
+def test_a_receiver_of_another_kind_is_refused():
+    wanted = build_transform([NUMBERS]).inputs
+    text = "key: number, column dtype: int64, receiver dtype: float. Declare the feature"
+    with pytest.raises(ValueError, match=text):
+        feed_transform({"number": argument(Tensor(np.float32, ("batch",)))}, wanted)

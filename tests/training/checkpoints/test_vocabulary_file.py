@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from estimator_serving.training import feature_column as fc
-from estimator_serving.training.columns.definitions import define
 from estimator_serving.training.columns.features import Features, TransformRecorder
 from estimator_serving.training.columns.transform import Transform, build_transform
 from estimator_serving.training.errors import FailedPreconditionError
@@ -35,7 +34,7 @@ def test_a_copy_elsewhere_is_the_same_column(path, tmp_path):
     copy = tmp_path / "copy"
     copy.write_bytes(path.read_bytes())
     columns = [fc.categorical_column_with_vocabulary_file("k", str(one)) for one in (path, copy)]
-    assert define(columns[0]) == define(columns[1])
+    assert columns[0].define() == columns[1].define()
 
 
 def test_a_changed_file_is_refused_by_name(path):

@@ -13,10 +13,9 @@ import torch
 
 from estimator_serving import training
 from estimator_serving.training import feature_column as fc
-from estimator_serving.training.columns.definitions import Ids
+from estimator_serving.training.columns.base import CategoricalColumn, Ids
 from estimator_serving.training.columns.features import Features, TransformRecorder
 from estimator_serving.training.columns.transform import build_transform
-from estimator_serving.training.columns.values import CategoricalColumn
 from estimator_serving.training.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from estimator_serving.training.nn.variables import VariableStore
 from estimator_serving.wire.examples import FixedLenFeature

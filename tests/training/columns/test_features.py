@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from estimator_serving.training import feature_column as fc
-from estimator_serving.training.columns.definitions import Ids
+from estimator_serving.training.columns.base import Ids
 from estimator_serving.training.columns.features import Features, TransformRecorder, prepare
 from estimator_serving.training.columns.transform import Transform, build_transform
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from estimator_serving.training import feature_column as fc
-from estimator_serving.training.columns.definitions import Ids, define, difference
+from estimator_serving.training.columns.base import Ids
+from estimator_serving.training.columns.definitions import difference
 from estimator_serving.training.columns.transform import Transform, build_transform
 from estimator_serving.training.errors import InvalidArgumentError
 
@@ -316,5 +317,5 @@ def test_one_key_read_in_two_ways_is_refused():
     ],
 )  # fmt: skip
 def test_difference_names_what_changed(old, new, words):
-    assert difference(define(old), define(new)).startswith(words)
-    assert (define(old) == define(new)) == (words == "")
+    assert difference(old.define(), new.define()).startswith(words)
+    assert (old.define() == new.define()) == (words == "")

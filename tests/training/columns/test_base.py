@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from estimator_serving.training import feature_column as fc
-from estimator_serving.training.columns.values import normalize_columns
+from estimator_serving.training.columns.layers import normalize_columns
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.examples import FixedLenFeature, VarLenFeature
 
