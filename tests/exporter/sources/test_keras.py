@@ -8,7 +8,9 @@ PROGRAM = """
 import sys
 import keras, numpy as np
 from estimator_serving.exporter import build_raw_serving_input_receiver_fn, export_model
+from estimator_serving.exporter.sources.keras import KerasSource
 from estimator_serving.serving import load
+from estimator_serving.wire import dtypes
 
 x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
 receiver_fn = build_raw_serving_input_receiver_fn({"x": x})
@@ -19,22 +21,22 @@ np.testing.assert_allclose(got, model.predict(x, verbose=0), atol=1e-5)
 
 a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
 layer = keras.layers.Dense(3)
-two = {"a": x, "b": x[::-1].copy()}
-receiver_fn = build_raw_serving_input_receiver_fn(two)
-for inputs in ([a, b], {"a": a, "b": b}):
+two = {"b": x[::-1].copy(), "a": x}
+features = {key: dtypes.float32 for key in two}
+for inputs, asked in (([a, b], [two["a"], two["b"]]), ({"a": a, "b": b}, two)):
     model = keras.Model(inputs, layer(a) - layer(b))
-    loaded = load(export_model(model, sys.argv[1], receiver_fn))
-    (got,) = loaded.signatures["serving_default"](**two).values()
-    asked = two if isinstance(inputs, dict) else [two["a"], two["b"]]
+    source = KerasSource(model)
+    assert [(one.name, one.keys) for one in source.inputs(features)] == [("a", ("a",)), ("b", ("b",))]
+    (got,) = source.answer(two).values()
     np.testing.assert_allclose(got, model.predict(asked, verbose=0), atol=1e-5)
 
-unbuilt = keras.Sequential([keras.layers.Dense(2)])
-for refused, given, text in (
-    (unbuilt, receiver_fn, "The Keras model Sequential does not know its inputs; build it with keras.Input, or"),
-    (model, build_raw_serving_input_receiver_fn({"c": x}), "The Keras model takes a, b, and the receiver gives c; "),
+for refused, text in (
+    (lambda: KerasSource(keras.Sequential([keras.layers.Dense(2)])), "Sequential does not know its inputs; build it"),
+    (lambda: source.inputs({"c": dtypes.float32}), "The Keras model takes a, b, and the receiver gives c; "),
+    (lambda: source.inputs({**features, "b": dtypes.string}), "The Keras model takes tensors of numbers, and the rece"),
 ):
     try:
-        export_model(refused, sys.argv[1], given)
+        refused()
     except ValueError as error:
         assert text in str(error), error
     else:
