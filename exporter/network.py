@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import setitem
 from typing import Any
 
 import onnx
@@ -43,7 +45,8 @@ class NetworkOutput:
         signature: the export output it belongs to.
         alias: its alias there.
         vocabulary: the words behind its ids, None for a number.
-        forwarded: the feature it is, which no network computes; None for what the network gives.
+        forwarded: the feature that is handed on as this output, which no network computes; None for what the network
+            gives.
     """
 
     name: str
@@ -77,12 +80,15 @@ def list_outputs(exported: Mapping[str, ExportOutput], taken: Iterable[str] = ()
     # PredictOutputs first: their names are the predictions' own.
     for key, output in sorted(exported.items(), key=lambda item: not isinstance(item[1], PredictOutput)):
         aliases[key] = {}
-        for alias, value in tensors_of(output):
+        for alias, value in output_tensors(output):
             vocabulary = value.vocabulary if isinstance(value, StringPrediction) else None
             # The same ids may be given as numbers and as words: two outputs.
             identity = (id(_tensor(value)), vocabulary)
             if identity not in distinct:
-                name = _free_name(key, alias, isinstance(output, PredictOutput), names)
+                is_free = isinstance(output, PredictOutput) and alias not in names
+                name = alias if is_free else f"{key}/{alias}"
+                while name in names:
+                    name = f"{name}/output"
                 forwarded = value if isinstance(value, ForwardedFeature) else None
                 distinct[identity] = NetworkOutput(name, key, alias, vocabulary, forwarded)
                 names.add(name)
@@ -90,8 +96,8 @@ def list_outputs(exported: Mapping[str, ExportOutput], taken: Iterable[str] = ()
     return NetworkOutputs(tuple(distinct.values()), {key: aliases[key] for key in exported})
 
 
-def tensors_of(output: ExportOutput) -> Iterator[tuple[str, Prediction]]:
-    """The tensors of an export output by alias."""
+def output_tensors(output: ExportOutput) -> Iterator[tuple[str, Prediction]]:
+    """The tensors of an export output by alias. Raises TypeError for an export output of another type."""
     match output:
         case PredictOutput():
             assert isinstance(output.outputs, Mapping)
@@ -110,21 +116,21 @@ def tensors_of(output: ExportOutput) -> Iterator[tuple[str, Prediction]]:
 
 def select(exported: Mapping[str, ExportOutput], outputs: Iterable[NetworkOutput]) -> list[Prediction]:
     """The values of `outputs` in export outputs, in their order."""
-    return [dict(tensors_of(exported[one.signature]))[one.alias] for one in outputs]
+    return [dict(output_tensors(exported[one.signature]))[one.alias] for one in outputs]
 
 
 @dataclass(frozen=True)
-class Roles:
-    """What the tensors a network may take are to model_fn.
+class ModelFnArguments:
+    """Which argument of model_fn each tensor is that a network may take.
 
     Attributes:
         transformed: names of the transform's outputs.
         direct: features that model_fn may read itself, key by name.
         labels: labels, key by name.
-        words: labels that are words, by name.
-        open: features read directly whose rows have any number of steps, by name.
-        is_bare: whether model_fn takes its one feature as it is instead of a mapping.
-        has_one_label: whether it takes its one label as it is instead of a mapping.
+        words: names of the labels that are words.
+        open: names of the features read directly whose rows have any number of steps.
+        is_bare: whether model_fn takes its single feature as it is instead of a mapping.
+        has_one_label: whether it takes its single label as it is instead of a mapping.
     """
 
     transformed: tuple[str, ...]
@@ -140,35 +146,39 @@ class Roles:
         return name not in self.direct or self.is_bare or self.direct[name] in read_keys
 
 
-class Caller:
+class ModelFnCaller:
     """Calls a trained model_fn for export: tensors by name in, its spec out.
 
     Attributes:
         model: the trained model.
         mode: what model_fn is called for.
-        roles: what the tensors are to it.
-        read_keys: the features it read itself so far.
+        arguments: which argument each tensor is.
+        read_keys: the features that model_fn has read itself so far.
         vocabulary_files: the files that its columns read words from.
-        label_vocabularies: the words of labels that are words, by name, as far as a head said them.
+        label_vocabularies: the words of labels that are words, by name, as far as a head has said them.
     """
 
-    def __init__(self, model: TrainedModel, mode: str, roles: Roles) -> None:
+    def __init__(self, model: TrainedModel, mode: str, arguments: ModelFnArguments) -> None:
         self.model = model
         self.mode = mode
+        self.arguments = arguments
         self.read_keys: set[str] = set()
         self.vocabulary_files: tuple[str, ...] = ()
         self.label_vocabularies: dict[str, tuple[str, ...]] = {}
-        self.roles = roles
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> EstimatorSpec:
-        """What model_fn returns for these tensors, by the names of its Roles."""
-        roles = self.roles
-        transformed = {name: tensors[name] for name in roles.transformed if name in tensors}
-        direct = {key: tensors[name] for name, key in roles.direct.items() if name in tensors}
-        labels: Any = {key: self._label(name, tensors[name]) for name, key in roles.labels.items() if name in tensors}
-        if roles.has_one_label or not labels:
+        """What model_fn returns for these tensors, by their names in `arguments`."""
+        arguments = self.arguments
+        transformed = {name: tensors[name] for name in arguments.transformed if name in tensors}
+        direct = {key: tensors[name] for name, key in arguments.direct.items() if name in tensors}
+        labels: Any = {key: tensors[name] for name, key in arguments.labels.items() if name in tensors}
+        for name in arguments.words & tensors.keys():
+            # The graph looks the words up, in the vocabulary that the head names.
+            tell = partial(setitem, self.label_vocabularies, name)
+            labels[arguments.labels[name]] = ExportedWords(tensors[name], tell)
+        if arguments.has_one_label or not labels:
             labels = next(iter(labels.values()), None)
-        if roles.is_bare:
+        if arguments.is_bare:
             (feature,) = direct.values()
             return self.model.call(feature, self.mode, labels)
         recorder = self.model.recorder()
@@ -176,11 +186,6 @@ class Caller:
         self.read_keys |= recorder.read_keys
         self.vocabulary_files = recorder.vocabulary_files
         return spec
-
-    def _label(self, name: str, ids: Tensor) -> Tensor | ExportedWords:
-        if name not in self.roles.words:
-            return ids
-        return ExportedWords(ids, lambda vocabulary: self.label_vocabularies.update({name: vocabulary}))
 
 
 def exports_of(spec: EstimatorSpec, mode: str) -> Mapping[str, ExportOutput]:
@@ -197,18 +202,12 @@ class Network(nn.Module):
     Text leaves as ids. The variables are the estimator's own.
     """
 
-    def __init__(self, caller: Caller, input_names: Sequence[str], outputs: Sequence[NetworkOutput]) -> None:
+    def __init__(self, caller: ModelFnCaller, input_names: Sequence[str], outputs: Sequence[NetworkOutput]) -> None:
         super().__init__()
         self.store = caller.model.store
         self.input_names = tuple(input_names)
         self._caller = caller
         self._outputs = tuple(outputs)
-        transform = caller.model.transform
-        definitions = {} if transform is None else transform.definitions
-        # [batch, k] of any width, or [batch, steps, n].
-        self._ids = caller.roles.open | {
-            name for name, definition in definitions.items() if definition["use"] in ("ids", "weights", "steps")
-        }
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         spec = self._caller(dict(zip(self.input_names, inputs, strict=True)))
@@ -222,31 +221,31 @@ class Network(nn.Module):
 
         Raises ValueError where model_fn cannot be traced: which line, why, and what to write instead.
         """
-        names = [one.name for one in self._outputs]
+        transform = self._caller.model.transform
+        definitions = {} if transform is None else transform.definitions
+        # [batch, k] of any width, or [batch, steps, n].
+        wide = self._caller.arguments.open | {
+            name for name, definition in definitions.items() if definition["use"] in ("ids", "weights", "steps")
+        }
+        batch = torch.export.Dim("batch")
+        tensors: list[Tensor] = []
+        shapes: list[dict[int, Any]] = []
+        for name, tensor in zip(self.input_names, sample, strict=True):
+            if name in wide:
+                # Room for at least three values a row: torch would take a width of 0 or 1 for a constant.
+                room = (*(0, 0) * (tensor.ndim - 2), 0, max(0, 3 - tensor.shape[1]))
+                tensors.append(nn.functional.pad(tensor, room, value=-1))
+                shapes.append({0: batch, 1: torch.export.Dim.AUTO})
+            else:
+                tensors.append(tensor)
+                shapes.append({0: batch})
         try:
-            return to_onnx(self._trace(sample), input_names=self.input_names, output_names=names)
+            program = trace_program(self, tuple(tensors), (tuple(shapes),))
+            output_names = [one.name for one in self._outputs]
+            return to_onnx(program, input_names=self.input_names, output_names=output_names)
         except Exception as error:
             raise ValueError(explain("model_fn", self._caller.model.model_fn, error)) from error
-
-    def _trace(self, sample: Sequence[Tensor]) -> torch.export.ExportedProgram:
-        are_ids = [name in self._ids for name in self.input_names]
-        tensors = [_widened(one) if ids else one for one, ids in zip(sample, are_ids, strict=True)]
-        batch = torch.export.Dim("batch")
-        shapes = tuple({0: batch, 1: torch.export.Dim.AUTO} if ids else {0: batch} for ids in are_ids)
-        return trace_program(self, tuple(tensors), (shapes,))
 
 
 def _tensor(value: Prediction) -> Tensor:
     return value.ids if isinstance(value, StringPrediction) else value
-
-
-def _widened(value: Tensor) -> Tensor:
-    """Ids with room for at least three values a row: torch would take a width of 0 or 1 for a constant."""
-    return nn.functional.pad(value, (*(0, 0) * (value.ndim - 2), 0, max(0, 3 - value.shape[1])), value=-1)
-
-
-def _free_name(key: str, alias: str, is_predict: bool, taken: set[str]) -> str:
-    wanted = alias if is_predict and alias not in taken else f"{key}/{alias}"
-    while wanted in taken:
-        wanted = f"{wanted}/output"
-    return wanted

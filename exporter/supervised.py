@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from estimator_serving.training.model_fn import EstimatorSpec, ExportOutput, ModeKeys, Prediction, PredictOutput
-from estimator_serving.training.nn.metrics import Metric
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class EvalOutput(PredictOutput):
 def supervised_outputs(spec: EstimatorSpec, mode: str) -> Mapping[str, ExportOutput]:
     """`loss`, `predictions/<key>` and `metrics/<name>/value` of a TRAIN or EVAL spec, under its signature's key.
 
-    A metric whose last step takes numpy arrays alone is left out, with a warning.
+    A metric whose last step takes only numpy arrays is left out, with a warning.
     """
     assert spec.loss is not None, "a spec of these modes always has one"
     predictions = spec.predictions if isinstance(spec.predictions, Mapping) else {"output": spec.predictions}
@@ -38,23 +38,17 @@ def supervised_outputs(spec: EstimatorSpec, mode: str) -> Mapping[str, ExportOut
         if value is not None:
             outputs[f"predictions/{'/'.join(key) if isinstance(key, tuple) else key}"] = value
     for name, metric in (spec.eval_metric_ops or {}).items():
-        if (value := _value(name, metric)) is not None:
-            outputs |= {f"metrics/{name}/value": value, f"metrics/{name}/update_op": value}
+        try:
+            measured: Any = metric.finish(metric.state.detach())
+        except (TypeError, RuntimeError) as error:
+            measured = error
+        if isinstance(measured, Tensor):
+            outputs |= dict.fromkeys((f"metrics/{name}/value", f"metrics/{name}/update_op"), measured.float())
+        else:
+            logger.warning(
+                "The metric %s is left out of the graph: its finish gives %r for a tensor. Write it with tensor "
+                "methods and without branches to have it computed there.",
+                name,
+                measured,
+            )
     return {"train": TrainOutput(outputs)} if mode == ModeKeys.TRAIN else {"eval": EvalOutput(outputs)}
-
-
-def _value(name: str, metric: Metric) -> Tensor | None:
-    """The value of a metric over this batch, f32; None where its `finish` takes no tensor."""
-    try:
-        value = metric.finish(metric.state.detach())
-    except (TypeError, RuntimeError) as error:
-        value = error
-    if isinstance(value, Tensor):
-        return value.float()
-    logger.warning(
-        "The metric %s is left out of the graph: its finish gives %r for a tensor. Write it with tensor methods and "
-        "without branches to have it computed there.",
-        name,
-        value,
-    )
-    return None

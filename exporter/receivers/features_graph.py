@@ -1,7 +1,8 @@
-"""Receiver ▸ transform ▸ network: three graphs become one.
+"""Raw features as nodes of a graph: the inputs of a transform or a network, and outputs.
 
-Owns how raw features reach the transform's inputs and the network's, and how ids become text. What counts as nothing in
-a dense feature is decided by the transform's inputs, here as in training. Knows nothing of signatures, files or torch.
+Owns how a raw feature becomes an input of the transform or of a network, how one is handed on as an output, and how ids
+become text. What counts as nothing in a dense feature is decided by the transform's inputs, as in training. Knows
+nothing of signatures, files or torch.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx
 import spox.opset.ai.onnx.v21 as op
-from spox import Tensor, Var, inline
+from spox import Var, inline
 
-from estimator_serving.training.columns.inputs import Input, NumericInput
+from estimator_serving.training.columns.inputs import Input, PaddedInput
 from estimator_serving.training.columns.padding import Padded, is_within
 from estimator_serving.training.forward_features import ForwardedFeature
 from estimator_serving.wire import dtypes
 
-Features = Mapping[str, Var | Padded]
+RawFeatures = Mapping[str, Var | Padded]
 
 
-def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var]:
+def feed_transform(features: RawFeatures, inputs: Iterable[Input]) -> dict[str, Var]:
     """The transform's inputs, by name, from raw features.
 
     Raises ValueError naming a feature that the receiver does not give, or gives in a form the column cannot read.
@@ -29,25 +30,38 @@ def feed_transform(features: Features, inputs: Iterable[Input]) -> dict[str, Var
     fed: dict[str, Var] = {}
     for wanted in inputs:
         feature = _find(features, wanted.key)
-        if isinstance(wanted, NumericInput):
-            fed[wanted.key] = _numeric(wanted, feature)
+        if isinstance(wanted, PaddedInput):
+            values = feature.values if isinstance(feature, Padded) else feature
+            element = np.dtype(wanted.element)
+            # As in training: text for text, integers for ids, any number for weights and sequences.
+            takes = {"U": "OSUT", "i": "iu", "f": "fiub"}[element.kind]
+            if _element(values).kind not in takes:
+                given = "string" if is_string(values) else dtypes.from_numpy(_element(values)).name
+                raise ValueError(
+                    f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
+                    f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
+                    "Declare the feature with the column's dtype in the feature_spec."
+                )
+            if _element(values).kind not in "OSUT" and _element(values) != element:
+                # Before anything is dropped, as in training: a weight too small for float32 is 0.
+                values = op.cast(values, to=element)
+            padded = Padded(values, feature.lengths) if isinstance(feature, Padded) else wanted.pad(values)
+            fed |= dict(zip(wanted.names, (padded.values, padded.lengths), strict=True))
             continue
-        values = feature.values if isinstance(feature, Padded) else feature
-        element = np.dtype(wanted.element)
-        # As in training: text for text, integers for ids, any number for weights and sequences.
-        takes = {"U": "OSUT", "i": "iu", "f": "fiub"}[element.kind]
-        if _element(values).kind not in takes:
-            given = "string" if is_string(values) else dtypes.from_numpy(_element(values)).name
+        if isinstance(feature, Padded):
             raise ValueError(
-                f"Column dtype and receiver dtype must be compatible. key: {wanted.key}, "
-                f"column dtype: {wanted.dtype.name}, receiver dtype: {given}. "
-                "Declare the feature with the column's dtype in the feature_spec."
+                f"The numeric column {wanted.key!r} needs a FixedLenFeature, and the receiver gives a VarLenFeature; "
+                "build its feature_spec with make_parse_example_spec."
             )
-        if _element(values).kind not in "OSUT" and _element(values) != element:
-            # Before anything is dropped, as in training: a weight too small for float32 is 0.
-            values = op.cast(values, to=element)
-        padded = Padded(values, feature.lengths) if isinstance(feature, Padded) else wanted.pad(values)
-        fed |= dict(zip(wanted.names, (padded.values, padded.lengths), strict=True))
+        if is_string(feature):
+            raise ValueError(
+                f"The numeric column {wanted.key!r} needs numbers, and the receiver gives text; declare it as float."
+            )
+        numbers = op.cast(feature, to=np.float32)
+        if (feature.unwrap_tensor().shape or ())[1:] != wanted.shape:
+            # 0 keeps the batch, which -1 could not infer for a batch of 0 rows.
+            numbers = op.reshape(numbers, op.const(np.array([0, *wanted.shape], np.int64)))
+        fed[wanted.key] = numbers
     return fed
 
 
@@ -68,7 +82,7 @@ def count_rows(feature: Var | Padded) -> Var:
     return op.expand(op.const(np.int64(0)), batch)
 
 
-def forward(features: Features, wanted: ForwardedFeature) -> Var:
+def forward(features: RawFeatures, wanted: ForwardedFeature) -> Var:
     """A feature as an output: dense as it is, a padded one [batch, k] with its default behind each row's values.
 
     Raises ValueError where the receiver does not give the feature, or gives it padded and there is no default.
@@ -91,7 +105,7 @@ def look_up_text(ids: Var, vocabulary: tuple[str, ...]) -> Var:
 
 
 def run_graph(model: onnx.ModelProto, feeds: Mapping[str, Var]) -> dict[str, Var]:
-    """The outputs of a graph for these inputs, by name; inputs that it does not have are ignored."""
+    """The outputs of a graph for these inputs, by name; inputs it does not have are left aside."""
     names = [value.name for value in model.graph.input]
     # spox cannot inline a graph that hands an input on as an output.
     passed = {value.name: feeds[value.name] for value in model.graph.output if value.name in names}
@@ -105,7 +119,7 @@ def run_graph(model: onnx.ModelProto, feeds: Mapping[str, Var]) -> dict[str, Var
     return passed | (run_graph(computing, feeds) if outputs else {})
 
 
-def _find(features: Features, key: str) -> Var | Padded:
+def _find(features: RawFeatures, key: str) -> Var | Padded:
     if key not in features:
         raise ValueError(
             f"Feature {key} is not in features dictionary. "
@@ -115,28 +129,8 @@ def _find(features: Features, key: str) -> Var | Padded:
     return features[key]
 
 
-def _numeric(wanted: NumericInput, feature: Var | Padded) -> Var:
-    key = wanted.key
-    if isinstance(feature, Padded):
-        raise ValueError(
-            f"The numeric column {key!r} needs a FixedLenFeature, and the receiver gives a VarLenFeature; "
-            "build its feature_spec with make_parse_example_spec."
-        )
-    if is_string(feature):
-        raise ValueError(f"The numeric column {key!r} needs numbers, and the receiver gives text; declare it as float.")
-    numbers = op.cast(feature, to=np.float32)
-    if (_tensor(feature).shape or ())[1:] == wanted.shape:
-        return numbers
-    # 0 keeps the batch, which -1 could not infer for a batch of 0 rows.
-    return op.reshape(numbers, op.const(np.array([0, *wanted.shape], np.int64)))
-
-
-def _tensor(value: Var) -> Tensor:
-    return value.unwrap_tensor()
-
-
 def _element(value: Var) -> np.dtype:
-    return np.dtype(_tensor(value).dtype)
+    return np.dtype(value.unwrap_tensor().dtype)
 
 
 def is_string(value: Var) -> bool:

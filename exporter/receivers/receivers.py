@@ -20,7 +20,6 @@ from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.padding import Padded
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.features import (
-    Feature,
     FeatureSpec,
     FixedLenFeature,
     FixedLenSequenceFeature,
@@ -129,29 +128,27 @@ def parse_example(serialized: ReceiverTensor, spec: FeatureSpec) -> dict[str, Va
             "The feature_spec is empty, so there is nothing to parse; pass make_parse_example_spec(feature_columns)."
         )
     parsed = onnx_ops.parse_example(*serialized.parse(spec), spec)
-    features = {key: _feature(key, spec[key], parsed) for key in spec}
+    features: dict[str, Var | Padded] = {}
+    for key, feature in spec.items():
+        match feature:
+            case FixedLenFeature() | FixedLenSequenceFeature():
+                features[key] = parsed[key]
+            case VarLenFeature():
+                features[key] = Padded(parsed[f"{key}/values"], parsed[f"{key}/lengths"])
+            case SparseFeature():
+                rows = op.gather(parsed[f"{key}/indices"], op.const(np.int64(0)), axis=1)
+                batch = op.gather(parsed[f"{key}/dense_shape"], op.const(np.array([0], np.int64)))
+                features[key] = pad_rows(parsed[f"{key}/values"], splits_of_rows(rows, batch))
+            case RaggedFeature():
+                if feature.ragged_rank != 1:
+                    raise ValueError(
+                        f"The RaggedFeature {key} has {feature.ragged_rank} levels, and features of columns have one; "
+                        "declare it without partitions."
+                    )
+                _, splits = tensors_of(key, feature)
+                features[key] = pad_rows(parsed[f"{key}/values"], op.cast(parsed[splits.name], to=np.int64))
     serialized.parsed |= features
     return features
-
-
-def _feature(key: str, feature: Feature, parsed: Mapping[str, Var]) -> Var | Padded:
-    match feature:
-        case FixedLenFeature() | FixedLenSequenceFeature():
-            return parsed[key]
-        case VarLenFeature():
-            return Padded(parsed[f"{key}/values"], parsed[f"{key}/lengths"])
-        case SparseFeature():
-            rows = op.gather(parsed[f"{key}/indices"], op.const(np.int64(0)), axis=1)
-            batch = op.gather(parsed[f"{key}/dense_shape"], op.const(np.array([0], np.int64)))
-            return pad_rows(parsed[f"{key}/values"], splits_of_rows(rows, batch))
-        case RaggedFeature():
-            if feature.ragged_rank != 1:
-                raise ValueError(
-                    f"The RaggedFeature {key} has {feature.ragged_rank} levels, and features of columns have one; "
-                    "declare it without partitions."
-                )
-            _, splits = tensors_of(key, feature)
-            return pad_rows(parsed[f"{key}/values"], op.cast(parsed[splits.name], to=np.int64))
 
 
 class ServingInputReceiver:
@@ -159,8 +156,8 @@ class ServingInputReceiver:
 
     Args:
         features: by key, what model_fn reads: placeholders, results of `parse_example`, or spox values computed of
-            them. One alone gets the key `feature`.
-        receiver_tensors: placeholders by alias, what clients send. One alone gets the alias `input`.
+            them. A single one gets the key `feature`.
+        receiver_tensors: placeholders by alias, what clients send. A single one gets the alias `input`.
         receiver_tensors_alternatives: name -> further groups by alias: values on the way from the receiver tensors to
             the features, that clients may send instead. Each group makes signatures `<name>:<key>`. Rows of any number
             of values come as one tensor, filled up with '' in text, -1 in integers and NaN in floats.
@@ -172,8 +169,19 @@ class ServingInputReceiver:
         self, features: Any, receiver_tensors: Any, receiver_tensors_alternatives: Mapping[str, Any] | None = None
     ) -> None:
         self.features: Any = _checked_features(features, SINGLE_FEATURE_KEY)
-        self.receiver_tensors = _checked_receivers(receiver_tensors)
-        self.receiver_tensors_alternatives = _checked_alternatives(receiver_tensors_alternatives)
+        if receiver_tensors is None or (isinstance(receiver_tensors, Mapping) and not receiver_tensors):
+            raise ValueError("receiver_tensors must be defined. Give the receiver at least one that clients send.")
+        self.receiver_tensors: dict[str, ReceiverTensor] = _by_alias(
+            receiver_tensors, "receiver_tensor", ReceiverTensor
+        )
+        alternatives = {} if receiver_tensors_alternatives is None else receiver_tensors_alternatives
+        if not isinstance(alternatives, Mapping):
+            raise ValueError(
+                f"receiver_tensors_alternatives must be a dict: {alternatives}. Write {{name: {{alias: tensor}}}}."
+            )
+        self.receiver_tensors_alternatives: dict[str, dict[str, FeatureValue]] = {
+            name: _by_alias(group, "receiver_tensors_alternative", FeatureValue) for name, group in alternatives.items()
+        }
 
     @property
     def feature_values(self) -> Mapping[str, Var | Padded]:
@@ -208,7 +216,7 @@ class ServingInputReceiver:
 
     @property
     def takes_examples(self) -> bool:
-        """Whether clients send serialized Examples and nothing else, which classify and regress need."""
+        """Whether clients send only serialized Examples, which classify and regress need."""
         return self.feature_spec is not None and len(self.receiver_tensors) == 1
 
 
@@ -340,22 +348,22 @@ def build_raw_supervised_input_receiver_fn(
 def _templates(features: Mapping[str, Any], batch_size: int | None) -> dict[str, TensorInfo]:
     if not features:
         raise ValueError("features must be defined. Give at least one array, by its key.")
-    return {key: _template(key, value, batch_size) for key, value in features.items()}
-
-
-def _template(key: str, value: Any, batch_size: int | None) -> TensorInfo:
-    if isinstance(value, ReceiverTensor):
-        dtype, shape = value.info.dtype, value.info.shape or ()
-    else:
-        array = value if hasattr(value, "dtype") else np.asarray(value)
-        dtype, shape = dtypes.as_dtype(_dtype_of(array)), tuple(array.shape)
-    if not shape:
-        raise ValueError(f"The feature {key} is a scalar; raw features are [batch, ...], so give it a batch dimension.")
-    return TensorInfo(f"{key}:0", dtype, (-1 if batch_size is None else batch_size, *shape[1:]))
-
-
-def _dtype_of(array: Any) -> Any:
-    return dtypes.from_numpy(array.dtype) if isinstance(array.dtype, np.dtype) else array.dtype
+    templates = {}
+    for key, value in features.items():
+        if isinstance(value, ReceiverTensor):
+            dtype, shape = value.info.dtype, value.info.shape or ()
+        else:
+            array = value if hasattr(value, "dtype") else np.asarray(value)
+            # A torch tensor's dtype is none of numpy's.
+            is_numpy = isinstance(array.dtype, np.dtype)
+            dtype = dtypes.from_numpy(array.dtype) if is_numpy else dtypes.as_dtype(array.dtype)
+            shape = tuple(array.shape)
+        if not shape:
+            raise ValueError(
+                f"The feature {key} is a scalar; raw features are [batch, ...], so give it a batch dimension."
+            )
+        templates[key] = TensorInfo(f"{key}:0", dtype, (-1 if batch_size is None else batch_size, *shape[1:]))
+    return templates
 
 
 def _placeholders(templates: Mapping[str, TensorInfo]) -> dict[str, ReceiverTensor]:
@@ -377,36 +385,15 @@ def _checked_features(features: Any, single_key: str, label: str = "feature") ->
     return {key: value.var if isinstance(value, ReceiverTensor) else value for key, value in named.items()}
 
 
-def _checked_receivers(tensors: Any) -> dict[str, ReceiverTensor]:
-    if tensors is None or (isinstance(tensors, Mapping) and not tensors):
-        raise ValueError("receiver_tensors must be defined. Give the receiver at least one that clients send.")
+def _by_alias(tensors: Any, what: str, kinds: Any) -> dict[str, Any]:
+    """The tensors by alias, a single one under TensorFlow's; every one of them is checked."""
     named = tensors if isinstance(tensors, Mapping) else {SINGLE_RECEIVER_KEY: tensors}
-    _check_aliases(named, "receiver_tensor", ReceiverTensor)
-    return dict(named)
-
-
-def _checked_alternatives(alternatives: Any) -> dict[str, dict[str, FeatureValue]]:
-    if alternatives is None:
-        return {}
-    if not isinstance(alternatives, Mapping):
-        raise ValueError(
-            f"receiver_tensors_alternatives must be a dict: {alternatives}. Write {{name: {{alias: tensor}}}}."
-        )
-    groups = {
-        name: dict(group) if isinstance(group, Mapping) else {SINGLE_RECEIVER_KEY: group}
-        for name, group in alternatives.items()
-    }
-    for group in groups.values():
-        _check_aliases(group, "receiver_tensors_alternative", FeatureValue)
-    return groups
-
-
-def _check_aliases(named: Mapping[Any, Any], what: str, kinds: Any) -> None:
     for key, value in named.items():
         if not isinstance(key, str):
             raise ValueError(f"{what} keys must be strings: {key}.")
         if not isinstance(value, kinds):
             raise ValueError(f"{what} {key} must be a Tensor, SparseTensor, or RaggedTensor. {_WHAT_TENSORS_ARE}")
+    return dict(named)
 
 
 _WHAT_TENSORS_ARE = (

@@ -1,18 +1,19 @@
-"""Sample requests for a receiver: what an export is verified with, and what stands in its warmup file.
+"""Samples: made-up rows for a receiver, with which an export is verified and which its warmup file holds.
 
 Owns the choice of values: words that the columns know and words they do not, ids within their range, numbers around
-zero and large ones, defaults left out, lists of several lengths. The same receiver and columns give the same samples.
+zero and large ones, features with a default left out now and then, lists of several lengths. The same receiver and
+columns give the same samples. Knows nothing of networks or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from estimator_serving.exporter.receivers.receivers import ReceiverTensor, ServingInputReceiver
+from estimator_serving.exporter.receivers.receivers import ServingInputReceiver
+from estimator_serving.training.arrays import Array
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import encode_example_by_spec, join_examples
 from estimator_serving.wire.features import (
@@ -26,15 +27,34 @@ from estimator_serving.wire.features import (
     example_dtypes,
 )
 
-Array = npt.NDArray[Any]
-
 LENGTH_MAX = 3
 WORDS = ("", "a", "é", "out of vocabulary")
 
 
 def sample_inputs(receiver: ServingInputReceiver, definitions: Mapping[str, Any], rows: int) -> dict[str, Array]:
-    """`rows` rows for every receiver tensor, by alias; text as object arrays of bytes."""
-    return {alias: _tensor(tensor, definitions, rows) for alias, tensor in receiver.receiver_tensors.items()}
+    """`rows` rows for every receiver tensor, by alias; text as object arrays of bytes.
+
+    `definitions` are those of a transform: what its columns say of the features.
+    """
+    known = known_values(definitions)
+    sequence_keys = {column["key"] for column in _sequence_columns(definitions)}
+    inputs: dict[str, Array] = {}
+    for alias, tensor in receiver.receiver_tensors.items():
+        if tensor.feature_spec is not None:
+            inputs[alias] = _objects(sample_examples(tensor.feature_spec, definitions, rows))
+            continue
+        name, dtype = tensor.info.value_name, tensor.info.dtype
+        # Seeded by the name, so that two tensors differ.
+        generator = np.random.default_rng(list(name.encode()))
+        shape = (rows, *(LENGTH_MAX if dim < 0 else dim for dim in (tensor.info.shape or ())[1:]))
+        # Raw text '' is no value, and layers that stand side by side need as many steps of every sequence.
+        words = tuple(w for w in WORDS if w) if name in sequence_keys else WORDS
+        values = [_value(dtype, known.get(name, ()), generator, words) for _ in range(int(np.prod(shape)))]
+        if dtype.is_string:
+            inputs[alias] = _objects([value.encode() for value in values]).reshape(shape)
+        else:
+            inputs[alias] = np.array(values, np.float64).astype(dtype.numpy).reshape(shape)
+    return inputs
 
 
 def graph_feeds(receiver: ServingInputReceiver, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -44,8 +64,12 @@ def graph_feeds(receiver: ServingInputReceiver, inputs: Mapping[str, Array]) -> 
         array = inputs[alias]
         if tensor.feature_spec is not None:
             feeds |= dict(zip(tensor.info.ragged_names, join_examples(array.tolist()), strict=True))
+        elif tensor.info.dtype.is_string:
+            # ONNX Runtime's Python binding takes text as str and not as bytes.
+            words = [value.decode() for value in array.ravel().tolist()]
+            feeds[tensor.info.value_name] = _objects(words).reshape(array.shape)
         else:
-            feeds[tensor.info.value_name] = _as_text(array) if tensor.info.dtype.is_string else array
+            feeds[tensor.info.value_name] = array
     return feeds
 
 
@@ -53,39 +77,30 @@ def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int
     """`rows` serialized Examples of the spec, with the values that the columns know."""
     generator = np.random.default_rng(0)
     known = known_values(definitions)
-
-    def features() -> dict[str, Any]:
+    # The lists that an Example holds, by their own keys: those of a sparse feature are several.
+    lists: dict[str, Feature] = {key: VarLenFeature(dtype) for key, dtype in example_dtypes(spec).items()}
+    lists |= {key: feature for key, feature in spec.items() if isinstance(feature, FixedLenFeature)}
+    examples = []
+    for _ in range(rows):
         values = {key: _values(feature, known.get(key, ()), generator) for key, feature in spec.items()}
         values |= equal_sequences(spec, definitions, known, generator)
-        return values | aligned_weights(values, spec, definitions, generator)
-
-    carried = _carried(spec)
-    return [encode_example_by_spec(_carry(features(), spec), carried) for _ in range(rows)]
-
-
-def _carried(spec: FeatureSpec) -> dict[str, Feature]:
-    """The lists that Examples of a spec hold, by their own keys: a sparse feature has several."""
-    lists: dict[str, Feature] = {key: VarLenFeature(dtype) for key, dtype in example_dtypes(spec).items()}
-    return lists | {key: feature for key, feature in spec.items() if isinstance(feature, FixedLenFeature)}
-
-
-def _carry(values: Mapping[str, Any], spec: FeatureSpec) -> dict[str, Any]:
-    """The same values under the keys that carry them, places in order for sparse ones."""
-    carried: dict[str, Any] = {}
-    for key, value in values.items():
-        match spec[key]:
-            case SparseFeature() as sparse:
-                carried[sparse.value_key] = value
-                carried |= {index: list(range(len(value))) for index in sparse.index_keys}
-            case RaggedFeature() as ragged:
-                carried[ragged.value_key or key] = value
-            case _:
-                carried[key] = value
-    return carried
+        values |= aligned_weights(values, spec, definitions, generator)
+        example: dict[str, Any] = {}
+        for key, value in values.items():
+            match spec[key]:
+                case SparseFeature() as sparse:
+                    example[sparse.value_key] = value
+                    example |= {index: list(range(len(value or ()))) for index in sparse.index_keys}
+                case RaggedFeature() as ragged:
+                    example[ragged.value_key or key] = value
+                case _:
+                    example[key] = value
+        examples.append(encode_example_by_spec(example, lists))
+    return examples
 
 
-class Everything(tuple[Any, ...]):
-    """Known values beside which there are no others."""
+class AllValues(tuple[Any, ...]):
+    """Known values that are all a feature may hold, as the words of a label's vocabulary are."""
 
     __slots__ = ()
 
@@ -95,7 +110,7 @@ def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     known: dict[str, tuple[Any, ...]] = {}
     for part in _parts(definitions):
         if "vocabulary_list" in part:
-            known[part["key"]] = (Everything if "is_label" in part else tuple)(part["vocabulary_list"])
+            known[part["key"]] = (AllValues if "is_label" in part else tuple)(part["vocabulary_list"])
         elif part.get("kind") == "identity":
             known[part["key"]] = tuple(range(part["num_buckets"]))
     return known
@@ -104,7 +119,7 @@ def known_values(definitions: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 def equal_sequences(
     spec: FeatureSpec, definitions: Mapping[str, Any], words: Mapping[str, Any], generator: np.random.Generator
 ) -> dict[str, list[Any]]:
-    """The sequences of a row, by feature key: layers that stand side by side need as many steps of each."""
+    """The sequences of a row, by feature key, all of one length: layers that read several side by side need that."""
     columns = _sequence_columns(definitions)
     if not columns:
         return {}
@@ -121,10 +136,6 @@ def equal_sequences(
 
 def _sequence_columns(definitions: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [output["column"] for output in definitions.values() if output.get("use") == "step_count"]
-
-
-def _sequence_keys(definitions: Mapping[str, Any]) -> set[str]:
-    return {column["key"] for column in _sequence_columns(definitions)}
 
 
 def aligned_weights(
@@ -158,31 +169,10 @@ def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _parts(one)
 
 
-def _tensor(tensor: ReceiverTensor, definitions: Mapping[str, Any], rows: int) -> Array:
-    name = tensor.info.value_name
-    known = known_values(definitions)
-    if tensor.feature_spec is not None:
-        return _objects(sample_examples(tensor.feature_spec, definitions, rows))
-    # Seeded by the name, so that two tensors differ.
-    generator = np.random.default_rng(list(name.encode()))
-    shape = (rows, *(LENGTH_MAX if dim < 0 else dim for dim in (tensor.info.shape or ())[1:]))
-    # Raw text '' is no value, and layers that stand side by side need as many steps of every sequence.
-    words = tuple(w for w in WORDS if w) if name in _sequence_keys(definitions) else WORDS
-    values = [_value(tensor.info.dtype, known.get(name, ()), generator, words) for _ in range(int(np.prod(shape)))]
-    if tensor.info.dtype.is_string:
-        return _objects([value.encode() for value in values]).reshape(shape)
-    return np.array(values, np.float64).astype(tensor.info.dtype.numpy).reshape(shape)
-
-
-def _objects(values: list[bytes]) -> Array:
+def _objects(values: Sequence[bytes | str]) -> Array:
     array = np.empty(len(values), object)
     array[:] = values
     return array
-
-
-def _as_text(array: Array) -> Array:
-    """ONNX Runtime's binding takes str alone."""
-    return _objects([value.decode() for value in array.ravel().tolist()]).reshape(array.shape)
 
 
 def _values(feature: Feature, known: tuple[Any, ...], generator: np.random.Generator) -> list[Any] | None:
@@ -198,7 +188,7 @@ def _values(feature: Feature, known: tuple[Any, ...], generator: np.random.Gener
 
 
 def _value(dtype: DType, known: tuple[Any, ...], generator: np.random.Generator, words: tuple[str, ...] = WORDS) -> Any:
-    is_one = not dtype.is_string or isinstance(known, Everything)
+    is_one = not dtype.is_string or isinstance(known, AllValues)
     if known and (is_one or generator.random() < 0.75):
         return known[generator.integers(len(known))]
     if dtype.is_string:

@@ -21,14 +21,14 @@ class ExportOptions:
 
     Attributes:
         opset: the ONNX opset of the graph, 19 to 23, for a runtime that knows no newer one.
-        external_data_min_bytes: weights that are larger together go to `model.onnx.data`; one file of protobuf holds
-            less than 2 GB.
+        external_data_min_bytes: weights of this size together, or more, go to `model.onnx.data`; one file of protobuf
+            holds less than 2 GB.
         parity_tolerance: execution provider -> how far its answers may be from the expected ones,
-            |a - b| <= tolerance · max(1, |a|). What is not named keeps its default. The CPU's is that of the check at
-            export, too.
+            |a - b| <= tolerance · max(1, |a|). A provider that is not named keeps its default. The check at export
+            allows the CPU's.
         warmup_requests: how many sample requests a signature gets in the warmup file; 0 writes none.
 
-    Raises ValueError for a value that cannot be.
+    Raises ValueError for a value out of range.
     """
 
     opset: int = OPSET

@@ -1,19 +1,19 @@
-"""The proof a servable carries: sample requests, and what it must answer to them.
+"""The proof a servable carries: sample requests, and the answers they had at export.
 
-Owns the two files of `assets.extra`: TensorFlow Serving's warmup requests, and the same requests with the answers they
-had at export. Writes messages only; how a server reads them is not known here.
+Owns the two files of `assets.extra`: TensorFlow Serving's warmup requests, and the same requests with their answers,
+which a server compares with its own before a version takes requests. Writes messages only; how a server reads them is
+not known here.
 Source: TensorFlow Serving, SavedModel warmup (a TFRecord of PredictionLog).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from estimator_serving.training.arrays import Array
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.signatures import (
     CLASSIFY_CLASSES,
@@ -26,7 +26,6 @@ from estimator_serving.wire.signatures import (
 )
 from estimator_serving.wire.tensors import encode_tensor
 
-Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 
 REQUESTS_FILE = "tf_serving_warmup_requests"
@@ -46,89 +45,58 @@ def sample_logs(
         answer: the graph's outputs, by graph name, for some of these rows.
         count: requests a signature gets.
     """
-    logs = list(_logs(signatures, inputs, answer, count))
-    if not logs:
+    recorded = {
+        key: signatures[key]
+        for key in sorted(signatures)
+        # Other methods have no log; an alternative's tensors are others than those of the samples.
+        if signatures[key].method_name in (CLASSIFY_METHOD, REGRESS_METHOD)
+        or (signatures[key].method_name == PREDICT_METHOD and signatures[key].inputs.keys() == inputs.keys())
+    }
+    if not recorded:
         return {}
-    asked = [_without_answer(log) for log in logs]
-    return {REQUESTS_FILE: _serialized(asked), RESPONSES_FILE: _serialized(logs)}
-
-
-def _logs(
-    signatures: Mapping[str, Signature], inputs: Arrays, answer: Callable[[Arrays], Arrays], count: int
-) -> Iterator[serving_pb.PredictionLog]:
-    starts = np.cumsum([0, *(_rows_of(index) for index in range(count))]).tolist()
-    for start, end in itertools.pairwise(starts):
+    sizes = [_ROWS[min(index, len(_ROWS) - 1)] for index in range(count)]
+    requests, responses = [], []
+    for start, end in itertools.pairwise(itertools.accumulate(sizes, initial=0)):
         rows = {alias: array[start:end] for alias, array in inputs.items()}
         outputs = answer(rows)
-        for key in sorted(signatures):
-            signature = signatures[key]
-            # An alternative's tensors are others than those of the samples.
-            if signature.method_name in _WRITERS and _takes(signature, inputs):
-                named = {alias: outputs[info.value_name] for alias, info in signature.outputs.items()}
-                yield _WRITERS[signature.method_name](key, signature, rows, named)
+        for key, signature in recorded.items():
+            named = {alias: outputs[info.value_name] for alias, info in signature.outputs.items()}
+            log = _log(key, signature, rows, named)
+            responses.append(log.SerializeToString(deterministic=True))
+            for kind in ("predict_log", "classify_log", "regress_log"):
+                if log.HasField(kind):
+                    getattr(log, kind).ClearField("response")
+            requests.append(log.SerializeToString(deterministic=True))
+    return {REQUESTS_FILE: requests, RESPONSES_FILE: responses} if responses else {}
 
 
-def _rows_of(index: int) -> int:
-    return _ROWS[min(index, len(_ROWS) - 1)]
-
-
-def _takes(signature: Signature, inputs: Arrays) -> bool:
-    return signature.method_name != PREDICT_METHOD or signature.inputs.keys() == inputs.keys()
-
-
-def _predict_log(key: str, signature: Signature, rows: Arrays, outputs: Arrays) -> serving_pb.PredictionLog:
+def _log(key: str, signature: Signature, rows: Arrays, outputs: Arrays) -> serving_pb.PredictionLog:
+    """The request for these rows and its answer, as the signature's method has them."""
     log = serving_pb.PredictionLog()
-    request, response = log.predict_log.request, log.predict_log.response
-    for message in (request, response):
-        message.model_spec.signature_name = key
-    for alias in signature.inputs:
-        request.inputs[alias].CopyFrom(encode_tensor(rows[alias]))
-    for alias, array in outputs.items():
-        response.outputs[alias].CopyFrom(encode_tensor(array))
-    return log
-
-
-def _classify_log(key: str, _: Signature, rows: Arrays, outputs: Arrays) -> serving_pb.PredictionLog:
-    log = serving_pb.PredictionLog()
-    request, response = log.classify_log.request, log.classify_log.response
-    _put_examples(request, response, key, rows)
+    if signature.method_name == PREDICT_METHOD:
+        predict = log.predict_log
+        predict.request.model_spec.signature_name = predict.response.model_spec.signature_name = key
+        for alias in signature.inputs:
+            predict.request.inputs[alias].CopyFrom(encode_tensor(rows[alias]))
+        for alias, array in outputs.items():
+            predict.response.outputs[alias].CopyFrom(encode_tensor(array))
+        return log
+    is_regress = signature.method_name == REGRESS_METHOD
+    request = log.regress_log.request if is_regress else log.classify_log.request
+    response = log.regress_log.response if is_regress else log.classify_log.response
+    request.model_spec.signature_name = response.model_spec.signature_name = key
+    (examples,) = rows.values()
+    request.input.example_list.examples.extend(examples.tolist())
+    if is_regress:
+        values = outputs[REGRESS_OUTPUTS]
+        for value in values.reshape(len(values), -1)[:, 0].tolist():
+            log.regress_log.response.result.regressions.add(value=value)
+        return log
     some = next(iter(outputs.values()))
     labels = outputs.get(CLASSIFY_CLASSES, np.full(some.shape, ""))
     scores = outputs.get(CLASSIFY_SCORES, np.zeros(some.shape, np.float32))
     for row_labels, row_scores in zip(labels.tolist(), scores.tolist(), strict=True):
-        classes = response.result.classifications.add()
+        classes = log.classify_log.response.result.classifications.add()
         for label, score in zip(row_labels, row_scores, strict=True):
             classes.classes.add(label=label, score=score)
     return log
-
-
-def _regress_log(key: str, _: Signature, rows: Arrays, outputs: Arrays) -> serving_pb.PredictionLog:
-    log = serving_pb.PredictionLog()
-    request, response = log.regress_log.request, log.regress_log.response
-    _put_examples(request, response, key, rows)
-    for value in outputs[REGRESS_OUTPUTS].reshape(len(outputs[REGRESS_OUTPUTS]), -1)[:, 0].tolist():
-        response.result.regressions.add(value=value)
-    return log
-
-
-def _put_examples(request: Any, response: Any, key: str, rows: Arrays) -> None:
-    for message in (request, response):
-        message.model_spec.signature_name = key
-    (examples,) = rows.values()
-    request.input.example_list.examples.extend(examples.tolist())
-
-
-_WRITERS = {PREDICT_METHOD: _predict_log, CLASSIFY_METHOD: _classify_log, REGRESS_METHOD: _regress_log}
-
-
-def _without_answer(log: serving_pb.PredictionLog) -> serving_pb.PredictionLog:
-    asked = serving_pb.PredictionLog()
-    asked.CopyFrom(log)
-    for field in ("predict_log", "classify_log", "regress_log"):
-        if asked.HasField(field):
-            getattr(asked, field).ClearField("response")
-    return asked
-
-
-def _serialized(logs: list[serving_pb.PredictionLog]) -> list[bytes]:
-    return [log.SerializeToString(deterministic=True) for log in logs]

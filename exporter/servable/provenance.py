@@ -1,7 +1,7 @@
 """Where an export comes from: versions, the git revision, the transform, the data it was trained on.
 
-Owns the JSON object in the property `provenance`. It holds nothing of the time and of the machine, so that the same
-model gives the same bytes.
+Owns the JSON object in the property `provenance`. It says nothing about the time or the machine, so that the same model
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ _GIT_TIMEOUT_S = 10
 
 def describe_versions(more: Iterable[str] = ()) -> dict[str, Any]:
     """Versions of Python and of every package that makes an export, and the git revision of the working directory."""
-    versions = {name: _version(name) for name in (_OWN_PACKAGE, *_PACKAGES, *more)}
-    found = {name: version for name, version in sorted(versions.items()) if version is not None}
-    described: dict[str, Any] = {"versions": {**found, "python": platform.python_version()}}
+    versions = {}
+    for name in sorted({_OWN_PACKAGE, *_PACKAGES, *more}):
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    described: dict[str, Any] = {"versions": {**versions, "python": platform.python_version()}}
     revision = _git_revision(Path.cwd())
     return described if revision is None else {**described, "git_revision": revision}
 
@@ -42,19 +45,12 @@ def describe_estimator(model: TrainedModel) -> dict[str, Any]:
     return described
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 @functools.cache
 def _git_revision(directory: Path) -> str | None:
     """The commit of a directory's repository, with `-dirty` behind it where tracked files differ from it.
 
-    Asked once a process: the code that runs is the code that was loaded, and a busy machine on which git does not
-    answer in time must not make two exports of one model differ.
+    It is read once a process: the code that runs is the code that was loaded, and two exports of one model must not
+    differ because git on a busy machine did not answer in time.
     """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -1,7 +1,7 @@
 """Receiver x export outputs -> signatures.
 
-Owns which signatures an export has, and their keys, aliases and method names, in one table. Knows no graph: tensors are
-named by what they are called there.
+Owns which signatures an export has, and their keys, aliases and method names, in one table. Knows no graph: a tensor is
+named by its name there.
 Source: TF 2.15 estimator, export_outputs and signature_def_utils. One oddity is mended: where what clients send cannot
 feed the default signature, `serving_default` stays and answers predict; TensorFlow leaves it out.
 """
@@ -33,8 +33,8 @@ class Kind:
     """A kind of export output.
 
     Attributes:
-        method_name: the rpc it answers.
-        input_alias: the one alias of its one input, serialized Examples; None where the receiver's aliases are used.
+        method_name: the method its signature answers.
+        input_alias: the alias of its single input, serialized Examples; None where the receiver's aliases are used.
         aliases: the output aliases it may have; None where they are the outputs' own names.
     """
 
@@ -59,7 +59,7 @@ class ExportedOutput:
 
 
 @dataclass(frozen=True)
-class Sent:
+class SignatureInputs:
     """What clients send.
 
     Attributes:
@@ -73,13 +73,13 @@ class Sent:
     alternatives: Mapping[str, Mapping[str, TensorInfo]] = field(default_factory=dict)
 
 
-def build_signatures(sent: Sent, outputs: Mapping[str, ExportedOutput]) -> dict[str, Signature]:
+def build_signatures(inputs: SignatureInputs, outputs: Mapping[str, ExportedOutput]) -> dict[str, Signature]:
     """The signatures of an export by key: those of `outputs` whose kind can be fed with what clients send.
 
     An alternative's are called `<alternative>:<key>`.
     """
-    signatures = _signatures(sent.tensors, sent.are_examples, outputs)
-    for name, tensors in sent.alternatives.items():
+    signatures = _signatures(inputs.tensors, inputs.are_examples, outputs)
+    for name, tensors in inputs.alternatives.items():
         signatures |= {f"{name}:{key}": one for key, one in _signatures(tensors, False, outputs).items()}
     return signatures
 
@@ -89,18 +89,13 @@ def _signatures(
 ) -> dict[str, Signature]:
     kept = {key: one for key, one in outputs.items() if one.kind.input_alias is None or are_examples}
     if DEFAULT_SIGNATURE_KEY in outputs and DEFAULT_SIGNATURE_KEY not in kept:
-        kept[DEFAULT_SIGNATURE_KEY] = _default_prediction(outputs)
-    return {key: Signature(_inputs(one.kind, tensors), one.tensors, one.kind.method_name) for key, one in kept.items()}
-
-
-def _default_prediction(outputs: Mapping[str, ExportedOutput]) -> ExportedOutput:
-    """The predict output to answer by default; without one, the default's own tensors."""
-    predictions = [one for one in outputs.values() if one.kind is PREDICTION]
-    return predictions[0] if predictions else ExportedOutput(PREDICTION, outputs[DEFAULT_SIGNATURE_KEY].tensors)
-
-
-def _inputs(kind: Kind, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    if kind.input_alias is None:
-        return dict(tensors)
-    (tensor,) = tensors.values()
-    return {kind.input_alias: tensor}
+        # By default it answers with the first predict output; without one, with the default's own tensors.
+        own = ExportedOutput(PREDICTION, outputs[DEFAULT_SIGNATURE_KEY].tensors)
+        kept[DEFAULT_SIGNATURE_KEY] = next((one for one in outputs.values() if one.kind is PREDICTION), own)
+    signatures = {}
+    for key, one in kept.items():
+        # With an alias for its input, a kind takes Examples: the only tensor.
+        alias = one.kind.input_alias
+        inputs = dict(tensors) if alias is None else {alias: next(iter(tensors.values()))}
+        signatures[key] = Signature(inputs, one.tensors, one.kind.method_name)
+    return signatures

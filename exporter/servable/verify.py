@@ -1,4 +1,4 @@
-"""The proof of an export: ONNX Runtime's numbers against torch's.
+"""The comparison that an export has to pass: ONNX Runtime's numbers against the source model's.
 
 Owns the comparison and its tolerance. Knows nothing of how either side was made.
 """
@@ -6,14 +6,11 @@ Owns the comparison and its tolerance. Knows nothing of how either side was made
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from estimator_serving.exporter.servable.options import DEFAULT_OPTIONS
-
-Array = npt.NDArray[Any]
+from estimator_serving.training.arrays import Array
 
 
 class ExportMismatch(RuntimeError):  # noqa: N818 - the name that users of the exporter know
@@ -34,26 +31,23 @@ def check_outputs(
         got = actual[name]
         if wanted.shape != got.shape:
             raise ExportMismatch(_sentence(name, what, f"shape {list(wanted.shape)} became {list(got.shape)}"))
-        differs = np.argwhere(_differences(wanted, got, tolerance))
-        if len(differs):
-            index = tuple(differs[0])
+        differs = np.asarray(wanted != got)
+        if wanted.dtype.kind in "fc":
+            with np.errstate(invalid="ignore", over="ignore"):
+                near = np.abs(wanted - got) <= tolerance * np.maximum(1.0, np.abs(wanted))
+            # An infinite tolerance would take any number for an infinity.
+            differs &= ~((near & np.isfinite(wanted)) | (np.isnan(wanted) & np.isnan(got)))
+        indices = np.argwhere(differs)
+        if len(indices):
+            index = tuple(indices[0])
             place = f"at {[int(i) for i in index]} {wanted[index]!r} became {got[index]!r}"
-            raise ExportMismatch(_sentence(name, what, f"{place} ({len(differs)} of {wanted.size} values differ)"))
-
-
-def _differences(wanted: Array, got: Array, tolerance: float) -> Array:
-    if wanted.dtype.kind not in "fc":
-        return np.asarray(wanted != got)
-    with np.errstate(invalid="ignore"):
-        near = np.abs(wanted - got) <= tolerance * np.maximum(1.0, np.abs(wanted))
-    same = (wanted == got) | (np.isnan(wanted) & np.isnan(got))
-    return np.asarray(~(near | same))
+            raise ExportMismatch(_sentence(name, what, f"{place} ({len(indices)} of {wanted.size} values differ)"))
 
 
 def _sentence(name: str, what: str, difference: str) -> str:
     return (
         f"The exported graph does not agree with the estimator on {what}: output {name!r}, {difference}. "
         "Nothing was written. The usual cause is a model_fn, normalizer_fn or module that reads more than its "
-        "arguments; make it a function of the features alone. Where sums differ by their order or precision alone, "
+        "arguments; make it a function of the features only. Where sums differ only by their order or precision, "
         "allow more: ExportOptions(parity_tolerance={'CPUExecutionProvider': 1e-4})."
     )

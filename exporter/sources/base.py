@@ -1,6 +1,47 @@
-"""What an exporter needs of a trained model, whatever library it comes from.
+"""The seam between `export_model` and the libraries whose models it takes.
 
-Owns the two words between `export_model` and the modules that know a library: ModelInput and Source.
+Owns the two words that both sides share, ModelInput and Source, and what several sources do alike. Knows no library.
+
+A source is a trained model together with what one library knows of it. `export_model` holds the receiver and the
+signatures, a source holds the model, and the two exchange only names and arrays. One export calls, in this order:
+
+    recognize(model)          makes the source. The constructor refuses a model that can never be exported and says
+                              what to change. It converts nothing yet.
+    method, labels, packages  say what the servable answers by default, what its classes are called, and the packages
+                              whose versions stand in the provenance.
+    inputs(features)          gets the receiver's features, dtype by name in its order. Returns the graph's inputs and
+                              the features that each is made of. Matches names; refuses features that do not fit.
+    answer(sample)            gets sample rows, one array an input. Returns what the library itself predicts for them.
+                              Called up to four times: where it raises for rows with unknown words and large ids, it is
+                              asked again with smaller numbers.
+    convert(inputs, sample)   returns the ONNX graph. Its inputs have the names that `inputs` gave, its outputs those of
+                              `answer`; all begin with a batch of any size. `sample` shows the shapes.
+
+The graph is then joined with the receiver's, run on the sample rows, and compared with what `answer` gave. So a source
+does not have to check its converter, and a wrong conversion is never written.
+
+A whole source, for a model that is a dictionary from feature to weight, {"age": 0.5, "fare": -2.0}:
+
+    class WeightsSource:
+        method = REGRESS
+        labels = None
+        packages = ("numpy",)
+
+        def __init__(self, model):
+            self._names = list(model)
+            self._weights = np.float32(list(model.values()))[:, None]
+
+        def inputs(self, features):
+            return [matrix_input(features, self._names, dtypes.float32, "The dictionary of weights")]
+
+        def convert(self, inputs, sample):
+            rows = spox.argument(spox.Tensor(np.float32, ("batch", len(self._weights))))
+            return spox.build({MATRIX: rows}, {PREDICTIONS: op.matmul(rows, op.const(self._weights))})
+
+        def answer(self, inputs):
+            return {PREDICTIONS: inputs[MATRIX] @ self._weights}
+
+A new library gets a module here and a row in the table of `recognize`.
 """
 
 from __future__ import annotations
@@ -12,12 +53,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from estimator_serving.exporter.servable.weights import all_nodes
+from estimator_serving.training.arrays import Array
 from estimator_serving.wire.dtypes import DType
-
-Array = npt.NDArray[Any]
 
 MATRIX = "input"
 PROBABILITIES = "probabilities"
@@ -44,7 +84,7 @@ class ModelInput:
 
 
 class Source(Protocol):
-    """A trained model of another library."""
+    """A trained model of another library. The module's docstring says when each member is used, with an example."""
 
     @property
     def method(self) -> str:
@@ -56,7 +96,7 @@ class Source(Protocol):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Whose versions stand in the provenance."""
+        """The packages whose versions stand in the provenance."""
 
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
         """How its graph is fed from these features, in the receiver's order.
@@ -65,20 +105,21 @@ class Source(Protocol):
         """
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
-        """The model as ONNX.
+        """The model as ONNX, its large weights as initializers.
 
-        A classifier gives `probabilities` [batch, n] and may give `class_ids` int64 [batch, 1], a regressor gives
-        `predictions` [batch, d], others what they call their own. Raises ValueError for what cannot be converted.
+        A classifier gives `probabilities` float [batch, n] and may give `class_ids` int64 [batch, 1], a regressor gives
+        `predictions` float [batch, d], others what they call their own. Raises ValueError for what cannot be converted.
         """
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """What the model itself gives, by the names of the graph's outputs."""
+        """What the model itself gives, by the names of the graph's outputs. Raises what the library raises."""
 
 
 def matrix_input(features: Mapping[str, DType], names: Sequence[str] | None, dtype: DType, what: str) -> ModelInput:
     """All features side by side, in the order of `names` where the model knows them, else in the receiver's.
 
-    Raises ValueError for text and for names that the receiver does not give.
+    `what` begins the sentences: "The LightGBM model". Raises ValueError for text and for names that the receiver does
+    not give.
     """
     keys = tuple(features) if names is None else tuple(names)
     if missing := [key for key in keys if key not in features]:
@@ -95,8 +136,8 @@ def matrix_input(features: Mapping[str, DType], names: Sequence[str] | None, dty
 
 
 def rename_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
-    """The graph with these outputs alone, under these names, [batch, n]: converters state shapes wrongly."""
-    for node in _nodes(model.graph):
+    """The graph with only these outputs, under these names, [batch, n]: converters state shapes wrongly."""
+    for node in all_nodes(model.graph):
         for values in (node.input, node.output):
             for index, name in enumerate(values):
                 values[index] = names.get(name, name)
@@ -106,19 +147,11 @@ def rename_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.Mod
     return model
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
-
-
 @contextmanager
 def converting(explain: Callable[[Exception], str]) -> Iterator[None]:
     """Around a conversion. Raises ValueError with `explain`'s sentence for whatever the converter raises.
 
-    Converters use what their libraries announce to remove; users can do nothing about those warnings.
+    Warnings are kept quiet: converters use what their libraries announce to remove, and users cannot change that.
     """
     try:
         with warnings.catch_warnings():
@@ -140,6 +173,6 @@ def as_floats(values: Any) -> Array:
 
 
 def both_classes(values: Any) -> Array:
-    """Probabilities of all classes; a vector is that of the second of two."""
+    """Probabilities float32 [batch, n] of all classes; a vector is that of the second of two."""
     array = np.asarray(values, np.float32)
     return np.stack([1 - array, array], axis=1) if array.ndim == 1 else array

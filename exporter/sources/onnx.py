@@ -15,7 +15,9 @@ from onnx.inliner import inline_local_functions
 
 from estimator_serving import ops
 from estimator_serving.exporter.servable import weights
-from estimator_serving.exporter.sources.base import PREDICT, Array, ModelInput, matrix_input
+from estimator_serving.exporter.servable.running import run_all
+from estimator_serving.exporter.sources.base import PREDICT, ModelInput, matrix_input
+from estimator_serving.training.arrays import Array
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 
@@ -28,10 +30,30 @@ class OnnxSource:
     packages = ("onnx",)
 
     def __init__(self, model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> None:
-        self._model = _load(model)
-        _drop_defaults(self._model.graph)
-        self._inputs = list(self._model.graph.input)
-        _check_batch(self._inputs)
+        if isinstance(model, onnx.ModelProto):
+            self._model = _copy(model)
+        else:
+            try:
+                self._model = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                raise ValueError(f"{model!r:.80} is not an ONNX model ({error}); give a .onnx file.") from error
+        graph = self._model.graph
+        # In old models every weight is an input with a default. Clients never send one, so it becomes a constant.
+        initialized = {tensor.name for tensor in graph.initializer}
+        kept = [onnx.ValueInfoProto.FromString(one.SerializeToString()) for one in graph.input]
+        del graph.input[:]
+        graph.input.extend(one for one in kept if one.name not in initialized)
+        self._inputs = list(graph.input)
+        for value in self._inputs:
+            dims = value.type.tensor_type.shape.dim
+            if not dims or dims[0].HasField("dim_value"):
+                size = f"only batches of {dims[0].dim_value} rows" if dims else "a scalar"
+                raise ValueError(
+                    f"The input {value.name} of the ONNX model takes {size}; export the model with a dynamic first "
+                    "dimension, the batch."
+                )
 
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
         names = [value.name for value in self._inputs]
@@ -55,45 +77,13 @@ class OnnxSource:
         model = _copy(self._model)
         # Fed as inputs: no message holds more than 2 GB.
         large = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in weights.detach(model).items()}
-        session = ops.session(model.SerializeToString())
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, {**inputs, **large}), strict=True))
-
-
-def _load(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> onnx.ModelProto:
-    if isinstance(model, onnx.ModelProto):
-        return _copy(model)
-    try:
-        return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{model!r:.80} is not an ONNX model ({error}); give a .onnx file.") from error
+        return run_all(ops.session(model.SerializeToString()), {**inputs, **large})
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     return copied
-
-
-def _drop_defaults(graph: onnx.GraphProto) -> None:
-    """Takes out the inputs that have a value already, as all weights of old models do: nobody sends another."""
-    initialized = {tensor.name for tensor in graph.initializer}
-    kept = [onnx.ValueInfoProto.FromString(one.SerializeToString()) for one in graph.input]
-    del graph.input[:]
-    graph.input.extend(one for one in kept if one.name not in initialized)
-
-
-def _check_batch(inputs: Sequence[onnx.ValueInfoProto]) -> None:
-    for value in inputs:
-        dims = value.type.tensor_type.shape.dim
-        if not dims or dims[0].HasField("dim_value"):
-            size = f"batches of {dims[0].dim_value} rows alone" if dims else "a scalar"
-            raise ValueError(
-                f"The input {value.name} of the ONNX model takes {size}; export the model with a dynamic first "
-                "dimension, the batch."
-            )
 
 
 def _dtype(value: onnx.ValueInfoProto) -> DType:

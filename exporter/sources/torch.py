@@ -1,13 +1,12 @@
-"""torch modules and Keras models -> ONNX.
+"""torch modules -> ONNX.
 
-Owns which features become which arguments, and the tracing of a module. Keras runs on its torch backend, where a model
-is a torch module.
+Owns which features become which arguments of a module, and its tracing.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +14,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from estimator_serving.exporter.sources.base import PREDICT, Array, ModelInput, matrix_input
+from estimator_serving.exporter.sources.base import PREDICT, ModelInput, matrix_input
 from estimator_serving.exporter.sources.tracing import explain, trace_program
+from estimator_serving.training.arrays import Array
 from estimator_serving.training.columns.onnx_export import to_onnx
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
@@ -40,58 +40,65 @@ class TorchSource:
         # What torch.compile returns calls the module with any arguments.
         self._model: nn.Module = getattr(model, "_orig_mod", model)
 
+    def arguments(self) -> dict[str, bool]:
+        """The arguments that can be given by name, and whether a call needs them."""
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        parameters = inspect.signature(self._model.forward).parameters.values()
+        return {one.name: one.default is inspect.Parameter.empty for one in parameters if one.kind in named}
+
+    def call(self, arguments: Mapping[str, Tensor]) -> Any:
+        """What the module returns for these arguments."""
+        return self._model(**arguments)
+
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
-        names = self._argument_names()
-        if not names:
+        arguments = self.arguments()
+        if not arguments:
             raise ValueError(
                 f"{self.what} {type(self._model).__name__} names no argument of its forward; write a module whose "
                 "forward has one for each feature, or one for all."
             )
-        if set(features) <= set(names) and not self._required() - set(features):
+        required = {name for name, is_required in arguments.items() if is_required}
+        if required <= set(features) <= set(arguments):
             self._refuse_text(features)
-            return [ModelInput(key, (key,), features[key], False) for key in names if key in features]
-        if len(names) != 1:
+            return [ModelInput(key, (key,), features[key], False) for key in arguments if key in features]
+        if len(arguments) != 1:
             raise ValueError(
-                f"{self.what} takes {', '.join(names)}, and the receiver gives {', '.join(features)}; "
+                f"{self.what} takes {', '.join(arguments)}, and the receiver gives {', '.join(features)}; "
                 "give the features the names of the arguments, or the module one argument."
             )
+        (name,) = arguments
         if len(features) == 1:
             self._refuse_text(features)
             ((key, dtype),) = features.items()
-            return [ModelInput(names[0], (key,), dtype, False)]
+            return [ModelInput(name, (key,), dtype, False)]
         matrix = matrix_input(features, None, dtypes.float32, self.what)
-        return [ModelInput(names[0], matrix.keys, matrix.dtype, True)]
+        return [ModelInput(name, matrix.keys, matrix.dtype, True)]
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
         tensors = [torch.from_numpy(sample[one.name]) for one in inputs]
-        module = _Flat(self._model, [one.name for one in inputs])
+        names = [one.name for one in inputs]
+        module = _Flat(self._model, self.call, names)
         program: torch.export.ExportedProgram | None = None
         with _evaluating(self._model):
             try:
-                # Once for its outputs' names: what tracing sets on a module, torch takes back.
-                names = list(module.named(tensors))
+                # Called once for the outputs' names: what tracing sets on a module, torch takes back.
+                output_names = list(module.named(tensors))
                 batch = torch.export.Dim("batch")
                 program = trace_program(module, tuple(tensors), (tuple({0: batch} for _ in tensors),))
-                converted = to_onnx(program, input_names=module.names, output_names=names)
-                _drop_loops(converted.graph)
-                return converted
+                converted = to_onnx(program, input_names=names, output_names=output_names)
             except Exception as error:
                 raise ValueError(explain(self.what, self._model, error, program)) from error
+        # torch writes a node x -> x for an input that is handed on under its own name.
+        kept = [node for node in converted.graph.node if list(node.input) != list(node.output)]
+        del converted.graph.node[:]
+        converted.graph.node.extend(kept)
+        return converted
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         with _evaluating(self._model):
-            named = _Flat(self._model, list(inputs)).named([torch.from_numpy(array) for array in inputs.values()])
+            module = _Flat(self._model, self.call, list(inputs))
+            named = module.named([torch.from_numpy(array) for array in inputs.values()])
         return {name: value.detach().cpu().numpy() for name, value in named.items()}
-
-    def _argument_names(self) -> list[str]:
-        return [one.name for one in self._parameters()]
-
-    def _required(self) -> set[str]:
-        return {one.name for one in self._parameters() if one.default is inspect.Parameter.empty}
-
-    def _parameters(self) -> list[inspect.Parameter]:
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return [one for one in inspect.signature(self._model.forward).parameters.values() if one.kind in named]
 
     def _refuse_text(self, features: Mapping[str, DType]) -> None:
         if words := [key for key, dtype in features.items() if dtype.is_string]:
@@ -99,35 +106,6 @@ class TorchSource:
                 f"{self.what} takes tensors of numbers, and the receiver gives text for {', '.join(words)}; turn text "
                 "into ids in the receiver, or train an Estimator with categorical columns."
             )
-
-
-class KerasSource(TorchSource):
-    """A Keras 3 model on the torch backend. Inputs are found by their names; one input takes all features."""
-
-    packages = ("keras", "torch")
-    what = "The Keras model"
-
-    def __init__(self, model: Any) -> None:
-        import keras
-
-        if keras.backend.backend() != "torch":
-            raise ValueError(
-                f"Keras runs on the backend {keras.backend.backend()!r}; load the model in a process started with "
-                "KERAS_BACKEND=torch to export it."
-            )
-        super().__init__(model)
-        if not getattr(model, "inputs", None):
-            raise ValueError(
-                f"The Keras model {type(model).__name__} does not know its inputs; build it with keras.Input, or wrap "
-                "it: inputs = keras.Input(shape); keras.Model(inputs, model(inputs))."
-            )
-        self._names = [one.name for one in model.inputs]
-
-    def _argument_names(self) -> list[str]:
-        return self._names
-
-    def _required(self) -> set[str]:
-        return set(self._names)
 
 
 @contextmanager
@@ -145,46 +123,28 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 class _Flat(nn.Module):
     """A module that takes tensors in the order of `names` and gives a tuple of them."""
 
-    def __init__(self, model: Any, names: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, call: Callable[[Mapping[str, Tensor]], Any], names: Sequence[str]) -> None:
         super().__init__()
+        # torch finds the weights by this.
         self.model = model
-        self.names = list(names)
+        self._call = call
+        self._names = names
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.named(inputs).values())
 
     def named(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The outputs by name."""
-        return _flat_outputs(self._call(inputs))
-
-    def _call(self, inputs: Sequence[Tensor]) -> Any:
-        if not hasattr(self.model, "inputs"):
-            return self.model(**dict(zip(self.names, inputs, strict=True)))
-        given: Any = dict(zip(self.names, inputs, strict=True))
-        if not isinstance(getattr(self.model, "input", None), Mapping):
-            ordered = [given[one.name] for one in self.model.inputs]
-            given = ordered if len(ordered) > 1 else ordered[0]
-        return self.model(given, training=False)
-
-
-def _drop_loops(graph: onnx.GraphProto) -> None:
-    """Takes out the node x -> x that torch writes for an input handed on under its own name."""
-    kept = [node for node in graph.node if list(node.input) != list(node.output)]
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
-def _flat_outputs(value: Any) -> dict[str, Tensor]:
-    """A module's outputs by name: their own names, or `output`, `output_1`, …"""
-    if isinstance(value, Mapping):
-        named = dict(value)
-    elif isinstance(value, Tensor):
-        named = {OUTPUT: value}
-    elif hasattr(value, "_asdict"):
-        named = value._asdict()
-    else:
-        named = {OUTPUT if not index else f"{OUTPUT}_{index}": one for index, one in enumerate(value)}
-    wrong = [f"{name} is a {type(one).__name__}" for name, one in named.items() if not isinstance(one, Tensor)]
-    if wrong:
-        raise TypeError(f"A module's outputs must be tensors, by name or in order: {'; '.join(wrong)}.")
-    return {str(name): one for name, one in named.items()}
+        """The outputs by name: their own names, or `output`, `output_1`, … Raises TypeError for what is no tensor."""
+        value = self._call(dict(zip(self._names, inputs, strict=True)))
+        if isinstance(value, Mapping):
+            named = dict(value)
+        elif isinstance(value, Tensor):
+            named = {OUTPUT: value}
+        elif hasattr(value, "_asdict"):
+            named = value._asdict()
+        else:
+            named = {OUTPUT if not index else f"{OUTPUT}_{index}": one for index, one in enumerate(value)}
+        wrong = [f"{name} is a {type(one).__name__}" for name, one in named.items() if not isinstance(one, Tensor)]
+        if wrong:
+            raise TypeError(f"A module's outputs must be tensors, by name or in order: {'; '.join(wrong)}.")
+        return {str(name): one for name, one in named.items()}

@@ -11,8 +11,7 @@ import logging
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from torch import nn
 
 # The folders whose lines are not the user's.
 _OWN_FOLDERS = ("/torch/", "/onnxscript/", "/onnx_ir/", "/keras/", "/estimator_serving/")
+# In a checkout the parts lie at its top level, beside tests and examples, which are users.
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 # What torch says -> what went wrong and what to write instead; the first row that fits wins.
 _REASONS = (
@@ -45,24 +46,23 @@ _REASONS = (
         "Write that call with others: sums, products, comparisons, torch.where, gathers",
     ),
 )
-_OTHERWISE = "Compute with torch functions of the arguments alone: no numpy, no .item(), nothing random"
+_OTHERWISE = "Compute with torch functions of the arguments only: no numpy, no .item(), nothing random"
 
 
 def trace_program(module: nn.Module, sample: tuple[torch.Tensor, ...], shapes: Any) -> torch.export.ExportedProgram:
     """The module as torch traced it, without gradients and without the pages torch prints where it fails."""
-    with warnings.catch_warnings(), torch.no_grad(), _quiet():
-        warnings.simplefilter("ignore")
-        return torch.export.export(module, sample, dynamic_shapes=shapes, strict=False)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            yield
+        with (
+            warnings.catch_warnings(),
+            torch.no_grad(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, sample, dynamic_shapes=shapes, strict=False)
     finally:
         logger.setLevel(level)
 
@@ -74,12 +74,13 @@ def explain(what: str, function: Any, error: Exception, program: torch.export.Ex
     """
     text = f"{type(error).__name__}: {error}".lower()
     found = next(((why, instead) for words, why, instead in _REASONS if any(word in text for word in words)), None)
-    why, instead = found or (f"torch cannot trace it ({type(error).__name__}: {_first_line(error)})", _OTHERWISE)
-    operator = _operator(str(error))
-    place = _place(error, operator, program)
+    lines = str(error).strip().splitlines() or ["no message"]
+    why, instead = found or (f"torch cannot trace it ({type(error).__name__}: {lines[0][:300]})", _OTHERWISE)
+    called = re.search(r"\b(?:aten|prims|torchvision)[.:]+[\w.]+", str(error))
+    operator = called.group().replace("::", ".") if called else ""
     return (
-        f"{what} {describe(function)} cannot become a graph: {why}{operator}{place}. {instead}; "
-        "what is computed must depend on the inputs alone."
+        f"{what} {describe(function)} cannot become a graph: {why}{operator and f' ({operator})'}"
+        f"{_place(error, operator, program)}. {instead}; what is computed must depend on the inputs only."
     )
 
 
@@ -91,54 +92,29 @@ def describe(function: Any) -> str:
     return f"{name} ({Path(code.co_filename)}:{code.co_firstlineno})" if code else str(name)
 
 
-def _operator(text: str) -> str:
-    found = re.search(r"\b(?:aten|prims|torchvision)[.:]+[\w.]+", text)
-    return f" ({found.group().replace('::', '.')})" if found else ""
-
-
 def _place(error: Exception, operator: str, program: torch.export.ExportedProgram | None) -> str:
-    """The innermost line outside the libraries, from the stack or from what torch writes of it."""
-    frames = [frame for one in _chain(error) for frame in traceback.extract_tb(one.__traceback__)]
-    places: list[tuple[str, int | None, str]] = [(frame.filename, frame.lineno, frame.line or "") for frame in frames]
-    for one in _chain(error):
-        places += _written_lines(str(one))
-    if operator and program is not None:
-        places += _lines_of(operator.strip(" ()").rpartition(".")[2].strip("_"), program)
-    own = [place for place in places if _is_users(place[0])]
-    return f', at {own[-1][0]}:{own[-1][1]} "{own[-1][2].strip()}"' if own else ""
-
-
-def _lines_of(operator: str, program: torch.export.ExportedProgram) -> list[tuple[str, int | None, str]]:
-    """Where the calls of an operator stand, from the stacks that torch keeps with its nodes."""
-    nodes = [node for node in program.graph.nodes if operator in str(node.target)]
-    return [place for node in nodes for place in _written_lines(str(node.meta.get("stack_trace", "")))]
-
-
-def _written_lines(text: str) -> list[tuple[str, int | None, str]]:
-    """The frames of a stack that is part of a text."""
-    written = re.findall(r'File "([^"]+)", line (\d+), in [^\n]+\n\s+([^\n]*)', text)
-    return [(file, int(line), code.strip()) for file, line, code in written]
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
+    """The innermost line outside the libraries: from the stack, from what torch writes of it in the errors' texts, or
+    from the stacks that torch keeps with the nodes of the operator."""
     chain: list[BaseException] = []
-    while error is not None:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return chain
-
-
-def _is_users(file: str) -> bool:
-    resolved = str(Path(file).resolve())
-    if _PACKAGE in Path(resolved).parents:
-        return False
-    return not file.startswith("<") and not any(folder in file for folder in _OWN_FOLDERS)
-
-
-# In a checkout the parts lie at its top level, beside tests and examples, which are users.
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else "no message"
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    frames = [frame for one in chain for frame in traceback.extract_tb(one.__traceback__)]
+    places = [(frame.filename, frame.lineno, frame.line or "") for frame in frames]
+    texts = [str(one) for one in chain]
+    if operator and program is not None:
+        name = operator.rpartition(".")[2].strip("_")
+        nodes = [node for node in program.graph.nodes if name in str(node.target)]
+        texts += [str(node.meta.get("stack_trace", "")) for node in nodes]
+    for text in texts:
+        written = re.findall(r'File "([^"]+)", line (\d+), in [^\n]+\n\s+([^\n]*)', text)
+        places += [(file, int(line), code) for file, line, code in written]
+    own = [
+        place
+        for place in places
+        if not place[0].startswith("<")
+        and _PACKAGE not in Path(place[0]).resolve().parents
+        and not any(folder in place[0] for folder in _OWN_FOLDERS)
+    ]
+    return f', at {own[-1][0]}:{own[-1][1]} "{own[-1][2].strip()}"' if own else ""

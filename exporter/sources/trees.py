@@ -24,7 +24,6 @@ from estimator_serving.exporter.sources.base import (
     PREDICTIONS,
     PROBABILITIES,
     REGRESS,
-    Array,
     ModelInput,
     as_floats,
     both_classes,
@@ -33,6 +32,7 @@ from estimator_serving.exporter.sources.base import (
     reason_of,
     rename_outputs,
 )
+from estimator_serving.training.arrays import Array
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 
@@ -113,6 +113,20 @@ def _thresholds(ensemble: Mapping[str, Any], trees: Sequence[Split | None]) -> t
     return values, tracks
 
 
+def histogram_split(nodes: Any, index: int) -> Split | None:
+    """A node, with those below it, of a tree of scikit-learn's histogram gradient boosting.
+
+    Raises ValueError for a split by categories.
+    """
+    node = nodes[index]
+    if node["is_leaf"]:
+        return None
+    if node["is_categorical"]:
+        raise ValueError("A histogram gradient boosting with categorical features has no ONNX form; encode them first.")
+    left, right = (histogram_split(nodes, int(node[side])) for side in ("left", "right"))
+    return Split(float(node["num_threshold"]), 0, bool(node["missing_go_to_left"]), left, right)
+
+
 class LightGbmSource:
     """An LGBMModel or a lightgbm.Booster."""
 
@@ -156,15 +170,21 @@ class XgBoostSource:
     packages = ("xgboost", "onnxmltools")
 
     def __init__(self, model: Any) -> None:
-        self._booster = _used_rounds(model)
         self._model = model
+        # The rounds that predict takes: a wrapper's end with its best one, a Booster's are all. The converter would end
+        # a Booster's with the best one, too, by an attribute that a slice does not have.
+        is_wrapper = hasattr(model, "get_booster")
+        booster = model.get_booster() if is_wrapper else model
+        if booster.attr("best_iteration") is not None:
+            booster = booster[: model.best_iteration + 1 if is_wrapper else booster.num_boosted_rounds()]
+        self._booster = booster
         missing = getattr(model, "missing", None)
         if missing is not None and not np.isnan(missing):
             raise ValueError(
-                f"The XGBoost model takes {missing} for a missing value, and a graph knows NaN alone. Train it with "
+                f"The XGBoost model takes {missing} for a missing value, and a graph knows only NaN. Train it with "
                 "missing=np.nan on data in which NaN stands for what is missing, and let clients send NaN."
             )
-        objective = _objective(self._booster)
+        objective = str(json.loads(self._booster.save_config())["learner"]["objective"]["name"])
         self._is_classifier = objective.startswith(("binary:logistic", "multi:"))
         self.method = CLASSIFY if self._is_classifier else REGRESS
         classes = getattr(model, "classes_", None) if self._is_classifier else None
@@ -203,17 +223,6 @@ def _refusal(error: Exception) -> str:
     )
 
 
-def _used_rounds(model: Any) -> Any:
-    """The booster with the rounds that predict takes: a wrapper's end with its best one, a Booster's are all.
-
-    The converter would end a Booster's with the best one, too, by an attribute that a slice does not have.
-    """
-    if not hasattr(model, "get_booster"):
-        return model if model.attr("best_iteration") is None else model[: model.num_boosted_rounds()]
-    booster = model.get_booster()
-    return booster if booster.attr("best_iteration") is None else booster[: model.best_iteration + 1]
-
-
 def _answer(values: Any, is_classifier: bool) -> dict[str, Array]:
     if not is_classifier:
         return {PREDICTIONS: as_floats(values)}
@@ -229,23 +238,15 @@ def _named(model: onnx.ModelProto, is_classifier: bool) -> onnx.ModelProto:
 def _lightgbm_split(node: Mapping[str, Any]) -> Split | None:
     if "split_feature" not in node:
         return None
-    is_threshold = node["decision_type"] == "<="
-    return Split(
-        threshold=float(node["threshold"]) if is_threshold else None,
-        categories=0 if is_threshold else len(str(node["threshold"]).split("||")),
-        missing_left=_goes_left(node) if is_threshold else False,
-        left=_lightgbm_split(node["left_child"]),
-        right=_lightgbm_split(node["right_child"]),
-    )
-
-
-def _goes_left(node: Mapping[str, Any]) -> bool:
-    """Whether NaN goes left: a model that saw none in a column takes it for 0 there, as LightGBM does."""
-    return float(node["threshold"]) >= 0.0 if node["missing_type"] == "None" else bool(node["default_left"])
-
-
-def _objective(booster: Any) -> str:
-    return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
+    threshold, categories, missing_left = None, 0, False
+    if node["decision_type"] == "<=":
+        threshold = float(node["threshold"])
+        # A model that saw no NaN in a column takes it for 0 there, as LightGBM does.
+        missing_left = threshold >= 0.0 if node["missing_type"] == "None" else bool(node["default_left"])
+    else:
+        categories = len(str(node["threshold"]).split("||"))
+    left, right = (_lightgbm_split(node[side]) for side in ("left_child", "right_child"))
+    return Split(threshold, categories, missing_left, left, right)
 
 
 def _are_made_up(names: Iterable[str], prefix: str) -> bool:

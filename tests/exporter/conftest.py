@@ -1,9 +1,11 @@
 """Trained estimators and their networks, made once for all tests of the exporter."""
 
 import copy
+from functools import cache
 
 import pytest
 from small_estimators import train_steps
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from estimator_serving.exporter import network
 
@@ -24,14 +26,22 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_table_of_operators():
+    """torch makes its table of operators anew for every export, which takes longer than a small export itself."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_trace_a_network():
-    """Tracing takes seconds, and what stands in front of a network has no part in it: receivers share its graph."""
+    """Tracing takes a while, and what stands in front of a network has no part in it: receivers share its graph."""
     traces = {}
 
     def to_onnx(self, sample):
         caller = self._caller
         shapes = tuple((one.dtype, one.ndim) for one in sample)
-        key = (caller.model, caller.mode, caller.roles.is_bare, self.input_names, self._outputs, shapes)
+        key = (caller.model, caller.mode, caller.arguments.is_bare, self.input_names, self._outputs, shapes)
         if key not in traces:
             traces[key] = _trace(self, sample)
         # A copy: its weights are taken out of it.

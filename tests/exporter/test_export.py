@@ -9,6 +9,7 @@ from small_estimators import KINDS, ROWS, every_column, every_linear_column, mak
 
 from estimator_serving import ops
 from estimator_serving.exporter import ExportMismatch, build_parsing_serving_input_receiver_fn
+from estimator_serving.exporter.export import name_assets
 from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_column
 from estimator_serving.wire.examples import encode_example, join_examples
 from estimator_serving.wire.signatures import from_properties
@@ -203,3 +204,17 @@ def test_an_export_logs_nothing_of_the_libraries_inside(trained, tmp_path, caplo
     with caplog.at_level("INFO"):
         trained("baseline").export_saved_model(tmp_path, RECEIVER_FN)
     assert [record.name for record in caplog.records if not record.name.startswith("estimator_serving")] == []
+
+
+def test_assets_of_one_name_get_two():
+    named = name_assets(["/a/words.txt", "/b/words.txt", "/b/ports.txt"])
+    assert [str(one) for one in named.values()] == ["/a/words.txt", "/b/words.txt", "/b/ports.txt"]
+    assert list(named) == ["words.txt", "words_1.txt", "ports.txt"]
+
+
+@pytest.mark.parametrize("mode", ["serve", "predict", None])
+def test_a_mode_that_is_none_is_refused(trained, tmp_path, mode):
+    """ModeKeys.PREDICT is "infer"."""
+    with pytest.raises(ValueError, match=r"No valid modes for exporting found\. Got dict_keys\(.*Map ModeKeys"):
+        trained("dnn binary").export_saved_model(tmp_path / "base", RECEIVER_FN, experimental_mode=mode)
+    assert not (tmp_path / "base").exists()

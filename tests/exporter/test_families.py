@@ -14,7 +14,7 @@ from estimator_serving.exporter import (
     parse_example,
     placeholder,
 )
-from estimator_serving.exporter.export import build_draft
+from estimator_serving.exporter.export import draft_of_estimator
 from estimator_serving.exporter.servable.draft import finish
 from estimator_serving.serving import load
 from estimator_serving.training import (
@@ -39,7 +39,7 @@ def feed(session, features):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_raw_receiver_gives_what_predict_gives(trained, kind):
-    checked = finish(build_draft(trained(kind).load(), RAW()), ExportOptions(), "model.onnx.data")
+    checked = finish(draft_of_estimator(trained(kind).load(), RAW()), ExportOptions())
     signatures = checked.metadata.signatures
     # Raw tensors cannot feed classify and regress; the default signature stays, and answers predict.
     assert {key: set(one.outputs) for key, one in signatures.items()} == predict_table(kind)
@@ -65,9 +65,7 @@ def receiver_with_alternatives():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_alternatives_answer_like_predict(trained, kind):
-    checked = finish(
-        build_draft(trained(kind).load(), receiver_with_alternatives()), ExportOptions(), "model.onnx.data"
-    )
+    checked = finish(draft_of_estimator(trained(kind).load(), receiver_with_alternatives()), ExportOptions())
     signatures = checked.metadata.signatures
     found = {key: one for key, one in signatures.items() if key.startswith("single:")}
     assert {key.removeprefix("single:"): set(one.outputs) for key, one in found.items()} == predict_table(kind)

@@ -16,8 +16,7 @@ from estimator_serving.exporter import (
     build_raw_serving_input_receiver_fn,
     export_model,
 )
-from estimator_serving.exporter.export import name_assets
-from estimator_serving.exporter.receivers.front import build_front
+from estimator_serving.exporter.receivers.receiver_graph import build_receiver_graph
 from estimator_serving.ops import library_path
 from estimator_serving.serving import load
 from estimator_serving.serving.models.model_files import check_files
@@ -136,20 +135,6 @@ def test_another_opset(tmp_path, opset):
     assert load(path).signatures["predict"](examples=[{"x": [1.0] * 4}])["output"].shape == (1, 2)
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"opset": 11}, "opset 11 came; give one from 19 to"),
-        ({"parity_tolerance": {"CPUExecutionProvider": -1}}, "parity tolerance of CPUExecutionProvider is -1"),
-        ({"parity_tolerance": {"CPUExecutionProvider": float("nan")}}, "is nan; give a number"),
-        ({"warmup_requests": -1}, "numbers from 0 on"),
-    ],
-)
-def test_options_that_cannot_be(options, text):
-    with pytest.raises(ValueError, match=text):
-        ExportOptions(**options)
-
-
 def test_options_reach_the_files(tmp_path):
     options = ExportOptions(parity_tolerance={"CPUExecutionProvider": 1e-3}, warmup_requests=0)
     export_model(nn.Linear(4, 2), tmp_path, X, options=options)
@@ -173,12 +158,6 @@ def test_vocabulary_files_become_assets(trained, tmp_path):
     estimator.export_saved_model(tmp_path, build_parsing_serving_input_receiver_fn(spec))
     (version,) = tmp_path.iterdir()
     assert len(list((version / "assets").iterdir())) == 1
-
-
-def test_assets_of_one_name_get_two(tmp_path):
-    named = name_assets(["/a/words.txt", "/b/words.txt", "/b/ports.txt"])
-    assert [str(one) for one in named.values()] == ["/a/words.txt", "/b/words.txt", "/b/ports.txt"]
-    assert list(named) == ["words.txt", "words_1.txt", "ports.txt"]
 
 
 def test_forwarded_keys_come_back(trained, tmp_path):
@@ -219,4 +198,4 @@ def test_the_receiver_of_the_documentation_is_one():
     exec(program, names)
     receiver = names["serving_input_receiver_fn"]()
     assert receiver.takes_examples
-    assert set(build_front(receiver).alternatives) == {"single"}
+    assert set(build_receiver_graph(receiver).alternatives) == {"single"}

@@ -1,8 +1,6 @@
 """The server and the proof that an export carries: it replays it, and refuses a version that answers otherwise."""
 
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -65,33 +63,3 @@ def test_a_server_accepts_the_proof_and_refuses_another_model(tmp_path, kind):
         (tmp_path / "wrong").rename(wrong)
         assert "does not answer as it was exported" in error_of(served, wrong.name)
         assert served.ask("/v1/models/m:classify", body) == answered
-
-
-KERAS = """
-import sys
-import keras, numpy as np
-from estimator_serving.exporter import build_raw_serving_input_receiver_fn
-from estimator_serving.exporter import export_model
-from estimator_serving.serving import load
-
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")])
-x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
-receiver_fn = build_raw_serving_input_receiver_fn({"x": x})
-loaded = load(export_model(model, sys.argv[1], receiver_fn))
-(got,) = loaded.signatures["serving_default"](x=x).values()
-np.testing.assert_allclose(got, model.predict(x, verbose=0), atol=1e-5)
-"""
-
-
-def test_a_keras_model(tmp_path):
-    """In a process of its own: a process has one backend."""
-    env = {"KERAS_BACKEND": "torch", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", KERAS, tmp_path / "base"],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr

@@ -37,6 +37,12 @@ MODES = {"eval": ModeKeys.EVAL, "train": ModeKeys.TRAIN}
 METHODS = {"eval": "tensorflow/supervised/eval", "train": "tensorflow/supervised/training"}
 
 
+def sent_labels(kind):
+    """As columns for two kinds: so their graphs are those of Examples, which carry [1]; others send [batch]."""
+    labels = labels_for(kind)
+    return labels[:, None] if kind in ("dnn binary", "dnn multiclass") else labels
+
+
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     """A function from kind to the version directory of its two supervised graphs."""
@@ -44,7 +50,7 @@ def exported(trained, tmp_path_factory):
 
     def get(kind):
         if kind not in made:
-            receiver_fn = build_raw_supervised_input_receiver_fn(ROWS, labels_for(kind))
+            receiver_fn = build_raw_supervised_input_receiver_fn(ROWS, sent_labels(kind))
             base = tmp_path_factory.mktemp("base")
             made[kind] = trained(kind).experimental_export_all_saved_models(
                 base, dict.fromkeys(MODES.values(), receiver_fn)
@@ -67,7 +73,7 @@ def asked(path, mode, sent):
 
 
 def sent_to(kind):
-    labels = labels_for(kind)
+    labels = sent_labels(kind)
     return ROWS | (labels if isinstance(labels, dict) else {"label": labels})
 
 

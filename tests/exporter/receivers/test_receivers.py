@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import spox
 import spox.opset.ai.onnx.v21 as op
 import torch
 
@@ -17,13 +16,8 @@ from estimator_serving.exporter import (
     parse_example,
     placeholder,
 )
-from estimator_serving.exporter.receivers.front import add_empty_defaults, build_front
-from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
-from estimator_serving.exporter.servable.draft import run_all, session_of
 from estimator_serving.training import FixedLenFeature, VarLenFeature
-from estimator_serving.training.columns.finish import finish_graph
-from estimator_serving.wire.examples import encode_example, join_examples
-from estimator_serving.wire.features import FixedLenSequenceFeature, RaggedFeature, SparseFeature
+from estimator_serving.wire.features import RaggedFeature, RowSplits
 
 X = placeholder(float, [None], "x")
 SPEC = {"age": FixedLenFeature([], float), "words": VarLenFeature(str)}
@@ -102,77 +96,58 @@ def test_a_raw_receiver_keeps_dtype_and_shape(value, dtype, shape):
     assert fixed.receiver_tensors["key"].info.shape == (7, *shape[1:])
 
 
-def run(receiver, feeds):
-    front = build_front(receiver)
-    outputs = {}
-    for key, one in front.features.items():
-        outputs |= {key: one.values, f"{key} lengths": one.lengths} if isinstance(one, Padded) else {key: one}
-    model = finish_graph(spox.build(dict(front.inputs), {f"out {k}": op.identity(v) for k, v in outputs.items()}))
-    if front.alternatives:
-        add_empty_defaults(model)
-    got = run_all(session_of(model), feeds)
-    return {name.removeprefix("out "): value.tolist() for name, value in got.items()}
+PARSED = {"age": FixedLenFeature([2], float), "class": VarLenFeature(str), "n": FixedLenFeature([], int, 3)}
 
 
-def feeds_of(*examples):
-    values, row_splits = join_examples([encode_example(one) for one in examples])
-    return {"e/values": values, "e/row_splits": row_splits}
+def test_a_parsing_receiver():
+    receiver = build_parsing_serving_input_receiver_fn(PARSED)()
+    assert set(receiver.graph_inputs) == {"input_example_tensor/values", "input_example_tensor/row_splits"}
+    assert receiver.takes_examples
+    assert isinstance(receiver.features["class"], Padded)
+    assert receiver.features["age"].unwrap_tensor().shape[1:] == (2,)
+    assert receiver.receiver_tensors["examples"].info.shape == (-1,)
 
 
-def test_every_kind_of_feature_arrives():
-    e = placeholder(str, [None], "e")
-    spec = {
-        "fixed": FixedLenFeature([2], int),
-        "varlen": VarLenFeature(str),
-        "steps": FixedLenSequenceFeature([], np.float32, allow_missing=True),
-        "sparse": SparseFeature("at", "held", np.float32, 10),
-        "ragged": RaggedFeature(np.int64),
-    }
-    receiver = ServingInputReceiver(parse_example(e, spec), e)
-    first = {"fixed": [1, 2], "varlen": ["a", ""], "steps": [1.5], "at": [7, 3], "held": [7.0, 3.0], "ragged": [5]}
-    got = run(receiver, feeds_of(first, {"fixed": [3, 4], "ragged": [6, 7]}))
-    assert got["fixed"] == [[1, 2], [3, 4]]
-    assert (got["varlen"][0], got["varlen lengths"]) == (["a", ""], [2, 0])
-    assert got["steps"] == [[1.5], [0.0]]
-    assert (sorted(got["sparse"][0]), got["sparse lengths"]) == ([3.0, 7.0], [2, 0])
-    assert ([row[:n] for row, n in zip(got["ragged"], got["ragged lengths"], strict=True)]) == [[5], [6, 7]]
-    assert all(value == [] for value in run(receiver, feeds_of()).values())
-    assert len(run(receiver, graph_feeds(receiver, sample_inputs(receiver, {}, 9)))["fixed"]) == 9
+def test_a_default_batch_size_stands_in_the_signature():
+    receiver = build_parsing_serving_input_receiver_fn(PARSED, default_batch_size=8)()
+    assert receiver.receiver_tensors["examples"].info.shape == (8,)
 
 
-def alternatives():
-    """Features computed in the receiver; one alternative before the computation, one behind it."""
-    e = placeholder(str, [None], "e")
-    parsed = parse_example(e, SPEC)
-    features = {"age": op.mul(parsed["age"], op.const(np.float32(10))), "words": parsed["words"]}
-    groups = {
-        "parsed": {"age": parsed["age"], "words": parsed["words"]},
-        "ready": {"age": features["age"], "words": features["words"]},
-        "half": {"age": features["age"]},
-    }
-    return ServingInputReceiver(features, {"examples": e}, groups)
+def test_an_empty_receiver_is_refused():
+    with pytest.raises(ValueError, match="nothing to parse"):
+        build_parsing_serving_input_receiver_fn({})
+    with pytest.raises(ValueError, match=r"features must be defined\."):
+        ServingInputReceiver({}, {})
+    receiver = build_parsing_serving_input_receiver_fn(PARSED)()
+    with pytest.raises(ValueError, match=r"receiver_tensors must be defined\."):
+        ServingInputReceiver(receiver.features, {})
 
 
-@pytest.mark.parametrize(
-    ("feeds", "age"),
-    [
-        (feeds_of({"age": 2.0, "words": ["x", "y"]}, {"age": 3.0}), [20.0, 30.0]),
-        ({"parsed/age": np.float32([2, 3]), "parsed/words": np.array([["x", "y"], ["", ""]], object)}, [20.0, 30.0]),
-        ({"ready/age": np.float32([2, 3]), "parsed/words": np.array([["x", "y"], ["", ""]], object)}, [2.0, 3.0]),
-        ({}, []),
-    ],
-)
-def test_clients_send_one_of_the_alternatives(feeds, age):
-    got = run(alternatives(), feeds)
-    assert got["age"] == age
-    assert [row[:n] for row, n in zip(got["words"], got["words lengths"], strict=True)] == [["x", "y"], []][: len(age)]
+def test_a_ragged_feature_of_several_levels_is_refused():
+    examples = placeholder(str, [None], "e")
+    spec = {"r": RaggedFeature(np.int64, "v", [RowSplits("s"), RowSplits("t")])}
+    with pytest.raises(ValueError, match="The RaggedFeature r has 3 levels, and features of columns have one; declare"):
+        parse_example(examples, spec)
 
 
-def test_an_alternative_that_leaves_a_feature_open_is_dropped(caplog):
-    front = build_front(alternatives())
-    assert set(front.alternatives) == {"parsed", "ready"}
-    assert "alternative 'half' do not give every feature: e/row_splits, e/values" in caplog.text
-    info = front.alternatives["ready"]["age"]
-    assert (info.name, info.dtype.name, info.shape) == ("ready/age:0", "float", (-1,))
-    # One value, one input, whatever it is called.
-    assert front.alternatives["ready"]["words"].name == "parsed/words:0"
+def test_two_parts_of_one_example_are_parsed_one_after_the_other():
+    examples = placeholder(str, [None], "e")
+    features = parse_example(examples, {"a": FixedLenFeature([], float)})
+    features |= parse_example(examples, {"b": VarLenFeature(int)})
+    receiver = ServingInputReceiver(features, examples)
+    assert set(receiver.feature_spec) == {"a", "b"}
+    assert receiver.source_of(features["b"], "label") == "b"
+    assert receiver.source_of(op.neg(features["a"]), "label") == "label"
+
+
+def test_examples_beside_a_tensor_feed_no_classify():
+    examples, x = placeholder(str, [None], "e"), placeholder(float, [None], "x")
+    features = {**parse_example(examples, {"a": FixedLenFeature([], float)}), "x": x}
+    receiver = ServingInputReceiver(features, {"examples": examples, "x": x})
+    assert not receiver.takes_examples
+    assert set(receiver.graph_inputs) == {"e/values", "e/row_splits", "x"}
+
+
+def test_a_placeholder_of_any_rank_below_the_batch():
+    tensor = placeholder("float32", [None, -1, 3], "x").var.unwrap_tensor()
+    assert (tensor.dtype, tensor.shape[1:]) == (np.float32, (None, 3))

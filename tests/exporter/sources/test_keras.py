@@ -1,0 +1,58 @@
+"""Keras models: how they are called, and which are refused."""
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+import keras, numpy as np
+from estimator_serving.exporter import build_raw_serving_input_receiver_fn, export_model
+from estimator_serving.exporter.sources.keras import KerasSource
+from estimator_serving.serving import load
+from estimator_serving.wire import dtypes
+
+x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+receiver_fn = build_raw_serving_input_receiver_fn({"x": x})
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")])
+loaded = load(export_model(model, sys.argv[1], receiver_fn))
+(got,) = loaded.signatures["serving_default"](x=x).values()
+np.testing.assert_allclose(got, model.predict(x, verbose=0), atol=1e-5)
+
+a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+layer = keras.layers.Dense(3)
+two = {"b": x[::-1].copy(), "a": x}
+features = {key: dtypes.float32 for key in two}
+for inputs, asked in (([a, b], [two["a"], two["b"]]), ({"a": a, "b": b}, two)):
+    model = keras.Model(inputs, layer(a) - layer(b))
+    source = KerasSource(model)
+    assert [(one.name, one.keys) for one in source.inputs(features)] == [("a", ("a",)), ("b", ("b",))]
+    (got,) = source.answer(two).values()
+    np.testing.assert_allclose(got, model.predict(asked, verbose=0), atol=1e-5)
+
+for refused, text in (
+    (lambda: KerasSource(keras.Sequential([keras.layers.Dense(2)])), "Sequential does not know its inputs; build it"),
+    (lambda: source.inputs({"c": dtypes.float32}), "The Keras model takes a, b, and the receiver gives c; "),
+    (lambda: source.inputs({**features, "b": dtypes.string}), "The Keras model takes tensors of numbers, and the rece"),
+):
+    try:
+        refused()
+    except ValueError as error:
+        assert text in str(error), error
+    else:
+        raise AssertionError(text)
+"""
+
+
+def test_keras_models(tmp_path):
+    """In a process of their own: a process has one backend."""
+    env = {"KERAS_BACKEND": "torch", "PATH": os.defpath, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path / "base"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
