@@ -1,4 +1,4 @@
-"""Messages of the package `tensorflow`: Examples, tensors, signatures, graphs, SavedModels, checkpoints, status codes."""
+"""Messages of the package `tensorflow`: Examples, tensors, signatures, graphs, checkpoints, status codes."""
 
 from estimator_serving.wire.pb import load_messages
 
