@@ -56,6 +56,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
 	@$(BIN)/python benchmarks/version_swap.py
 	@$(BIN)/python benchmarks/titanic_server.py
+	@$(BIN)/python benchmarks/tensor_bundle.py
 
 docs: .venv/.ready  ## check that the documents' commands, paths and snippets are true
 	@$(BIN)/python -m pytest -q tests/test_docs.py

@@ -49,9 +49,8 @@ _RANK_MAX = 32
 # TensorFlow stores a whole key at least every 16 entries, so the keys of a block together cannot be longer than this
 # many times the block. Without the bound a crafted file of some kilobytes could describe gigabytes of keys.
 _KEY_BYTES_PER_BLOCK_BYTE = 16
-# What numpy can count, even of an array without elements.
-_COUNTABLE_BYTES_MAX = 2**63 - 1
-_LONGEST_ELEMENT_BYTES = 16
+# What numpy can count in bytes of its widest type; it asks that of empty arrays too.
+_COUNTABLE_ELEMENTS_MAX = 2**63 // 16 - 1
 
 _WRITE_AGAIN = "copy the checkpoint again from where it was written, or use an older one"
 
@@ -178,8 +177,8 @@ class TensorBundle:
         shape = tuple(dim.size for dim in entry.shape.dim)
         if entry.shape.unknown_rank or len(shape) > _RANK_MAX or min(shape, default=0) < 0:
             raise self._damaged(f"the shape of {key} is not one of at most {_RANK_MAX} lengths")
-        if math.prod(length for length in shape if length) > _COUNTABLE_BYTES_MAX // _LONGEST_ELEMENT_BYTES:
-            raise self._damaged(f"{key} of shape {list(shape)} has more elements than 64 bits can count")
+        if math.prod(length for length in shape if length) > _COUNTABLE_ELEMENTS_MAX:
+            raise self._damaged(f"{key} of shape {list(shape)} has more elements than any memory holds")
         return shape
 
     def _regions(self, key: str, entry: tensorflow_pb.BundleEntryProto) -> tuple[Region, ...]:
