@@ -24,10 +24,11 @@ import torch
 
 from estimator_serving.training.arrays import as_tensors
 from estimator_serving.training.checkpoints.checkpoint import (
-    SUFFIX,
     Checkpoint,
     Checkpoints,
+    checkpoint_file,
     latest_checkpoint,
+    prefix_of,
     read_checkpoint,
     step_of,
 )
@@ -721,8 +722,8 @@ _ONE_STEP = (
 
 def _version(path: str, purpose: str = "") -> tuple[str, int]:
     """A key for what is read from a checkpoint: a program that starts over in its directory writes a step again."""
-    file = Path(path.removesuffix(SUFFIX) + SUFFIX)
-    return f"{purpose}{path}", file.stat().st_mtime_ns if file.exists() else 0
+    file = checkpoint_file(prefix_of(path))
+    return f"{purpose}{path}", 0 if file is None else file.stat().st_mtime_ns
 
 
 def _check_task(config: RunConfig) -> None:

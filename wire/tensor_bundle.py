@@ -38,6 +38,7 @@ Region = tuple[slice, ...]
 """A part of a tensor: one slice with start and stop for each dimension."""
 
 INDEX_SUFFIX = ".index"
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
@@ -61,6 +62,10 @@ class TensorBundleError(ValueError):
 
 class TensorNotFoundError(TensorBundleError):
     """The checkpoint is fine and has no tensor of that name."""
+
+
+class TensorDtypeError(TensorBundleError):
+    """The tensor has a type without arrays: a variant, a resource, a quantized number."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,10 @@ class TensorBundle:
         entry = self._proto(key)
         return self._read(key, entry, tuple(slice(0, length) for length in self._shape(key, entry)))
 
+    def read_region(self, key: str, region: Region) -> Array:
+        """A part of a tensor, for example one of its entry's slices."""
+        return self._read(key, self._proto(key), region)
+
     def read_slice(self, key: str, spec: str) -> Array:
         """A part of a tensor, as RestoreV2's shape_and_slices names it.
 
@@ -133,6 +142,21 @@ class TensorBundle:
             return self.read(key)
         entry = self._proto(key)
         return self._read(key, entry, self._parse_slice(key, spec, self._shape(key, entry)))
+
+    def object_names(self) -> dict[str, str]:
+        """Key -> name of the variable behind it, where tf.train.Checkpoint or Keras wrote the file; {} elsewhere.
+
+        Such a key is a path through objects: `layer-1/kernel/.ATTRIBUTES/VARIABLE_VALUE` for `dense/kernel`.
+        """
+        if OBJECT_GRAPH not in self:
+            return {}
+        content = self.read(OBJECT_GRAPH).ravel()
+        try:
+            graph = tensorflow_pb.TrackableObjectGraph.FromString(content[0] if content.size else b"")
+        except (DecodeError, TypeError):
+            raise self._damaged(f"{OBJECT_GRAPH} is not a TrackableObjectGraph") from None
+        attributes = (attribute for node in graph.nodes for attribute in node.attributes)
+        return {one.checkpoint_key: one.full_name for one in attributes if one.full_name}
 
     # The index's messages.
 
@@ -171,7 +195,7 @@ class TensorBundle:
         try:
             return dtypes.from_number(entry.dtype)
         except TypeError as error:
-            raise TensorBundleError(f"{key} in {self._index} cannot be read: {error}") from None
+            raise TensorDtypeError(f"{key} in {self._index} cannot be read: {error}") from None
 
     def _shape(self, key: str, entry: tensorflow_pb.BundleEntryProto) -> tuple[int, ...]:
         shape = tuple(dim.size for dim in entry.shape.dim)
@@ -228,10 +252,11 @@ class TensorBundle:
             # Indexed by nothing, a scalar would stop being an array.
             return whole[wanted] if shape else whole
         regions = self._regions(key, entry)
-        self._check_tiling(key, shape, regions)
+        # TensorFlow 1 names a slot of each part of a variable apart, so an entry may lack the others' slices.
         for part, region in zip(entry.slices, regions, strict=True):
             if region == wanted:
                 return self._stored_slice(key, part, region, dtype)
+        self._check_tiling(key, shape, regions)
         return self._assemble(key, entry, regions, dtype, wanted)
 
     def _assemble(

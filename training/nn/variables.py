@@ -141,6 +141,11 @@ class VariableStore(nn.Module):
             self._slots[name] = self._first_value(name, tuple(shape), make)
         return self._slots[name]
 
+    def rename_restored(self, old: str, new: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Let the checkpoint's value of `old`, changed, be that of `new`, where it has the one and lacks the other."""
+        if self._restored is not None and new not in self._restored and old in self._restored:
+            self._restored[new] = change(self._restored.pop(old))
+
     def replace_slot(self, name: str, value: Tensor) -> None:
         """Let an optimizer keep a slot elsewhere, in a larger tensor for example."""
         self._slots[name] = value

@@ -140,6 +140,8 @@ class Optimizer:
     """An update formula. Subclasses name their slots and write `update`."""
 
     default_name: ClassVar[str]
+    v1_name: ClassVar[str] = ""
+    """What TensorFlow 1 calls an optimizer of this kind, where that is another name."""
     slot_names: tuple[str, ...] = ()
     touches_rows_alone: bool = True
     """Whether a sparse gradient changes only its own rows."""
@@ -221,6 +223,15 @@ class Optimizer:
         """A new slot of `weights`, float32 of their shape, where training starts at global_step `step`."""
         return torch.full(weights.shape, self.initial(slot))
 
+    @property
+    def v1_slots(self) -> tuple[str, ...]:
+        """The slots in the order in which TensorFlow 1's optimizer of this kind numbers them."""
+        return self.slot_names
+
+    def from_v1(self, slot: str, value: Tensor, step: int) -> Tensor:
+        """A slot of TensorFlow 1's optimizer of this kind as this one keeps it, at global_step `step`."""
+        return value
+
     def hyperparameters(self) -> dict[str, float]:
         """Constants saved beside the slots, under TF's names."""
         return {"decay": self.decay}
@@ -242,6 +253,9 @@ class Optimizer:
         if any(id(p) not in names for p in wanted):
             raise ValueError("var_list holds a tensor that is not a trainable variable of this estimator's model_fn.")
         slot_names = tuple([f"{path}/{names[id(p)]}/{slot}" for p in wanted] for slot in self.slot_names)
+        for slot, full_names in zip(self.slot_names, slot_names, strict=True):
+            for name, p in zip(full_names, wanted, strict=True):
+                self._find_v1_slot(store, names[id(p)], slot, name)
         slots = tuple(
             [
                 store.slot(name, p.shape, partial(self.first_slot, slot, p, store.global_step))
@@ -254,6 +268,15 @@ class Optimizer:
         if not callable(self.learning_rate):
             store.hyperparameter(f"{path}/learning_rate", float(self.learning_rate))
         return _Plan(path, wanted, slots, slot_names)
+
+    def _find_v1_slot(self, store: VariableStore, variable: str, slot: str, name: str) -> None:
+        """Let a slot be found in a checkpoint of TensorFlow 1, which numbers them: `<variable>/Adam`, `…/Adam_1`."""
+        number = self.v1_slots.index(slot) if slot in self.v1_slots else None
+        if number is None:
+            return
+        for kind in (self.name, self.v1_name or self.default_name):
+            old = f"{variable}/{kind}_{number}" if number else f"{variable}/{kind}"
+            store.rename_restored(old, name, partial(self.from_v1, slot, step=store.global_step))
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
@@ -374,6 +397,7 @@ class SGD(Optimizer):
     """w −= lr·g; with momentum a = m·a − lr·g, w += a (Nesterov: w += m·a − lr·g). Default lr 0.01."""
 
     default_name = "SGD"
+    v1_name = "Momentum"
 
     def __init__(
         self,
@@ -392,6 +416,10 @@ class SGD(Optimizer):
 
     def hyperparameters(self) -> dict[str, float]:
         return {**super().hyperparameters(), "momentum": self.momentum}
+
+    def from_v1(self, slot: str, value: Tensor, step: int) -> Tensor:
+        # TensorFlow 1 adds up gradients and multiplies by the rate when it takes the step.
+        return value * -self.rate(step)
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         if not self.momentum:
@@ -549,6 +577,7 @@ class RMSProp(Optimizer):
     """
 
     default_name = "RMSprop"
+    v1_name = "RMSProp"
 
     def __init__(
         self,
@@ -572,6 +601,10 @@ class RMSProp(Optimizer):
 
     def hyperparameters(self) -> dict[str, float]:
         return {**super().hyperparameters(), "rho": self.rho, "momentum": self.momentum}
+
+    @property
+    def v1_slots(self) -> tuple[str, ...]:
+        return tuple(slot for slot in ("rms", "mg", "momentum") if slot in self.slot_names)
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         named = dict(zip(self.slot_names, slots, strict=True))
