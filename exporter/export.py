@@ -6,8 +6,10 @@ checked with. What each step does is in the module of its name.
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,7 @@ from estimator_serving.exporter.servable.signature_defs import (
 )
 from estimator_serving.exporter.supervised import EvalOutput, TrainOutput
 from estimator_serving.training.columns.definitions import inputs as transform_inputs
+from estimator_serving.training.columns.features import Features
 from estimator_serving.training.columns.finish import finish_graph
 from estimator_serving.training.estimator import Estimator, TrainedModel
 from estimator_serving.training.model_fn import (
@@ -174,6 +177,7 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
     Raises ValueError for a receiver that does not fit the model, and for a model that cannot become a graph.
     """
     front = build_front(receiver)
+    model = _with_transform(model, receiver, front)
     vocabularies = _label_vocabularies(model, receiver, front, mode)
     given = _Given.build(model, receiver, front, vocabularies)
     inputs = sample_inputs(receiver, _definitions(model, receiver, vocabularies), SAMPLE_ROWS)
@@ -198,6 +202,50 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
         provenance=describe_estimator(model),
         assets=name_assets(caller.vocabulary_files),
     )
+
+
+def _with_transform(model: TrainedModel, receiver: ServingInputReceiver, front: Front) -> TrainedModel:
+    """The model with its columns' transform, where no step of training has recorded it: after a warm start, or of a
+    checkpoint that TensorFlow wrote. model_fn says what it asks for when it predicts for the receiver's features.
+
+    It is called twice: without a row, and with samples that are chosen by the columns then known. A model_fn that does
+    not take a batch without rows has only the second call, with samples of any words and numbers.
+    """
+    if model.transform is not None or receiver.is_bare:
+        return model
+    recorder = model.recorder()
+    outputs = {f"{_GIVEN}{name}": op.identity(var) for name, var in _raw_parts(front.features)}
+    session = _session_behind(front, outputs)
+
+    def call(rows: int) -> None:
+        known = {} if recorder.transform is None else recorder.transform.definitions
+        feeds = graph_feeds(receiver, sample_inputs(receiver, known, rows))
+        raw = {name.removeprefix(_GIVEN): value for name, value in run_all(session, feeds).items()}
+        model.call(Features(raw, recorder))
+
+    with suppress(Exception):
+        call(0)
+    call(SAMPLE_ROWS)
+    completed = copy.copy(model)
+    completed.transform = recorder.transform
+    return completed
+
+
+def _raw_parts(features: Mapping[str, Var | Padded]) -> Iterator[tuple[str, Var]]:
+    """Features under the names by which an input_fn gives them."""
+    for key, value in features.items():
+        if isinstance(value, Padded):
+            yield f"{key}/values", value.values
+            yield f"{key}/lengths", value.lengths
+        else:
+            yield key, value
+
+
+def _session_behind(front: Front, outputs: Mapping[str, Var]) -> InferenceSession:
+    built = finish_graph(spox.build(dict(front.inputs), dict(outputs)))
+    if front.alternatives:
+        add_empty_defaults(built)
+    return session_of(built)
 
 
 Vocabularies = Mapping[str, tuple[str, ...]]
@@ -276,10 +324,7 @@ class _Given:
         values |= {_label_name(key): var for key, var in labels.items()}
         # Apart by a prefix: an input and the feature read from it may have one name.
         outputs = {f"{_GIVEN}{name}": op.identity(var) for name, var in values.items()}
-        built = finish_graph(spox.build(dict(front.inputs), outputs))
-        if front.alternatives:
-            add_empty_defaults(built)
-        return cls(values, roles, session_of(built))
+        return cls(values, roles, _session_behind(front, outputs))
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, torch.Tensor]:
         outputs = run_all(self._session, feeds)

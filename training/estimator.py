@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from estimator_serving.training.arrays import as_tensors
 from estimator_serving.training.checkpoints.checkpoint import (
@@ -32,8 +33,9 @@ from estimator_serving.training.checkpoints.checkpoint import (
     read_checkpoint,
     step_of,
 )
+from estimator_serving.training.checkpoints.fit import CheckpointFit, TryingStore
 from estimator_serving.training.checkpoints.warm_start import WarmStart, WarmStartFrom, settings_of
-from estimator_serving.training.columns.features import Features, TransformRecorder
+from estimator_serving.training.columns.features import Features, RowlessFeatures, TransformRecorder
 from estimator_serving.training.columns.transform import Transform
 from estimator_serving.training.data.inputs import call_input_fn, empty_batch, prepared_batches
 from estimator_serving.training.data.statistics import watch
@@ -439,18 +441,51 @@ class Estimator:
     def load(self, checkpoint_path: str | None = None) -> TrainedModel:
         """The model of a checkpoint, the newest by default, with its variables and transform; frozen and kept.
 
-        Before training that is the whole checkpoint of warm_start_from, whichever variables it takes (as TF exports
-        it). Raises ValueError if nothing has been trained, CheckpointError if the checkpoint cannot be used.
+        Before training that is what warm_start_from gives: the whole checkpoint, whichever variables it takes (as TF
+        exports it), or where variables are renamed or follow vocabularies, the model that `evaluate` takes.
+        Raises ValueError if nothing has been trained, CheckpointError if the checkpoint cannot be used.
         """
         path = checkpoint_path or self.latest_checkpoint()
-        if path is None and self._warm_start is not None and self._warm_start.keeps_names_and_rows:
+        if path is None and self._warm_start is not None:
+            if not self._warm_start.keeps_names_and_rows:
+                return self._model(None, "load")
             path = self._warm_start.checkpoint_path
         if path is None:
             raise ValueError(
                 f"Couldn't find trained model at {self.model_dir}. Call train first, or pass checkpoint_path."
-                f"{'' if self._warm_start is None else _ONE_STEP}"
             )
         return self._loaded(path)
+
+    def checkpoint_fit(self, checkpoint_path: str | os.PathLike[str], input_fn: InputFn | None = None) -> CheckpointFit:
+        """What of a checkpoint this model takes, lacks and leaves; nothing is trained or written.
+
+        model_fn is called for training with the first batch of `input_fn`. Without one it is called with no rows,
+        and where it does not take a training batch without rows, as for a prediction: then slots are not known.
+
+        Raises CheckpointError for a checkpoint that cannot be read, ValueError for a model_fn that needs rows.
+        """
+        values = read_checkpoint(checkpoint_path).values
+        if input_fn is None:
+            return self._rowless_fit(values)
+        with closing(
+            self._batches(self._call_input_fn(input_fn, ModeKeys.TRAIN), ModeKeys.TRAIN, TransformRecorder())
+        ) as batches:
+            store = TryingStore(values)
+            self._call_model_fn(store, *next(batches), ModeKeys.TRAIN)
+        return store.fit(has_slots=True)
+
+    def _rowless_fit(self, values: Mapping[str, Tensor]) -> CheckpointFit:
+        for mode, labels in ((ModeKeys.TRAIN, torch.zeros(0, 1, dtype=torch.int64)), (ModeKeys.PREDICT, None)):
+            store = TryingStore(values)
+            try:
+                self._call_model_fn(store, RowlessFeatures(TransformRecorder()), labels, mode)
+            except Exception as error:
+                failed = error
+            else:
+                return store.fit(has_slots=mode == ModeKeys.TRAIN)
+        raise ValueError(
+            f"model_fn makes its variables only with data ({failed}). Give an input_fn, whose first batch it gets."
+        ) from failed
 
     def export_saved_model(
         self,
@@ -714,10 +749,6 @@ _NOTHING_SAVED = (
 )
 _UNTRAINED = ("", 0)
 """The key of the model without a checkpoint."""
-_ONE_STEP = (
-    " Variables that warm_start_from renames, or moves by vocabularies, stand in no checkpoint as the model has them "
-    "before the first step of training."
-)
 
 
 def _version(path: str, purpose: str = "") -> tuple[str, int]:

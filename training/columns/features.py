@@ -16,6 +16,8 @@ from torch import Tensor
 from estimator_serving.training.arrays import Array, as_array
 from estimator_serving.training.columns.definitions import (
     Definition,
+    Input,
+    NumericInput,
     Output,
     TextInput,
     define_output,
@@ -264,6 +266,36 @@ class _TracedFeatures(Features):
             f"The model_fn reads features[{key!r}] in export. A text feature never enters the network: use a "
             "categorical column. A numeric one must be read in training as well, to become an input of the graph."
         )
+
+
+class RowlessFeatures(Features):
+    """Features of no row for whatever columns ask: with them model_fn makes its variables without any data."""
+
+    def __init__(self, recorder: TransformRecorder) -> None:
+        super().__init__({}, recorder)
+
+    @property
+    def batch_size(self) -> int:
+        return 0
+
+    def output(self, output: Output) -> Tensor:
+        transform = self._recorder.require([output])
+        return _transformed(transform, _no_rows(transform.inputs))[self._recorder.output_name(output)]
+
+    def _read(self, key: str) -> Any:
+        raise ValueError(f"The model_fn reads features[{key!r}] itself, which tells nothing of its shape without data.")
+
+
+def _no_rows(wanted: Iterable[Input]) -> RawFeatures:
+    """What these inputs of a transform are fed for a batch without rows."""
+    raw: dict[str, Array] = {}
+    for one in wanted:
+        if isinstance(one, NumericInput):
+            raw[one.key] = np.zeros((0, *one.shape), np.float32)
+        else:
+            raw[f"{one.key}/values"] = np.zeros((0, 1), one.dtype.numpy)
+            raw[f"{one.key}/lengths"] = np.zeros(0, np.int64)
+    return raw
 
 
 def prepare(raw: RawFeatures, recorder: TransformRecorder) -> Features:

@@ -93,3 +93,20 @@ def test_training_goes_on_as_tensorflows_own_did(name, model_dir):
         torch.testing.assert_close(
             found[key], expected[key], rtol=0, atol=2e-4, msg=lambda text, key=key: f"{key}: {text}"
         )
+
+
+EXPORTS = {"age": training.FixedLenFeature([1], "float32"), "city": training.VarLenFeature("string")}
+
+
+def test_x(model_dir, tmp_path):
+    receiver = training.export.build_parsing_serving_input_receiver_fn(EXPORTS)
+    for start in (dict(model_dir=model_dir("combined")), dict(warm_start_from=GOLDENS/"combined")):
+        e = combined(**start)
+        print(e.evaluate(input_fn, steps=4))
+        print(next(e.predict(input_fn)))
+        print(e.export_saved_model(tmp_path / "export", receiver))
+    f = e.checkpoint_fit(GOLDENS/"combined"/"model.ckpt-30")
+    print(f)
+    f = e.checkpoint_fit(GOLDENS/"v1_linear"/"model.ckpt-30", input_fn)
+    print(f)
+    print(training.list_variables(GOLDENS/"v1_linear"))
