@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 # What a user can mend: shown as one sentence, without a stack.
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError)
@@ -73,6 +74,15 @@ def _build_parser(command: Sequence[str]) -> tuple[argparse.ArgumentParser, dict
     run.set_defaults(run=_run)
     if command == ["run"]:
         _add_flags_of("run", run)
+    checkpoint = commands.add_parser(
+        "checkpoint",
+        help="what stands in a checkpoint, and what of it an estimator takes",
+        description="Lists the tensors of a checkpoint, this project's or TensorFlow's. With --estimator it tells "
+        "which of them the estimator takes, lacks and leaves, and exits with 1 where it lacks any.",
+    )
+    checkpoint.set_defaults(run=_checkpoint)
+    if command == ["checkpoint"]:
+        _add_flags_of("checkpoint", checkpoint)
     demo = commands.add_parser(
         "demo",
         help="train on the Titanic's passenger list, export, serve, ask",
@@ -96,6 +106,8 @@ def _add_flags_of(command: str, parser: argparse.ArgumentParser) -> None:
         from estimator_serving.cli import show
 
         show.add_flags(parser)
+    elif command == "checkpoint":
+        _checkpoint_module().add_flags(parser)
     else:
         from estimator_serving.cli import run
 
@@ -112,6 +124,22 @@ def _run(chosen: argparse.Namespace) -> int:
     from estimator_serving.cli import run
 
     return run.main(chosen)
+
+
+def _checkpoint(chosen: argparse.Namespace) -> int:
+    code: int = _checkpoint_module().main(chosen)
+    return code
+
+
+def _checkpoint_module() -> ModuleType:
+    try:
+        from estimator_serving.cli import checkpoint
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"Checkpoints are read by the training part, which needs {error.name}; "
+            "install it with: pip install 'estimator-serving[training]'."
+        ) from error
+    return checkpoint
 
 
 def _serve(chosen: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from estimator_serving.training.nn.variables import VariableStore
+from estimator_serving.training.nn.variables import GLOBAL_STEP, VariableStore
 
 Shape = tuple[int, ...]
 
@@ -60,7 +60,8 @@ class TryingStore(VariableStore):
 
     def fit(self, *, has_slots: bool) -> CheckpointFit:
         """What came out of model_fn's call with this store."""
-        asked = {"global_step": (), **self._asked}
+        # A checkpoint without a step is one of step 0.
+        asked = {**({GLOBAL_STEP: ()} if GLOBAL_STEP in self._shapes else {}), **self._asked}
         found = {name: self._old_names.get(name, name) for name in asked}
         there = {name: old for name, old in found.items() if old in self._shapes}
         taken = {old: asked[name] for name, old in there.items() if self._shapes[old] == asked[name]}

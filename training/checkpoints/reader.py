@@ -25,10 +25,10 @@ Entry = tuple[DType, tuple[int, ...]]
 
 
 class CheckpointReader:
-    """What one checkpoint holds, by name. `load_checkpoint` makes it."""
+    """What one checkpoint holds, by name. `load_checkpoint` makes it; `path` is the checkpoint's prefix."""
 
-    def __init__(self, source: str, entries: Mapping[str, Entry], read: Callable[[str], Array]) -> None:
-        self._source = source
+    def __init__(self, path: str, entries: Mapping[str, Entry], read: Callable[[str], Array]) -> None:
+        self.path = path
         self._entries = entries
         self._read = read
 
@@ -50,7 +50,7 @@ class CheckpointReader:
         """
         if name not in self._entries:
             raise NotFoundError(
-                f"Key {name} not found in checkpoint {self._source}. list_variables tells the names that are there."
+                f"Key {name} not found in checkpoint {self.path}. list_variables tells the names that are there."
             )
         return self._read(name)
 
