@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from estimator_serving.training import CheckpointFit, Estimator, load_checkpoint
+from estimator_serving.training.checkpoints.reader import verify_checkpoint
 from estimator_serving.training.nn.variables import SLOTS
 
 Shape = Iterable[int]
@@ -35,9 +36,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(chosen: argparse.Namespace) -> int:
     """Prints what the flags ask for; 1 where the estimator asks for what the checkpoint has not, else 0.
 
-    Raises ValueError where there is no checkpoint or no estimator.
+    Raises ValueError where there is no checkpoint, a damaged one, or no estimator.
     """
     reader = load_checkpoint(chosen.path)
+    verify_checkpoint(reader.path)
     dtypes = reader.get_variable_to_dtype_map()
     shapes = reader.get_variable_to_shape_map()
     tensors = {name: {"dtype": dtypes[name].name, "shape": shapes[name]} for name in sorted(shapes)}

@@ -50,8 +50,8 @@ COMMANDS = {
     "checkpoint": Command(
         "estimator_serving.cli.checkpoint",
         "show what stands in a checkpoint, and what of it an estimator takes",
-        "Lists the tensors of a checkpoint, this project's or TensorFlow's. With --estimator it tells which of them the "
-        "estimator takes, lacks and leaves, and exits with 1 where it lacks any.",
+        "Reads a checkpoint, this project's or TensorFlow's, and lists its tensors. With --estimator it tells which of "
+        "them the estimator takes, lacks and leaves, and exits with 1 where it lacks any.",
         extra="training",
     ),
     "demo": Command(

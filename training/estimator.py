@@ -13,6 +13,7 @@ import os
 import secrets
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -478,7 +479,9 @@ class Estimator:
         for mode, labels in ((ModeKeys.TRAIN, torch.zeros(0, 1, dtype=torch.int64)), (ModeKeys.PREDICT, None)):
             store = TryingStore(values)
             try:
-                self._call_model_fn(store, RowlessFeatures(TransformRecorder()), labels, mode)
+                with warnings.catch_warnings():  # torch warns of means of nothing
+                    warnings.simplefilter("ignore")
+                    self._call_model_fn(store, RowlessFeatures(TransformRecorder()), labels, mode)
             except Exception as error:
                 failed = error
             else:

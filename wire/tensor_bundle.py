@@ -18,6 +18,7 @@ import mmap
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -106,12 +107,16 @@ class TensorBundle:
                 "without their endings, for example model/model.ckpt-10."
             ) from None
         self._values = dict(_read_table(content, self._index))
+        try:
+            self.keys()
+        except UnicodeDecodeError:
+            raise self._damaged("a name in it is not UTF-8") from None
         self._shard_count = self._read_header()
         self._shards: dict[int, Bytes] = {}
 
     def keys(self) -> list[str]:
         """The names of the tensors, sorted."""
-        return [_text(key) for key in self._values if not key.startswith(b"\0")]
+        return [key.decode() for key in self._values if not key.startswith(b"\0")]
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and _bytes(key) in self._values
@@ -142,6 +147,18 @@ class TensorBundle:
             return self.read(key)
         entry = self._proto(key)
         return self._read(key, entry, self._parse_slice(key, spec, self._shape(key, entry)))
+
+    def verify(self) -> None:
+        """Read every byte and hold it against its checksum; raise where one is missing or changed."""
+        for stored_key in self._values:
+            key = _name_of(stored_key)
+            entry = self._decode(stored_key, key)
+            for part, region in zip(entry.slices, self._regions(key, entry), strict=True):
+                if _slice_key(key, part) not in self._values:
+                    raise self._damaged(f"the slice {_spelled(region)} of {key} is not in it")
+            if not entry.slices:
+                with suppress(TensorDtypeError):
+                    self._stored(key, entry, self._dtype(key, entry), self._shape(key, entry))
 
     def object_names(self) -> dict[str, str]:
         """Key -> name of the variable behind it, where tf.train.Checkpoint or Keras wrote the file; {} elsewhere.
@@ -557,9 +574,13 @@ def _ordered_signed(value: int) -> bytes:
     return ((value & ((1 << 8 * length) - 1)) ^ header).to_bytes(length, "big")
 
 
-def _text(key: bytes) -> str:
-    return key.decode(errors="surrogateescape")
+def _name_of(stored_key: bytes) -> str:
+    """The tensor's name in a key, a slice's as well."""
+    if not stored_key.startswith(b"\0"):
+        return stored_key.decode()
+    name = stored_key[1:].partition(b"\x00\x01")[0]
+    return name.replace(b"\x00\xff", b"\x00").replace(b"\xff\x00", b"\xff").decode(errors="replace")
 
 
 def _bytes(key: str) -> bytes:
-    return key.encode(errors="surrogateescape")
+    return key.encode(errors="surrogatepass")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -114,3 +115,26 @@ def test_a_function_that_gives_no_estimator(named, text, program, capsys):
 
 def test_no_checkpoint(tmp_path, capsys):
     assert "Couldn't find 'checkpoint' file" in said(capsys, tmp_path, code=1).err
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "text"),
+    [
+        ("data-00000-of-00001", lambda content: content[:-1], "the file was cut"),
+        ("data-00000-of-00001", lambda content: b"?" + content[1:], "do not have the checksum that was written"),
+        ("data-00000-of-00001", None, "all 1 data files of a checkpoint are needed"),
+        ("index", lambda content: content[:-1], "is not a whole index of a checkpoint"),
+        ("index", lambda content: b"?" + content[1:], "does not have its checksum"),
+    ],
+)
+def test_damaged_files(file, change, text, tmp_path, capsys):
+    shutil.copytree(CHECKPOINTS / "v1_linear", tmp_path / "model")
+    path = tmp_path / "model" / f"model.ckpt-30.{file}"
+    content = path.read_bytes()
+    path.unlink()
+    if change:
+        path.write_bytes(change(content))
+    answer = said(capsys, tmp_path / "model", code=1)
+    assert text in answer.err
+    assert "copy the checkpoint again" in answer.err
+    assert answer.out == ""

@@ -74,6 +74,7 @@ def shard_change(make):
 
 def read_all(prefix):
     bundle = open_bundle(prefix)
+    bundle.verify()
     return {key: (bundle.entry(key), bundle.read(key)) for key in bundle.keys()}  # noqa: SIM118  not a mapping
 
 
@@ -141,6 +142,26 @@ def test_a_whole_tensor_is_a_view_of_the_file(prefix):
 
 def test_the_path_may_end_in_index(prefix):
     assert open_bundle(f"{written(prefix, {'w': ROWS})}.index").keys() == ["w"]
+
+
+def test_an_objects_key_has_the_variables_name(prefix):
+    graph = tensorflow_pb.TrackableObjectGraph()
+    graph.nodes.add().attributes.add(checkpoint_key="layer-1/kernel/.X", full_name="dense/kernel")
+    graph.nodes.add().attributes.add(checkpoint_key="counter/.X")
+    content = bundles.objects([graph.SerializeToString()])
+    bundle = open_bundle(written(prefix, {"_CHECKPOINTABLE_OBJECT_GRAPH": content}))
+    assert bundle.object_names() == {"layer-1/kernel/.X": "dense/kernel"}
+    assert open_bundle(GOLDEN).object_names() == {}
+
+
+def test_verify_reads_every_slice(prefix):
+    open_bundle(written(prefix, {"w": ROWS}, cuts={"w": [4]})).verify()
+    written(prefix, {"w": ROWS}, cuts={"w": [4]}, change=shard_change(lambda shard: shard[:-1] + b"?"))
+    with pytest.raises(TensorBundleError, match="do not have the checksum"):
+        open_bundle(prefix).verify()
+    written(prefix, {"w": ROWS}, cuts={"w": [4]}, change=slices_change((0, 4), (4, 1), (5, 1)))
+    with pytest.raises(TensorBundleError, match="the slice 4,1:0,2 of w is not in it"):
+        open_bundle(prefix).verify()
 
 
 # What a writer of ours wrote.
@@ -259,6 +280,14 @@ def test_an_entry_that_does_not_fit(prefix, fields, text):
     written(prefix, {"w": ROWS}, change=entry_change(b"w", **fields))
     with pytest.raises(TensorBundleError, match=re.escape(text)):
         read_all(prefix)
+
+
+def test_a_name_that_is_no_text(prefix):
+    """It could not be printed."""
+    pairs, shards = bundles.make_bundle({"w": ROWS})
+    bundles.write_bundle(prefix, pairs | {b"\xe4": pairs[b"w"]}, shards)
+    with pytest.raises(TensorBundleError, match="a name in it is not UTF-8"):
+        open_bundle(prefix)
 
 
 def test_an_entry_that_is_no_message(prefix):
@@ -399,7 +428,7 @@ def read_or_refuse(prefix):
     assert peak < 2_000_000
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(mutations=MUTATIONS, which=st.sampled_from(["index", "data-00000-of-00001"]), cut=st.integers(0, 3))
 def test_mutated_files(tmp_path_factory, mutations, which, cut):
     prefix = tmp_path_factory.mktemp("bundle") / "b"
@@ -410,7 +439,7 @@ def test_mutated_files(tmp_path_factory, mutations, which, cut):
     read_or_refuse(prefix)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(mutations=MUTATIONS)
 def test_mutated_blocks_with_right_checksums(tmp_path_factory, mutations):
     prefix = tmp_path_factory.mktemp("bundle") / "b"
@@ -421,7 +450,7 @@ def test_mutated_blocks_with_right_checksums(tmp_path_factory, mutations):
     read_or_refuse(prefix)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(key=st.sampled_from(["strings", "v", "w"]), mutations=MUTATIONS)
 def test_mutated_messages(tmp_path_factory, key, mutations):
     def change(pairs, shards):
@@ -432,7 +461,7 @@ def test_mutated_messages(tmp_path_factory, key, mutations):
     read_or_refuse(prefix)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(mutations=MUTATIONS)
 def test_mutated_strings_with_right_checksums(tmp_path_factory, mutations):
     def change(pairs, shards):

@@ -73,9 +73,18 @@ def load_checkpoint(ckpt_dir_or_file: PathLike) -> CheckpointReader:
             f"Unsuccessful TensorSliceReader constructor: Failed to find any matching files for {path}. Name a "
             "model_dir, or a checkpoint without the ending of its files (…/model.ckpt-10)."
         )
-    file = checkpoint_file(prefix)
-    is_tensorflows = file is not None and file.suffix == INDEX_SUFFIX
-    return _reader_of_tensorflows(prefix) if is_tensorflows else _reader_of_ours(prefix)
+    return _reader_of_tensorflows(prefix) if _is_tensorflows(prefix) else _reader_of_ours(prefix)
+
+
+def verify_checkpoint(prefix: str) -> None:
+    """Read all of a checkpoint. Raises CorruptCheckpointError where a file is cut or changed, or one is missing."""
+    if not _is_tensorflows(prefix):
+        read_checkpoint(prefix)
+        return
+    try:
+        open_bundle(prefix).verify()
+    except TensorBundleError as error:
+        raise CorruptCheckpointError(str(error)) from error
 
 
 def list_variables(ckpt_dir_or_file: PathLike) -> list[tuple[str, list[int]]]:
@@ -86,6 +95,11 @@ def list_variables(ckpt_dir_or_file: PathLike) -> list[tuple[str, list[int]]]:
 def load_variable(ckpt_dir_or_file: PathLike, name: str) -> Array:
     """The value of one variable; a `:0` behind its name is taken off. Raises as load_checkpoint and get_tensor."""
     return load_checkpoint(ckpt_dir_or_file).get_tensor(name.removesuffix(":0"))
+
+
+def _is_tensorflows(prefix: str) -> bool:
+    file = checkpoint_file(prefix)
+    return file is not None and file.suffix == INDEX_SUFFIX
 
 
 def _reader_of_ours(prefix: str) -> CheckpointReader:
