@@ -22,7 +22,9 @@ test-parity: .venv/.ready  ## layers, optimizers and estimators beside a TensorF
 	@mkdir -p build/parity
 	@$(TF) tests/training/goldens/make_goldens.py build/parity
 	@$(TF) tests/training/goldens/make_layer_goldens.py build/parity
-	@ESTIMATOR_GOLDENS=$(CURDIR)/build/parity $(BIN)/python -m pytest -q tests/training/test_parity.py tests/training/nn/test_layers.py
+	@$(TF) tests/training/goldens/make_checkpoint_goldens.py build/parity
+	@ESTIMATOR_GOLDENS=$(CURDIR)/build/parity $(BIN)/python -m pytest -q tests/training/test_parity.py \
+	  tests/training/checkpoints/test_tensorflow.py tests/training/nn/test_layers.py
 
 test-tfs: .venv/.ready  ## every call made by TensorFlow's own client; TF=path/to/a/python that has tensorflow-serving-api 2.15
 	@test -n "$(TF)" || { echo "Say TF=path/to/python, one that has tensorflow 2.15 and tensorflow-serving-api."; exit 1; }

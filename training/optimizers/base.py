@@ -255,7 +255,7 @@ class Optimizer:
         slot_names = tuple([f"{path}/{names[id(p)]}/{slot}" for p in wanted] for slot in self.slot_names)
         for slot, full_names in zip(self.slot_names, slot_names, strict=True):
             for name, p in zip(full_names, wanted, strict=True):
-                self._find_v1_slot(store, names[id(p)], slot, name)
+                self._find_slot(store, names[id(p)], slot, name)
         slots = tuple(
             [
                 store.slot(name, p.shape, partial(self.first_slot, slot, p, store.global_step))
@@ -269,14 +269,17 @@ class Optimizer:
             store.hyperparameter(f"{path}/learning_rate", float(self.learning_rate))
         return _Plan(path, wanted, slots, slot_names)
 
-    def _find_v1_slot(self, store: VariableStore, variable: str, slot: str, name: str) -> None:
-        """Let a slot be found in a checkpoint of TensorFlow 1, which numbers them: `<variable>/Adam`, `…/Adam_1`."""
-        number = self.v1_slots.index(slot) if slot in self.v1_slots else None
-        if number is None:
-            return
+    def _find_slot(self, store: VariableStore, variable: str, slot: str, name: str) -> None:
+        """Let the store find a slot where a checkpoint of TensorFlow has another name for it.
+
+        Keras outside an estimator says `Adam/<variable>/m`; TensorFlow 1 numbers them: `<variable>/Adam`, `…/Adam_1`.
+        """
         for kind in (self.name, self.v1_name or self.default_name):
-            old = f"{variable}/{kind}_{number}" if number else f"{variable}/{kind}"
-            store.rename_restored(old, name, partial(self.from_v1, slot, step=store.global_step))
+            store.rename_restored(f"{kind}/{variable}/{slot}", name, lambda value: value)
+            if slot in self.v1_slots:
+                number = self.v1_slots.index(slot)
+                old = f"{variable}/{kind}_{number}" if number else f"{variable}/{kind}"
+                store.rename_restored(old, name, partial(self.from_v1, slot, step=store.global_step))
 
     # -- limits -------------------------------------------------------------------------------------------------------
 

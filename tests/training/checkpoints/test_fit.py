@@ -58,6 +58,12 @@ def test_slots_of_tensorflow_1_are_taken_under_their_names(checkpoint):
     assert fit.left == {}
 
 
+def test_slots_of_keras_outside_an_estimator_are_taken(checkpoint):
+    path = checkpoint(Adam__linear__linear_model__x__weights__m=(1, 1))
+    fit = linear(optimizer="Adam").checkpoint_fit(path)
+    assert fit.renamed == {f"Adam/{WEIGHTS}/m": f"training/Adam/{WEIGHTS}/m"}
+
+
 def test_a_checkpoint_of_the_model_fits(tmp_path):
     estimator = linear(model_dir=tmp_path / "model").train(input_fn)
     fit = estimator.checkpoint_fit(estimator.latest_checkpoint())

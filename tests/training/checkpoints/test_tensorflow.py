@@ -1,6 +1,7 @@
 """Checkpoints that TensorFlow's estimators wrote (goldens/make_checkpoint_goldens.py), read and trained on here."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import tensorflow_pb
 from estimator_serving.wire.tensor_bundle import OBJECT_GRAPH
 
-GOLDENS = Path(__file__).parents[1] / "goldens" / "checkpoints"
+# TensorFlow's files as they were written once; `make test-parity TF=…` has them written at that moment.
+GOLDENS = Path(os.environ.get("ESTIMATOR_GOLDENS", Path(__file__).parents[1] / "goldens")) / "checkpoints"
 ROWS = json.loads((GOLDENS / "rows.json").read_text())
 FEATURES = {"age": np.array(ROWS["age"], np.float32), "city": np.array(ROWS["city"], object)}
 EMBEDDING = "dnn/input_from_feature_columns/input_layer/city_embedding/embedding_weights"

@@ -1,14 +1,16 @@
 """Model directories that TensorFlow 2.15's estimators wrote, and what 20 more steps made of each.
 
-    python tests/training/goldens/make_checkpoint_goldens.py      in an environment with tensorflow 2.15
+    python tests/training/goldens/make_checkpoint_goldens.py [directory]      in an environment with tensorflow 2.15
 
-Writes checkpoints/ beside this file: rows.json, and per model its model_dir after 30 steps with the checkpoint of 50
-steps in `after`. The names that begin with v1 are of tf.compat.v1's estimators, whose checkpoints are TF 1.15's.
+Writes checkpoints/ into the directory, by default the one of this file: rows.json, and per model its model_dir after 30
+steps with the checkpoint of 50 steps in `after`. The names that begin with v1 are of tf.compat.v1's estimators, whose
+checkpoints are TF 1.15's.
 """
 
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,7 +20,6 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import tensorflow as tf
 
-FOLDER = Path(__file__).with_name("checkpoints")
 STEPS, MORE_STEPS, BATCH = 30, 20, 16
 fc, v1 = tf.feature_column, tf.compat.v1
 keras = tf.keras.optimizers.legacy
@@ -98,18 +99,19 @@ def keep(model_dir, step, folder):
             shutil.copy(file, folder)
 
 
-def main():
-    shutil.rmtree(FOLDER, ignore_errors=True)
+def main(directory):
+    folder = Path(directory) / "checkpoints"
+    shutil.rmtree(folder, ignore_errors=True)
     rows = make_rows()
     for name, make in ESTIMATORS.items():
         with tempfile.TemporaryDirectory() as model_dir:
             make(model_dir).train(make_input_fn(rows), steps=STEPS)
-            keep(model_dir, STEPS, FOLDER / name)
-            shutil.copy(Path(model_dir) / "checkpoint", FOLDER / name)
+            keep(model_dir, STEPS, folder / name)
+            shutil.copy(Path(model_dir) / "checkpoint", folder / name)
             make(model_dir).train(make_input_fn(rows), steps=MORE_STEPS)
-            keep(model_dir, STEPS + MORE_STEPS, FOLDER / name / "after")
-    (FOLDER / "rows.json").write_text(json.dumps(rows) + "\n")
+            keep(model_dir, STEPS + MORE_STEPS, folder / name / "after")
+    (folder / "rows.json").write_text(json.dumps(rows) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
