@@ -47,11 +47,17 @@ COMMANDS = {
         "make one prediction in this process, without a server",
         "Runs a servable once in this process, and prints the answer as JSON or writes it to .npy files.",
     ),
+    "compare": Command(
+        "estimator_serving.cli.compare",
+        "send the same requests to two models and report every difference",
+        "Sends the same Examples or tensors to two models, each a running server or a servable on disk, and reports "
+        "every difference by signature, output and row. Exits with 1 if an answer differs by more than the tolerance.",
+    ),
     "checkpoint": Command(
         "estimator_serving.cli.checkpoint",
-        "show what stands in a checkpoint, and what of it an estimator takes",
-        "Reads a checkpoint, this project's or TensorFlow's, and lists its tensors. With --estimator it tells which of "
-        "them the estimator takes, lacks and leaves, and exits with 1 where it lacks any.",
+        "list the tensors of a checkpoint, and which of them an estimator takes",
+        "Reads a checkpoint of this project or of TensorFlow and lists its tensors. With --estimator, reports which of "
+        "them the estimator takes, lacks and leaves, and exits with 1 if it lacks any.",
         extra="training",
     ),
     "demo": Command(

@@ -19,7 +19,7 @@ from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import tensorflow_pb
 from estimator_serving.wire.tensor_bundle import OBJECT_GRAPH
 
-# TensorFlow's files as they were written once; `make test-parity TF=…` has them written at that moment.
+# TensorFlow's files as they were written once; `make oracle-training TF=…` has them written at that moment.
 GOLDENS = Path(os.environ.get("ESTIMATOR_GOLDENS", Path(__file__).parents[1] / "goldens")) / "checkpoints"
 ROWS = json.loads((GOLDENS / "rows.json").read_text())
 FEATURES = {"age": np.array(ROWS["age"], np.float32), "city": np.array(ROWS["city"], object)}
