@@ -1,6 +1,6 @@
-"""`estimator-serving checkpoint show`: what stands in a checkpoint, and what of it an estimator takes.
+"""`estimator-serving checkpoint show`: the tensors of a checkpoint, and which of them an estimator takes.
 
-Owns the text and the JSON of it, and finding the estimator in a program of the user's.
+Owns the text and JSON output, and imports the estimator from the user's program.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ Shape = Iterable[int]
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `checkpoint`."""
-    parser.add_argument("action", choices=["show"], help="show: list what stands in a checkpoint")
-    parser.add_argument("path", help="a model_dir, or a checkpoint without its ending; ours or TensorFlow's")
+    parser.add_argument("action", choices=["show"], help="show: list the tensors of a checkpoint")
+    parser.add_argument(
+        "path", help="a model_dir, or a checkpoint without the ending of its files; this project's or TensorFlow's"
+    )
     parser.add_argument(
         "--estimator",
         metavar="MODULE:FUNCTION",
-        help="a function without arguments that returns an Estimator, or an Estimator and its input_fn: show what the "
-        "estimator takes of the checkpoint, what it lacks there and what it leaves",
+        help="a function without arguments that returns an Estimator, or a pair of an Estimator and its input_fn; "
+        "shows which tensors the estimator takes, lacks and leaves",
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def main(chosen: argparse.Namespace) -> int:
-    """Prints what the flags ask for; 1 where the estimator asks for what the checkpoint has not, else 0.
+    """Prints what the flags ask for. Returns 1 if the checkpoint lacks something that the estimator asks for, else 0.
 
-    Raises ValueError where there is no checkpoint, a damaged one, or no estimator.
+    Raises ValueError if there is no checkpoint or it is damaged, or if the function does not return an estimator.
     """
     reader = load_checkpoint(chosen.path)
     verify_checkpoint(reader.path)
@@ -70,7 +72,7 @@ def _print(chosen: argparse.Namespace, described: Mapping[str, Any], lines: Iter
 def _make_estimator(named: str) -> tuple[Estimator, Callable[..., Any] | None]:
     module_name, _, function_name = named.partition(":")
     if not module_name or not function_name:
-        raise ValueError(f"--estimator={named} names no function; write it as MODULE:FUNCTION, for example train:make.")
+        raise ValueError(f"--estimator={named} names no function. Write it as MODULE:FUNCTION, for example train:make.")
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:
         module = importlib.import_module(module_name)
@@ -81,12 +83,12 @@ def _make_estimator(named: str) -> tuple[Estimator, Callable[..., Any] | None]:
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise ValueError(f"{module_name} has no function {function_name}; name one that returns an Estimator.")
+        raise ValueError(f"{module_name} has no function {function_name}. Name one that returns an Estimator.")
     made = function()
     estimator, input_fn = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(estimator, Estimator):
         raise ValueError(
-            f"{named} returned {type(estimator).__name__}; let it return an Estimator, or a pair of an Estimator and "
+            f"{named} returned {type(estimator).__name__}. It must return an Estimator, or a pair of an Estimator and "
             "its input_fn."
         )
     return estimator, input_fn
@@ -106,7 +108,7 @@ def _fit_lines(path: str, fit: CheckpointFit) -> Iterator[str]:
     yield from _group("The estimator takes", fit.taken, lambda name: _renamed(fit, name))
     yield from _group("The estimator asks for, and the checkpoint lacks", fit.lacking)
     if fit.misshapen:
-        yield f"\nThe checkpoint has in another shape ({len(fit.misshapen)})"
+        yield f"\nThe checkpoint has with another shape ({len(fit.misshapen)})"
         for name, (wanted, found) in sorted(fit.misshapen.items()):
             yield f"  {name}  {_shape(found)}, and the estimator asks for {_shape(wanted)}"
     yield from _group("The estimator leaves", fit.left)
@@ -116,22 +118,18 @@ def _fit_lines(path: str, fit: CheckpointFit) -> Iterator[str]:
 def _verdict(fit: CheckpointFit) -> str:
     if not fit.fits and not all(name.startswith(SLOTS) for name in (*fit.lacking, *fit.misshapen)):
         return (
-            "The estimator cannot take it as it is. WarmStartSettings can leave variables out, rename "
-            "them, or move their rows by a vocabulary."
+            "The estimator cannot start from it as it is. WarmStartSettings can leave variables out, rename them, or "
+            "move their rows by a vocabulary."
         )
+    start = "The estimator can start from it (warm_start_from)"
     if not fit.has_slots:
+        return f"{start}. The slots of its optimizer are not known without data; return its input_fn as well."
+    if not fit.fits:
         return (
-            "The estimator can start from it (warm_start_from). It was called without data, so its "
-            "optimizer's slots count as left: let the function return its input_fn, too."
+            f"{start}. Training cannot continue in its model_dir, because the checkpoint lacks slots of the "
+            "estimator's optimizer."
         )
-    if fit.fits:
-        return (
-            "The estimator can start from this checkpoint (warm_start_from), and training can go on in its model_dir."
-        )
-    return (
-        "The estimator can start from it (warm_start_from). Training cannot go on in its model_dir, "
-        "because the optimizer that wrote it keeps other slots."
-    )
+    return f"{start}, and training can continue in its model_dir."
 
 
 def _group(title: str, shapes: Mapping[str, Shape], more: Callable[[str], str] = lambda _: "") -> Iterator[str]:

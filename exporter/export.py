@@ -205,11 +205,12 @@ def build_draft(model: TrainedModel, receiver: ServingInputReceiver, mode: str =
 
 
 def _with_transform(model: TrainedModel, receiver: ServingInputReceiver, front: Front) -> TrainedModel:
-    """The model with its columns' transform, where no step of training has recorded it: after a warm start, or of a
-    checkpoint that TensorFlow wrote. model_fn says what it asks for when it predicts for the receiver's features.
+    """The model with its columns' transform, recorded here if its checkpoint has none.
 
-    It is called twice: without a row, and with samples that are chosen by the columns then known. A model_fn that does
-    not take a batch without rows has only the second call, with samples of any words and numbers.
+    A model that was only warm-started, or that TensorFlow trained, has no transform yet. model_fn is called for a
+    prediction with samples of the receiver's features, and the columns it uses are recorded. The first call has no
+    rows, and its errors are ignored, because not every model_fn takes such a batch. It makes the columns known, so that
+    the samples of the second call have values that they accept.
     """
     if model.transform is not None or receiver.is_bare:
         return model

@@ -442,8 +442,8 @@ class Estimator:
     def load(self, checkpoint_path: str | None = None) -> TrainedModel:
         """The model of a checkpoint, the newest by default, with its variables and transform; frozen and kept.
 
-        Before training that is what warm_start_from gives: the whole checkpoint, whichever variables it takes (as TF
-        exports it), or where variables are renamed or follow vocabularies, the model that `evaluate` takes.
+        Before training it is the whole checkpoint of warm_start_from, whichever variables that takes (as in TF's
+        export). If variables are renamed or follow vocabularies, it is the model that `evaluate` uses.
         Raises ValueError if nothing has been trained, CheckpointError if the checkpoint cannot be used.
         """
         path = checkpoint_path or self.latest_checkpoint()
@@ -458,12 +458,12 @@ class Estimator:
         return self._loaded(path)
 
     def checkpoint_fit(self, checkpoint_path: str | os.PathLike[str], input_fn: InputFn | None = None) -> CheckpointFit:
-        """What of a checkpoint this model takes, lacks and leaves; nothing is trained or written.
+        """Compare a checkpoint with this model: what the model takes, lacks and leaves. Trains and writes nothing.
 
-        model_fn is called for training with the first batch of `input_fn`. Without one it is called with no rows,
-        and where it does not take a training batch without rows, as for a prediction: then slots are not known.
+        Calls model_fn for training with the first batch of `input_fn`. Without an input_fn, it calls model_fn with a
+        batch without rows. If that fails, it calls it for a prediction, and then the slots are not known.
 
-        Raises CheckpointError for a checkpoint that cannot be read, ValueError for a model_fn that needs rows.
+        Raises CheckpointError if the checkpoint cannot be read, ValueError if model_fn needs a batch with rows.
         """
         values = read_checkpoint(checkpoint_path).values
         if input_fn is None:
@@ -479,7 +479,7 @@ class Estimator:
         for mode, labels in ((ModeKeys.TRAIN, torch.zeros(0, 1, dtype=torch.int64)), (ModeKeys.PREDICT, None)):
             store = TryingStore(values)
             try:
-                with warnings.catch_warnings():  # torch warns of means of nothing
+                with warnings.catch_warnings():  # torch warns about means of no values
                     warnings.simplefilter("ignore")
                     self._call_model_fn(store, RowlessFeatures(TransformRecorder()), labels, mode)
             except Exception as error:
@@ -487,7 +487,7 @@ class Estimator:
             else:
                 return store.fit(has_slots=mode == ModeKeys.TRAIN)
         raise ValueError(
-            f"model_fn makes its variables only with data ({failed}). Give an input_fn, whose first batch it gets."
+            f"model_fn creates its variables only with data ({failed}). Give an input_fn; its first batch is used."
         ) from failed
 
     def export_saved_model(

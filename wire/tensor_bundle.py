@@ -1,14 +1,14 @@
-"""TensorFlow's checkpoints: `<prefix>.index` and `<prefix>.data-00000-of-00001` …, read without TensorFlow.
+"""Reads TensorFlow's checkpoints (`<prefix>.index` and `<prefix>.data-00000-of-00001` …) without TensorFlow.
 
-Owns the format, TensorFlow's "tensor bundle": a sorted table of keys (LevelDB's file format) and shards of raw bytes.
-A SavedModel's `variables/variables` is one, and so is a `model.ckpt-10`. Knows nothing of graphs, of which variable a
-key belongs to, or of our own checkpoints.
+Owns the format that TensorFlow calls a tensor bundle: an index of messages by key, and shards of raw bytes. Both
+`model.ckpt-10` and `variables/variables` of a SavedModel have it. Does not know graphs, which variable a key belongs
+to, or this project's own checkpoints.
 
-The files are not trusted. Lengths and offsets are held against the bytes that are there before anything is allocated,
-every block and every tensor against its checksum. Shards are mapped: a tensor that is stored whole is a view of the
-file, so a shard must not be cut short while its arrays are in use.
+The files are not trusted. The reader checks lengths and offsets against the size of the files before it allocates
+anything, and verifies the checksum of every block and every tensor. Shards are memory-mapped, and a tensor that is
+stored whole is a view of the file, so a shard must not be truncated while its arrays are in use.
 
-Source: TensorFlow's table format (lib/io/format), tensor_bundle, ordered_code, saved_tensor_slice_util.
+Source: TensorFlow's tensor_bundle.cc, ordered_code.cc, saved_tensor_slice_util.cc.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import math
 import mmap
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,51 +32,45 @@ from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.pb import tensorflow_pb
 from estimator_serving.wire.records import masked_crc32c
+from estimator_serving.wire.sorted_table import Bytes, CompressedBlockError, TableError, read_table, read_varint
 
 Array = npt.NDArray[Any]
-Bytes = npt.NDArray[np.uint8]
 Region = tuple[slice, ...]
 """A part of a tensor: one slice with start and stop for each dimension."""
 
 INDEX_SUFFIX = ".index"
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
-_MAGIC = 0xDB4775248B80FB57
-_FOOTER_BYTES = 48
-_BLOCK_TRAILER_BYTES = 5
-_SNAPPY = 1
-# Version 1 is the only one there is; a file names the oldest reader that understands it.
+# The only version of the format. A file names the oldest version that a reader must know.
 _VERSION = 1
 _RANK_MAX = 32
-# TensorFlow stores a whole key at least every 16 entries, so the keys of a block together cannot be longer than this
-# many times the block. Without the bound a crafted file of some kilobytes could describe gigabytes of keys.
-_KEY_BYTES_PER_BLOCK_BYTE = 16
-# What numpy can count in bytes of its widest type; it asks that of empty arrays too.
+# numpy counts the bytes of an array in 63 bits, at up to 16 bytes an element, and does so for empty arrays too.
 _COUNTABLE_ELEMENTS_MAX = 2**63 // 16 - 1
+_GRID_CELLS_MAX = 1 << 24
 
-_WRITE_AGAIN = "copy the checkpoint again from where it was written, or use an older one"
+_WRITE_AGAIN = "Copy the checkpoint again from where it was written, or use an older one"
 
 
 class TensorBundleError(ValueError):
-    """A checkpoint of TensorFlow that cannot be read: missing, cut, changed, or of a kind this reader does not know."""
+    """A checkpoint that cannot be read because it is missing, truncated, changed, or of an unknown kind."""
 
 
 class TensorNotFoundError(TensorBundleError):
-    """The checkpoint is fine and has no tensor of that name."""
+    """The checkpoint has no tensor of that name."""
 
 
 class TensorDtypeError(TensorBundleError):
-    """The tensor has a type without arrays: a variant, a resource, a quantized number."""
+    """The tensor's type has no arrays, for example a variant or a quantized number."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says of one tensor.
+    """What the index says about one tensor.
 
     Attributes:
         dtype: the element type.
         shape: the shape of the whole tensor.
-        slices: the parts in which it was saved, empty where it was saved whole.
+        slices: the parts in which it was saved, empty if it was saved whole.
     """
 
     dtype: DType
@@ -85,7 +79,7 @@ class Entry:
 
 
 def open_bundle(prefix: str | os.PathLike[str]) -> TensorBundle:
-    """Open the checkpoint `<prefix>.index`; its shards are opened when a tensor of theirs is read.
+    """Opens the checkpoint `<prefix>.index`. A shard is opened when one of its tensors is read.
 
     Raises:
         TensorBundleError: there is no such file, or it is not the index of a checkpoint.
@@ -94,7 +88,7 @@ def open_bundle(prefix: str | os.PathLike[str]) -> TensorBundle:
 
 
 class TensorBundle:
-    """An open checkpoint. Every method raises TensorBundleError where the files do not hold what the index says."""
+    """An open checkpoint. Every method raises TensorBundleError if the files do not contain what the index says."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -103,12 +97,19 @@ class TensorBundle:
             content = _map(self._index)
         except OSError as error:
             raise TensorBundleError(
-                f"There is no checkpoint {prefix}: {self._index} cannot be read ({error.strerror}). Name the files "
-                "without their endings, for example model/model.ckpt-10."
+                f"There is no checkpoint {prefix}: {self._index} cannot be read ({error.strerror}). Give the path "
+                "without the ending of its files, for example model/model.ckpt-10."
             ) from None
-        self._values = dict(_read_table(content, self._index))
         try:
+            self._values = dict(read_table(content))
             self.keys()
+        except CompressedBlockError as error:
+            raise TensorBundleError(
+                f"{self._index} cannot be read: {error}. TensorFlow writes checkpoints without compression. Load and "
+                "save the checkpoint once with TensorFlow."
+            ) from None
+        except TableError as error:
+            raise self._damaged(str(error)) from None
         except UnicodeDecodeError:
             raise self._damaged("a name in it is not UTF-8") from None
         self._shard_count = self._read_header()
@@ -127,7 +128,7 @@ class TensorBundle:
         return Entry(self._dtype(key, entry), self._shape(key, entry), self._regions(key, entry))
 
     def read(self, key: str) -> Array:
-        """The whole tensor, read-only where it is a view of the file. Strings are an object array of bytes."""
+        """The whole tensor, as a read-only view of the file where possible. Strings are an object array of bytes."""
         entry = self._proto(key)
         return self._read(key, entry, tuple(slice(0, length) for length in self._shape(key, entry)))
 
@@ -140,8 +141,8 @@ class TensorBundle:
 
         Args:
             key: name of the tensor.
-            spec: "" for all of it, or the whole shape and then start,length for each dimension, "-" for all of one:
-                "40 4 14,13:0,4".
+            spec: "" for the whole tensor, or its shape followed by "start,length" for each dimension ("-" for a whole
+                dimension): "40 4 14,13:0,4".
         """
         if not spec:
             return self.read(key)
@@ -149,7 +150,7 @@ class TensorBundle:
         return self._read(key, entry, self._parse_slice(key, spec, self._shape(key, entry)))
 
     def verify(self) -> None:
-        """Read every byte and hold it against its checksum; raise where one is missing or changed."""
+        """Reads every tensor and verifies its checksum. Raises TensorBundleError if one is missing or changed."""
         for stored_key in self._values:
             key = _name_of(stored_key)
             entry = self._decode(stored_key, key)
@@ -161,9 +162,9 @@ class TensorBundle:
                     self._stored(key, entry, self._dtype(key, entry), self._shape(key, entry))
 
     def object_names(self) -> dict[str, str]:
-        """Key -> name of the variable behind it, where tf.train.Checkpoint or Keras wrote the file; {} elsewhere.
+        """The variable's name for each key, if tf.train.Checkpoint or Keras wrote the file, else {}.
 
-        Such a key is a path through objects: `layer-1/kernel/.ATTRIBUTES/VARIABLE_VALUE` for `dense/kernel`.
+        They use paths of objects as keys, for example `layer-1/kernel/.ATTRIBUTES/VARIABLE_VALUE` for `dense/kernel`.
         """
         if OBJECT_GRAPH not in self:
             return {}
@@ -187,19 +188,19 @@ class TensorBundle:
             raise self._damaged("its header is not a BundleHeaderProto") from None
         if header.endianness != 0:
             raise TensorBundleError(
-                f"{self._index} was written on a big-endian machine, whose numbers this reader does not turn around. "
+                f"{self._index} was written on a big-endian machine, and only little-endian checkpoints can be read. "
                 "Load and save the checkpoint once with TensorFlow on an x86 or ARM machine."
             )
         if header.version.min_consumer > _VERSION:
             raise TensorBundleError(
-                f"{self._index} asks for a reader of version {header.version.min_consumer}; this one knows version "
-                f"{_VERSION}. Save the checkpoint with TensorFlow 2.15 or older."
+                f"{self._index} needs a reader for version {header.version.min_consumer} of the format, and this one "
+                f"knows version {_VERSION}. Save the checkpoint with TensorFlow 2.15 or older."
             )
         return int(header.num_shards)
 
     def _proto(self, key: str) -> tensorflow_pb.BundleEntryProto:
         if not key or key.startswith("\0") or _bytes(key) not in self._values:
-            raise TensorNotFoundError(f"Key {key} not found in checkpoint {self.prefix}; keys() lists those there are.")
+            raise TensorNotFoundError(f"Key {key} not found in checkpoint {self.prefix}. Use one of keys().")
         return self._decode(_bytes(key), key)
 
     def _decode(self, stored_key: bytes, key: str) -> tensorflow_pb.BundleEntryProto:
@@ -249,14 +250,14 @@ class TensorBundle:
             region = tuple(slice(start, start + length) for start, length in pairs)
         except ValueError:
             raise TensorBundleError(
-                f"{spec!r} is no slice of {key}; write its shape and a start and length for each dimension, "
+                f"{spec!r} is not a slice of {key}. Give its shape, then a start and a length for each dimension, "
                 'for example "40 4 14,13:0,4".'
             ) from None
         inside = all(0 <= s.start <= s.stop <= length for s, length in zip(region, named, strict=True))
         if named != shape or not inside:
             raise TensorBundleError(
-                f"The slice {spec!r} of {key} does not fit its shape {list(shape)} in {self._index}; give a graph and "
-                "a checkpoint that were saved together."
+                f"The slice {spec!r} of {key} does not fit its shape {list(shape)} in {self._index}. Use a graph and a "
+                "checkpoint that were saved together."
             )
         return region
 
@@ -266,10 +267,10 @@ class TensorBundle:
         dtype, shape = self._dtype(key, entry), self._shape(key, entry)
         if not entry.slices:
             whole = self._stored(key, entry, dtype, shape)
-            # Indexed by nothing, a scalar would stop being an array.
+            # Indexing with () would turn a scalar array into a Python value.
             return whole[wanted] if shape else whole
         regions = self._regions(key, entry)
-        # TensorFlow 1 names a slot of each part of a variable apart, so an entry may lack the others' slices.
+        # TensorFlow 1 stores the slots of each part of a variable under a separate key, with that part's slice only.
         for part, region in zip(entry.slices, regions, strict=True):
             if region == wanted:
                 return self._stored_slice(key, part, region, dtype)
@@ -284,7 +285,7 @@ class TensorBundle:
         dtype: DType,
         wanted: Region,
     ) -> Array:
-        """The wanted region out of the slices that share elements with it."""
+        """The wanted region, copied from the slices that share elements with it."""
         shape = tuple(s.stop - s.start for s in wanted)
         shared = [_intersection(region, wanted) for region in regions]
         pieces = [
@@ -292,7 +293,7 @@ class TensorBundle:
             for part, region, common in zip(entry.slices, regions, shared, strict=True)
             if common is not None
         ]
-        # Read before the whole is allocated: slices that are there bound its size.
+        # The slices are read before the result is allocated, so that their sizes limit its size.
         parts = [(self._stored_slice(key, part, region, dtype), region, common) for part, region, common in pieces]
         self._check_disjoint_bytes(key, [part for part, _, _ in pieces])
         whole = np.empty(shape, dtype.numpy)
@@ -317,7 +318,7 @@ class TensorBundle:
             return self._strings(key, entry, content, count).reshape(shape)
         if content.size != count * dtype.numpy.itemsize:
             raise self._damaged(
-                f"{key} has {content.size} bytes, and a {dtype.name} of shape {list(shape)} has "
+                f"{key} has {content.size} bytes, and a {dtype.name} of shape {list(shape)} needs "
                 f"{count * dtype.numpy.itemsize}"
             )
         self._check_crc(key, entry, masked_crc32c(content))
@@ -326,25 +327,25 @@ class TensorBundle:
         return content.view(dtype.numpy.newbyteorder("<")).reshape(shape)
 
     def _strings(self, key: str, entry: tensorflow_pb.BundleEntryProto, content: Bytes, count: int) -> Array:
-        """All lengths as varints, a checksum of them, all bytes."""
+        """Strings are stored as all lengths (varints), a checksum of the lengths, and all bytes."""
         if count > content.size:
             raise self._damaged(f"{key} has {content.size} bytes, too few for the lengths of {count} strings")
         data = content.tobytes()
         lengths, position = [], 0
         try:
             for _ in range(count):
-                length, position = _varint(data, position, len(data))
+                length, position = read_varint(data, position, len(data))
                 lengths.append(length)
-        except _CutVarint:
-            raise self._damaged(f"the lengths of the strings of {key} are cut") from None
+        except TableError:
+            raise self._damaged(f"the lengths of the strings of {key} are cut off") from None
         bytes_start = position + 4
         if bytes_start + sum(lengths) != len(data):
             raise self._damaged(f"the lengths of the strings of {key} do not add up to its {len(data)} bytes")
-        # The checksum is of the lengths as fixed 32 or 64 bits, not of the varints that are stored.
+        # The checksum covers the lengths as fixed 32 or 64 bits, although varints are stored.
         fixed = b"".join(length.to_bytes(4 if length < 2**32 else 8, "little") for length in lengths)
         stored = data[position:bytes_start]
         if int.from_bytes(stored, "little") != masked_crc32c(fixed):
-            raise self._damaged(f"the lengths of the strings of {key} do not have their checksum")
+            raise self._damaged(f"the checksum of the lengths of the strings of {key} is wrong")
         self._check_crc(key, entry, masked_crc32c(fixed, stored, content[bytes_start:]))
         values = np.empty(count, object)
         position = bytes_start
@@ -358,22 +359,22 @@ class TensorBundle:
         start, stop = entry.offset, entry.offset + entry.size
         if not 0 <= start <= stop <= shard.size:
             raise TensorBundleError(
-                f"{self._shard_path(entry.shard_id)} has {shard.size} bytes and {key} stands in bytes {start} to "
-                f"{stop}: the file was cut, or is of another checkpoint; {_WRITE_AGAIN}."
+                f"{self._shard_path(entry.shard_id)} has {shard.size} bytes, and {key} is in bytes {start} to {stop}. "
+                f"The file was truncated, or belongs to another checkpoint. {_WRITE_AGAIN}."
             )
         return shard[start:stop]
 
     def _shard(self, key: str, number: int) -> Bytes:
         if not 0 <= number < self._shard_count:
-            raise self._damaged(f"{key} stands in shard {number} of {self._shard_count}")
+            raise self._damaged(f"{key} is in shard {number} of {self._shard_count}")
         if number not in self._shards:
             path = self._shard_path(number)
             try:
                 self._shards[number] = _map(path)
             except OSError as error:
                 raise TensorBundleError(
-                    f"{path} cannot be read ({error.strerror}), and {key} stands in it: all "
-                    f"{self._shard_count} data files of a checkpoint are needed; {_WRITE_AGAIN}."
+                    f"{path} cannot be read ({error.strerror}), and {key} is in it. All {self._shard_count} data "
+                    f"files of the checkpoint are needed. {_WRITE_AGAIN}."
                 ) from None
         return self._shards[number]
 
@@ -385,20 +386,19 @@ class TensorBundle:
     def _check_crc(self, key: str, entry: tensorflow_pb.BundleEntryProto, actual: int) -> None:
         if entry.crc32c != actual:
             raise TensorBundleError(
-                f"The bytes of {key} in {self._shard_path(entry.shard_id)} do not have the checksum that was written "
-                f"with them: the file changed; {_WRITE_AGAIN}."
+                f"The checksum of {key} in {self._shard_path(entry.shard_id)} is wrong, so the file has changed since "
+                f"it was written. {_WRITE_AGAIN}."
             )
 
     def _check_tiling(self, key: str, shape: tuple[int, ...], regions: tuple[Region, ...]) -> None:
-        """Every element of the tensor is in exactly one slice."""
+        """Checks that every element of the tensor is in exactly one slice."""
         sizes = [math.prod(s.stop - s.start for s in region) for region in regions]
         if sum(sizes) == math.prod(shape):
-            # Between neighbouring edges all elements are in the same slices, so one cell stands for them.
+            # All elements between two neighbouring edges are in the same slices, so the grid has one cell for them.
             edges = [
                 sorted({0, length, *(r[axis].start for r in regions), *(r[axis].stop for r in regions)})
                 for axis, length in enumerate(shape)
             ]
-            # Disjoint slices make a grid; others could make one of any size.
             if math.prod(len(edge) - 1 for edge in edges) <= _GRID_CELLS_MAX:
                 grid = np.zeros([len(edge) - 1 for edge in edges], np.bool_)
                 for region in regions:
@@ -409,7 +409,7 @@ class TensorBundle:
         raise self._damaged(f"the slices of {key} do not cover its shape {list(shape)} once")
 
     def _check_disjoint_bytes(self, key: str, parts: list[tensorflow_pb.TensorSliceProto]) -> None:
-        """Slices that shared their bytes would let a small file describe a tensor of any size."""
+        """Checks that slices do not share bytes, because a small file could then describe a tensor of any size."""
         entries = [self._decode(_slice_key(key, part), key) for part in parts]
         spans = sorted((e.shard_id, e.offset, e.offset + e.size) for e in entries)
         for before, after in pairwise(spans):
@@ -417,122 +417,21 @@ class TensorBundle:
                 raise self._damaged(f"slices of {key} share bytes")
 
     def _damaged(self, what: str) -> TensorBundleError:
-        return _damaged(self._index, what)
-
-
-_GRID_CELLS_MAX = 1 << 24
-
-
-def _damaged(path: Path, what: str) -> TensorBundleError:
-    return TensorBundleError(f"{path} is not a whole index of a checkpoint: {what}; {_WRITE_AGAIN}.")
+        return TensorBundleError(f"{self._index} is not a whole index of a checkpoint: {what}. {_WRITE_AGAIN}.")
 
 
 def _map(path: Path) -> Bytes:
     with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:  # mmap refuses an empty file; a shard without tensors is one
+        if os.fstat(file.fileno()).st_size == 0:  # mmap refuses empty files, and a shard without tensors is empty
             return np.empty(0, np.uint8)
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-# The table.
-
-
-def _read_table(content: Bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values in the table's order, which is that of the keys' bytes."""
-    if content.size < _FOOTER_BYTES:
-        raise _damaged(path, f"it has {content.size} bytes, fewer than a footer")
-    footer = content[-_FOOTER_BYTES:].tobytes()
-    if int.from_bytes(footer[-8:], "little") != _MAGIC:
-        raise _damaged(path, "its last bytes are not those of a table")
-    _, position = _handle(footer, 0, path)
-    index_handle, _ = _handle(footer, position, path)
-    blocks_end = 0
-    previous: bytes | None = None
-    for _, handle in _entries(_block(content, index_handle, path), path):
-        (offset, size), _ = _handle(handle, 0, path)
-        if offset < blocks_end:
-            raise _damaged(path, "its blocks overlap")
-        blocks_end = offset + size
-        for key, value in _entries(_block(content, (offset, size), path), path):
-            if previous is not None and key <= previous:
-                raise _damaged(path, "its keys are not sorted")
-            previous = key
-            yield key, value
-
-
-def _block(content: Bytes, handle: tuple[int, int], path: Path) -> bytes:
-    offset, size = handle
-    if offset + size + _BLOCK_TRAILER_BYTES > content.size - _FOOTER_BYTES:
-        raise _damaged(path, f"a block of {size} bytes at byte {offset} reaches past its end")
-    block = content[offset : offset + size + _BLOCK_TRAILER_BYTES].tobytes()
-    if int.from_bytes(block[-4:], "little") != masked_crc32c(block[:-4]):
-        raise _damaged(path, f"the block at byte {offset} does not have its checksum")
-    compression = block[size]
-    if compression:
-        kind = "snappy" if compression == _SNAPPY else f"compression {compression}"
-        raise TensorBundleError(
-            f"The block at byte {offset} of {path} is compressed ({kind}), which TensorFlow's checkpoints are not. "
-            "Load and save the checkpoint once with TensorFlow to have it uncompressed."
-        )
-    return block[:size]
-
-
-def _entries(block: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """The entries of a block: each key without what it shares with the one before; the restart points are skipped."""
-    restarts = int.from_bytes(block[-4:], "little")
-    end = len(block) - 4 * (restarts + 1)
-    if len(block) < 4 or end < 0:
-        raise _damaged(path, "a block is shorter than its list of restart points")
-    key, position = b"", 0
-    key_bytes_left = _KEY_BYTES_PER_BLOCK_BYTE * len(block)
-    while position < end:
-        try:
-            shared, position = _varint(block, position, end)
-            unshared, position = _varint(block, position, end)
-            value_length, position = _varint(block, position, end)
-        except _CutVarint:
-            raise _damaged(path, "an entry of it is cut") from None
-        value_start = position + unshared
-        key_bytes_left -= shared + unshared
-        if shared > len(key) or value_start + value_length > end or key_bytes_left < 0:
-            raise _damaged(path, "an entry of it is longer than its block")
-        key = key[:shared] + block[position:value_start]
-        position = value_start + value_length
-        yield key, block[value_start:position]
-
-
-def _handle(data: bytes, position: int, path: Path) -> tuple[tuple[int, int], int]:
-    """(offset, size) of a block, and where the reading stopped."""
-    try:
-        offset, position = _varint(data, position, len(data))
-        size, position = _varint(data, position, len(data))
-    except _CutVarint:
-        raise _damaged(path, "the place of a block is cut") from None
-    return (offset, size), position
-
-
-class _CutVarint(Exception):  # noqa: N818  a signal between functions of this file
-    pass
-
-
-def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 64, 7):
-        if position >= end:
-            break
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise _CutVarint
 
 
 # Slices.
 
 
 def _intersection(left: Region, right: Region) -> Region | None:
-    """The elements in both; None where there are none."""
+    """The elements that are in both regions, None if there are none."""
     both = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(left, right, strict=True))
     return both if all(s.start < s.stop for s in both) else None
 
@@ -546,7 +445,7 @@ def _spelled(region: Region) -> str:
 
 
 def _slice_key(key: str, part: tensorflow_pb.TensorSliceProto) -> bytes:
-    """The key of a slice: a zero, the name, and each start and length so that bytes sort as the numbers do."""
+    """The key of a slice: 0, the name, then each start and length, encoded so that the bytes sort like the numbers."""
     pairs = (
         _ordered_signed(extent.start) + _ordered_signed(extent.length if extent.HasField("length") else -1)
         for extent in part.extent
@@ -562,20 +461,20 @@ def _ordered_name(name: bytes) -> bytes:
 
 
 def _ordered_unsigned(value: int) -> bytes:
-    """The number of bytes, then the bytes."""
+    """The number of bytes, then the bytes, the most significant one first."""
     length = (value.bit_length() + 7) // 8
     return bytes((length,)) + value.to_bytes(length, "big")
 
 
 def _ordered_signed(value: int) -> bytes:
-    """Two's complement in as many bytes as needed; the leading bits, one for each byte, tell how many and the sign."""
+    """Two's complement in as few bytes as possible; the leading bits encode the number of bytes and the sign."""
     length = (~value if value < 0 else value).bit_length() // 7 + 1
     header = ((1 << length) - 1) << (8 * length - length)
     return ((value & ((1 << 8 * length) - 1)) ^ header).to_bytes(length, "big")
 
 
 def _name_of(stored_key: bytes) -> str:
-    """The tensor's name in a key, a slice's as well."""
+    """The name of the tensor in a key, which may be the key of a slice."""
     if not stored_key.startswith(b"\0"):
         return stored_key.decode()
     name = stored_key[1:].partition(b"\x00\x01")[0]

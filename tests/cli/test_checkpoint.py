@@ -69,7 +69,7 @@ def test_an_estimator_that_goes_on(program, capsys):
     weights = "linear/linear_model/city/weights"
     assert f"  {weights}/Ftrl_1  [3, 1]  as training/Ftrl/{weights}/linear\n" in out
     assert "lacks" not in out
-    assert out.endswith("training can go on in its model_dir.\n")
+    assert out.endswith("training can continue in its model_dir.\n")
 
 
 def test_another_optimizer(program, capsys):
@@ -77,7 +77,7 @@ def test_another_optimizer(program, capsys):
     assert "The estimator asks for, and the checkpoint lacks (6)" in out
     assert "  training/Adam/linear/linear_model/city/weights/m  [3, 1]" in out
     assert "The optimizer" not in out
-    assert out.endswith("because the optimizer that wrote it keeps other slots.\n")
+    assert out.endswith("because the checkpoint lacks slots of the estimator's optimizer.\n")
 
 
 def test_another_model_as_json(program, capsys):
@@ -102,10 +102,10 @@ def test_an_estimator_with_its_data(program, capsys):
 @pytest.mark.parametrize(
     ("named", "text"),
     [
-        ("make", "names no function; write it as MODULE:FUNCTION"),
+        ("make", "names no function. Write it as MODULE:FUNCTION"),
         ("nowhere_at_all:make", "No module named 'nowhere_at_all' .* Run the command in the directory of the module"),
         ("{}:missing", "has no function missing"),
-        ("{}:make_nothing", "returned int; let it return an Estimator"),
+        ("{}:make_nothing", "returned int. It must return an Estimator"),
     ],
 )
 def test_a_function_that_gives_no_estimator(named, text, program, capsys):
@@ -120,11 +120,11 @@ def test_no_checkpoint(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("file", "change", "text"),
     [
-        ("data-00000-of-00001", lambda content: content[:-1], "the file was cut"),
-        ("data-00000-of-00001", lambda content: b"?" + content[1:], "do not have the checksum that was written"),
-        ("data-00000-of-00001", None, "all 1 data files of a checkpoint are needed"),
+        ("data-00000-of-00001", lambda content: content[:-1], "The file was truncated"),
+        ("data-00000-of-00001", lambda content: b"?" + content[1:], "the file has changed since"),
+        ("data-00000-of-00001", None, "All 1 data files of the checkpoint are needed"),
         ("index", lambda content: content[:-1], "is not a whole index of a checkpoint"),
-        ("index", lambda content: b"?" + content[1:], "does not have its checksum"),
+        ("index", lambda content: b"?" + content[1:], "the checksum of the block at byte 0 is wrong"),
     ],
 )
 def test_damaged_files(file, change, text, tmp_path, capsys):
@@ -136,5 +136,5 @@ def test_damaged_files(file, change, text, tmp_path, capsys):
         path.write_bytes(change(content))
     answer = said(capsys, tmp_path / "model", code=1)
     assert text in answer.err
-    assert "copy the checkpoint again" in answer.err
+    assert "Copy the checkpoint again" in answer.err
     assert answer.out == ""

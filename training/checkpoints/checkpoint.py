@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file a step, written aside and renamed, and the `checkpoint` file that lists them.
 
-TensorFlow's checkpoints are read where ours are; none is written or removed.
+TensorFlow's checkpoints are read as well; they are never written or removed.
 
 Owns file names, formats and which checkpoints are kept. Does not know models: a checkpoint is named tensors, a
 transform's bytes and a step. Files carry a checksum of their contents, so one that was cut or altered is refused.
@@ -42,7 +42,7 @@ _RETRAIN = "Restore the file from a copy, name an older one with checkpoint_path
 class Checkpoint:
     """What one file holds. `path` is the prefix `<model_dir>/model.ckpt-<step>`.
 
-    One of TensorFlow's has neither a transform nor a list of trainable variables.
+    A checkpoint of TensorFlow has no transform and does not say which variables are trainable.
     """
 
     path: str
@@ -172,7 +172,7 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> str | None:
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> str | None:
-    """The prefix that a path means: a checkpoint, the newest one of a model_dir, or the variables of a SavedModel."""
+    """The prefix of a checkpoint, of the newest one in a model_dir, or of a SavedModel's variables; None if none."""
     prefix = prefix_of(path)
     if checkpoint_file(prefix) is not None:
         return prefix
@@ -183,13 +183,13 @@ def find_checkpoint(path: str | os.PathLike[str]) -> str | None:
 
 
 def checkpoint_file(prefix: str) -> Path | None:
-    """The file behind a prefix, ours before TensorFlow's; None if there is neither."""
+    """The file of a prefix: this project's, else TensorFlow's index, else None."""
     files = (_file(prefix), Path(prefix + INDEX_SUFFIX))
     return next((file for file in files if file.is_file()), None)
 
 
 def prefix_of(path: str | os.PathLike[str]) -> str:
-    """A checkpoint's path without the ending of its file."""
+    """The path of a checkpoint without the ending of its file."""
     return os.fspath(path).removesuffix(SUFFIX).removesuffix(INDEX_SUFFIX)
 
 
@@ -216,7 +216,7 @@ def _listed(directory: Path) -> list[str]:
 
 
 def _located(directory: Path, name: str) -> str:
-    """The prefix that the list means. TensorFlow writes a whole path there for a checkpoint that stood elsewhere."""
+    """The prefix of a listed checkpoint. TensorFlow may list an absolute path, which is wrong once the files move."""
     named, beside = str(directory / name), str(directory / Path(name).name)
     return beside if checkpoint_file(named) is None and checkpoint_file(beside) is not None else named
 

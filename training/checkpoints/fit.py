@@ -1,6 +1,6 @@
-"""What of a checkpoint a model takes: asked of the model itself, by letting it make its variables.
+"""Compares a checkpoint with a model, by letting the model create its variables.
 
-Owns the store that notes what is asked for. Does not know estimators, or how model_fn is called.
+Owns the store that records what a model asks for. Does not know estimators or how model_fn is called.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class CheckpointFit:
-    """How a model and a checkpoint go together.
+    """How a checkpoint fits a model.
 
     Attributes:
-        taken: the names in the checkpoint that the model takes -> shape.
-        renamed: of those that have another name in the model, that name.
-        lacking: variables and slots of the model that the checkpoint has not -> shape.
-        misshapen: those that it has in another shape -> the model's shape, the checkpoint's.
-        left: what the checkpoint has beside that -> shape.
-        has_slots: whether the model was asked for its optimizers' slots, too.
+        taken: shape by name of the tensors in the checkpoint that the model takes.
+        renamed: the name in the model for each of them that has a different name there.
+        lacking: shape by name of the model's variables and slots that the checkpoint does not have.
+        misshapen: for those that the checkpoint has with another shape, the shapes in the model and in the checkpoint.
+        left: shape by name of the other tensors in the checkpoint.
+        has_slots: whether the model's optimizer slots are known.
     """
 
     taken: Mapping[str, Shape]
@@ -37,12 +37,12 @@ class CheckpointFit:
 
     @property
     def fits(self) -> bool:
-        """Whether the model finds all it asks for."""
+        """Whether the checkpoint has everything that the model asks for."""
         return not self.lacking and not self.misshapen
 
 
 class TryingStore(VariableStore):
-    """A store over a checkpoint's values that notes what does not fit, where VariableStore refuses it."""
+    """A store that records what a model asks for and what does not fit, instead of raising an error."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__(values=values)
@@ -59,8 +59,8 @@ class TryingStore(VariableStore):
         return make()
 
     def fit(self, *, has_slots: bool) -> CheckpointFit:
-        """What came out of model_fn's call with this store."""
-        # A checkpoint without a step is one of step 0.
+        """The result, after model_fn has been called with this store."""
+        # Without a global_step, training starts at step 0.
         asked = {**({GLOBAL_STEP: ()} if GLOBAL_STEP in self._shapes else {}), **self._asked}
         found = {name: self._old_names.get(name, name) for name in asked}
         there = {name: old for name, old in found.items() if old in self._shapes}

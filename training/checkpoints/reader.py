@@ -1,7 +1,7 @@
-"""tf.train's functions that look into a checkpoint: list_variables, load_variable, load_checkpoint.
+"""Functions of tf.train that inspect a checkpoint: list_variables, load_variable, load_checkpoint.
 
-Owns their names, arguments and texts, for our files and TensorFlow's. Of TensorFlow's files it tells the keys as they
-stand there, as TensorFlow does; training reads them by variable (checkpoints.tensorflow).
+Owns their names, arguments and error texts, for this project's checkpoints and TensorFlow's. For the latter, the names
+are the keys in the files, as in TensorFlow. Training finds variables in them with checkpoints.tensorflow instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Entry = tuple[DType, tuple[int, ...]]
 
 
 class CheckpointReader:
-    """What one checkpoint holds, by name. `load_checkpoint` makes it; `path` is the checkpoint's prefix."""
+    """The contents of one checkpoint by name. `load_checkpoint` makes it; `path` is the prefix of the checkpoint."""
 
     def __init__(self, path: str, entries: Mapping[str, Entry], read: Callable[[str], Array]) -> None:
         self.path = path
@@ -44,40 +44,40 @@ class CheckpointReader:
         return name in self._entries
 
     def get_tensor(self, name: str) -> Array:
-        """The value, an array of the caller's own; strings are bytes in an object array.
+        """The value as a new array. Strings are bytes in an object array.
 
-        Raises NotFoundError for a name that is not there, CorruptCheckpointError for damaged files.
+        Raises NotFoundError for an unknown name, CorruptCheckpointError if the files are damaged.
         """
         if name not in self._entries:
             raise NotFoundError(
-                f"Key {name} not found in checkpoint {self.path}. list_variables tells the names that are there."
+                f"Key {name} not found in checkpoint {self.path}. Use one of the names that list_variables returns."
             )
         return self._read(name)
 
 
 def load_checkpoint(ckpt_dir_or_file: PathLike) -> CheckpointReader:
-    """A reader of the checkpoint `…/model.ckpt-10`, or of the newest one in a model_dir; ours or TensorFlow's.
+    """Opens a checkpoint `…/model.ckpt-10`, or the newest one in a model_dir, of this project or of TensorFlow.
 
-    Raises ValueError for a directory without one, NotFoundError for another path without one (TF 2.15's texts), and
-    CorruptCheckpointError for damaged files.
+    Raises ValueError for a directory without a checkpoint and NotFoundError for any other path without one (with the
+    texts of TF 2.15), CorruptCheckpointError if the files are damaged.
     """
     path = Path(ckpt_dir_or_file)
     prefix = find_checkpoint(path)
     if prefix is None and path.is_dir():
         raise ValueError(
-            f"Couldn't find 'checkpoint' file or checkpoints in given directory {path}. Name a checkpoint in it, "
-            "without the ending of its files."
+            f"Couldn't find 'checkpoint' file or checkpoints in given directory {path}. Give the path of a "
+            "checkpoint, without the ending of its files."
         )
     if prefix is None:
         raise CheckpointNotFoundError(
-            f"Unsuccessful TensorSliceReader constructor: Failed to find any matching files for {path}. Name a "
-            "model_dir, or a checkpoint without the ending of its files (…/model.ckpt-10)."
+            f"Unsuccessful TensorSliceReader constructor: Failed to find any matching files for {path}. Give a "
+            "model_dir, or the path of a checkpoint without the ending of its files (…/model.ckpt-10)."
         )
     return _reader_of_tensorflows(prefix) if _is_tensorflows(prefix) else _reader_of_ours(prefix)
 
 
 def verify_checkpoint(prefix: str) -> None:
-    """Read all of a checkpoint. Raises CorruptCheckpointError where a file is cut or changed, or one is missing."""
+    """Reads a whole checkpoint. Raises CorruptCheckpointError if a file is truncated, changed or missing."""
     if not _is_tensorflows(prefix):
         read_checkpoint(prefix)
         return
@@ -88,12 +88,12 @@ def verify_checkpoint(prefix: str) -> None:
 
 
 def list_variables(ckpt_dir_or_file: PathLike) -> list[tuple[str, list[int]]]:
-    """(name, shape) of everything in a checkpoint, sorted by name. Raises as load_checkpoint."""
+    """Name and shape of everything in a checkpoint, sorted by name. Raises the errors of load_checkpoint."""
     return sorted(load_checkpoint(ckpt_dir_or_file).get_variable_to_shape_map().items())
 
 
 def load_variable(ckpt_dir_or_file: PathLike, name: str) -> Array:
-    """The value of one variable; a `:0` behind its name is taken off. Raises as load_checkpoint and get_tensor."""
+    """The value of one variable; its name may end in `:0`. Raises the errors of load_checkpoint and get_tensor."""
     return load_checkpoint(ckpt_dir_or_file).get_tensor(name.removesuffix(":0"))
 
 
@@ -116,7 +116,7 @@ def _reader_of_tensorflows(prefix: str) -> CheckpointReader:
             try:
                 entry = bundle.entry(key)
             except TensorDtypeError:
-                continue  # what has no arrays, as a variant
+                continue  # numpy has no arrays for it, for example for a variant
             entries[key] = (entry.dtype, entry.shape)
     except TensorBundleError as error:
         raise CorruptCheckpointError(str(error)) from error
@@ -131,7 +131,7 @@ def _reader_of_tensorflows(prefix: str) -> CheckpointReader:
 
 
 def _as_array(tensor: Tensor) -> Array:
-    if tensor.dtype == torch.bfloat16:  # which torch does not hand to numpy
+    if tensor.dtype == torch.bfloat16:  # torch cannot convert it to numpy
         return tensor.view(torch.int16).numpy().view(dtypes.bfloat16.numpy)
     array: Array = tensor.numpy()
     return array

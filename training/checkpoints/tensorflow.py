@@ -1,14 +1,14 @@
-"""A checkpoint that TensorFlow wrote, as variables by name.
+"""The variables of a checkpoint that TensorFlow wrote, by name.
 
-Owns which tensor of the files is which variable. Does not know how the files are laid out (wire.tensor_bundle does) or
-which slots an optimizer wants.
+Owns the rules that say which variable a tensor of the files is. Does not know the layout of the files, which
+wire.tensor_bundle reads, or which slots an optimizer needs.
 
-A variable stands in the file under its name, whole, however many parts it had. Two things differ from that:
+A variable is stored under its name, also if it had several parts. There are two exceptions:
 
-- TensorFlow 1 keeps the slots of each part of a variable apart: `linear/weights/part_0/Ftrl`, or `…/t_0/RMSProp`
-  where a name was cut. They are put together as `linear/weights/Ftrl`.
-- tf.train.Checkpoint and Keras name tensors by the path of objects that leads to them; the variable's name is in the
-  object graph beside them.
+- TensorFlow 1 stores the slots of each part of a variable separately, as `linear/weights/part_0/Ftrl` (or
+  `…/t_0/RMSProp`, where TensorFlow shortens the name). They become one slot, `linear/weights/Ftrl`.
+- tf.train.Checkpoint and Keras name a tensor by the path of objects that leads to it. The object graph in the
+  checkpoint has the variable's name.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _PART_OF_SLOT = re.compile(r"(?P<variable>.+)/(?:part|t)_\d+/(?P<slot>[^/]+)")
 
 
 def read_tensorflow_checkpoint(prefix: str) -> Mapping[str, Tensor]:
-    """The variables of `<prefix>.index`, each read when it is asked for; strings are no variables and left out.
+    """The variables of `<prefix>.index`. Each is read when it is looked up. Strings are left out.
 
-    Raises CorruptCheckpointError, here or at the reading, where the files are not what was written.
+    Raises CorruptCheckpointError, here or at a lookup, if the files are truncated or changed.
     """
     try:
         return _Values(open_bundle(prefix))
@@ -67,7 +67,7 @@ class _Values(Mapping[str, Tensor]):
 
 
 def _keys_by_name(bundle: TensorBundle) -> dict[str, list[str]]:
-    """The keys of each variable: one, or for a slot one for each part of its variable."""
+    """The keys of each variable. There is one, except for a slot of a variable with several parts."""
     keys: dict[str, list[str]] = {}
     objects = bundle.object_names()
     shared = {name for name, count in Counter(objects.values()).items() if count > 1}
@@ -91,7 +91,7 @@ def _is_number(bundle: TensorBundle, key: str) -> bool:
 
 
 def _put_together(bundle: TensorBundle, name: str, keys: Sequence[str]) -> Array:
-    """The slot that stands in parts under several keys, each with its own slices of the whole shape."""
+    """A slot whose parts are stored under several keys, each with its own slices of the whole shape."""
     first = bundle.entry(keys[0])
     places = [(key, region) for key in keys for region in bundle.entry(key).slices]
     parts = [(region, bundle.read_region(key, region)) for key, region in places]
@@ -99,7 +99,7 @@ def _put_together(bundle: TensorBundle, name: str, keys: Sequence[str]) -> Array
         bundle.entry(key).shape != first.shape for key in keys
     ):
         raise TensorBundleError(
-            f"The parts {', '.join(keys)} in {bundle.prefix} do not make up {name} of shape {list(first.shape)}; copy "
+            f"The parts {', '.join(keys)} in {bundle.prefix} do not make up {name} of shape {list(first.shape)}. Copy "
             "the checkpoint again from where it was written, or use an older one."
         )
     whole = np.empty(first.shape, first.dtype.numpy)
@@ -109,7 +109,7 @@ def _put_together(bundle: TensorBundle, name: str, keys: Sequence[str]) -> Array
 
 
 def _as_tensor(array: Array) -> Tensor:
-    """A tensor of its own: the array may be a view of the file."""
+    """A copy of the array, which may be a view of the file."""
     if array.dtype == dtypes.bfloat16.numpy:
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(np.array(array))

@@ -105,8 +105,8 @@ class WarmStartSettings:
     """What an estimator's variables start from where its model_dir holds no checkpoint yet.
 
     Args:
-        ckpt_to_initialize_from: a checkpoint (`…/model.ckpt-10`), or a model_dir, whose newest is taken; ours or
-            TensorFlow's. Of a SavedModel its variables are taken.
+        ckpt_to_initialize_from: a checkpoint (`…/model.ckpt-10`), a model_dir, whose newest checkpoint is taken, or a
+            SavedModel of TensorFlow. TensorFlow's checkpoints are read as well as ours.
         vars_to_warm_start: which variables. A regular expression takes trainable ones; a list of them takes any
             variable, optimizer slots, moving averages and global_step (from where training then counts on) included;
             None takes those of var_name_to_vocab_info alone. An expression must match from the beginning of the
@@ -357,5 +357,5 @@ def _what_is_there(path: Path) -> str:
     if (path / "model.onnx").is_file() or path.suffix == ".onnx":
         return "An exported model is a graph and holds no variables by their names."
     if any(path.glob("*.index")):
-        return "TensorFlow's checkpoints are there, and no file `checkpoint` that says which is the newest: name one."
+        return "The directory has checkpoints of TensorFlow but no file `checkpoint` that names the newest: name one."
     return "The directory holds no checkpoint." if path.is_dir() else "There is no such file."

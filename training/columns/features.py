@@ -269,7 +269,7 @@ class _TracedFeatures(Features):
 
 
 class RowlessFeatures(Features):
-    """Features of no row for whatever columns ask: with them model_fn makes its variables without any data."""
+    """A batch without rows that has every feature a column asks for, so that model_fn can create its variables."""
 
     def __init__(self, recorder: TransformRecorder) -> None:
         super().__init__({}, recorder)
@@ -283,11 +283,11 @@ class RowlessFeatures(Features):
         return _transformed(transform, _no_rows(transform.inputs))[self._recorder.output_name(output)]
 
     def _read(self, key: str) -> Any:
-        raise ValueError(f"The model_fn reads features[{key!r}] itself, which tells nothing of its shape without data.")
+        raise ValueError(f"The model_fn reads features[{key!r}] itself, so its shape is not known without data.")
 
 
 def _no_rows(wanted: Iterable[Input]) -> RawFeatures:
-    """What these inputs of a transform are fed for a batch without rows."""
+    """A batch without rows for these inputs of a transform."""
     raw: dict[str, Array] = {}
     for one in wanted:
         if isinstance(one, NumericInput):

@@ -142,7 +142,7 @@ class VariableStore(nn.Module):
         return self._slots[name]
 
     def rename_restored(self, old: str, new: str, change: Callable[[Tensor], Tensor]) -> None:
-        """Let the checkpoint's value of `old`, changed, be that of `new`, where it has the one and lacks the other."""
+        """Use the checkpoint's value of `old`, changed, for `new`, if the checkpoint has `old` and lacks `new`."""
         if self._restored is not None and new not in self._restored and old in self._restored:
             self._restored[new] = change(self._restored.pop(old))
 

@@ -141,7 +141,7 @@ class Optimizer:
 
     default_name: ClassVar[str]
     v1_name: ClassVar[str] = ""
-    """What TensorFlow 1 calls an optimizer of this kind, where that is another name."""
+    """The optimizer's name in TensorFlow 1, if it differs from default_name."""
     slot_names: tuple[str, ...] = ()
     touches_rows_alone: bool = True
     """Whether a sparse gradient changes only its own rows."""
@@ -225,11 +225,11 @@ class Optimizer:
 
     @property
     def v1_slots(self) -> tuple[str, ...]:
-        """The slots in the order in which TensorFlow 1's optimizer of this kind numbers them."""
+        """The slots in the order in which TensorFlow 1 numbers them."""
         return self.slot_names
 
     def from_v1(self, slot: str, value: Tensor, step: int) -> Tensor:
-        """A slot of TensorFlow 1's optimizer of this kind as this one keeps it, at global_step `step`."""
+        """Convert a slot of TensorFlow 1's optimizer, at global_step `step`, to the value that this class keeps."""
         return value
 
     def hyperparameters(self) -> dict[str, float]:
@@ -270,9 +270,9 @@ class Optimizer:
         return _Plan(path, wanted, slots, slot_names)
 
     def _find_slot(self, store: VariableStore, variable: str, slot: str, name: str) -> None:
-        """Let the store find a slot where a checkpoint of TensorFlow has another name for it.
+        """Make the store find a slot that has another name in a checkpoint of TensorFlow.
 
-        Keras outside an estimator says `Adam/<variable>/m`; TensorFlow 1 numbers them: `<variable>/Adam`, `…/Adam_1`.
+        Keras outside an estimator writes `Adam/<variable>/m`. TensorFlow 1 numbers them: `<variable>/Adam`, `…/Adam_1`.
         """
         for kind in (self.name, self.v1_name or self.default_name):
             store.rename_restored(f"{kind}/{variable}/{slot}", name, lambda value: value)
@@ -421,7 +421,7 @@ class SGD(Optimizer):
         return {**super().hyperparameters(), "momentum": self.momentum}
 
     def from_v1(self, slot: str, value: Tensor, step: int) -> Tensor:
-        # TensorFlow 1 adds up gradients and multiplies by the rate when it takes the step.
+        # TensorFlow 1 accumulates gradients, and multiplies them by the learning rate in the step.
         return value * -self.rate(step)
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:

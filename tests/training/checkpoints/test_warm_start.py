@@ -512,7 +512,7 @@ def touch(path):
         ("empty/events", "empty", "The directory holds no checkpoint"),
         ("export/1/model.onnx", "export/1", "An exported model is a graph and holds no variables by their names"),
         ("saved/saved_model.pb", "saved", "The directory holds no checkpoint"),
-        ("tf/model.ckpt-3.index", "tf", "no file `checkpoint` that says which is the newest: name one"),
+        ("tf/model.ckpt-3.index", "tf", "but no file `checkpoint` that names the newest: name one"),
     ],
 )
 def test_a_path_without_a_checkpoint_is_refused(made, named, text, files, tmp_path):
