@@ -171,7 +171,13 @@ def test_gzip_out_of_proportion(running):
 
 @pytest.mark.parametrize(
     "content",
-    [gzip.compress(BODY, mtime=0)[:-9], gzip.compress(BODY)[:5], BODY, gzip.compress(BODY) + b"tail", b"\x1f\x8b" + bytes(50)],
+    [
+        gzip.compress(BODY, mtime=0)[:-9],
+        gzip.compress(BODY, mtime=0)[:5],
+        BODY,
+        gzip.compress(BODY, mtime=0) + b"tail",
+        b"\x1f\x8b" + bytes(50),
+    ],
     ids=["truncated", "head alone", "not gzip", "trailing garbage", "garbage"],
 )
 def test_broken_gzip(running, content):
