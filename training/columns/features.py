@@ -269,9 +269,8 @@ class RowlessFeatures(Features):
             if isinstance(one, NumericInput):
                 raw[one.key] = np.zeros((0, *one.shape), np.float32)
             else:
-                values, lengths = one.names
-                raw[values] = np.zeros((0, 1), one.dtype.numpy)
-                raw[lengths] = np.zeros(0, np.int64)
+                raw[f"{one.key}/values"] = np.zeros((0, 1), one.dtype.numpy)
+                raw[f"{one.key}/lengths"] = np.zeros(0, np.int64)
         return _transformed(transform, raw)[self._recorder.output_name(output)]
 
     def _read(self, key: str) -> Any:
