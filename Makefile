@@ -50,6 +50,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
 	@$(BIN)/python benchmarks/version_swap.py
 	@$(BIN)/python benchmarks/titanic_server.py
+	@$(BIN)/python benchmarks/tensor_bundle.py
 
 docs: .venv/.ready  ## build the documentation into build/docs, offline, with warnings as errors, and run its snippets
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -61,7 +62,9 @@ oracle-training: .venv/.ready oracle-python  ## layers, optimizers and estimator
 	@mkdir -p build/oracle
 	@$(TF) tests/training/goldens/make_goldens.py build/oracle
 	@$(TF) tests/training/goldens/make_layer_goldens.py build/oracle
-	@ESTIMATOR_GOLDENS=$(CURDIR)/build/oracle $(BIN)/python -m pytest -q tests/training/test_parity.py tests/training/nn/test_layers.py
+	@$(TF) tests/training/goldens/make_checkpoint_goldens.py build/oracle
+	@ESTIMATOR_GOLDENS=$(CURDIR)/build/oracle $(BIN)/python -m pytest -q tests/training/test_parity.py \
+	  tests/training/nn/test_layers.py tests/training/checkpoints/test_tensorflow.py
 
 oracle-ops: .venv/.ready oracle-python  ## the parsing ops against TensorFlow's on random specs; TF=path/to/python CASES=10000
 	@$(BIN)/python tests/ops/parity.py --tensorflow-python $(TF) --cases $(or $(CASES),10000)

@@ -53,6 +53,13 @@ COMMANDS = {
         "Sends the same Examples or tensors to two models, each a running server or a servable on disk, and reports "
         "every difference by signature, output and row. Exits with 1 if an answer differs by more than the tolerance.",
     ),
+    "checkpoint": Command(
+        "estimator_serving.cli.checkpoint",
+        "list the tensors of a checkpoint, and which of them an estimator takes",
+        "Reads a checkpoint of this project or of TensorFlow and lists its tensors. With --estimator, reports which of "
+        "them the estimator takes, lacks and leaves, and exits with 1 if it lacks any.",
+        extra="training",
+    ),
     "demo": Command(
         "estimator_serving.cli.demo",
         "train on the Titanic's passenger list, export, serve, ask",

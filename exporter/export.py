@@ -27,6 +27,7 @@ from estimator_serving.exporter.network_inputs import (
     build_network_inputs,
     label_vocabularies,
     sample_definitions,
+    with_transform,
 )
 from estimator_serving.exporter.receivers.features_graph import forward, look_up_text, run_graph
 from estimator_serving.exporter.receivers.receiver_graph import build_receiver_graph
@@ -147,6 +148,7 @@ def draft_of_estimator(model: TrainedModel, receiver: ServingInputReceiver, mode
     """
     # The graph in front of the network, and sample rows through it.
     graph = build_receiver_graph(receiver)
+    model = with_transform(model, receiver, graph)
     vocabularies = label_vocabularies(model, receiver, graph, mode)
     network_inputs = build_network_inputs(model, receiver, graph, vocabularies)
     rows = sample_inputs(receiver, sample_definitions(model, receiver, vocabularies), SAMPLE_ROWS)

@@ -6,7 +6,9 @@ them is. Knows nothing of what a network gives, of signatures or of files.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,7 @@ from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inp
 from estimator_serving.exporter.servable.draft import SAMPLE_ROWS
 from estimator_serving.exporter.servable.running import evaluate
 from estimator_serving.training.arrays import Array
+from estimator_serving.training.columns.features import Features
 from estimator_serving.training.columns.padding import Padded
 from estimator_serving.training.estimator import TrainedModel
 
@@ -101,6 +104,37 @@ def build_network_inputs(
     values = transformed | {str(key): var for key, var in direct.items()}
     values |= {_label_name(key): var for key, var in labels.items()}
     return NetworkInputs(values, arguments, graph)
+
+
+def with_transform(model: TrainedModel, receiver: ServingInputReceiver, graph: ReceiverGraph) -> TrainedModel:
+    """The model with its columns' transform, recorded here if its checkpoint has none.
+
+    A model that was only warm-started, or that TensorFlow trained, has no transform yet. model_fn is called for a
+    prediction with samples of the receiver's features, and the columns it uses are recorded. The first call has no
+    rows, and its errors are ignored, because not every model_fn takes such a batch. It makes the columns known, so that
+    the samples of the second call have values that they accept.
+    """
+    if model.transform is not None or receiver.is_bare:
+        return model
+    recorder = model.recorder()
+    parts: dict[str, Var] = {}
+    for key, value in graph.features.items():
+        if isinstance(value, Padded):
+            parts |= {f"{key}/values": value.values, f"{key}/lengths": value.lengths}
+        else:
+            parts[key] = value
+
+    def call(rows: int) -> None:
+        known = {} if recorder.transform is None else recorder.transform.definitions
+        raw = evaluate(graph, parts, graph_feeds(receiver, sample_inputs(receiver, known, rows)))
+        model.call(Features(raw, recorder))
+
+    with suppress(Exception):
+        call(0)
+    call(SAMPLE_ROWS)
+    completed = copy.copy(model)
+    completed.transform = recorder.transform
+    return completed
 
 
 def label_vocabularies(

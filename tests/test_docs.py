@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,22 +60,17 @@ def test_the_migration_guides_model_fn_trains(tmp_path):
     assert estimator.evaluate(numpy_input_fn(rows, labels, shuffle=False))["accuracy"] == 1.0
 
 
-def test_the_migration_guides_checkpoint_of_tensorflows_variables_is_a_start(tmp_path, monkeypatch):
-    import numpy as np
-    import torch
-
+def test_the_migration_guides_model_goes_on_from_tensorflows(tmp_path, monkeypatch):
     from estimator_serving import training
 
     *_, program = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/migrate.md").read_text(), re.DOTALL)
+    shutil.copytree(ROOT / "tests/training/goldens/checkpoints/combined", tmp_path / "tf_model_dir")
     monkeypatch.chdir(tmp_path)
-    np.savez("variables.npz", **{"global_step": np.int64(7), "linear/linear_model/bias_weights": np.float32([0.5])})
-    exec(program, {"np": np, "torch": torch})
-    column = training.feature_column.numeric_column("x")
-    settings = training.WarmStartSettings("from_tf", ["global_step", "linear/linear_model/bias"])
-    estimator = training.LinearRegressor([column], model_dir=tmp_path / "model", warm_start_from=settings)
-    features = training.numpy_input_fn({"x": np.zeros(1, np.float32)}, np.zeros(1, np.float32), shuffle=False)
-    assert next(estimator.predict(features))["predictions"] == 0.5
-    assert estimator.evaluate(features)["global_step"] == 7
+    batch = ({"age": [0.5, 1.0], "city": ["aa", "dd"]}, [0, 1])
+    names = {"training": training, "feature_column": training.feature_column}
+    names["input_fn"] = lambda: training.Dataset.from_tensor_slices(batch).repeat().batch(2)
+    exec(program.replace("steps=1000", "steps=5"), names)
+    assert training.load_variable("tf_model_dir", "global_step") == 35
 
 
 def test_no_path_of_this_checkout():

@@ -23,6 +23,14 @@ from estimator_serving.training.canned import (
     LinearEstimator,
     LinearRegressor,
 )
+from estimator_serving.training.checkpoints.checkpoint import latest_checkpoint
+from estimator_serving.training.checkpoints.fit import CheckpointFit
+from estimator_serving.training.checkpoints.reader import (
+    CheckpointReader,
+    list_variables,
+    load_checkpoint,
+    load_variable,
+)
 from estimator_serving.training.checkpoints.warm_start import VocabInfo, WarmStartSettings
 from estimator_serving.training.columns.features import Features
 from estimator_serving.training.columns.parse_specs import classifier_parse_example_spec, regressor_parse_example_spec
@@ -192,6 +200,13 @@ __all__ = [
     "experimental",
     "export",
     "hooks",
+    # checkpoints
+    "CheckpointFit",
+    "CheckpointReader",
+    "latest_checkpoint",
+    "list_variables",
+    "load_checkpoint",
+    "load_variable",
     # errors
     "CheckpointError",
     "CheckpointMismatchError",

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from estimator_serving.training.checkpoints.checkpoint import step_of
+from estimator_serving.training.checkpoints.fit import CheckpointFit
 from estimator_serving.training.checkpoints.warm_start import WarmStartFrom, settings_of
 from estimator_serving.training.distribute.cluster import EVALUATOR, PS
 from estimator_serving.training.distribute.strategy import OneProcess, Strategy
@@ -26,6 +27,7 @@ from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverListener
 from estimator_serving.training.hooks.stopping import StopAtStepHook
 from estimator_serving.training.loop import evaluation, training
+from estimator_serving.training.loop.checkpoint_fit import compare_checkpoint
 from estimator_serving.training.loop.model import InputFn, Model, batches_of
 from estimator_serving.training.loop.trained_model import TrainedModel, TrainedModels
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
@@ -262,10 +264,21 @@ class Estimator:
     def load(self, checkpoint_path: str | None = None) -> TrainedModel:
         """The model of a checkpoint, the newest by default, with its variables and transform; frozen and kept.
 
-        Before training that is the whole checkpoint of warm_start_from, whichever variables it takes (as TF exports
-        it). Raises ValueError if nothing has been trained, CheckpointError if the checkpoint cannot be used.
+        Before training it is the whole checkpoint of warm_start_from, whichever variables that takes (as in TF's
+        export). If variables are renamed or follow vocabularies, it is the model that `evaluate` uses. Raises
+        ValueError if nothing has been trained, CheckpointError if the checkpoint cannot be used.
         """
         return self._trained.load(checkpoint_path)
+
+    def checkpoint_fit(self, checkpoint_path: str | os.PathLike[str], input_fn: InputFn | None = None) -> CheckpointFit:
+        """Compare a checkpoint with this model: what the model takes, lacks and leaves. Trains and writes nothing.
+
+        Calls model_fn for training with the first batch of `input_fn`. Without an input_fn, it calls model_fn with a
+        batch without rows. If that fails, it calls it for a prediction, and then the slots are not known.
+
+        Raises CheckpointError if the checkpoint cannot be read, ValueError if model_fn needs a batch with rows.
+        """
+        return compare_checkpoint(self._model, checkpoint_path, input_fn)
 
     def export_saved_model(
         self,

@@ -1,5 +1,7 @@
 """Checkpoints: one safetensors file a step, written aside and renamed, and the `checkpoint` file that lists them.
 
+TensorFlow's checkpoints are read as well; they are never written or removed.
+
 Owns file names, formats and which checkpoints are kept. Does not know models: a checkpoint is named tensors, a
 transform's bytes and a step. A file carries a checksum of its contents, and a file that was cut or altered is refused.
 
@@ -24,7 +26,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from estimator_serving.training.checkpoints.tensorflow import read_tensorflow_checkpoint
 from estimator_serving.training.errors import CheckpointError, CorruptCheckpointError
+from estimator_serving.wire.tensor_bundle import INDEX_SUFFIX
 
 BASENAME = "model.ckpt"
 SUFFIX = ".safetensors"
@@ -36,7 +40,10 @@ _RETRAIN = "Restore the file from a copy, name an older one with checkpoint_path
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one file holds. `path` is the prefix `<model_dir>/model.ckpt-<step>`."""
+    """What one file holds. `path` is the prefix `<model_dir>/model.ckpt-<step>`.
+
+    A checkpoint of TensorFlow has no transform and does not say which variables are trainable.
+    """
 
     path: str
     values: Mapping[str, Tensor]
@@ -124,13 +131,15 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read `<prefix>` or `<prefix>.safetensors`.
+    """Read `<prefix>` or `<prefix>.safetensors`, or TensorFlow's `<prefix>.index`.
 
     Raises CheckpointError (a ValueError) if there is no such file, and CorruptCheckpointError if its contents are not
     what was written.
     """
-    prefix = os.fspath(path).removesuffix(SUFFIX)
+    prefix = prefix_of(path)
     file = _file(prefix)
+    if not file.is_file() and checkpoint_file(prefix) is not None:
+        return Checkpoint(prefix, read_tensorflow_checkpoint(prefix), None, ())
     if not file.is_file():
         raise CheckpointError(
             f"The passed save_path is not a valid checkpoint: {prefix}. There is no file {file}: pass what "
@@ -159,13 +168,35 @@ def latest_checkpoint(directory: str | os.PathLike[str]) -> str | None:
     if not listed:
         return None
     newest = listed[-1]
-    if not _file(newest).exists():
+    if checkpoint_file(newest) is None:
         state = Path(directory) / STATE_FILE
         raise CorruptCheckpointError(
             f"{state} names {newest}, and {_file(newest)} does not exist. Put the file back, or remove {state} to "
             "start from nothing."
         )
     return newest
+
+
+def find_checkpoint(path: str | os.PathLike[str]) -> str | None:
+    """The prefix of a checkpoint, of the newest one in a model_dir, or of a SavedModel's variables; None if none."""
+    prefix = prefix_of(path)
+    if checkpoint_file(prefix) is not None:
+        return prefix
+    if not Path(path).is_dir():
+        return None
+    variables = str(Path(path) / "variables" / "variables")
+    return latest_checkpoint(path) or (variables if checkpoint_file(variables) is not None else None)
+
+
+def checkpoint_file(prefix: str) -> Path | None:
+    """The file of a prefix: this project's, else TensorFlow's index, else None."""
+    files = (_file(prefix), Path(prefix + INDEX_SUFFIX))
+    return next((file for file in files if file.is_file()), None)
+
+
+def prefix_of(path: str | os.PathLike[str]) -> str:
+    """The path of a checkpoint without the ending of its file."""
+    return os.fspath(path).removesuffix(SUFFIX).removesuffix(INDEX_SUFFIX)
 
 
 def step_of(prefix: str) -> int:
@@ -187,7 +218,13 @@ def _listed(directory: Path) -> list[str]:
             "from nothing."
         )
     others = re.findall(r'^all_model_checkpoint_paths:\s*"(.+)"\s*$', text, re.MULTILINE)
-    return [str(directory / name) for name in (*(o for o in others if o != newest[0]), newest[0])]
+    return [_located(directory, name) for name in (*(o for o in others if o != newest[0]), newest[0])]
+
+
+def _located(directory: Path, name: str) -> str:
+    """The prefix of a listed checkpoint. TensorFlow may list an absolute path, which is wrong once the files move."""
+    named, beside = str(directory / name), str(directory / Path(name).name)
+    return beside if checkpoint_file(named) is None and checkpoint_file(beside) is not None else named
 
 
 def _file(prefix: str) -> Path:

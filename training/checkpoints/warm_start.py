@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from estimator_serving.training.checkpoints.checkpoint import SUFFIX, latest_checkpoint, read_checkpoint
+from estimator_serving.training.checkpoints.checkpoint import find_checkpoint, read_checkpoint
 from estimator_serving.training.checkpoints.vocabulary_file import read_vocabulary
 from estimator_serving.training.errors import (
     CheckpointMismatchError,
@@ -104,7 +104,8 @@ class WarmStartSettings:
     """What an estimator's variables start from as long as its model_dir holds no checkpoint.
 
     Args:
-        ckpt_to_initialize_from: a checkpoint (`…/model.ckpt-10`), or a model_dir, whose newest checkpoint is taken.
+        ckpt_to_initialize_from: a checkpoint (`…/model.ckpt-10`), a model_dir, whose newest checkpoint is taken, or a
+            SavedModel of TensorFlow. Checkpoints that TensorFlow wrote are read as well as ours.
         vars_to_warm_start: which variables. One regular expression takes trainable variables; a list of expressions
             takes any variable, including optimizer slots, moving averages and global_step (training then counts on
             from there); None takes only those of var_name_to_vocab_info. An expression must match from the beginning
@@ -328,16 +329,13 @@ def _compiled(wanted: object) -> list[re.Pattern[str]]:
 
 
 def _find_checkpoint(path: Path) -> str:
-    prefix = str(path).removesuffix(SUFFIX)
-    if Path(prefix + SUFFIX).is_file():
-        return prefix
-    newest = latest_checkpoint(path) if path.is_dir() else None
-    if newest is None:
+    found = find_checkpoint(path)
+    if found is None:
         raise CheckpointNotFoundError(
             "Unsuccessful TensorSliceReader constructor: Failed to find any matching files for "
             f"{path}. {_what_is_there(path)} {_GIVE_A_CHECKPOINT}"
         )
-    return newest
+    return found
 
 
 _GIVE_A_CHECKPOINT = (
@@ -348,6 +346,6 @@ _GIVE_A_CHECKPOINT = (
 def _what_is_there(path: Path) -> str:
     if (path / "model.onnx").is_file() or path.suffix == ".onnx":
         return "An exported model is a graph and holds no variables by their names."
-    if (path / "saved_model.pb").is_file() or Path(f"{path}.index").is_file() or any(path.glob("*.index")):
-        return "TensorFlow wrote what is there: write its variables anew with checkpoint.write_checkpoint."
+    if any(path.glob("*.index")):
+        return "The directory has checkpoints of TensorFlow but no file `checkpoint` that names the newest: name one."
     return "The directory holds no checkpoint." if path.is_dir() else "There is no such file."

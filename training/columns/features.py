@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estimator_serving.training.arrays import as_array
+from estimator_serving.training.arrays import Array, as_array
 from estimator_serving.training.columns.base import FeatureColumn, Output
 from estimator_serving.training.columns.definitions import difference
 from estimator_serving.training.columns.feed import RawFeatures
-from estimator_serving.training.columns.inputs import TextInput, inputs_of, integers_in
+from estimator_serving.training.columns.inputs import NumericInput, TextInput, inputs_of, integers_in
 from estimator_serving.training.columns.transform import Transform, build_outputs, outputs_of
 
 
@@ -250,6 +250,31 @@ class _TracedFeatures(Features):
             f"The model_fn reads features[{key!r}] in export. A text feature never enters the network: use a "
             "categorical column. A numeric one must be read in training as well, to become an input of the graph."
         )
+
+
+class RowlessFeatures(Features):
+    """A batch without rows that has every feature a column asks for, so that model_fn can create its variables."""
+
+    def __init__(self, recorder: TransformRecorder) -> None:
+        super().__init__({}, recorder)
+
+    @property
+    def batch_size(self) -> int:
+        return 0
+
+    def output(self, output: Output) -> Tensor:
+        transform = self._recorder.require([output])
+        raw: dict[str, Array] = {}
+        for one in transform.inputs:
+            if isinstance(one, NumericInput):
+                raw[one.key] = np.zeros((0, *one.shape), np.float32)
+            else:
+                raw[f"{one.key}/values"] = np.zeros((0, 1), one.dtype.numpy)
+                raw[f"{one.key}/lengths"] = np.zeros(0, np.int64)
+        return _transformed(transform, raw)[self._recorder.output_name(output)]
+
+    def _read(self, key: str) -> Any:
+        raise ValueError(f"The model_fn reads features[{key!r}] itself, so its shape is not known without data.")
 
 
 def prepare(raw: RawFeatures, recorder: TransformRecorder) -> Features:

@@ -9,10 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from pathlib import Path
 from typing import Any
 
-from estimator_serving.training.checkpoints.checkpoint import SUFFIX, Checkpoint, latest_checkpoint, read_checkpoint
+from estimator_serving.training.checkpoints.checkpoint import (
+    Checkpoint,
+    checkpoint_file,
+    latest_checkpoint,
+    prefix_of,
+    read_checkpoint,
+)
 from estimator_serving.training.checkpoints.warm_start import WarmStart, WarmStartSettings
 from estimator_serving.training.columns.features import TransformRecorder
 from estimator_serving.training.columns.transform import Transform
@@ -91,12 +96,13 @@ class TrainedModels:
     def load(self, checkpoint_path: str | None = None) -> TrainedModel:
         """See Estimator.load."""
         path = checkpoint_path or self.latest_checkpoint()
-        if path is None and self._warm_start is not None and self._warm_start.keeps_names_and_rows:
+        if path is None and self._warm_start is not None:
+            if not self._warm_start.keeps_names_and_rows:
+                return self.load_or_initialize(None, "load")
             path = self._warm_start.checkpoint_path
         if path is None:
             raise ValueError(
                 f"Couldn't find trained model at {self.directory}. Call train first, or pass checkpoint_path."
-                f"{'' if self._warm_start is None else _ONE_STEP}"
             )
         key = _version(path)
         if self._kept is None or self._kept[0] != key:
@@ -145,13 +151,9 @@ def _transform_of(checkpoint: Checkpoint) -> Transform | None:
 
 def _version(path: str, purpose: str = "") -> tuple[str, int]:
     """A key for what is read from a checkpoint: a program that starts over in its directory writes a step again."""
-    file = Path(path.removesuffix(SUFFIX) + SUFFIX)
-    return f"{purpose}{path}", file.stat().st_mtime_ns if file.exists() else 0
+    file = checkpoint_file(prefix_of(path))
+    return f"{purpose}{path}", 0 if file is None else file.stat().st_mtime_ns
 
 
 _UNTRAINED = ("", 0)
 """The key of the model without a checkpoint."""
-_ONE_STEP = (
-    " warm_start_from renames variables or moves them by vocabularies, so no checkpoint holds them as the model has "
-    "them before the first step of training."
-)

@@ -75,6 +75,11 @@ class FirstValues:
             )
         return value
 
+    def rename(self, old: str, new: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Use the checkpoint's value of `old`, changed, for `new`, if the checkpoint has `old` and lacks `new`."""
+        if self._checkpoint is not None and new not in self._checkpoint and old in self._checkpoint:
+            self._checkpoint[new] = change(self._checkpoint.pop(old))
+
     def complete(self) -> None:
         """Say that model_fn has made its variables.
 

@@ -139,6 +139,10 @@ class VariableStore(nn.Module):
             self._slots[name] = self._first_values.take(name, tuple(shape), make)
         return self._slots[name]
 
+    def rename_restored(self, old: str, new: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Use the checkpoint's value of `old`, changed, for `new`, if the checkpoint has `old` and lacks `new`."""
+        self._first_values.rename(old, new, change)
+
     def replace_slot(self, name: str, value: Tensor) -> None:
         """Take the tensor where an optimizer keeps a slot from now on, a view of a larger one for example."""
         self._slots[name] = value

@@ -174,6 +174,8 @@ class Optimizer:
     """
 
     default_name: ClassVar[str]
+    v1_name: ClassVar[str] = ""
+    """The optimizer's name in TensorFlow 1, if it differs from default_name."""
     slot_names: tuple[str, ...] = ()
     touches_only_rows: bool = True
     """Whether a sparse gradient changes only its own rows."""
@@ -273,6 +275,15 @@ class Optimizer:
         """A new slot of `weights`: float32 of their shape. Training starts at global_step `step`."""
         return torch.full(weights.shape, self.initial(slot))
 
+    @property
+    def v1_slots(self) -> tuple[str, ...]:
+        """The slots in the order in which TensorFlow 1 numbers them."""
+        return self.slot_names
+
+    def from_v1(self, slot: str, value: Tensor, step: int) -> Tensor:
+        """Convert a slot of TensorFlow 1's optimizer, at global_step `step`, to the value that this class keeps."""
+        return value
+
     def hyperparameters(self) -> dict[str, float]:
         """Constants saved beside the slots, under TF's names."""
         return {"decay": self.decay}
@@ -286,6 +297,9 @@ class Optimizer:
         if any(id(p) not in names for p in wanted):
             raise ValueError("var_list holds a tensor that is not a trainable variable of this estimator's model_fn.")
         slot_names = tuple([f"{path}/{names[id(p)]}/{slot}" for p in wanted] for slot in self.slot_names)
+        for slot, full_names in zip(self.slot_names, slot_names, strict=True):
+            for name, p in zip(full_names, wanted, strict=True):
+                self._find_slot(store, names[id(p)], slot, name)
         slots = tuple(
             [
                 store.slot(name, p.shape, partial(self.first_slot, slot, p, store.global_step))
@@ -298,6 +312,18 @@ class Optimizer:
         if not callable(self.learning_rate):
             store.hyperparameter(f"{path}/learning_rate", self.learning_rate)
         return _Plan(path, wanted, slots, slot_names)
+
+    def _find_slot(self, store: VariableStore, variable: str, slot: str, name: str) -> None:
+        """Make the store find a slot that has another name in a checkpoint of TensorFlow.
+
+        Keras outside an estimator writes `Adam/<variable>/m`. TensorFlow 1 numbers them: `<variable>/Adam`, `…/Adam_1`.
+        """
+        for kind in (self.name, self.v1_name or self.default_name):
+            store.rename_restored(f"{kind}/{variable}/{slot}", name, lambda value: value)
+            if slot in self.v1_slots:
+                number = self.v1_slots.index(slot)
+                old = f"{variable}/{kind}_{number}" if number else f"{variable}/{kind}"
+                store.rename_restored(old, name, partial(self.from_v1, slot, step=store.global_step))
 
     def _clipped(self, gradients: Gradients) -> Gradients:
         """Limited in TF's order: entries first, then each variable, then all variables together."""

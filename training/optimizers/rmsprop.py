@@ -18,6 +18,7 @@ class RMSProp(Optimizer):
     """
 
     default_name = "RMSprop"
+    v1_name = "RMSProp"
 
     def __init__(
         self,
@@ -41,6 +42,10 @@ class RMSProp(Optimizer):
 
     def hyperparameters(self) -> dict[str, float]:
         return {**super().hyperparameters(), "rho": self.rho, "momentum": self.momentum}
+
+    @property
+    def v1_slots(self) -> tuple[str, ...]:
+        return tuple(slot for slot in ("rms", "mg", "momentum") if slot in self.slot_names)
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         named = dict(zip(self.slot_names, slots, strict=True))

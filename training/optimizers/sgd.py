@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 import torch
+from torch import Tensor
 
 from estimator_serving.training.optimizers.base import Common, LearningRate, Optimizer, Tensors
 
@@ -14,6 +15,7 @@ class SGD(Optimizer):
     """w −= lr·g; with momentum a = m·a − lr·g, w += a (Nesterov: w += m·a − lr·g). Default lr 0.01."""
 
     default_name = "SGD"
+    v1_name = "Momentum"
 
     def __init__(
         self,
@@ -32,6 +34,10 @@ class SGD(Optimizer):
 
     def hyperparameters(self) -> dict[str, float]:
         return {**super().hyperparameters(), "momentum": self.momentum}
+
+    def from_v1(self, slot: str, value: Tensor, step: int) -> Tensor:
+        # TensorFlow 1 accumulates gradients, and multiplies them by the learning rate in the step.
+        return value * -self.rate(step)
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         if not self.momentum:

@@ -1,0 +1,137 @@
+"""Functions of tf.train that inspect a checkpoint: list_variables, load_variable, load_checkpoint.
+
+Owns their names, arguments and error texts, for this project's checkpoints and TensorFlow's. For the latter, the names
+are the keys in the files, as in TensorFlow. Training finds variables in them with checkpoints.tensorflow instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from estimator_serving.training.checkpoints.checkpoint import checkpoint_file, find_checkpoint, read_checkpoint
+from estimator_serving.training.errors import CheckpointNotFoundError, CorruptCheckpointError, NotFoundError
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.dtypes import DType
+from estimator_serving.wire.tensor_bundle import INDEX_SUFFIX, Array, TensorBundleError, TensorDtypeError, open_bundle
+
+PathLike = str | os.PathLike[str]
+Entry = tuple[DType, tuple[int, ...]]
+
+
+class CheckpointReader:
+    """The contents of one checkpoint by name. `load_checkpoint` makes it; `path` is the prefix of the checkpoint."""
+
+    def __init__(self, path: str, entries: Mapping[str, Entry], read: Callable[[str], Array]) -> None:
+        self.path = path
+        self._entries = entries
+        self._read = read
+
+    def get_variable_to_shape_map(self) -> dict[str, list[int]]:
+        """Name -> shape."""
+        return {name: list(shape) for name, (_, shape) in self._entries.items()}
+
+    def get_variable_to_dtype_map(self) -> dict[str, DType]:
+        """Name -> dtype."""
+        return {name: dtype for name, (dtype, _) in self._entries.items()}
+
+    def has_tensor(self, name: str) -> bool:
+        return name in self._entries
+
+    def get_tensor(self, name: str) -> Array:
+        """The value as a new array. Strings are bytes in an object array.
+
+        Raises NotFoundError for an unknown name, CorruptCheckpointError if the files are damaged.
+        """
+        if name not in self._entries:
+            raise NotFoundError(
+                f"Key {name} not found in checkpoint {self.path}. Use one of the names that list_variables returns."
+            )
+        return self._read(name)
+
+
+def load_checkpoint(ckpt_dir_or_file: PathLike) -> CheckpointReader:
+    """Opens a checkpoint `…/model.ckpt-10`, or the newest one in a model_dir, of this project or of TensorFlow.
+
+    Raises ValueError for a directory without a checkpoint and NotFoundError for any other path without one (with the
+    texts of TF 2.15), CorruptCheckpointError if the files are damaged.
+    """
+    path = Path(ckpt_dir_or_file)
+    prefix = find_checkpoint(path)
+    if prefix is None and path.is_dir():
+        raise ValueError(
+            f"Couldn't find 'checkpoint' file or checkpoints in given directory {path}. Give the path of a "
+            "checkpoint, without the ending of its files."
+        )
+    if prefix is None:
+        raise CheckpointNotFoundError(
+            f"Unsuccessful TensorSliceReader constructor: Failed to find any matching files for {path}. Give a "
+            "model_dir, or the path of a checkpoint without the ending of its files (…/model.ckpt-10)."
+        )
+    return _reader_of_tensorflows(prefix) if _is_tensorflows(prefix) else _reader_of_ours(prefix)
+
+
+def verify_checkpoint(prefix: str) -> None:
+    """Reads a whole checkpoint. Raises CorruptCheckpointError if a file is truncated, changed or missing."""
+    if not _is_tensorflows(prefix):
+        read_checkpoint(prefix)
+        return
+    try:
+        open_bundle(prefix).verify()
+    except TensorBundleError as error:
+        raise CorruptCheckpointError(str(error)) from error
+
+
+def list_variables(ckpt_dir_or_file: PathLike) -> list[tuple[str, list[int]]]:
+    """Name and shape of everything in a checkpoint, sorted by name. Raises the errors of load_checkpoint."""
+    return sorted(load_checkpoint(ckpt_dir_or_file).get_variable_to_shape_map().items())
+
+
+def load_variable(ckpt_dir_or_file: PathLike, name: str) -> Array:
+    """The value of one variable; its name may end in `:0`. Raises the errors of load_checkpoint and get_tensor."""
+    return load_checkpoint(ckpt_dir_or_file).get_tensor(name.removesuffix(":0"))
+
+
+def _is_tensorflows(prefix: str) -> bool:
+    file = checkpoint_file(prefix)
+    return file is not None and file.suffix == INDEX_SUFFIX
+
+
+def _reader_of_ours(prefix: str) -> CheckpointReader:
+    values = read_checkpoint(prefix).values
+    entries = {name: (dtypes.as_dtype(tensor.dtype), tuple(tensor.shape)) for name, tensor in values.items()}
+    return CheckpointReader(prefix, entries, lambda name: _as_array(values[name]))
+
+
+def _reader_of_tensorflows(prefix: str) -> CheckpointReader:
+    entries: dict[str, Entry] = {}
+    try:
+        bundle = open_bundle(prefix)
+        for key in bundle.keys():  # noqa: SIM118  not a mapping
+            try:
+                entry = bundle.entry(key)
+            except TensorDtypeError:
+                continue  # numpy has no arrays for it, for example for a variant
+            entries[key] = (entry.dtype, entry.shape)
+    except TensorBundleError as error:
+        raise CorruptCheckpointError(str(error)) from error
+
+    def read(name: str) -> Array:
+        try:
+            return np.array(bundle.read(name))
+        except TensorBundleError as error:
+            raise CorruptCheckpointError(str(error)) from error
+
+    return CheckpointReader(prefix, entries, read)
+
+
+def _as_array(tensor: Tensor) -> Array:
+    if tensor.dtype == torch.bfloat16:  # torch cannot convert it to numpy
+        return tensor.view(torch.int16).numpy().view(dtypes.bfloat16.numpy)
+    array: Array = tensor.numpy()
+    return array
