@@ -147,7 +147,15 @@ class TensorBundle:
         if not spec:
             return self.read(key)
         entry = self._proto(key)
-        return self._read(key, entry, self._parse_slice(key, spec, self._shape(key, entry)))
+        shape = self._shape(key, entry)
+        named, region = _parse_slice(key, spec)
+        inside = all(0 <= s.start <= s.stop <= length for s, length in zip(region, named, strict=True))
+        if named != shape or not inside:
+            raise TensorBundleError(
+                f"The slice {spec!r} of {key} does not fit its shape {list(shape)} in {self._index}. Use a graph and a "
+                "checkpoint that were saved together."
+            )
+        return self._read(key, entry, region)
 
     def verify(self) -> None:
         """Reads every tensor and verifies its checksum. Raises TensorBundleError if one is missing or changed."""
@@ -238,29 +246,6 @@ class TensorBundle:
             raise self._damaged(f"a slice of {key} reaches outside of its shape {list(shape)}")
         return region
 
-    def _parse_slice(self, key: str, spec: str, shape: tuple[int, ...]) -> Region:
-        *lengths, parts_text = spec.split(" ")
-        parts = parts_text.split(":") if lengths else []
-        try:
-            named = tuple(int(length) for length in lengths)
-            pairs = [
-                (0, length) if part == "-" else tuple(map(int, part.split(",")))
-                for part, length in zip(parts, named, strict=True)
-            ]
-            region = tuple(slice(start, start + length) for start, length in pairs)
-        except ValueError:
-            raise TensorBundleError(
-                f"{spec!r} is not a slice of {key}. Give its shape, then a start and a length for each dimension, "
-                'for example "40 4 14,13:0,4".'
-            ) from None
-        inside = all(0 <= s.start <= s.stop <= length for s, length in zip(region, named, strict=True))
-        if named != shape or not inside:
-            raise TensorBundleError(
-                f"The slice {spec!r} of {key} does not fit its shape {list(shape)} in {self._index}. Use a graph and a "
-                "checkpoint that were saved together."
-            )
-        return region
-
     # Tensors.
 
     def _read(self, key: str, entry: tensorflow_pb.BundleEntryProto, wanted: Region) -> Array:
@@ -274,7 +259,8 @@ class TensorBundle:
         for part, region in zip(entry.slices, regions, strict=True):
             if region == wanted:
                 return self._stored_slice(key, part, region, dtype)
-        self._check_tiling(key, shape, regions)
+        if not _tiles(shape, regions):
+            raise self._damaged(f"the slices of {key} do not cover its shape {list(shape)} once")
         return self._assemble(key, entry, regions, dtype, wanted)
 
     def _assemble(
@@ -390,24 +376,6 @@ class TensorBundle:
                 f"it was written. {_WRITE_AGAIN}."
             )
 
-    def _check_tiling(self, key: str, shape: tuple[int, ...], regions: tuple[Region, ...]) -> None:
-        """Checks that every element of the tensor is in exactly one slice."""
-        sizes = [math.prod(s.stop - s.start for s in region) for region in regions]
-        if sum(sizes) == math.prod(shape):
-            # All elements between two neighbouring edges are in the same slices, so the grid has one cell for them.
-            edges = [
-                sorted({0, length, *(r[axis].start for r in regions), *(r[axis].stop for r in regions)})
-                for axis, length in enumerate(shape)
-            ]
-            if math.prod(len(edge) - 1 for edge in edges) <= _GRID_CELLS_MAX:
-                grid = np.zeros([len(edge) - 1 for edge in edges], np.bool_)
-                for region in regions:
-                    cells = zip(edges, region, strict=True)
-                    grid[tuple(slice(bisect_left(e, s.start), bisect_left(e, s.stop)) for e, s in cells)] = True
-                if grid.all():
-                    return
-        raise self._damaged(f"the slices of {key} do not cover its shape {list(shape)} once")
-
     def _check_disjoint_bytes(self, key: str, parts: list[tensorflow_pb.TensorSliceProto]) -> None:
         """Checks that slices do not share bytes, because a small file could then describe a tensor of any size."""
         entries = [self._decode(_slice_key(key, part), key) for part in parts]
@@ -428,6 +396,42 @@ def _map(path: Path) -> Bytes:
 
 
 # Slices.
+
+
+def _parse_slice(key: str, spec: str) -> tuple[tuple[int, ...], Region]:
+    """The shape and the region of RestoreV2's "40 4 14,13:0,4"."""
+    *lengths, parts_text = spec.split(" ")
+    parts = parts_text.split(":") if lengths else []
+    try:
+        named = tuple(int(length) for length in lengths)
+        pairs = [
+            (0, length) if part == "-" else tuple(map(int, part.split(",")))
+            for part, length in zip(parts, named, strict=True)
+        ]
+        return named, tuple(slice(start, start + length) for start, length in pairs)
+    except ValueError:
+        raise TensorBundleError(
+            f"{spec!r} is not a slice of {key}. Give its shape, then a start and a length for each dimension, "
+            'for example "40 4 14,13:0,4".'
+        ) from None
+
+
+def _tiles(shape: tuple[int, ...], regions: tuple[Region, ...]) -> bool:
+    """Whether every element of a tensor is in exactly one of the regions."""
+    if sum(math.prod(s.stop - s.start for s in region) for region in regions) != math.prod(shape):
+        return False
+    # All elements between two neighbouring edges are in the same slices, so the grid has one cell for them.
+    edges = [
+        sorted({0, length, *(r[axis].start for r in regions), *(r[axis].stop for r in regions)})
+        for axis, length in enumerate(shape)
+    ]
+    if math.prod(len(edge) - 1 for edge in edges) > _GRID_CELLS_MAX:
+        return False
+    grid = np.zeros([len(edge) - 1 for edge in edges], np.bool_)
+    for region in regions:
+        cells = zip(edges, region, strict=True)
+        grid[tuple(slice(bisect_left(e, s.start), bisect_left(e, s.stop)) for e, s in cells)] = True
+    return bool(grid.all())
 
 
 def _intersection(left: Region, right: Region) -> Region | None:

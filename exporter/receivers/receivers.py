@@ -15,7 +15,7 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, argument
 
-from estimator_serving.exporter.receivers.padding import pad_rows, splits_of_rows
+from estimator_serving.exporter.receivers.row_splits import pad_rows, splits_of_rows
 from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.padding import Padded
 from estimator_serving.wire import dtypes

@@ -6,7 +6,7 @@ from graphs import compute, graph_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimator_serving.exporter.receivers.padding import pad_rows, splits_of_rows
+from estimator_serving.exporter.receivers.row_splits import pad_rows, splits_of_rows
 
 RAGGED = st.lists(st.lists(st.integers(-3, 9), max_size=4), max_size=5)
 
