@@ -47,7 +47,8 @@ def main(chosen: argparse.Namespace) -> int:
     tensors = {name: {"dtype": dtypes[name].name, "shape": shapes[name]} for name in sorted(shapes)}
     described: dict[str, Any] = {"path": reader.path, "tensors": tensors}
     if chosen.estimator is None:
-        _print(chosen, described, _tensor_lines(described))
+        lines = [f"{reader.path}\n", *(f"  {name}  {dtypes[name].name} {_shape(shapes[name])}" for name in tensors)]
+        _print(chosen, described, lines)
         return 0
     estimator, input_fn = _make_estimator(chosen.estimator)
     fit = estimator.checkpoint_fit(reader.path, input_fn)
@@ -97,15 +98,11 @@ def _make_estimator(named: str) -> tuple[Estimator, Callable[..., Any] | None]:
 # -- text -------------------------------------------------------------------------------------------------------------
 
 
-def _tensor_lines(described: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{described['path']}\n"
-    for name, one in described["tensors"].items():
-        yield f"  {name}  {one['dtype']} {_shape(one['shape'])}"
-
-
 def _fit_lines(path: str, fit: CheckpointFit) -> Iterator[str]:
     yield path
-    yield from _group("The estimator takes", fit.taken, lambda name: _renamed(fit, name))
+    yield from _group(
+        "The estimator takes", fit.taken, lambda name: f"  as {fit.renamed[name]}" if name in fit.renamed else ""
+    )
     yield from _group("The estimator asks for, and the checkpoint lacks", fit.lacking)
     if fit.misshapen:
         yield f"\nThe checkpoint has with another shape ({len(fit.misshapen)})"
@@ -136,10 +133,6 @@ def _group(title: str, shapes: Mapping[str, Shape], more: Callable[[str], str] =
     if shapes:
         yield f"\n{title} ({len(shapes)})"
         yield from (f"  {name}  {_shape(shapes[name])}{more(name)}" for name in sorted(shapes))
-
-
-def _renamed(fit: CheckpointFit, name: str) -> str:
-    return f"  as {fit.renamed[name]}" if name in fit.renamed else ""
 
 
 def _shape(shape: Shape) -> str:

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from estimator_serving.serving.models.warmup import EXPECTED_FILE, RECORDS_MAX, 
 from estimator_serving.wire.features import FeatureSpec
 from estimator_serving.wire.prediction_logs import LOG_FIELDS, log_of
 from estimator_serving.wire.records import read_records, write_records
-from estimator_serving.wire.signatures import EXAMPLES_TENSOR, PREDICT_METHOD, Signature
+from estimator_serving.wire.signatures import EXAMPLES_TENSOR, PREDICT_METHOD
 
 Array = npt.NDArray[Any]
 
@@ -120,7 +119,15 @@ def main(chosen: argparse.Namespace) -> int:
         for first, batch in _batches(inputs, chosen.batch):
             logs += _compare(reports[key], left, right, key, first, batch, chosen.tolerance)
     if chosen.store and right.directory is not None:
-        _store(right.directory, logs)
+        kept = logs[:RECORDS_MAX]
+        for file, records in (
+            (WARMUP_FILE, [log_of(method, key, inputs) for method, key, inputs, _ in kept]),
+            (EXPECTED_FILE, [log_of(method, key, inputs, outputs) for method, key, inputs, outputs in kept]),
+        ):
+            aside = right.directory / f"{file}.tmp"
+            aside.parent.mkdir(exist_ok=True)
+            write_records(aside, [record.SerializeToString(deterministic=True) for record in records])
+            aside.replace(right.directory / file)
     missing = [key for key in _comparable(left) if key not in right.signatures and not chosen.signature]
     if chosen.json:
         print(
@@ -154,7 +161,9 @@ def _inputs(left: Peer, right: Peer, key: str, given: Sequence[bytes], generate:
     spec: FeatureSpec | None = right.feature_spec or left.feature_spec
     directory = right.directory or left.directory
     words = generated_inputs.words_of(directory) if directory is not None else []
-    if not _takes_examples(signature):
+    names = [info.value_name for info in signature.inputs.values()]
+    is_one_of_examples = len(names) == 1 and names[0].startswith(EXAMPLES_TENSOR)
+    if signature.method_name == PREDICT_METHOD and not is_one_of_examples:
         return generated_inputs.tensors(signature, words, generate or ROWS_GENERATED, seed)
     if generate and spec is None:
         raise ValueError(
@@ -165,13 +174,6 @@ def _inputs(left: Peer, right: Peer, key: str, given: Sequence[bytes], generate:
     array = np.empty(len(rows), object)
     array[:] = rows
     return dict.fromkeys(signature.inputs, array)
-
-
-def _takes_examples(signature: Signature) -> bool:
-    if signature.method_name != PREDICT_METHOD:
-        return True
-    names = [info.value_name for info in signature.inputs.values()]
-    return len(names) == 1 and names[0].startswith(EXAMPLES_TENSOR)
 
 
 def _batches(inputs: Mapping[str, Array], size: int) -> Iterator[tuple[int, dict[str, Array]]]:
@@ -249,19 +251,6 @@ def _form(array: Array | None) -> str:
 
 def _shown(value: Any) -> str:
     return np.array2string(np.asarray(value), threshold=8, precision=9).replace("\n", "")
-
-
-def _store(directory: Path, logs: Sequence[Any]) -> None:
-    """Replaces the sample requests and expected answers of a servable with these, each file in one step."""
-    (directory / WARMUP_FILE).parent.mkdir(exist_ok=True)
-    kept = logs[:RECORDS_MAX]
-    for file, records in (
-        (WARMUP_FILE, [log_of(method, key, inputs) for method, key, inputs, _ in kept]),
-        (EXPECTED_FILE, [log_of(method, key, inputs, outputs) for method, key, inputs, outputs in kept]),
-    ):
-        aside = directory / f"{file}.tmp"
-        write_records(aside, [record.SerializeToString(deterministic=True) for record in records])
-        aside.replace(directory / file)
 
 
 def _lines(reports: Mapping[str, Report], missing: Sequence[str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,15 @@ def examples(spec: FeatureSpec, words: Sequence[bytes], count: int, seed: int = 
                 yield row() | {key: [edge] * (1 if length is None else length)}
 
     rows = itertools.islice(itertools.chain(edges(), iter(row, None)), count)
-    return [_serialize(values, dtypes) for values in rows]
+    serialized = []
+    for values in rows:
+        example = tensorflow_pb.Example()
+        for key, elements in values.items():
+            feature, dtype = example.features.feature[key], dtypes[key]
+            numbers = feature.int64_list if dtype.numpy.kind == "i" else feature.float_list
+            (feature.bytes_list if dtype.is_string else numbers).value.extend(elements)
+        serialized.append(example.SerializeToString(deterministic=True))
+    return serialized
 
 
 def tensors(signature: Signature, words: Sequence[bytes], count: int, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
@@ -111,16 +119,3 @@ def _is_utf8(value: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _serialize(values: Mapping[str, list[Any]], dtypes: Mapping[str, DType]) -> bytes:
-    example = tensorflow_pb.Example()
-    for key, elements in values.items():
-        feature = example.features.feature[key]
-        if dtypes[key].is_string:
-            feature.bytes_list.value.extend(elements)
-        elif dtypes[key].numpy.kind == "i":
-            feature.int64_list.value.extend(elements)
-        else:
-            feature.float_list.value.extend(elements)
-    return example.SerializeToString(deterministic=True)

@@ -156,13 +156,6 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _dtype_of(name: str, values: list[Any]) -> DType:
-    kinds = {_kind(name, value) for value in values}
-    if len(kinds) > 1:
-        raise ExampleError(f"The feature {name!r} mixes {' and '.join(sorted(k.name for k in kinds))}; use one type.")
-    return kinds.pop()
-
-
 def _kind(name: str, value: Any) -> DType:
     if isinstance(value, str | bytes):
         return dtypes.string
@@ -179,7 +172,11 @@ def _kind(name: str, value: Any) -> DType:
 def _fill(feature: tensorflow_pb.Feature, name: str, value: Any) -> None:
     values = _as_list(value)
     if values:
-        _extend(feature, name, values, _dtype_of(name, values))
+        kinds = {_kind(name, one) for one in values}
+        if len(kinds) > 1:
+            named = " and ".join(sorted(kind.name for kind in kinds))
+            raise ExampleError(f"The feature {name!r} mixes {named}; use one type.")
+        _extend(feature, name, values, kinds.pop())
 
 
 def _extend(feature: tensorflow_pb.Feature, name: str, values: list[Any], dtype: DType) -> None:

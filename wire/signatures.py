@@ -137,7 +137,14 @@ def signature_to_proto(signature: Signature) -> tensorflow_pb.SignatureDef:
     proto = tensorflow_pb.SignatureDef(method_name=signature.method_name)
     for infos, target in ((signature.inputs, proto.inputs), (signature.outputs, proto.outputs)):
         for alias, info in infos.items():
-            target[alias].CopyFrom(_info_to_proto(info))
+            entry = target[alias]
+            entry.name, entry.dtype = info.name, info.dtype.number
+            if info.shape is None:
+                entry.tensor_shape.unknown_rank = True
+            else:
+                entry.tensor_shape.SetInParent()
+                for length in info.shape:
+                    entry.tensor_shape.dim.add(size=length)
     for alias, array in signature.defaults.items():
         proto.defaults[alias].CopyFrom(encode_tensor(array))
     return proto
@@ -154,17 +161,6 @@ def signature_from_proto(proto: tensorflow_pb.SignatureDef) -> Signature:
         proto.method_name,
         {alias: decode_tensor(proto.defaults[alias]) for alias in sorted(proto.defaults)},
     )
-
-
-def _info_to_proto(info: TensorInfo) -> tensorflow_pb.TensorInfo:
-    proto = tensorflow_pb.TensorInfo(name=info.name, dtype=info.dtype.number)
-    if info.shape is None:
-        proto.tensor_shape.unknown_rank = True
-    else:
-        proto.tensor_shape.SetInParent()
-        for length in info.shape:
-            proto.tensor_shape.dim.add(size=length)
-    return proto
 
 
 def _info_from_proto(proto: tensorflow_pb.TensorInfo) -> TensorInfo:

@@ -52,7 +52,15 @@ def decode_tensor(proto: tensorflow_pb.TensorProto) -> Array:
         dtype = dtypes.from_number(proto.dtype)
     except TypeError as error:
         raise TensorError(str(error)) from None
-    shape = _shape(proto)
+    dims = proto.tensor_shape.dim
+    if len(dims) > RANK_MAX:
+        raise TensorError(f"A tensor of rank {len(dims)} came; the largest rank is {RANK_MAX}.")
+    shape = tuple(dim.size for dim in dims)
+    if any(length < 0 for length in shape):
+        raise TensorError(f"The shape {list(shape)} has a negative dimension; send the tensor's actual shape.")
+    # Python's integers do not overflow, numpy's would: the check has to come before numpy sees the shape.
+    if math.prod(length for length in shape if length) >= _COUNTABLE_MAX:
+        raise TensorError(f"The shape {list(shape)} has more elements than 64 bits can count.")
     size = math.prod(shape)
     if size == 0:
         return np.empty(shape, dtype.numpy)
@@ -85,7 +93,10 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     dtype = dtypes.from_numpy(array.dtype)
     proto = _header(array.shape, dtype)
     if dtype.is_string:
-        proto.string_val.extend(_as_bytes(value) for value in array.ravel().tolist())
+        for value in array.ravel().tolist():
+            if not isinstance(value, str | bytes):
+                raise TypeError(f"A string tensor holds {type(value).__name__} {value!r}; expected str or bytes.")
+            proto.string_val.append(value.encode() if isinstance(value, str) else value)
     elif as_content:
         proto.tensor_content = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<")).tobytes()
     elif dtype.values_field == "float8_val":
@@ -147,19 +158,6 @@ _FEW_VALUES = 32
 def _packed_field(dtype: DType, content: bytes) -> bytes:
     tag, _ = _PACKED[dtype.values_field]
     return tag + write_varint(len(content)) + content
-
-
-def _shape(proto: tensorflow_pb.TensorProto) -> tuple[int, ...]:
-    dims = proto.tensor_shape.dim
-    if len(dims) > RANK_MAX:
-        raise TensorError(f"A tensor of rank {len(dims)} came; the largest rank is {RANK_MAX}.")
-    shape = tuple(dim.size for dim in dims)
-    if any(length < 0 for length in shape):
-        raise TensorError(f"The shape {list(shape)} has a negative dimension; send the tensor's actual shape.")
-    # Python's integers do not overflow, numpy's would: the check has to come before numpy sees the shape.
-    if math.prod(length for length in shape if length) >= _COUNTABLE_MAX:
-        raise TensorError(f"The shape {list(shape)} has more elements than 64 bits can count.")
-    return shape
 
 
 def _from_content(content: bytes, dtype: DType, size: int) -> Array:
@@ -243,11 +241,3 @@ def _typed_values(proto: tensorflow_pb.TensorProto, dtype: DType) -> Array:
 
 def _real_part(dtype: DType) -> str:
     return f"f{dtype.numpy.itemsize // 2}"
-
-
-def _as_bytes(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    raise TypeError(f"A string tensor holds {type(value).__name__} {value!r}; expected str or bytes.")
