@@ -1,0 +1,530 @@
+"""Arithmetic, comparisons, activations and matrix products.
+
+Owns where ONNX's numbers differ from TensorFlow's: division and remainder of negative numbers, casts that saturate,
+log1p of tiny numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from estimator_serving.exporter.saved_model.builder import onnx_type
+from estimator_serving.exporter.saved_model.graph import Node
+from estimator_serving.exporter.saved_model.lower.elementwise import (
+    Emit,
+    Fold,
+    apply,
+    broadcast,
+    cast,
+    elementwise,
+    wider,
+)
+from estimator_serving.exporter.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.saved_model.values import (
+    Dim,
+    Flat,
+    Handle,
+    Positions,
+    Tensor,
+    TensorList,
+    Value,
+    divide,
+    multiply,
+)
+
+# ---- one operand ----------------------------------------------------------------------------------------------------
+
+
+def _unary(name: str, emit: Callable[[Lowering, Node, np.dtype[Any]], Emit], fold: Fold | None, facts: Any = None) -> None:
+    def lower(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+        dtype = np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
+        wide = wider(dtype)
+        inner = emit(context, node, wide)
+        return elementwise(
+            context, node, inputs[:1], dtype, lambda x: cast(context, inner(cast(context, x, dtype, wide)), wide, dtype), fold
+        )
+
+    lowers(name)(lower)
+
+
+def _node(op_type: str, **values: Any) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
+    return lambda context, node, dtype: lambda x: context.builder.one(op_type, x, **values)
+
+
+_PLAIN: dict[str, tuple[str, Fold | None]] = {
+    "Neg": ("Neg", np.negative),
+    "Abs": ("Abs", np.abs),
+    "Exp": ("Exp", np.exp),
+    "Log": ("Log", np.log),
+    "Sqrt": ("Sqrt", np.sqrt),
+    "Relu": ("Relu", None),
+    "Sigmoid": ("Sigmoid", None),
+    "Tanh": ("Tanh", None),
+    "Softplus": ("Softplus", None),
+    "Softsign": ("Softsign", None),
+    "Erf": ("Erf", None),
+    "Floor": ("Floor", np.floor),
+    "Ceil": ("Ceil", np.ceil),
+    "Round": ("Round", np.round),
+    "Rint": ("Round", np.round),
+    "Sign": ("Sign", np.sign),
+    "Reciprocal": ("Reciprocal", None),
+    "Inv": ("Reciprocal", None),
+    "Sin": ("Sin", None),
+    "Cos": ("Cos", None),
+    "Tan": ("Tan", None),
+    "Asin": ("Asin", None),
+    "Acos": ("Acos", None),
+    "Atan": ("Atan", None),
+    "Sinh": ("Sinh", None),
+    "Cosh": ("Cosh", None),
+    "Asinh": ("Asinh", None),
+    "Acosh": ("Acosh", None),
+    "Atanh": ("Atanh", None),
+}
+for _name, (_op_type, _fold) in _PLAIN.items():
+    _unary(_name, _node(_op_type), _fold)
+
+
+def _emits(function: Callable[[Lowering, Node, np.dtype[Any], str], str]) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
+    return lambda context, node, dtype: lambda x: function(context, node, dtype, x)
+
+
+_unary("Square", _emits(lambda c, n, t, x: c.builder.one("Mul", x, x)), np.square)
+_unary("Rsqrt", _emits(lambda c, n, t, x: c.builder.one("Reciprocal", c.builder.one("Sqrt", x))), None)
+_unary("Elu", _node("Elu", alpha=1.0), None)
+_unary(
+    "Selu", _node("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805), None
+)
+_unary("LeakyRelu", _emits(lambda c, n, t, x: c.builder.one("LeakyRelu", x, alpha=n.number("alpha", 0.2))), None)
+_unary("Relu6", _emits(lambda c, n, t, x: c.builder.one("Clip", x, c.scalar(0, t), c.scalar(6, t))), None)
+
+
+def _log1p(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
+    """log(1 + x) that keeps tiny x: where u = 1 + x is rounded, log(u) · x / (u - 1) takes the error out again."""
+    one, unit = context.builder.one, context.scalar(1, dtype)
+    u = one("Add", x, unit)
+    rest = one("Sub", u, unit)
+    log = one("Log", u)
+    corrected = one("Mul", log, one("Div", x, rest))
+    # As x where 1 + x is 1; and where x is infinite the quotient is no number.
+    plain = one("Where", one("IsInf", x), log, corrected)
+    return one("Where", one("Equal", rest, context.scalar(0, dtype)), x, plain)
+
+
+def _expm1(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
+    """exp(x) - 1 that keeps tiny x: 2 · tanh(x / 2) · (exp(x) + 1) / 2."""
+    one = context.builder.one
+    half = one("Tanh", one("Mul", x, context.scalar(0.5, dtype)))
+    small = one("Mul", half, one("Add", one("Exp", x), context.scalar(1, dtype)))
+    large = one("Sub", one("Exp", x), context.scalar(1, dtype))
+    is_small = one("Less", one("Abs", x), context.scalar(0.5, dtype))
+    return one("Where", is_small, small, large)
+
+
+_unary("Log1p", _emits(_log1p), np.log1p)
+_unary("Expm1", _emits(_expm1), np.expm1)
+
+
+@lowers("LogicalNot")
+def _logical_not(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    return elementwise(context, node, inputs, BOOL, lambda x: context.builder.one("Not", x), np.logical_not)
+
+
+@lowers("IsNan", "IsInf", "IsFinite")
+def _is_kind(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
+    wide, one = wider(dtype), context.builder.one
+
+    def emit(x: str) -> str:
+        x = cast(context, x, dtype, wide)
+        if node.op == "IsFinite":
+            return one("Not", one("Or", one("IsNaN", x), one("IsInf", x)))
+        return one("IsNaN" if node.op == "IsNan" else "IsInf", x)
+
+    return elementwise(context, node, inputs, BOOL, emit)
+
+
+# ---- two operands ---------------------------------------------------------------------------------------------------
+
+
+def _dtype_of(inputs: list[Value], node: Node) -> np.dtype[Any]:
+    for one in inputs:
+        if isinstance(one, Handle | TensorList):
+            raise node.refuse("it reads a resource or a list as a tensor")
+    return np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
+
+
+def _binary(
+    name: str, emit: Callable[[Lowering, np.dtype[Any], str, str], str], fold: Fold | None, sizes: Any = None
+) -> None:
+    def lower(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+        dtype = _dtype_of(inputs, node)
+        if sizes is not None and (made := _of_sizes(context, inputs, sizes)) is not None:
+            return made
+        wide = wider(dtype)
+
+        def both(x: str, y: str) -> str:
+            x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
+            return cast(context, emit(context, wide, x, y), wide, dtype)
+
+        made = elementwise(context, node, inputs, dtype, both, fold)
+        _bound(name, inputs, made)
+        return made
+
+    lowers(name)(lower)
+
+
+def _of_sizes(context: Lowering, inputs: list[Value], combine: Callable[[Dim, Dim], Dim | None]) -> Tensor | None:
+    """Arithmetic of sizes stays symbolic where it can."""
+    left, right = inputs
+    if not (isinstance(left, Tensor) and isinstance(right, Tensor)) or left.sizes is None or right.sizes is None:
+        return None
+    if left.constant is not None and right.constant is not None:
+        return None
+    if len(left.sizes) != len(right.sizes) and 1 not in (len(left.sizes), len(right.sizes)):
+        return None
+    count = max(len(left.sizes), len(right.sizes))
+    pairs = zip(left.sizes * (count // len(left.sizes)), right.sizes * (count // len(right.sizes)), strict=True)
+    made = [combine(*pair) for pair in pairs]
+    if any(one is None for one in made):
+        return None
+    return context.sizes([one for one in made if one is not None], left.dtype, max(left.rank, right.rank))
+
+
+def _add_sizes(left: Dim, right: Dim) -> Dim | None:
+    if isinstance(left, int) and isinstance(right, int):
+        return left + right
+    return left if right == 0 else right if left == 0 else None
+
+
+def _subtract_sizes(left: Dim, right: Dim) -> Dim | None:
+    if isinstance(left, int) and isinstance(right, int):
+        return left - right if left >= right else None
+    return 0 if left == right else left if right == 0 else None
+
+
+def _grid_of(value: Value) -> Tensor | None:
+    return value.grid if isinstance(value, Flat) else value if isinstance(value, Tensor) else None
+
+
+def _bound(name: str, inputs: list[Value], made: Value) -> None:
+    """Keeps track of the range of ids, so that lookups in tables need no check."""
+    left, right, target = _grid_of(inputs[0]), _grid_of(inputs[1]), _grid_of(made)
+    if left is None or right is None or target is None or target.dtype.kind not in "iu":
+        return
+    bounds = (left.low, left.high, right.low, right.high)
+    if None in bounds:
+        return
+    a, b, c, d = (int(one) for one in bounds if one is not None)
+    limit = np.iinfo(target.dtype)
+    if name in ("Add", "AddV2"):
+        low, high = a + c, b + d
+    elif name == "Mul" and min(a, c) >= 0:
+        low, high = a * c, b * d
+    elif name == "FloorMod" and c > 0:
+        low, high = 0, d - 1
+    else:
+        return
+    if limit.min <= low and high <= limit.max:
+        target.low, target.high = low, high
+
+
+def _op(op_type: str) -> Callable[[Lowering, np.dtype[Any], str, str], str]:
+    return lambda context, dtype, x, y: context.builder.one(op_type, x, y)
+
+
+_binary("Add", _op("Add"), np.add, _add_sizes)
+_binary("AddV2", _op("Add"), np.add, _add_sizes)
+_binary("Sub", _op("Sub"), np.subtract, _subtract_sizes)
+_binary("Mul", _op("Mul"), np.multiply, lambda a, b: multiply([a, b]))
+_binary("RealDiv", _op("Div"), np.true_divide)
+_binary("Pow", _op("Pow"), None)
+_binary("SquaredDifference", lambda c, t, x, y: c.builder.one("Mul", *[c.builder.one("Sub", x, y)] * 2), None)
+_binary("Maximum", _op("Max"), np.maximum)
+_binary("Minimum", _op("Min"), np.minimum)
+
+
+@lowers("DivNoNan", "MulNoNan", "Xdivy", "Xlogy")
+def _guarded(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """0 wherever the guard, the divisor or the first factor, is 0."""
+    dtype, one = _dtype_of(inputs, node), context.builder.one
+    if wider(dtype) != dtype:
+        raise node.refuse(f"it computes with {dtype}")
+
+    def emit(x: str, y: str) -> str:
+        guard = y if node.op in ("DivNoNan", "MulNoNan") else x
+        if node.op == "Xlogy":
+            value = one("Mul", x, one("Log", y))
+        else:
+            value = one("Mul" if node.op == "MulNoNan" else "Div", x, y)
+        zero = context.scalar(0, dtype)
+        return one("Where", one("Equal", guard, zero), zero, value)
+
+    return elementwise(context, node, inputs, dtype, emit)
+
+
+def _floor_div(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
+    one = context.builder.one
+    if dtype.kind == "f":
+        return one("Floor", one("Div", x, y))
+    quotient = one("Div", x, y)
+    rest = one("Sub", x, one("Mul", quotient, y))
+    zero = context.scalar(0, dtype)
+    opposed = one("Xor", one("Less", rest, zero), one("Less", y, zero))
+    is_below = one("And", one("Not", one("Equal", rest, zero)), opposed)
+    return one("Sub", quotient, one("Cast", is_below, to=onnx_type(dtype)))
+
+
+def _floor_mod(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
+    one = context.builder.one
+    if dtype.kind != "f":
+        return one("Mod", x, y)
+    rest, zero = one("Mod", x, y, fmod=1), context.scalar(0, dtype)
+    opposed = one("Xor", one("Less", rest, zero), one("Less", y, zero))
+    is_opposed = one("And", one("Not", one("Equal", rest, zero)), opposed)
+    return one("Where", is_opposed, one("Add", rest, y), rest)
+
+
+def _truncate_mod(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
+    return context.builder.one("Mod", x, y, fmod=1)
+
+
+_DIVISIONS: dict[str, tuple[Callable[[Lowering, np.dtype[Any], str, str], str], Fold | None]] = {
+    "FloorDiv": (_floor_div, np.floor_divide),
+    "FloorMod": (_floor_mod, None),
+    "Div": (_op("Div"), None),
+    "TruncateDiv": (_op("Div"), None),
+    "Mod": (_truncate_mod, None),
+    "TruncateMod": (_truncate_mod, None),
+}
+
+
+@lowers(*_DIVISIONS)
+def _division(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """Of integers only by constants: by 0 TensorFlow gives an error, and the process that runs the graph would end."""
+    dtype = _dtype_of(inputs, node)
+    emit, fold = _DIVISIONS[node.op]
+    divisor = inputs[1]
+    if node.op == "FloorDiv" and (made := _of_sizes(context, inputs, divide)) is not None:
+        return made
+    if dtype.kind in "iu":
+        if not isinstance(divisor, Tensor) or divisor.constant is None or not divisor.constant.all():
+            raise node.refuse("it divides integers by what the graph computes, which may be 0")
+        if fold is None and isinstance(inputs[0], Tensor) and inputs[0].constant is not None:
+            fold = {"FloorMod": np.mod, "Mod": np.fmod, "TruncateMod": np.fmod}.get(node.op)
+    wide = wider(dtype)
+    if dtype.kind in "iu" and node.op == "FloorDiv" and (grid := _grid_of(inputs[0])) is not None:
+        constant = divisor.constant if isinstance(divisor, Tensor) else None
+        if (grid.low or -1) >= 0 and constant is not None and constant.min() > 0:
+            emit = _op("Div")
+
+    def both(x: str, y: str) -> str:
+        x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
+        return cast(context, emit(context, wide, x, y), wide, dtype)
+
+    made = elementwise(context, node, inputs, dtype, both, fold)
+    _bound(node.op, inputs, made)
+    return made
+
+
+_COMPARISONS: dict[str, tuple[str, bool, Fold]] = {
+    "Equal": ("Equal", False, np.equal),
+    "NotEqual": ("Equal", True, np.not_equal),
+    "Less": ("Less", False, np.less),
+    "LessEqual": ("LessOrEqual", False, np.less_equal),
+    "Greater": ("Greater", False, np.greater),
+    "GreaterEqual": ("GreaterOrEqual", False, np.greater_equal),
+}
+
+
+@lowers(*_COMPARISONS)
+def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    op_type, is_negated, fold = _COMPARISONS[node.op]
+    one = context.builder.one
+    if made := _known_comparison(context, node, inputs):
+        return made
+    wide = wider(dtype)
+
+    def emit(x: str, y: str) -> str:
+        compared = one(op_type, cast(context, x, dtype, wide), cast(context, y, dtype, wide))
+        return one("Not", compared) if is_negated else compared
+
+    made = elementwise(context, node, inputs, BOOL, emit, fold)
+    _imply(node, inputs, made)
+    return made
+
+
+def _lowest(node: Node, right: Value) -> int | None:
+    """The number that the left side has at least where the comparison holds."""
+    if node.op not in ("GreaterEqual", "Greater") or not isinstance(right, Tensor) or right.constant is None:
+        return None
+    if right.constant.size != 1 or right.dtype.kind not in "iu":
+        return None
+    return int(right.constant.ravel()[0]) + (node.op == "Greater")
+
+
+def _known_comparison(context: Lowering, node: Node, inputs: list[Value]) -> Value | None:
+    """True throughout, where the range of the ids says so: ids of hash buckets are not below 0."""
+    left, lowest = inputs[0], _lowest(node, inputs[1])
+    if lowest is None or not isinstance(left, Flat) or left.grid.low is None or left.grid.low < lowest or left.tail:
+        return None
+    truth = context.constant(np.ones((1, 1), np.bool_))
+    return Flat(left.cells, truth, context.constant(np.array(True)) if left.cells.empty is not None else None)
+
+
+def _imply(node: Node, inputs: list[Value], made: Value) -> None:
+    lowest, left, target = _lowest(node, inputs[1]), _grid_of(inputs[0]), _grid_of(made)
+    if lowest is not None and left is not None and target is not None:
+        target.implies = ((left, lowest),)
+
+
+@lowers("LogicalAnd", "LogicalOr")
+def _logical(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    op_type, fold = ("And", np.logical_and) if node.op == "LogicalAnd" else ("Or", np.logical_or)
+    made = elementwise(context, node, inputs, BOOL, lambda x, y: context.builder.one(op_type, x, y), fold)
+    target = _grid_of(made)
+    if node.op == "LogicalAnd" and target is not None:
+        target.implies = tuple(fact for one in inputs if (grid := _grid_of(one)) is not None for fact in grid.implies)
+    return made
+
+
+@lowers("AddN", "AccumulateNV2")
+def _add_n(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    if dtype.kind != "f" or wider(dtype) != dtype:
+        total = inputs[0]
+        for one in inputs[1:]:
+            total = elementwise(context, node, [total, one], dtype, lambda x, y: context.builder.one("Add", x, y), np.add)
+        return total
+    return elementwise(context, node, inputs, dtype, lambda *names: context.builder.one("Sum", *names))
+
+
+@lowers("ClipByValue")
+def _clip(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    one = context.builder.one
+    return elementwise(context, node, inputs, dtype, lambda x, low, high: one("Max", one("Min", x, high), low))
+
+
+# ---- casts ----------------------------------------------------------------------------------------------------------
+
+
+@lowers("Cast")
+def _cast(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    source, target = node.dtype("SrcT", _dtype_of(inputs, node)), node.dtype("DstT")
+    value = inputs[0]
+    if isinstance(value, Positions):
+        return Positions(value.cells, value.among, value.is_column, target) if target.kind in "iu" else _dense_cast(
+            context, context.dense(value, node), source, target
+        )
+    if isinstance(value, Tensor) and value.sizes is not None and value.constant is None and target.kind in "iu":
+        return context.sizes(value.sizes, target, value.rank)
+    if isinstance(value, Tensor):
+        return _dense_cast(context, value, source, target)
+    made = elementwise(context, node, inputs, target, lambda x: _emit_cast(context, x, source, target), _fold_cast(source, target))
+    if isinstance(made, Flat) and isinstance(value, Flat) and target.kind in "iu":
+        made.place = value.place
+        made.grid.low, made.grid.high = value.grid.low, value.grid.high
+        if source.kind in "iu" and np.iinfo(target).bits < np.iinfo(source).bits and None in (value.grid.low, value.grid.high):
+            made.grid.low = made.grid.high = None
+    return made
+
+
+def _dense_cast(context: Lowering, value: Tensor, source: np.dtype[Any], target: np.dtype[Any]) -> Tensor:
+    made = apply(context, [value], target, lambda x: _emit_cast(context, x, source, target), _fold_cast(source, target))
+    if source.kind in "iu" and target.kind in "iu":
+        made.row_numbers = value.row_numbers
+        if np.iinfo(target).bits >= np.iinfo(source).bits or None not in (value.low, value.high):
+            made.low, made.high = value.low, value.high
+    return made
+
+
+def _fold_cast(source: np.dtype[Any], target: np.dtype[Any]) -> Fold | None:
+    """Floats to integers go through the graph: what does not fit is ONNX Runtime's business at one place."""
+    if source.kind in "fV" and target.kind in "iu":
+        return None
+    return lambda array: array.astype(target)
+
+
+def _emit_cast(context: Lowering, name: str, source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    one = context.builder.one
+    if source == target:
+        return name
+    if source.kind == "f" and target.name in ("uint8", "int8", "int16", "uint16"):
+        # TensorFlow saturates; NaN becomes 0, or the smallest number of a signed type.
+        limits = np.iinfo(target)
+        wide = np.dtype(np.float32) if source.itemsize < 4 else source  # noqa: PLR2004
+        x = cast(context, name, source, wide)
+        clipped = one("Clip", x, context.scalar(limits.min, wide), context.scalar(limits.max, wide))
+        blank = context.scalar(0 if target.kind == "u" else limits.min, wide)
+        clipped = one("Where", one("IsNaN", x), blank, clipped)
+        return one("Cast", one("Cast", clipped, to=onnx_type(np.dtype(np.int32))), to=onnx_type(target))
+    return one("Cast", name, to=onnx_type(target))
+
+
+# ---- matrices -------------------------------------------------------------------------------------------------------
+
+
+@lowers("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+def _mat_mul(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    left, right = (context.dense(one, node) for one in inputs[:2])
+    flags = ("transpose_a", "transpose_b") if node.op == "MatMul" else ("adj_x", "adj_y")
+    left, right = (
+        _transposed(context, one) if node.flag(flag, False) else one
+        for one, flag in zip((left, right), flags, strict=True)
+    )
+    outer = broadcast(context, [left.shape[:-2], right.shape[:-2]])
+    shape = [*outer, left.shape[-2], right.shape[-1]]
+    wide = wider(dtype)
+
+    def emit() -> str:
+        x, y = cast(context, left.name, dtype, wide), cast(context, right.name, dtype, wide)
+        return cast(context, context.builder.one("MatMul", x, y), wide, dtype)
+
+    return context.tensor(dtype, shape, emit)
+
+
+def _transposed(context: Lowering, value: Tensor) -> Tensor:
+    if value.constant is not None:
+        return context.constant(np.ascontiguousarray(np.swapaxes(value.constant, -1, -2)))
+    order = [*range(value.rank - 2), value.rank - 1, value.rank - 2]
+    return context.op("Transpose", [value], value.dtype, [value.shape[axis] for axis in order], perm=order)
+
+
+@lowers("BiasAdd", "BiasAddV1")
+def _bias_add(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    value, bias = (context.dense(one, node) for one in inputs)
+    if node.op == "BiasAdd" and node.text("data_format", "NHWC").startswith("NC"):
+        shape = (-1, *([1] * (value.rank - 2)))
+        bias = context.op("Reshape", [bias, context.constant(np.array(shape, np.int64))], bias.dtype, [*bias.shape, *shape[1:]])
+    return apply(context, [value, bias], value.dtype, lambda x, y: context.builder.one("Add", x, y))
+
+
+@lowers("Einsum")
+def _einsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    operands = [context.dense(one, node) for one in inputs]
+    equation = node.text("equation").replace(" ", "")
+    if "..." in equation or "->" not in equation:
+        raise node.refuse(f"its equation is {equation}")
+    sources, target = equation.split("->")
+    sizes: dict[str, Dim] = {}
+    for letters, one in zip(sources.split(","), operands, strict=True):
+        for letter, dim in zip(letters, one.shape, strict=True):
+            if not isinstance(sizes.get(letter), int):
+                sizes[letter] = dim
+    return context.op("Einsum", operands, operands[0].dtype, [sizes[letter] for letter in target], equation=equation)
+
+
+@lowers("Softmax", "LogSoftmax")
+def _softmax(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    value = context.dense(inputs[0], node)
+    return context.op(node.op, [value], value.dtype, value.shape, axis=value.rank - 1)
+
+
+_ = INT64
