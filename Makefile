@@ -22,7 +22,7 @@ test-parity: .venv/.ready  ## layers, optimizers and estimators beside a TensorF
 	@mkdir -p build/parity
 	@$(TF) tests/training/goldens/make_goldens.py build/parity
 	@$(TF) tests/training/goldens/make_layer_goldens.py build/parity
-	@ESTIMATOR_GOLDENS=$(CURDIR)/build/parity $(BIN)/python -m pytest -q tests/training/test_parity.py tests/training/test_layers.py
+	@ESTIMATOR_GOLDENS=$(CURDIR)/build/parity $(BIN)/python -m pytest -q tests/training/test_parity.py tests/training/nn/test_layers.py
 
 test-tfs: .venv/.ready  ## every call made by TensorFlow's own client; TF=path/to/a/python that has tensorflow-serving-api 2.15
 	@test -n "$(TF)" || { echo "Say TF=path/to/python, one that has tensorflow 2.15 and tensorflow-serving-api."; exit 1; }
@@ -56,6 +56,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
 	@$(BIN)/python benchmarks/version_swap.py
 	@$(BIN)/python benchmarks/titanic_server.py
+	@$(BIN)/python benchmarks/tensor_bundle.py
 
 docs: .venv/.ready  ## check that the documents' commands, paths and snippets are true
 	@$(BIN)/python -m pytest -q tests/test_docs.py

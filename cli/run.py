@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from estimator_serving.serving.dialects.tfs.json_tensor import is_base64, read_base64
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.in_process import CallableSignature, LoadedServable, load
-from estimator_serving.serving.tfs.json_tensor import is_base64, read_base64
 from estimator_serving.wire.records import read_records
 from estimator_serving.wire.signatures import DEFAULT_SIGNATURE_KEY
 

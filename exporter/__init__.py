@@ -1,10 +1,9 @@
 """A trained estimator and a serving input receiver -> a servable directory. Knows training; knows no server."""
 
 from estimator_serving.exporter.export import export_all_saved_models, export_saved_model
-from estimator_serving.exporter.options import ExportOptions
 from estimator_serving.exporter.other_models import export_model
-from estimator_serving.exporter.padding import Padded
-from estimator_serving.exporter.receivers import (
+from estimator_serving.exporter.receivers.padding import Padded
+from estimator_serving.exporter.receivers.receivers import (
     ReceiverTensor,
     ServingInputReceiver,
     SupervisedInputReceiver,
@@ -15,7 +14,8 @@ from estimator_serving.exporter.receivers import (
     parse_example,
     placeholder,
 )
-from estimator_serving.exporter.verify import ExportMismatch
+from estimator_serving.exporter.servable.options import ExportOptions
+from estimator_serving.exporter.servable.verify import ExportMismatch
 
 __all__ = [
     # exports

@@ -22,19 +22,6 @@ import torch
 from onnxruntime import InferenceSession
 from spox import Var
 
-from estimator_serving.exporter import weights
-from estimator_serving.exporter.directory import MODEL_FILE, write_servable
-from estimator_serving.exporter.draft import SAMPLE_ROWS, Draft, run_all, session_of
-from estimator_serving.exporter.front import Front, add_empty_defaults, build_front
-from estimator_serving.exporter.merge import (
-    count_rows,
-    direct_feature,
-    feed_transform,
-    forward,
-    is_string,
-    look_up_text,
-    run_graph,
-)
 from estimator_serving.exporter.network import (
     Caller,
     Network,
@@ -45,16 +32,29 @@ from estimator_serving.exporter.network import (
     list_outputs,
     select,
 )
-from estimator_serving.exporter.options import DEFAULT_OPTIONS, ExportOptions
-from estimator_serving.exporter.padding import Padded
-from estimator_serving.exporter.provenance import describe_estimator
-from estimator_serving.exporter.receivers import (
+from estimator_serving.exporter.receivers.features_graph import (
+    count_rows,
+    direct_feature,
+    feed_transform,
+    forward,
+    is_string,
+    look_up_text,
+    run_graph,
+)
+from estimator_serving.exporter.receivers.front import Front, add_empty_defaults, build_front
+from estimator_serving.exporter.receivers.padding import Padded
+from estimator_serving.exporter.receivers.receivers import (
     ServingInputReceiver,
     ServingInputReceiverFn,
     SupervisedInputReceiver,
 )
-from estimator_serving.exporter.samples import graph_feeds, sample_inputs
-from estimator_serving.exporter.signature_defs import (
+from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
+from estimator_serving.exporter.servable import weights
+from estimator_serving.exporter.servable.directory import MODEL_FILE, write_servable
+from estimator_serving.exporter.servable.draft import SAMPLE_ROWS, Draft, run_all, session_of
+from estimator_serving.exporter.servable.options import DEFAULT_OPTIONS, ExportOptions
+from estimator_serving.exporter.servable.provenance import describe_estimator
+from estimator_serving.exporter.servable.signature_defs import (
     CLASSIFICATION,
     EVALUATION,
     PREDICTION,
@@ -63,9 +63,9 @@ from estimator_serving.exporter.signature_defs import (
     Kind,
 )
 from estimator_serving.exporter.supervised import EvalOutput, TrainOutput
-from estimator_serving.training.definitions import inputs as transform_inputs
+from estimator_serving.training.columns.definitions import inputs as transform_inputs
+from estimator_serving.training.columns.finish import finish_graph
 from estimator_serving.training.estimator import Estimator, TrainedModel
-from estimator_serving.training.finish import finish_graph
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
     ExportOutput,

@@ -14,11 +14,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from estimator_serving.exporter.sources.tracing import explain, trace_program
 from estimator_serving.exporter.supervised import supervised_outputs
-from estimator_serving.exporter.tracing import explain, trace_program
+from estimator_serving.training.columns.features import Features
+from estimator_serving.training.columns.onnx_export import to_onnx
 from estimator_serving.training.estimator import TrainedModel
-from estimator_serving.training.features import Features
-from estimator_serving.training.forward import ForwardedFeature
+from estimator_serving.training.forward_features import ForwardedFeature
 from estimator_serving.training.heads.base import ExportedWords
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
@@ -30,7 +31,6 @@ from estimator_serving.training.model_fn import (
     RegressionOutput,
     StringPrediction,
 )
-from estimator_serving.training.onnx_export import to_onnx
 from estimator_serving.wire.signatures import CLASSIFY_CLASSES, CLASSIFY_SCORES, REGRESS_OUTPUTS
 
 

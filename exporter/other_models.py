@@ -19,18 +19,18 @@ import spox
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from estimator_serving.exporter import weights
-from estimator_serving.exporter.directory import MODEL_FILE, write_servable
-from estimator_serving.exporter.draft import SAMPLE_ROWS, Draft, run_all, session_of
-from estimator_serving.exporter.front import Front, add_empty_defaults, build_front
-from estimator_serving.exporter.merge import as_matrix, look_up_text, run_graph
-from estimator_serving.exporter.options import DEFAULT_OPTIONS, ExportOptions
-from estimator_serving.exporter.padding import Padded
-from estimator_serving.exporter.provenance import describe_versions
-from estimator_serving.exporter.receivers import ServingInputReceiver, ServingInputReceiverFn
-from estimator_serving.exporter.samples import graph_feeds, sample_inputs
-from estimator_serving.exporter.signature_defs import CLASSIFICATION, PREDICTION, REGRESSION, Kind
-from estimator_serving.exporter.sources import (
+from estimator_serving.exporter.receivers.features_graph import as_matrix, look_up_text, run_graph
+from estimator_serving.exporter.receivers.front import Front, add_empty_defaults, build_front
+from estimator_serving.exporter.receivers.padding import Padded
+from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn
+from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
+from estimator_serving.exporter.servable import weights
+from estimator_serving.exporter.servable.directory import MODEL_FILE, write_servable
+from estimator_serving.exporter.servable.draft import SAMPLE_ROWS, Draft, run_all, session_of
+from estimator_serving.exporter.servable.options import DEFAULT_OPTIONS, ExportOptions
+from estimator_serving.exporter.servable.provenance import describe_versions
+from estimator_serving.exporter.servable.signature_defs import CLASSIFICATION, PREDICTION, REGRESSION, Kind
+from estimator_serving.exporter.sources.base import (
     CLASS_IDS,
     CLASSIFY,
     PREDICT,
@@ -40,8 +40,8 @@ from estimator_serving.exporter.sources import (
     ModelInput,
     Source,
 )
-from estimator_serving.training.finish import finish_graph
-from estimator_serving.training.onnx_export import OPSET
+from estimator_serving.training.columns.finish import finish_graph
+from estimator_serving.training.columns.onnx_export import OPSET
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.signatures import (
@@ -103,7 +103,7 @@ def export_model(
 def recognize(model: Any) -> Source:
     """The source behind a model, by the module its class comes from. Raises TypeError for an unknown one."""
     if isinstance(model, onnx.ModelProto | bytes | str | os.PathLike):
-        from estimator_serving.exporter.onnx_models import OnnxSource
+        from estimator_serving.exporter.sources.onnx import OnnxSource
 
         return OnnxSource(model)
     modules = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
@@ -117,31 +117,31 @@ def recognize(model: Any) -> Source:
 
 
 def _lightgbm(model: Any) -> Source:
-    from estimator_serving.exporter.trees import LightGbmSource
+    from estimator_serving.exporter.sources.trees import LightGbmSource
 
     return LightGbmSource(model)
 
 
 def _xgboost(model: Any) -> Source:
-    from estimator_serving.exporter.trees import XgBoostSource
+    from estimator_serving.exporter.sources.trees import XgBoostSource
 
     return XgBoostSource(model)
 
 
 def _keras(model: Any) -> Source:
-    from estimator_serving.exporter.torch_models import KerasSource
+    from estimator_serving.exporter.sources.torch import KerasSource
 
     return KerasSource(model)
 
 
 def _torch(model: Any) -> Source:
-    from estimator_serving.exporter.torch_models import TorchSource
+    from estimator_serving.exporter.sources.torch import TorchSource
 
     return TorchSource(model)
 
 
 def _sklearn(model: Any) -> Source:
-    from estimator_serving.exporter.sklearn_models import SklearnSource
+    from estimator_serving.exporter.sources.sklearn import SklearnSource
 
     return SklearnSource(model)
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import EstimatorSpec, ExportOutput, ModeKeys, Prediction, PredictOutput
+from estimator_serving.training.nn.metrics import Metric
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from estimator_serving.serving import errors, servable
+from estimator_serving.serving import errors
+from estimator_serving.serving.models.sources.directory import find_versions
 from estimator_serving.serving.policy import Latest
 from estimator_serving.serving.request import Array, Request, as_strings
-from estimator_serving.serving.servable import MODEL_FILE, Servable
-from estimator_serving.serving.source import find_versions
+from estimator_serving.serving.running import servable
+from estimator_serving.serving.running.servable import MODEL_FILE, Servable
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import ExampleError, FeatureSpec, encode_example, encode_example_by_spec
 from estimator_serving.wire.signatures import Signature, TensorInfo

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.errors import Code, ServingError
-from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestKey, RequestMetrics
+from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
-from estimator_serving.serving.servable import Servable
+from estimator_serving.serving.running.servable import Servable
 
 # A payload this big takes long to read and to run, whatever the model took for the last ones.
 QUICK_PAYLOAD_BYTES = 16 * 1024

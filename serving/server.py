@@ -17,34 +17,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from estimator_serving.serving import batch_parameters, batching, memory, model_config, monitoring, servable
 from estimator_serving.serving import config as configuration
-from estimator_serving.serving.access_log import AccessLog
-from estimator_serving.serving.batch_parameters import BatchParameters, BatchParametersError
-from estimator_serving.serving.catalog import Catalog, ConfigFile
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
-from estimator_serving.serving.credentials import read_credentials
+from estimator_serving.serving.dialects.tfs import grpc as tfs_grpc
+from estimator_serving.serving.dialects.tfs import proto_codec
+from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
+from estimator_serving.serving.dialects.tfs.reload import handle_reload
+from estimator_serving.serving.dialects.tfs.replay import answer
+from estimator_serving.serving.dialects.tfs.rest import Rest
 from estimator_serving.serving.errors import STOPPING_TEXT, ServingError
-from estimator_serving.serving.grpc_server import GrpcServer
-from estimator_serving.serving.loader import Loader
+from estimator_serving.serving.grpc.credentials import read_credentials
+from estimator_serving.serving.grpc.server import GrpcServer
+from estimator_serving.serving.http.app import RestServer
 from estimator_serving.serving.log_settings import LogSettings
-from estimator_serving.serving.manager import Manager, Retries
 from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, LogMetrics, RequestMetrics
-from estimator_serving.serving.model_config import ModelConfig
-from estimator_serving.serving.monitoring import ConfigGauge, VersionGauges
+from estimator_serving.serving.models import memory, model_config
+from estimator_serving.serving.models.catalog import Catalog, ConfigFile
+from estimator_serving.serving.models.loader import Loader
+from estimator_serving.serving.models.manager import Manager, Retries
+from estimator_serving.serving.models.model_config import ModelConfig
+from estimator_serving.serving.models.sources.directory import DirectorySource
+from estimator_serving.serving.observing import monitoring
+from estimator_serving.serving.observing.access_log import AccessLog
+from estimator_serving.serving.observing.monitoring import ConfigGauge, VersionGauges
+from estimator_serving.serving.observing.request_log import RequestLog
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.request import DEADLINE_S_MAX
-from estimator_serving.serving.request_log import RequestLog
-from estimator_serving.serving.rest_server import RestServer
-from estimator_serving.serving.servable import Batching
-from estimator_serving.serving.source import DirectorySource
-from estimator_serving.serving.tfs import grpc as tfs_grpc
-from estimator_serving.serving.tfs import proto_codec
-from estimator_serving.serving.tfs.options import DEFAULT, Options
-from estimator_serving.serving.tfs.reload import handle_reload
-from estimator_serving.serving.tfs.replay import answer
-from estimator_serving.serving.tfs.rest import Rest
+from estimator_serving.serving.running import batch_parameters, batching, servable
+from estimator_serving.serving.running.batch_parameters import BatchParameters, BatchParametersError
+from estimator_serving.serving.running.servable import Batching
 
 _log = logging.getLogger(__name__)
 

@@ -39,6 +39,7 @@ SCALARS = {
     FieldDescriptorProto.TYPE_UINT64: "int",
     FieldDescriptorProto.TYPE_INT32: "int",
     FieldDescriptorProto.TYPE_UINT32: "int",
+    FieldDescriptorProto.TYPE_FIXED32: "int",
     FieldDescriptorProto.TYPE_BOOL: "bool",
     FieldDescriptorProto.TYPE_STRING: "str",
     FieldDescriptorProto.TYPE_BYTES: "bytes",

@@ -3,22 +3,9 @@
 A program written for tf.estimator imports these names instead and exchanges its tensor calls for torch's.
 """
 
-from estimator_serving.training import (
-    experimental,
-    export,
-    feature_column,
-    figures,
-    hooks,
-    initializers,
-    inputs,
-    layers,
-    losses,
-    metrics,
-    optimizers,
-    regularizers,
-    summaries,
-    train,
-)
+import sys
+
+from estimator_serving.training import experimental, export, feature_column, hooks, optimizers
 from estimator_serving.training.canned import (
     BaselineClassifier,
     BaselineEstimator,
@@ -36,7 +23,12 @@ from estimator_serving.training.canned import (
     LinearEstimator,
     LinearRegressor,
 )
-from estimator_serving.training.dataset import Dataset
+from estimator_serving.training.checkpoints.warm_start import VocabInfo, WarmStartSettings
+from estimator_serving.training.columns.features import Features
+from estimator_serving.training.columns.parse_specs import classifier_parse_example_spec, regressor_parse_example_spec
+from estimator_serving.training.data import inputs
+from estimator_serving.training.data.dataset import Dataset
+from estimator_serving.training.data.inputs import InputContext, numpy_input_fn, pandas_input_fn
 from estimator_serving.training.errors import (
     CheckpointError,
     CheckpointMismatchError,
@@ -51,8 +43,7 @@ from estimator_serving.training.errors import (
 )
 from estimator_serving.training.estimator import Estimator, TrainedModel
 from estimator_serving.training.extenders import add_metrics
-from estimator_serving.training.features import Features
-from estimator_serving.training.forward import forward_features
+from estimator_serving.training.forward_features import forward_features
 from estimator_serving.training.heads import (
     BinaryClassHead,
     Head,
@@ -64,7 +55,7 @@ from estimator_serving.training.heads import (
     PoissonRegressionHead,
     RegressionHead,
 )
-from estimator_serving.training.hooks import (
+from estimator_serving.training.hooks.base import (
     CheckpointSaverHook,
     CheckpointSaverListener,
     FeedFnHook,
@@ -81,7 +72,9 @@ from estimator_serving.training.hooks import (
     StopAtStepHook,
     SummarySaverHook,
 )
-from estimator_serving.training.inputs import InputContext, numpy_input_fn, pandas_input_fn
+from estimator_serving.training.hooks.profiler import ProfilerHook
+from estimator_serving.training.hooks.progress_bar import ProgressBarHook
+from estimator_serving.training.loop import figures
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
     EstimatorSpec,
@@ -91,13 +84,11 @@ from estimator_serving.training.model_fn import (
     RegressionOutput,
     StringPrediction,
 )
-from estimator_serving.training.parse_specs import classifier_parse_example_spec, regressor_parse_example_spec
+from estimator_serving.training.nn import initializers, layers, losses, metrics, regularizers, summaries
+from estimator_serving.training.nn.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
+from estimator_serving.training.optimizers import v1 as train
 from estimator_serving.training.predictor import Predictor
-from estimator_serving.training.profiler_hook import ProfilerHook
-from estimator_serving.training.progress_bar_hook import ProgressBarHook
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.variables import AUTO_REUSE, get_global_step, get_variable, module, variable_scope
-from estimator_serving.training.warm_start import VocabInfo, WarmStartSettings
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
 from estimator_serving.wire.examples import (
     FixedLenFeature,
@@ -220,3 +211,8 @@ __all__ = [
     "string",
     "uint8",
 ]
+
+# Programs import these as submodules of training, for example `from estimator_serving.training.layers import dense`,
+# whichever room holds them.
+for _name in ("figures", "initializers", "inputs", "layers", "losses", "metrics", "regularizers", "summaries", "train"):
+    sys.modules[f"{__name__}.{_name}"] = globals()[_name]

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from estimator_serving.training import figures
 from estimator_serving.training.arrays import as_tensors
-from estimator_serving.training.checkpoint import (
+from estimator_serving.training.checkpoints.checkpoint import (
     SUFFIX,
     Checkpoint,
     Checkpoints,
@@ -32,10 +31,14 @@ from estimator_serving.training.checkpoint import (
     read_checkpoint,
     step_of,
 )
-from estimator_serving.training.cluster import EVALUATOR, PS
+from estimator_serving.training.checkpoints.warm_start import WarmStart, WarmStartFrom, settings_of
+from estimator_serving.training.columns.features import Features, TransformRecorder
+from estimator_serving.training.columns.transform import Transform
+from estimator_serving.training.data.inputs import call_input_fn, empty_batch, prepared_batches
+from estimator_serving.training.data.statistics import watch
+from estimator_serving.training.distribute.cluster import EVALUATOR, PS
 from estimator_serving.training.errors import CheckpointError, NanLossDuringTrainingError, NotFoundError
-from estimator_serving.training.features import Features, TransformRecorder
-from estimator_serving.training.hooks import (
+from estimator_serving.training.hooks.base import (
     CheckpointSaverHook,
     CheckpointSaverListener,
     LoggingTensorHook,
@@ -51,17 +54,14 @@ from estimator_serving.training.hooks import (
     check_hooks,
     closing_hooks,
 )
-from estimator_serving.training.inputs import call_input_fn, empty_batch, prepared_batches
-from estimator_serving.training.metrics import Metric
+from estimator_serving.training.loop import figures
+from estimator_serving.training.loop.replay import replaying
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn, check_model_fn
+from estimator_serving.training.nn.metrics import Metric
+from estimator_serving.training.nn.summaries import EventWriter
+from estimator_serving.training.nn.variables import GLOBAL_STEP, SLOTS, VariableStore
 from estimator_serving.training.predictor import Predictor, arrays, as_keys, examples, selected, warn_of_unknown
-from estimator_serving.training.replay import replaying
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.statistics import watch
-from estimator_serving.training.summaries import EventWriter
-from estimator_serving.training.transform import Transform
-from estimator_serving.training.variables import GLOBAL_STEP, SLOTS, VariableStore
-from estimator_serving.training.warm_start import WarmStart, WarmStartFrom, settings_of
 
 logger = logging.getLogger("estimator_serving.training")
 

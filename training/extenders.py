@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from estimator_serving.training.estimator import Estimator
-from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, argument_names
+from estimator_serving.training.nn.metrics import Metric
 from estimator_serving.training.run_config import RunConfig
 
 MetricFn = Callable[..., Mapping[str, Metric]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from estimator_serving.training.estimator import Estimator, TrainedModel
-from estimator_serving.training.hooks import (
+from estimator_serving.training.hooks.base import (
     Run,
     SecondOrStepTimer,
     SessionRunContext,

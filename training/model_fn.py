@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estimator_serving.training.hooks import SessionRunHook
-from estimator_serving.training.metrics import Metric
-from estimator_serving.training.optimizers import TrainOp
+from estimator_serving.training.hooks.base import SessionRunHook
+from estimator_serving.training.nn.metrics import Metric
+from estimator_serving.training.optimizers.base import TrainOp
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from estimator_serving.training.arrays import as_array, as_tensors
-from estimator_serving.training.features import prepare
+from estimator_serving.training.columns.features import prepare
 from estimator_serving.training.model_fn import Prediction
 
 if TYPE_CHECKING:

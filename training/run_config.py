@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from estimator_serving.training.cluster import Cluster, cluster_of, read_tf_config
+from estimator_serving.training.distribute.cluster import Cluster, cluster_of, read_tf_config
 from estimator_serving.training.model_fn import argument_names
 
 _UNSET: Any = object()

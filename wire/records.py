@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import google_crc32c
+import numpy as np
+import numpy.typing as npt
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -54,9 +56,11 @@ def frame_record(record: bytes) -> bytes:
     return length + _FOOTER.pack(masked_crc32c(length)) + record + _FOOTER.pack(masked_crc32c(record))
 
 
-def masked_crc32c(data: bytes) -> int:
-    """The CRC32C of the data, masked so that a checksum of checksums stays a good one."""
-    crc: int = google_crc32c.value(data)
+def masked_crc32c(*parts: bytes | npt.NDArray[np.uint8]) -> int:
+    """The CRC32C of the parts, one after the other, masked so that a checksum of checksums stays a good one."""
+    crc = 0
+    for part in parts:
+        crc = google_crc32c.extend(crc, part)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 

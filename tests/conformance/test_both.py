@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tfs_cases import BOTH, EXAMPLES, Failure, example_list, spec, with_context
 
-from estimator_serving.serving.http_status import HTTP_STATUS
+from estimator_serving.serving.dialects.http_status import HTTP_STATUS
 from estimator_serving.wire.examples import encode_example
 from estimator_serving.wire.pb import serving_pb
 

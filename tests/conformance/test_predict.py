@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tfs_cases import PREDICT, Case, Failure, text
 
-from estimator_serving.serving.http_status import HTTP_STATUS
+from estimator_serving.serving.dialects.http_status import HTTP_STATUS
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.tensors import decode_tensor, encode_tensor
 

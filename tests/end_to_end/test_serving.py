@@ -13,9 +13,9 @@ from running import HOST, WAIT_S, Gate, running, until
 from small_estimators import ROWS, make_columns, train_steps
 
 from estimator_serving.exporter import build_parsing_serving_input_receiver_fn
+from estimator_serving.serving.models.warmup import EXPECTED_FILE, WARMUP_FILE
 from estimator_serving.serving.policy import State
 from estimator_serving.serving.request import ModelSpec
-from estimator_serving.serving.warmup import EXPECTED_FILE, WARMUP_FILE
 from estimator_serving.training import feature_column
 from estimator_serving.wire.examples import encode_example
 from estimator_serving.wire.pb import serving_pb

@@ -14,8 +14,8 @@ from estimator_serving.exporter import (
     parse_example,
     placeholder,
 )
-from estimator_serving.exporter.draft import finish
 from estimator_serving.exporter.export import build_draft
+from estimator_serving.exporter.servable.draft import finish
 from estimator_serving.serving import load
 from estimator_serving.training import (
     Estimator,

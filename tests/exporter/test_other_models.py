@@ -26,8 +26,8 @@ from estimator_serving.exporter import (
     export_model,
 )
 from estimator_serving.exporter.other_models import recognize
-from estimator_serving.exporter.sources import MATRIX
-from estimator_serving.exporter.trees import round_down
+from estimator_serving.exporter.sources.base import MATRIX
+from estimator_serving.exporter.sources.trees import round_down
 from estimator_serving.serving import load
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.training import FixedLenFeature

@@ -5,15 +5,15 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from estimator_serving.exporter.receivers import (
+from estimator_serving.exporter.receivers.receivers import (
     Padded,
     ServingInputReceiver,
     build_parsing_serving_input_receiver_fn,
 )
-from estimator_serving.exporter.samples import known_values, sample_examples
-from estimator_serving.exporter.verify import ExportMismatch, check_outputs
+from estimator_serving.exporter.receivers.samples import known_values, sample_examples
+from estimator_serving.exporter.servable.verify import ExportMismatch, check_outputs
 from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_column
-from estimator_serving.training.transform import build_transform
+from estimator_serving.training.columns.transform import build_transform
 from estimator_serving.wire.examples import decode_example
 
 SPEC = {"age": FixedLenFeature([2], float), "class": VarLenFeature(str), "n": FixedLenFeature([], int, 3)}

@@ -17,12 +17,12 @@ from estimator_serving.exporter import (
     export_model,
 )
 from estimator_serving.exporter.export import name_assets
-from estimator_serving.exporter.front import build_front
+from estimator_serving.exporter.receivers.front import build_front
 from estimator_serving.ops import library_path
 from estimator_serving.serving import load
-from estimator_serving.serving.model_files import check_files
+from estimator_serving.serving.models.model_files import check_files
 from estimator_serving.training import FixedLenFeature, feature_column
-from estimator_serving.training.forward import forward_features
+from estimator_serving.training.forward_features import forward_features
 from estimator_serving.wire.examples import encode_example
 from estimator_serving.wire.onnx_model import read_model
 from estimator_serving.wire.pb import serving_pb

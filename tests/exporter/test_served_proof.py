@@ -70,7 +70,8 @@ def test_a_server_accepts_the_proof_and_refuses_another_model(tmp_path, kind):
 KERAS = """
 import sys
 import keras, numpy as np
-from estimator_serving.exporter import build_raw_serving_input_receiver_fn, export_model
+from estimator_serving.exporter import build_raw_serving_input_receiver_fn
+from estimator_serving.exporter import export_model
 from estimator_serving.serving import load
 
 model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")])

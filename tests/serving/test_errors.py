@@ -4,8 +4,8 @@ import grpc
 import pytest
 
 from estimator_serving.serving import errors
+from estimator_serving.serving.dialects.http_status import HTTP_STATUS
 from estimator_serving.serving.errors import Code, ServingError
-from estimator_serving.serving.http_status import HTTP_STATUS
 
 
 def test_codes_are_grpcs():

@@ -4,9 +4,9 @@ import pytest
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.errors import Code
-from estimator_serving.serving.manager import Manager
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
-from estimator_serving.serving.model_config import VersionDirectory
+from estimator_serving.serving.models.manager import Manager
+from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.predictor import QUICK_PAYLOAD_BYTES, Codec, Predictor
 from estimator_serving.serving.request import Context, Document, ModelSpec, Request
 

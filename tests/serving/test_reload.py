@@ -12,11 +12,11 @@ import pytest
 from google.protobuf import text_format
 
 from estimator_serving.serving.config import Config
+from estimator_serving.serving.dialects.tfs.reload import handle_reload
 from estimator_serving.serving.errors import Code
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
 from estimator_serving.serving.request import PATIENT
 from estimator_serving.serving.server import Server, StartError
-from estimator_serving.serving.tfs.reload import handle_reload
 from estimator_serving.wire.pb import POOL, serving_pb
 
 HOST = "127.0.0.1"

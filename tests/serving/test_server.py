@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from estimator_serving.serving.config import Config
+from estimator_serving.serving.models.warmup import WARMUP_FILE
 from estimator_serving.serving.server import Server, StartError
-from estimator_serving.serving.warmup import WARMUP_FILE
 
 HOST = "127.0.0.1"
 

@@ -19,7 +19,7 @@ import onnx.parser
 import pytest
 from served import free_ports, serve
 
-from estimator_serving.serving.warmup import WARMUP_FILE
+from estimator_serving.serving.models.warmup import WARMUP_FILE
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import write_records
 from estimator_serving.wire.tensors import encode_tensor

@@ -8,7 +8,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from estimator_serving import ops
-from estimator_serving.training import onnx_ops
+from estimator_serving.training.columns import onnx_ops
 from estimator_serving.wire.examples import FeatureSpec, join_examples, list_tensors_of, tensors_of
 
 Inputs = Mapping[str, tuple[int, Sequence[Any]]]

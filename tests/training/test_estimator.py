@@ -483,10 +483,10 @@ def test_a_second_predict_reads_builds_and_makes_nothing(tmp_path, monkeypatch):
     first = list(estimator.predict(rows(2)))
     made = []
     for owner, name in (
-        ("checkpoint", "safe_open"),
+        ("checkpoints.checkpoint", "safe_open"),
         ("estimator", "VariableStore"),
         ("estimator", "Transform"),
-        ("transform", "onnxruntime"),
+        ("columns.transform", "onnxruntime"),
     ):
         module = importlib.import_module(f"estimator_serving.training.{owner}")
         monkeypatch.setattr(module, name, lambda *_, name=name, **__: made.append(name))

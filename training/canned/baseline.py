@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from estimator_serving.training import initializers
 from estimator_serving.training.canned.common import classifier_head
+from estimator_serving.training.columns.features import Features
 from estimator_serving.training.estimator import Estimator
-from estimator_serving.training.features import Features
 from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn
-from estimator_serving.training.losses import Reduction
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
-from estimator_serving.training.optimizers import OptimizerLike, get_optimizer
+from estimator_serving.training.nn import initializers
+from estimator_serving.training.nn.losses import Reduction
+from estimator_serving.training.nn.variables import get_variable, variable_scope
+from estimator_serving.training.optimizers.base import OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.variables import get_variable, variable_scope
 
 LEARNING_RATE = 0.3
 """TF's learning rate for an optimizer given by name, whichever name it is."""

@@ -21,18 +21,18 @@ from torch import Tensor
 from estimator_serving.training.canned.common import check_feature_dict, classifier_head
 from estimator_serving.training.canned.tree_ensemble import DEPTH_MAX, Ensemble, Shape
 from estimator_serving.training.canned.tree_growth import GrowthRules, GrowthStep, Window, grow, import_lightgbm
-from estimator_serving.training.columns import BucketizedColumn, FeatureColumn, IndicatorColumn, NumericColumn
-from estimator_serving.training.definitions import Dense, Ids, Output
+from estimator_serving.training.columns.definitions import Dense, Ids, Output
+from estimator_serving.training.columns.layers import normalize_columns
+from estimator_serving.training.columns.values import BucketizedColumn, FeatureColumn, IndicatorColumn, NumericColumn
 from estimator_serving.training.estimator import Estimator
-from estimator_serving.training.feature_column import normalize_columns
 from estimator_serving.training.heads import BinaryClassHead, Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn
-from estimator_serving.training.hooks import SessionRunHook
-from estimator_serving.training.losses import Reduction
+from estimator_serving.training.hooks.base import SessionRunHook
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys
-from estimator_serving.training.optimizers import TrainOp
+from estimator_serving.training.nn.losses import Reduction
+from estimator_serving.training.nn.variables import current_store, variable_scope
+from estimator_serving.training.optimizers.base import TrainOp
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.variables import current_store, variable_scope
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from estimator_serving.training.columns import FeatureColumn
+from estimator_serving.training.columns.values import FeatureColumn
 from estimator_serving.training.heads import BinaryClassHead, Head, MultiClassHead
 from estimator_serving.training.heads.base import WeightColumn
+from estimator_serving.training.loop.replay import depends_on_tensors_alone
 from estimator_serving.training.model_fn import ModelFn
-from estimator_serving.training.optimizers import Optimizer, OptimizerLike
-from estimator_serving.training.replay import depends_on_tensors_alone
+from estimator_serving.training.optimizers.base import Optimizer, OptimizerLike
 
 
 def classifier_head(

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from estimator_serving.training import layers, summaries
 from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed, replayed
-from estimator_serving.training.columns import FeatureColumn
+from estimator_serving.training.checkpoints.warm_start import WarmStartFrom
+from estimator_serving.training.columns.layers import input_layer
+from estimator_serving.training.columns.values import FeatureColumn
 from estimator_serving.training.estimator import Estimator
-from estimator_serving.training.feature_column import input_layer
 from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn
-from estimator_serving.training.losses import Reduction
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
-from estimator_serving.training.optimizers import OptimizerLike, get_optimizer
+from estimator_serving.training.nn import layers, summaries
+from estimator_serving.training.nn.losses import Reduction
+from estimator_serving.training.nn.variables import current_store, variable_scope
+from estimator_serving.training.optimizers.base import OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.variables import current_store, variable_scope
-from estimator_serving.training.warm_start import WarmStartFrom
 
 Activation = Callable[[Tensor], Tensor]
 

@@ -14,16 +14,16 @@ from torch import Tensor
 from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed, replayed
 from estimator_serving.training.canned.dnn import Activation, DeepNetwork, summarise_activation
 from estimator_serving.training.canned.linear import LinearSum
-from estimator_serving.training.columns import FeatureColumn
+from estimator_serving.training.checkpoints.warm_start import WarmStartFrom
+from estimator_serving.training.columns.values import FeatureColumn
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn
-from estimator_serving.training.losses import Reduction
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
-from estimator_serving.training.optimizers import Optimizer, OptimizerLike, TrainOp, get_optimizer, group
+from estimator_serving.training.nn.losses import Reduction
+from estimator_serving.training.nn.variables import current_store
+from estimator_serving.training.optimizers.base import Optimizer, OptimizerLike, TrainOp, get_optimizer, group
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.variables import current_store
-from estimator_serving.training.warm_start import WarmStartFrom
 
 DNN_LEARNING_RATE = 0.001
 LINEAR_LEARNING_RATE_MAX = 0.005

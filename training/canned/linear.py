@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from estimator_serving.training import summaries
 from estimator_serving.training.canned.common import check_feature_dict, classifier_head, listed, replayed
-from estimator_serving.training.columns import FeatureColumn
+from estimator_serving.training.checkpoints.warm_start import WarmStartFrom
+from estimator_serving.training.columns.layers import linear_model
+from estimator_serving.training.columns.values import FeatureColumn
 from estimator_serving.training.estimator import Estimator
-from estimator_serving.training.feature_column import linear_model
 from estimator_serving.training.heads import Head, RegressionHead
 from estimator_serving.training.heads.base import WeightColumn
-from estimator_serving.training.losses import Reduction
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys, ModelFn
-from estimator_serving.training.optimizers import Ftrl, Optimizer, OptimizerLike, get_optimizer
+from estimator_serving.training.nn import summaries
+from estimator_serving.training.nn.losses import Reduction
+from estimator_serving.training.nn.variables import current_store, variable_scope
+from estimator_serving.training.optimizers.base import Ftrl, Optimizer, OptimizerLike, get_optimizer
 from estimator_serving.training.run_config import RunConfig
-from estimator_serving.training.variables import current_store, variable_scope
-from estimator_serving.training.warm_start import WarmStartFrom
 
 LEARNING_RATE = 0.2
 """TF's learning rate for a linear model whose optimizer is given by name, whichever name it is."""

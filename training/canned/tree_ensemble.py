@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estimator_serving.training import initializers
-from estimator_serving.training.variables import get_variable
+from estimator_serving.training.nn import initializers
+from estimator_serving.training.nn.variables import get_variable
 
 DEPTH_MAX = 14
 """Deeper trees would reserve more than 2^15 nodes each."""

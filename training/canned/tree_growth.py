@@ -19,7 +19,7 @@ from torch import Tensor
 
 from estimator_serving.training.arrays import Array
 from estimator_serving.training.canned.tree_ensemble import Ensemble
-from estimator_serving.training.optimizers import TrainOp
+from estimator_serving.training.optimizers.base import TrainOp
 
 # A Newton step of the bias smaller than this ends its search.
 _CENTERED = 0.01

@@ -14,11 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estimator_serving.training import summaries
-from estimator_serving.training.columns import NumericColumn
+from estimator_serving.training.columns.values import NumericColumn
 from estimator_serving.training.errors import InvalidArgumentError
-from estimator_serving.training.losses import Reduction, compute_weighted_loss
-from estimator_serving.training.metrics import Metric, mean
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
     EstimatorSpec,
@@ -28,7 +25,10 @@ from estimator_serving.training.model_fn import (
     StringPrediction,
     argument_names,
 )
-from estimator_serving.training.optimizers import Optimizer, TrainOp
+from estimator_serving.training.nn import summaries
+from estimator_serving.training.nn.losses import Reduction, compute_weighted_loss
+from estimator_serving.training.nn.metrics import Metric, mean
+from estimator_serving.training.optimizers.base import Optimizer, TrainOp
 
 LossFn = Callable[..., Tensor]
 WeightColumn = str | NumericColumn | None

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from estimator_serving.training import metrics
 from estimator_serving.training.heads.base import (
     LossFn,
     OneTargetHead,
@@ -22,8 +21,6 @@ from estimator_serving.training.heads.base import (
     wanted_keys,
 )
 from estimator_serving.training.heads.thresholds import threshold_metrics
-from estimator_serving.training.losses import Reduction
-from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import (
     DEFAULT_SERVING_KEY,
     ExportOutput,
@@ -32,6 +29,9 @@ from estimator_serving.training.model_fn import (
     RegressionOutput,
     StringPrediction,
 )
+from estimator_serving.training.nn import metrics
+from estimator_serving.training.nn.losses import Reduction
+from estimator_serving.training.nn.metrics import Metric
 
 _KEYS = ("logits", "logistic", "probabilities", "class_ids", "classes", "all_class_ids", "all_classes")
 

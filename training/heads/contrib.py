@@ -12,7 +12,7 @@ from estimator_serving.training.heads.multi_class import MultiClassHead
 from estimator_serving.training.heads.multi_head import MultiHead
 from estimator_serving.training.heads.multi_label import MultiLabelHead
 from estimator_serving.training.heads.regression import LogisticRegressionHead, PoissonRegressionHead, RegressionHead
-from estimator_serving.training.losses import Reduction
+from estimator_serving.training.nn.losses import Reduction
 
 binary_classification_head = BinaryClassHead
 multi_class_head = MultiClassHead

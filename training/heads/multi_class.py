@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from estimator_serving.training import metrics
 from estimator_serving.training.heads.base import (
     LossFn,
     OneTargetHead,
@@ -21,8 +20,6 @@ from estimator_serving.training.heads.base import (
     column_labels,
     wanted_keys,
 )
-from estimator_serving.training.losses import Reduction, class_losses
-from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import (
     DEFAULT_SERVING_KEY,
     ExportOutput,
@@ -30,6 +27,9 @@ from estimator_serving.training.model_fn import (
     PredictOutput,
     StringPrediction,
 )
+from estimator_serving.training.nn import metrics
+from estimator_serving.training.nn.losses import Reduction, class_losses
+from estimator_serving.training.nn.metrics import Metric
 
 _KEYS = ("logits", "probabilities", "class_ids", "classes", "all_class_ids", "all_classes")
 

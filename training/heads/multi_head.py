@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from estimator_serving.training.heads.base import Head
-from estimator_serving.training.metrics import Metric, mean
 from estimator_serving.training.model_fn import DEFAULT_SERVING_KEY, ExportOutput, Prediction, PredictOutput
+from estimator_serving.training.nn.metrics import Metric, mean
 
 
 class MultiHead(Head):

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from estimator_serving.training import metrics
 from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.heads.base import (
     NO_LABELS,
@@ -26,8 +25,6 @@ from estimator_serving.training.heads.base import (
     wanted_keys,
 )
 from estimator_serving.training.heads.thresholds import threshold_metrics
-from estimator_serving.training.losses import Reduction
-from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import (
     DEFAULT_SERVING_KEY,
     ExportOutput,
@@ -35,6 +32,9 @@ from estimator_serving.training.model_fn import (
     PredictOutput,
     StringPrediction,
 )
+from estimator_serving.training.nn import metrics
+from estimator_serving.training.nn.losses import Reduction
+from estimator_serving.training.nn.metrics import Metric
 
 _KEYS = ("logits", "probabilities", "classes")
 

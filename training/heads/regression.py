@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from estimator_serving.training import metrics
 from estimator_serving.training.errors import InvalidArgumentError
 from estimator_serving.training.heads.base import (
     ExportedWords,
@@ -20,8 +19,6 @@ from estimator_serving.training.heads.base import (
     column_labels,
     wanted_keys,
 )
-from estimator_serving.training.losses import Reduction, log_poisson_loss
-from estimator_serving.training.metrics import Metric
 from estimator_serving.training.model_fn import (
     DEFAULT_SERVING_KEY,
     ExportOutput,
@@ -29,6 +26,9 @@ from estimator_serving.training.model_fn import (
     PredictOutput,
     RegressionOutput,
 )
+from estimator_serving.training.nn import metrics
+from estimator_serving.training.nn.losses import Reduction, log_poisson_loss
+from estimator_serving.training.nn.metrics import Metric
 
 
 class RegressionHead(OneTargetHead):

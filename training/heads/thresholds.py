@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from estimator_serving.training import metrics
-from estimator_serving.training.metrics import Metric
+from estimator_serving.training.nn import metrics
+from estimator_serving.training.nn.metrics import Metric
 
 
 def threshold_metrics(

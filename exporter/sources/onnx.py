@@ -1,0 +1,100 @@
+"""Existing ONNX models -> part of a servable.
+
+Owns how a graph's inputs are found among the features, and the checks that make it fit to be served in batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.inliner import inline_local_functions
+
+from estimator_serving import ops
+from estimator_serving.exporter.servable import weights
+from estimator_serving.exporter.sources.base import PREDICT, Array, ModelInput, matrix_input
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.dtypes import DType
+
+
+class OnnxSource:
+    """An ONNX model: a path (external data beside it included), its bytes or a ModelProto."""
+
+    method = PREDICT
+    labels: Sequence[str] | None = None
+    packages = ("onnx",)
+
+    def __init__(self, model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> None:
+        self._model = _load(model)
+        _drop_defaults(self._model.graph)
+        self._inputs = list(self._model.graph.input)
+        _check_batch(self._inputs)
+
+    def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
+        names = [value.name for value in self._inputs]
+        if set(names) <= set(features):
+            return [ModelInput(one.name, (one.name,), _dtype(one), False) for one in self._inputs]
+        if len(names) != 1:
+            raise ValueError(
+                f"The ONNX model takes {', '.join(names)}, and the receiver gives {', '.join(features)}; "
+                "give the features the names of the model's inputs."
+            )
+        (only,) = self._inputs
+        if len(features) == 1:
+            return [ModelInput(only.name, tuple(features), _dtype(only), False)]
+        matrix = matrix_input(features, None, _dtype(only), "The ONNX model")
+        return [ModelInput(only.name, matrix.keys, matrix.dtype, True)]
+
+    def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
+        return inline_local_functions(self._model) if self._model.functions else _copy(self._model)
+
+    def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        model = _copy(self._model)
+        # Fed as inputs: no message holds more than 2 GB.
+        large = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in weights.detach(model).items()}
+        session = ops.session(model.SerializeToString())
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, {**inputs, **large}), strict=True))
+
+
+def _load(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> onnx.ModelProto:
+    if isinstance(model, onnx.ModelProto):
+        return _copy(model)
+    try:
+        return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{model!r:.80} is not an ONNX model ({error}); give a .onnx file.") from error
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def _drop_defaults(graph: onnx.GraphProto) -> None:
+    """Takes out the inputs that have a value already, as all weights of old models do: nobody sends another."""
+    initialized = {tensor.name for tensor in graph.initializer}
+    kept = [onnx.ValueInfoProto.FromString(one.SerializeToString()) for one in graph.input]
+    del graph.input[:]
+    graph.input.extend(one for one in kept if one.name not in initialized)
+
+
+def _check_batch(inputs: Sequence[onnx.ValueInfoProto]) -> None:
+    for value in inputs:
+        dims = value.type.tensor_type.shape.dim
+        if not dims or dims[0].HasField("dim_value"):
+            size = f"batches of {dims[0].dim_value} rows alone" if dims else "a scalar"
+            raise ValueError(
+                f"The input {value.name} of the ONNX model takes {size}; export the model with a dynamic first "
+                "dimension, the batch."
+            )
+
+
+def _dtype(value: onnx.ValueInfoProto) -> DType:
+    return dtypes.from_numpy(np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)))

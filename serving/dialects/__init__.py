@@ -1,0 +1,1 @@
+"""The protocols the server speaks, one folder each, and what all of them share."""

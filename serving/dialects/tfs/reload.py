@@ -1,0 +1,38 @@
+"""HandleReloadConfigRequest: another list of models, and by how much counters grew meanwhile.
+
+Owns the rpc's rules; what a list may hold is model_config's, how it comes into force the catalog's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from estimator_serving.serving.dialects.tfs.proto_codec import parse_message
+from estimator_serving.serving.errors import InvalidArgumentError
+from estimator_serving.serving.models import model_config
+from estimator_serving.serving.models.catalog import Catalog
+from estimator_serving.serving.request import Context
+from estimator_serving.wire.pb import serving_pb
+
+# The total of a counter by its name, 0 for a name that none has.
+Total = Callable[[str], int]
+
+
+def handle_reload(catalog: Catalog, total: Total, payload: bytes, _context: Context) -> bytes:
+    """Put the request's list of models in force; answers once every new model serves.
+
+    Raises InvalidArgumentError for anything but a list of models, and what the list and the catalog refuse.
+    """
+    message = parse_message(payload, serving_pb.ReloadConfigRequest)
+    if message.config.WhichOneof("config") != "model_config_list":
+        raise InvalidArgumentError(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+            "Only ModelConfigList is currently supported; set model_config_list."
+        )
+    before = {name: total(name) for name in message.metric_names}
+    catalog.replace(model_config.read_list(message.config.model_config_list))
+    response = serving_pb.ReloadConfigResponse()
+    response.status.error_code = 0
+    for name, value in before.items():
+        response.metric.add(name=name, int64_value_increase=total(name) - value)
+    return response.SerializeToString()

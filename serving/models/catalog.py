@@ -1,0 +1,200 @@
+"""Which models are configured: one whole list, replaced by another, one change at a time.
+
+Owns the order of such a change (checks, labels, what is wanted, the wait for what is new) and the file it may come
+from. Knows no rpc; loading is the manager's, looking at base paths the source's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+
+from estimator_serving.serving.config import ConfigError
+from estimator_serving.serving.errors import (
+    STOPPING_TEXT,
+    FailedPreconditionError,
+    ServingError,
+    UnavailableError,
+    UnknownError,
+    as_serving_error,
+)
+from estimator_serving.serving.log_settings import LogSettings
+from estimator_serving.serving.models import model_config
+from estimator_serving.serving.models.manager import Manager, VersionStatus
+from estimator_serving.serving.models.model_config import ModelConfig
+from estimator_serving.serving.models.poll import Poll
+from estimator_serving.serving.models.sources.directory import DirectorySource
+
+_log = logging.getLogger(__name__)
+
+
+class Catalog:
+    """The configured models. `start` takes the first list, `replace` every later one."""
+
+    def __init__(self, manager: Manager, source: DirectorySource, *, labels_for_unavailable: bool = False) -> None:
+        self._manager = manager
+        self._source = source
+        self._labels_for_unavailable = labels_for_unavailable
+        self._changing = threading.Lock()
+        self._stopped = False
+        self.models: tuple[ModelConfig, ...] = ()
+        self._log_settings: dict[str, LogSettings] = {}
+
+    def log_settings(self, name: str) -> LogSettings | None:
+        """How a model's requests are logged, None for not at all."""
+        return self._log_settings.get(name)
+
+    def start(self, models: Sequence[ModelConfig]) -> list[str]:
+        """Begin to serve these models; returns once each is loaded or has failed, or `stop` is called.
+
+        Their labels are assigned then. One that names a version which did not become available is left out, and a
+        sentence about it returned: it must not keep the others from being served.
+        """
+        left_out: list[str] = []
+        with self._changing:
+            self._watch(models)
+            self._manager.wait_until_settled()
+            for model in models:
+                self._manager.set_labels(model.name, self._possible_labels(model, left_out))
+        return left_out
+
+    def replace(self, models: Sequence[ModelConfig]) -> None:
+        """Serve these models instead of the earlier ones; returns once each new one serves or has failed.
+
+        Raises:
+            InvalidArgumentError: a model would change its platform. Nothing changed then.
+            FailedPreconditionError: a label names a version that is not available. Nothing changed then.
+            UnknownError: a new model did not become available; the list is in force all the same.
+            UnavailableError: the server is shutting down.
+        """
+        with self._changing:
+            model_config.check_change(self.models, models)
+            for model in models:
+                for label, version in model.labels.items():
+                    self._check_label(model.name, label, version)
+            known = {model.name for model in self.models}
+            # Labels first: one that moves must not name the version that goes while the base paths are looked at.
+            for model in models:
+                self._manager.set_labels(model.name, model.labels)
+            self._watch(models)
+            failed = self._manager.wait_until_decided([model.name for model in models if model.name not in known])
+        if self._stopped:
+            raise UnavailableError(STOPPING_TEXT)
+        if failed:
+            raise UnknownError(_unavailable(failed))
+
+    def look(self) -> None:
+        """Look at the base paths now."""
+        self._source.look()
+
+    def stop(self) -> None:
+        """Change nothing any more, and wait for nothing."""
+        self._stopped = True
+        self._manager.interrupt()
+        self._source.stop()
+
+    def _watch(self, models: Sequence[ModelConfig]) -> None:
+        for model in models:
+            for remark in model.remarks if model not in self.models else ():
+                _log.warning("%s", remark)
+        self.models = tuple(models)
+        self._log_settings = {model.name: model.logging for model in models if model.logging}
+        self._manager.serve_only([model.name for model in models])
+        self._source.watch(models)
+
+    def _possible_labels(self, model: ModelConfig, left_out: list[str]) -> dict[str, int]:
+        possible = {}
+        for label, version in model.labels.items():
+            try:
+                self._check_label(model.name, label, version)
+                possible[label] = version
+            except FailedPreconditionError as error:
+                left_out.append(f"The label {label} is not assigned. {error.message}")
+                _log.error("%s", left_out[-1])
+        return possible
+
+    def _check_label(self, name: str, label: str, version: int) -> None:
+        """A label names an available version; where the flag allows it, a new one may name any version."""
+        if self._manager.is_available(name, version):
+            return
+        if self._labels_for_unavailable and self._manager.labels(name).get(label, version) == version:
+            return
+        raise FailedPreconditionError(
+            f"Request to assign label to version {version} of model {name}, which is not currently available for "
+            "inference; load the version first, or start with --allow_version_labels_for_unavailable_models."
+        )
+
+
+def _unavailable(failed: Mapping[str, VersionStatus | None]) -> str:
+    entries = "".join(f"{{{_describe(name, status)}}}, " for name, status in failed.items())
+    return f"{len(failed)} model(s) did not become available: {{{entries}}}"
+
+
+def _describe(name: str, status: VersionStatus | None) -> str:
+    if status is None:
+        return f"{{name: {name}}} due to error: NOT_FOUND: its base path holds no version that is wanted"
+    return f"{{name: {name} version: {status.version}}} due to error: {status.code.name}: {status.message}"
+
+
+class ConfigFile:
+    """Reads the file of models again and again, and applies it where it changed or could not be applied before.
+
+    A file that is gone, empty or wrong changes nothing: it is logged once, and what is served stays. `trouble` says why
+    the last reading is not in force, and is empty where it is.
+    """
+
+    def __init__(self, path: str, catalog: Catalog, *, poll_wait_s: float) -> None:
+        self._path = path
+        self._catalog = catalog
+        self._applied: tuple[ModelConfig, ...] | None = None
+        self.trouble = ""
+        self._looking = threading.Lock()
+        self._poll = Poll("config", self.look, poll_wait_s)
+
+    def start(self, left_out: Sequence[str] = ()) -> None:
+        """Take what the catalog was started with as read; keep looking in a thread, where poll_wait_s > 0.
+
+        left_out: what of it is not in force; then the next look tries it again.
+        """
+        if left_out:
+            self.trouble = self._whole(" ".join(left_out))
+        else:
+            self._applied = self._catalog.models
+        self._poll.start()
+
+    def stop(self) -> None:
+        self._poll.stop()
+
+    def look(self) -> None:
+        """Read the file now, and apply it where it says something new."""
+        with self._looking:
+            try:
+                trouble = self._apply()
+            except UnavailableError:  # shutting down
+                return
+            except (ConfigError, ServingError) as error:
+                trouble = str(error)
+            except Exception as error:
+                # The thread has to outlive any one look, or a mended file would never be read.
+                trouble = as_serving_error(error).message
+            if trouble:
+                trouble = self._whole(trouble)
+            if trouble and trouble != self.trouble:
+                _log.error("%s", trouble)
+            self.trouble = trouble
+
+    def _whole(self, trouble: str) -> str:
+        return f"{self._path} is not in force as a whole: {trouble}"
+
+    def _apply(self) -> str:
+        """Apply the file where that is due; returns why it was not."""
+        models = model_config.read_file(self._path)
+        if models is None:
+            return "It configures nothing, so no action is taken for it."
+        if models != self._applied:
+            self._applied = None  # until it is: what could not be applied is tried again
+            self._catalog.replace(models)
+            self._applied = models
+            _log.info("%s is in force: %s.", self._path, ", ".join(model.name for model in models) or "no models")
+        return ""

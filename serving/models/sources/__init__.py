@@ -1,0 +1,1 @@
+"""Where versions come from: one file a kind of place."""

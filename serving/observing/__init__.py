@@ -1,0 +1,1 @@
+"""What an operator sees of requests: metrics page, request log, access log. Requests do not depend on it."""

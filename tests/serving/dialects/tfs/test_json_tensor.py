@@ -1,0 +1,150 @@
+"""Values and numbers between JSON and arrays, against TensorFlow Serving's rules and `printf` as the oracle."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as np_st
+
+from estimator_serving.serving.dialects import json_text
+from estimator_serving.serving.dialects.tfs import json_tensor
+from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.dtypes import as_dtype
+
+FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def printed(value: float) -> float:
+    """TensorFlow Serving's text of a float32, as the number it says: `%.6g` where that gives it back, else `%.9g`."""
+    short = float(f"{value:.6g}")
+    return short if np.float32(short) == np.float32(value) else float(f"{value:.9g}")
+
+
+@given(np_st.arrays(np.float32, st.integers(25, 60), elements=FLOAT32))
+def test_many_floats_print_as_tensorflow_serving_prints_them(array):
+    assert json_tensor.round_floats(array).tolist() == [printed(value) for value in array.tolist()]
+
+
+@given(FLOAT32)
+def test_one_float_prints_alike(value):
+    assert json_tensor.round_float(value) == printed(value)
+
+
+@pytest.mark.parametrize(
+    "bits", [0x00000001, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x3F800000, 0x3F800001, 0x49742400, 0x4B7FFFFF]
+)
+def test_edges_of_float32(bits):
+    value = np.array([bits], np.uint32).view(np.float32)
+    assert json_tensor.round_floats(value).tolist() == [printed(value.item())]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.1, "0.1"), (1 / 3, "0.333333343"), (9e6, "9000000.0"), (999999, "999999.0"), (16777216, "16777216.0"),
+     (-0.0, "-0.0"), (1.43577434e9, "1435774340.0"), (3e-5, "0.00003"), (math.inf, "Infinity"), (math.nan, "NaN")],
+)  # fmt: skip
+def test_float_texts(value, text):
+    """The number is TensorFlow Serving's to the digit; where it writes an exponent (9e+06) the layout may differ."""
+    answer = json_tensor.dump(json_tensor.to_json(np.array([value], np.float32), "y")).decode()
+    assert answer == f"[{text}]" or float(answer[1:-1]) == float(text)
+
+
+@given(np_st.arrays(np.float32, np_st.array_shapes(min_dims=0, max_dims=3, max_side=4), elements=st.floats(width=32)))
+def test_floats_survive_a_round_trip(array):
+    text = json_tensor.dump(json_tensor.to_json(array, "y"))
+    back = json_tensor.read_tensor(json_text.parse(text), dtypes.float32)
+    np.testing.assert_array_equal(back, array)
+    assert back.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["double", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool"])
+@given(data=st.data())
+def test_numbers_survive_a_round_trip(name, data):
+    dtype = as_dtype(name)
+    array = data.draw(np_st.arrays(dtype.numpy, np_st.array_shapes(max_dims=3, max_side=4)))
+    text = json_tensor.dump(json_tensor.to_json(array, "y"))
+    np.testing.assert_array_equal(json_tensor.read_tensor(json_text.parse(text), dtype), array)
+
+
+@given(st.lists(st.binary(), min_size=1))
+def test_bytes_survive_a_round_trip(values):
+    import base64
+
+    written = [{"b64": base64.b64encode(value).decode().rstrip("=")} for value in values]
+    assert json_tensor.read_tensor(written, dtypes.string).tolist() == values
+
+
+def test_text_is_utf8_and_bytes_outputs_are_base64():
+    array = np.array(["é"], object)
+    assert json_tensor.to_json(array, "name") == ["é"]
+    assert json_tensor.to_json(array, "name_bytes") == [{"b64": "w6k="}]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("float", [1, 2.5, 1e39, -math.inf], [1, 2.5, math.inf, -math.inf]),
+        ("float", [1e300, 1e-300], [math.inf, 0]),
+        ("int8", [300, -200], [44, 56]),
+        ("uint8", [300, -1], [44, 255]),
+        ("int16", [65537], [1]),
+        ("bool", [[True], [False]], [[True], [False]]),
+        ("int64", 5, 5),
+    ],
+)
+def test_conversions(name, value, expected):
+    array = json_tensor.read_tensor(value, as_dtype(name))
+    np.testing.assert_array_equal(array, np.array(expected, as_dtype(name).numpy))
+
+
+WRONG = [
+    ("float", "1"), ("float", None), ("float", True), ("int32", 1.0), ("int32", 2**31), ("int8", 2**31),
+    ("int64", 2**63), ("int64", True), ("uint32", -1), ("uint64", 2**64), ("bool", 1), ("bool", "true"),
+    ("string", 1), ("string", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_wrong_types(name, value):
+    with pytest.raises(InvalidArgumentError, match=f"is not of expected type: {name}$"):
+        json_tensor.read_tensor([value], as_dtype(name))
+
+
+@given(np_st.arrays(np.float16, st.integers(1, 30), elements=st.floats(width=16)))
+def test_halves_survive_a_round_trip(array):
+    """An addition: TensorFlow Serving neither reads nor writes them."""
+    text = json_tensor.dump(json_tensor.to_json(array, "y"))
+    np.testing.assert_array_equal(json_tensor.read_tensor(json_text.parse(text), dtypes.float16), array)
+
+
+def test_halves_are_written_short():
+    array = np.array([0.1, 1 / 3, 65504, -0.0, np.inf], np.float16)
+    assert json_tensor.dump(json_tensor.to_json(array, "y")) == b"[0.1,0.3333,65500.0,-0.0,Infinity]"
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "uint16", "complex64"])
+def test_dtypes_without_a_json_form(name):
+    with pytest.raises(UnimplementedError, match=f"Conversion of JSON Value: 1 to type: {name}"):
+        json_tensor.read_tensor([1], as_dtype(name))
+    with pytest.raises(InvalidArgumentError, match=f"Failed to write JSON value for tensor type: {name}"):
+        json_tensor.to_json(np.zeros(1, as_dtype(name).numpy), "y")
+
+
+NUMBERS = st.lists(st.integers(-(10**20), 10**20) | st.decimals(-1000, 1000, places=3), min_size=1, max_size=4)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=4), st.sampled_from([dtypes.float32, dtypes.float64, dtypes.int64]))
+def test_the_quick_way_agrees_with_the_thorough_one(rows, dtype):
+    value = json_text.parse(("[" + ",".join("[" + ",".join(map(str, row)) + "]" for row in rows) + "]").encode())
+    quick = json_tensor.read_numbers(value, dtype)
+    if quick is not None:
+        np.testing.assert_array_equal(quick, json_tensor.read_tensor(value, dtype))
+
+
+def test_nested_json_is_read_by_shape():
+    value = json.loads("[[[1, 2], [3, 4]], [[5, 6], [7, 8]]]")
+    assert json_tensor.read_rows(value, dtypes.int32).shape == (2, 2, 2)

@@ -1,0 +1,188 @@
+"""Base paths: what is a version, what is wanted, and when a directory counts as whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+import pytest
+
+from estimator_serving.serving.models.model_config import ModelConfig
+from estimator_serving.serving.models.sources.directory import DirectorySource, find_versions, look_at
+from estimator_serving.serving.policy import All, Latest, Specific
+
+
+def make(base_path, *names):
+    for name in names:
+        (base_path / name).mkdir(parents=True)
+
+
+class Wanted(list):
+    """What was asked for, look by look: (model, versions)."""
+
+    def __call__(self, name, versions):
+        self.append((name, set(versions)))
+
+
+def watch(wanted, *models, **settings):
+    source = DirectorySource(wanted, **{"poll_wait_s": 0} | settings)
+    source.watch(models)
+    return source
+
+
+def test_what_a_version_is(base_path):
+    make(base_path, "1", "00000123", "20170111173521", "2.denied", "tmp", "temp-4")
+    make(base_path, "-1", "+2", "1.0", " 5", str(2**63))
+    (base_path / "7").write_text("a file")
+    (base_path / "8").symlink_to(base_path / "8")  # a loop
+    (base_path / "9").symlink_to(base_path / "1")
+    os.mkfifo(base_path / "10")
+    versions, complaints = find_versions(base_path)
+    assert set(versions) == {1, 9, 123, 20170111173521}
+    assert {line.split(" is no version: ")[0].rsplit("/", 1)[1]: line.split(": ")[1] for line in complaints} == {
+        "-1": "its name is not a whole number of digits alone.",
+        "+2": "its name is not a whole number of digits alone.",
+        "1.0": "its name is not a whole number of digits alone.",
+        " 5": "its name is not a whole number of digits alone.",
+        str(2**63): f"its number is above {2**63 - 1}.",
+        "7": "it is a file.",
+        "8": "it is a link that leads nowhere, or no directory.",
+        "10": "it is a link that leads nowhere, or no directory.",
+    }
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_directory_that_cannot_be_read_is_no_version(base_path):
+    make(base_path, "1", "2")
+    (base_path / "2").chmod(0)
+    versions, complaints = find_versions(base_path)
+    assert set(versions) == {1}
+    assert "it cannot be read" in complaints[0]
+
+
+def test_two_directories_of_one_number(base_path):
+    make(base_path, "1", "01")
+    versions, complaints = find_versions(base_path)
+    assert (set(versions), len(complaints)) == ({1}, 1)
+    assert "are version 1; the first is used" in complaints[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [(Latest(), {3}), (Latest(2), {2, 3}), (All(), {1, 2, 3}), (Specific(frozenset({1, 9})), {1})],
+)
+def test_asks_for_what_the_policy_chooses(base_path, policy, expected, caplog):
+    make(base_path, "1", "2", "3")
+    wanted = Wanted()
+    watch(wanted, ModelConfig("m", base_path, policy))
+    assert wanted == [("m", expected)]
+    assert ("Version 9 of model m is wanted and not there." in caplog.text) == isinstance(policy, Specific)
+
+
+def test_missing_base_path_changes_nothing_and_stops_no_other_model(tmp_path, caplog):
+    make(tmp_path, "b/4")
+    wanted = Wanted()
+    source = watch(wanted, ModelConfig("a", tmp_path / "nope"), ModelConfig("b", tmp_path / "b"))
+    source.look()
+    assert wanted == [("b", {4}), ("b", {4})]
+    assert caplog.text.count("cannot be read") == 1  # said once, not at every look
+
+
+@pytest.mark.parametrize(("always_present", "expected"), [(False, [("m", set())]), (True, [])])
+def test_empty_base_path_asks_for_nothing(base_path, caplog, always_present, expected):
+    wanted = Wanted()
+    watch(wanted, ModelConfig("m", base_path), always_present=always_present)
+    assert wanted == expected
+    assert "holds no version" in caplog.text
+
+
+def test_never_looks(base_path):
+    make(base_path, "1")
+    wanted = Wanted()
+    watch(wanted, ModelConfig("m", base_path), poll_wait_s=-1).start()
+    assert wanted == []
+
+
+def test_other_models_are_watched_from_then_on(tmp_path):
+    make(tmp_path, "a/1", "b/2")
+    wanted = Wanted()
+    source = watch(wanted, ModelConfig("a", tmp_path / "a"))
+    source.watch([ModelConfig("b", tmp_path / "b")])
+    assert wanted == [("a", {1}), ("b", {2})]
+
+
+def test_a_directory_somebody_writes_into_is_not_wanted_yet(base_path, monkeypatch):
+    """The version before it stays wanted, and the new one is once it holds still."""
+    make(base_path, "1", "2")
+    file = base_path / "2" / "model.onnx"
+    file.write_bytes(b"")
+    wanted = Wanted()
+    source = DirectorySource(wanted, poll_wait_s=1, settle_s=0.01)
+    monkeypatch.setattr(source._poll, "pause", lambda _: file.write_bytes(file.read_bytes() + b"more"))
+    source.watch([ModelConfig("m", base_path)])
+    monkeypatch.undo()
+    source.look()
+    assert wanted == [("m", {1}), ("m", {2})]
+
+
+@pytest.mark.parametrize("jump_s", [-3600, 3600])
+def test_a_clock_that_jumps(base_path, monkeypatch, jump_s):
+    """Versions are found all the same: the wall clock decides about a short pause and nothing else."""
+    make(base_path, "1")
+    (base_path / "1" / "model.onnx").write_bytes(b"a")
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + jump_s)
+    wanted = Wanted()
+    source = DirectorySource(wanted, poll_wait_s=1, settle_s=0.001)
+    source.watch([ModelConfig("m", base_path)])
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    make(base_path, "2")
+    source.look()
+    assert wanted == [("m", {1}), ("m", {2})]
+
+
+def test_changed_files_are_handed_over_once_quiet(base_path, caplog):
+    make(base_path, "1")
+    file = base_path / "1" / "model.onnx"
+    file.write_bytes(b"a")
+    stamps = []
+    source = DirectorySource(lambda _, versions: stamps.append(versions[1].stamp), poll_wait_s=0)
+    source.watch([ModelConfig("m", base_path)])
+    file.write_bytes(b"ab")
+    source.look()
+    os.utime(file, (1, 1))
+    source.look()
+    assert stamps[0] == stamps[1] != stamps[2]
+    assert "changed after it was found" in caplog.text
+
+
+def test_a_stamp_sees_every_file(base_path):
+    make(base_path, "1/assets")
+    (base_path / "1" / "assets" / "words.txt").write_text("a")
+    before = look_at(base_path / "1")
+    (base_path / "1" / "assets" / "words.txt").write_text("ab")
+    assert look_at(base_path / "1").stamp != before.stamp
+    assert not before.is_quiet
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_keeps_looking(base_path, fails, caplog):
+    seen = threading.Event()
+    looks = []
+
+    def aspire(name, versions):
+        looks.append(versions)
+        if len(looks) == 3:
+            seen.set()
+        if fails and len(looks) == 2:
+            raise RuntimeError("once")
+
+    make(base_path, "1")
+    source = DirectorySource(aspire, poll_wait_s=0.01)
+    with caplog.at_level(logging.CRITICAL):
+        source.watch([ModelConfig("m", base_path)])
+        source.start()
+        assert seen.wait(10)
+    source.stop()

@@ -1,0 +1,165 @@
+"""The transform: what a model's columns compute, as one ONNX graph that training runs and the exporter inlines.
+
+Owns the graph's bytes, their hash and the definitions inside them, and running them. How a column becomes nodes is in
+column_graph.py, how raw features become inputs in feed.py. Knows nothing of the network.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Container, Iterable, Mapping
+
+import onnx
+import onnxruntime
+import spox
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+from estimator_serving import ops
+from estimator_serving.training.arrays import Array
+from estimator_serving.training.columns.definitions import (
+    Definition,
+    Dense,
+    Ids,
+    Input,
+    Output,
+    Weights,
+    define_output,
+    inputs,
+)
+from estimator_serving.training.columns.feed import RawFeatures, feed
+from estimator_serving.training.columns.finish import finish_graph, serialize
+from estimator_serving.training.columns.graph import Arguments, compute
+from estimator_serving.training.columns.values import (
+    BucketizedColumn,
+    CategoricalColumn,
+    EmbeddingColumn,
+    FeatureColumn,
+    IndicatorColumn,
+    NumericColumn,
+    WeightedCategoricalColumn,
+)
+from estimator_serving.training.errors import InvalidArgumentError
+
+DEFINITIONS = "column_definitions"
+"""The metadata_props key that holds the definitions."""
+
+
+class Transform:
+    """A finished transform graph.
+
+    Attributes:
+        model_bytes: the ONNX model.
+        definitions: output name -> definition of what it holds, JSON-able; they stand in the model's metadata_props, so
+            the bytes alone restore everything.
+    """
+
+    def __init__(self, model_bytes: bytes, definitions: Mapping[str, Definition]) -> None:
+        self.model_bytes = model_bytes
+        self.definitions = dict(definitions)
+        self.inputs: tuple[Input, ...] = inputs(self.definitions.values())
+
+    @classmethod
+    def from_bytes(cls, model_bytes: bytes) -> Transform:
+        """The transform in these bytes.
+
+        Raises:
+            ValueError: bytes that are not a transform.
+        """
+        try:
+            properties = {entry.key: entry.value for entry in onnx.load_from_string(model_bytes).metadata_props}
+            return cls(model_bytes, json.loads(properties[DEFINITIONS]))
+        except Exception as error:
+            raise ValueError(
+                "These bytes are not a feature transform (an ONNX model with column definitions); "
+                "take them from a checkpoint that an Estimator wrote."
+            ) from error
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.model_bytes).hexdigest()
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """`key` float32 [batch, *shape]; `key/values` [batch, k] with `key/lengths` int64 [batch], and `key/text/…`
+        where a cross reads the feature itself."""
+        return tuple(name for wanted in self.inputs for name in wanted.names)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """`column/dense` float32 [batch, n]; `column/ids` int64 [batch, k] with -1 for nothing, and
+        `column/weights` float32 [batch, k] beside the ids of a weighted column."""
+        return tuple(self.definitions)
+
+    def __call__(self, raw: RawFeatures) -> dict[str, Array]:
+        """Every output for a batch of raw features: numpy arrays [batch, …]; text as str, bytes are decoded as UTF-8.
+
+        Raises:
+            ValueError: features that do not fit (see feed).
+            InvalidArgumentError: ids that an identity column has no bucket for, weights that are more or fewer than
+                their ids. A ValueError, too.
+        """
+        names, session = self._session
+        fed = feed(raw, self.inputs)
+        try:
+            return dict(zip(names, session.run(names, fed), strict=True))
+        except InvalidArgument as error:
+            # An op of ours refused the values; before its sentence stands which node it was.
+            raise InvalidArgumentError(ops.own_text(error)) from None
+
+    @functools.cached_property
+    def _session(self) -> tuple[list[str], onnxruntime.InferenceSession]:
+        options = onnxruntime.SessionOptions()
+        # The graphs are small and run between training steps: threads of their own would only take cores from torch.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4  # what it would log is raised
+        return list(self.definitions), ops.session(self.model_bytes, options=options)
+
+
+def build_transform(columns: Iterable[FeatureColumn | Output]) -> Transform:
+    """The transform of these columns: the same columns give the same bytes, in any order and in every process.
+
+    Args:
+        columns: dense columns for their values, categorical ones and embeddings for their ids; `Ids(column)` asks for
+            the ids of a column that is dense too.
+
+    Raises:
+        ValueError: columns that cannot be built together, or a normalizer_fn that cannot be traced.
+    """
+    outputs = [output for column in columns for output in outputs_of(column)]
+    return build_outputs({output.output_name: output for output in outputs})
+
+
+def build_outputs(outputs: Mapping[str, Output], integer_keys: Container[str] = ()) -> Transform:
+    """The transform of outputs under the names they are given; `integer_keys` as in define_output."""
+    definitions = {name: define_output(outputs[name], integer_keys) for name in sorted(outputs)}
+    arguments = Arguments(inputs(definitions.values()))
+    computed = {name: compute(outputs[name], arguments) for name in definitions}
+    model = spox.build(inputs=arguments.by_name, outputs=computed)
+    metadata = {DEFINITIONS: json.dumps(definitions, sort_keys=True)}
+    return Transform(serialize(finish_graph(model, metadata=metadata)), definitions)
+
+
+def outputs_of(column: FeatureColumn | Output) -> tuple[Output, ...]:
+    """What an input layer needs of the transform for this column: its values, or its ids and, weighted, their weights.
+
+    Raises:
+        TypeError: something that is no column.
+    """
+    if isinstance(column, Output):
+        return (column,)
+    if isinstance(column, NumericColumn | BucketizedColumn | IndicatorColumn):
+        return (Dense(column),)
+    if isinstance(column, EmbeddingColumn):
+        return ids_of(column.categorical_column)
+    if isinstance(column, CategoricalColumn):
+        return ids_of(column)
+    raise TypeError(f"A transform is built of feature columns; got {column!r}.")
+
+
+def ids_of(column: CategoricalColumn) -> tuple[Output, ...]:
+    """A column's ids and, where it has them, their weights."""
+    return (Ids(column), Weights(column)) if isinstance(column, WeightedCategoricalColumn) else (Ids(column),)

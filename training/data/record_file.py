@@ -1,0 +1,84 @@
+"""TFRecord files of Examples -> batches of features, parsed by the op that exported graphs parse them with.
+
+Owns the session that parses and the words for a record that does not fit. The framing is wire's, the parsing the op
+library's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import spox
+from onnxruntime import SessionOptions
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+from estimator_serving import ops
+from estimator_serving.training.arrays import Array
+from estimator_serving.training.columns import onnx_ops
+from estimator_serving.training.columns.finish import serialize
+from estimator_serving.wire import records
+from estimator_serving.wire.examples import FeatureSpec, join_examples
+
+
+def reader(paths: Sequence[Path], compression_type: str | None) -> Callable[[], Iterator[bytes]]:
+    """A function that reads all records of all files, from the start each time it is called.
+
+    Raises ValueError for an unknown compression_type; what the function raises is in Dataset.from_tfrecord.
+    """
+    if compression_type not in (None, "", "GZIP"):
+        raise ValueError(f"compression_type {compression_type!r} is not known; give None or 'GZIP'.")
+
+    def read() -> Iterator[bytes]:
+        for path in paths:
+            try:
+                yield from records.read_records(path, is_gzip=compression_type == "GZIP")
+            except FileNotFoundError:
+                raise FileNotFoundError(f"There is no file {path}; give the path of a TFRecord file.") from None
+
+    return read
+
+
+def parser(features: FeatureSpec, label_name: str | None) -> Callable[[list[bytes]], Any]:
+    """A function from serialized Examples to `features`, or to `(features, labels)`.
+
+    Raises ValueError for a label_name outside `features`; the function raises it for an Example that does not fit.
+    """
+    if label_name is not None and label_name not in features:
+        raise ValueError(f"The label {label_name!r} is not among the features: {', '.join(sorted(features))}.")
+    session = _session(features)
+    names = [output.name for output in session.get_outputs()]
+    if label_name not in (None, *names):
+        raise ValueError(f"The label {label_name!r} has a number of values that varies; read it with FixedLenFeature.")
+
+    def parse(examples: list[bytes]) -> Any:
+        values, row_splits = join_examples(examples)
+        try:
+            arrays = session.run(names, {"values": values, "row_splits": row_splits})
+        except InvalidArgument as error:
+            raise ValueError(
+                f"{ops.own_text(error).strip()} (an Example of this batch); compare the file with the "
+                "features given to from_tfrecord."
+            ) from None
+        batch = dict(zip(names, arrays, strict=True))
+        return batch if label_name is None else _split(batch, label_name)
+
+    return parse
+
+
+def _session(features: FeatureSpec) -> Any:
+    values = spox.argument(spox.Tensor("uint8", ("n",)))
+    row_splits = spox.argument(spox.Tensor("int64", ("batch+1",)))
+    outputs = onnx_ops.parse_example(values, row_splits, features)
+    model = spox.build({"values": values, "row_splits": row_splits}, outputs)
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    # A bad Example is an exception here; the log would say it again.
+    options.log_severity_level = 4
+    return ops.session(serialize(model), options=options)
+
+
+def _split(batch: dict[str, Array], label_name: str) -> tuple[dict[str, Array], Array]:
+    labels = batch.pop(label_name)
+    return batch, labels

@@ -1,0 +1,1 @@
+"""More than one process: the place of this one in a cluster."""

@@ -1,0 +1,237 @@
+"""A training step recorded once and replayed: the same operators on the new batch, without the Python and the autograd
+engine that found them. For small models those two are most of a step.
+
+Owns recording what PyTorch runs in one call of model_fn and its gradients, and refusing what a recording cannot repeat.
+Does not know the training loop. The numbers are those of the ordinary step to the last bit: the operators, their order
+and their arguments are the same. Used where model_fn is marked `depends_on_tensors_alone`: what it computes follows
+from features, labels and variables, and not from the step, a counter or another state of the program.
+
+What a step may ask of its tensors is a yes or no ("is an id missing?", "are the labels in range?"). The replay asks
+again, and where the answer differs the step is taken the ordinary way. One question PyTorch asks by itself: where an
+operator picks rows by their values and finds none, what follows is another one (a table's gradient without rows).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from estimator_serving.training.columns.features import Features
+from estimator_serving.training.model_fn import EstimatorSpec, ModelFn
+from estimator_serving.training.nn.variables import VariableStore
+
+_SIGNATURES_MAX = 16
+"""Shapes of batches that are recorded: the full batch, and several widths of multivalent features."""
+_RECORDINGS_MAX = 3
+"""Recordings of one signature, which differ in the answers to what the step asks."""
+
+Call = Callable[[Any, Any], EstimatorSpec]
+Signature = tuple[tuple[torch.Size, torch.dtype], ...]
+
+
+def depends_on_tensors_alone(model_fn: ModelFn) -> ModelFn:
+    """Mark a model_fn whose steps may be replayed."""
+    vars(model_fn)[_MARK] = True
+    return model_fn
+
+
+_MARK = "depends_on_tensors_alone"
+
+
+def replaying(model_fn: ModelFn, call: Call, store: VariableStore) -> Call:
+    """`call(features, labels)`, replayed where model_fn is marked for it."""
+    return _Replay(call, store) if getattr(model_fn, _MARK, False) else call
+
+
+class _Replay:
+    """A signature is called the ordinary way first, recorded the second time and replayed from then on."""
+
+    def __init__(self, call: Call, store: VariableStore) -> None:
+        self._call = call
+        self._store = store
+        self._recordings: defaultdict[Signature, list[_Recording]] = defaultdict(list)
+        self._seen: set[Signature] = set()
+        self._is_possible = True
+
+    def __call__(self, features: Any, labels: Any) -> EstimatorSpec:
+        if not self._is_possible or self._store.summaries is not None or not isinstance(features, Features):
+            return self._call(features, labels)
+        inputs = [*features.tensors(), labels]
+        if not all(isinstance(each, Tensor) for each in inputs):
+            return self._call(features, labels)
+        signature = tuple([(each.shape, each.dtype) for each in inputs])
+        recordings = self._recordings[signature]
+        for recording in recordings:
+            spec = recording.replay(inputs)
+            if spec is not None:
+                return spec
+        if signature in self._seen and len(recordings) < _RECORDINGS_MAX:
+            return self._record(features, labels, inputs, recordings)
+        if len(self._seen) < _SIGNATURES_MAX:
+            self._seen.add(signature)
+        return self._call(features, labels)
+
+    def _record(
+        self, features: Features, labels: Tensor, inputs: Sequence[Tensor], recordings: list[_Recording]
+    ) -> EstimatorSpec:
+        recorder = _Recorder(inputs, self._store)
+        with recorder:
+            spec = self._call(features, labels)
+            assert spec.train_op is not None
+            assert spec.loss is not None
+            spec = spec.of_step(spec.loss, spec.train_op.with_gradients())
+        recording = None if self._store.pending_updates or spec.predictions else recorder.finish(spec)
+        if recording is None:
+            self._is_possible = False
+        else:
+            recordings.append(recording)
+        return spec
+
+
+class _Recording:
+    def __init__(self, program: Callable[..., tuple[Tensor | None, ...] | None], spec: EstimatorSpec) -> None:
+        self._program = program
+        self._spec = spec
+
+    def replay(self, inputs: Sequence[Tensor]) -> EstimatorSpec | None:
+        """The spec of a step on these inputs, None where an answer differs from the recorded one."""
+        with torch.no_grad():
+            made = self._program(*inputs)
+        if made is None:
+            return None
+        loss, *gradients = made
+        assert loss is not None
+        assert self._spec.train_op is not None
+        return self._spec.of_step(loss, self._spec.train_op.of(loss, tuple(gradients)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    text: str
+    makes: frozenset[str]
+    needs: frozenset[str]
+    must_run: bool
+    """Whether it does something beside making a value: stops the replay, or changes a tensor in place."""
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes every operator below autograd as a line of Python: names for tensors and whatever has no literal."""
+
+    def __init__(self, inputs: Sequence[Tensor], store: VariableStore) -> None:
+        super().__init__()
+        self._inputs = [f"i{number}" for number in range(len(inputs))]
+        self._names = {id(tensor): name for tensor, name in zip(inputs, self._inputs, strict=True)}
+        self._constants: dict[str, Any] = {}
+        self._lines: list[_Line] = []
+        # An id is only its own as long as the object lives.
+        self._alive: list[Any] = list(inputs)
+        self._can_repeat = True
+        self._numbers = itertools.count()
+        for tensor in (*store.parameters(), *store.buffers()):
+            self._names[id(tensor)] = self._constant(tensor)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        self._alive.append((args, made))
+        try:
+            self._note(function, args, kwargs or {}, made)
+        except LookupError:
+            # A tensor made so has no name, and the recording fails if the loss or a gradient comes of it.
+            self._can_repeat &= isinstance(made, Tensor) and not function._schema.is_mutable
+        return made
+
+    def finish(self, spec: EstimatorSpec) -> _Recording | None:
+        """The recording, with the loss and the gradients as its results; None where it cannot be repeated."""
+        assert spec.train_op is not None
+        needed: set[str] = set()
+        try:
+            results = self._text([spec.loss, *(spec.train_op.gradients or ())], needed)
+        except LookupError:
+            return None
+        if not self._can_repeat:
+            return None
+        lines = [f"def program({', '.join(self._inputs)}):", *_needed_lines(self._lines, needed), f"return {results}"]
+        exec("\n    ".join(lines), self._constants)  # every word of it was made above
+        assert spec.loss is not None
+        loss = spec.loss.detach()  # not the recorded batch's autograd graph, which would stay in memory
+        return _Recording(self._constants["program"], spec.of_step(loss, spec.train_op.of(loss, ())))
+
+    def _note(self, function: Any, args: Any, kwargs: Any, made: Any) -> None:
+        """One operator. LookupError for what cannot be repeated."""
+        if function is torch.ops.aten.detach.default:
+            self._names[id(made)] = self._names[id(args[0])]
+            return
+        if torch.Tag.nondeterministic_seeded in function.tags or self._writes_outside(function, args):
+            raise LookupError
+        needs: set[str] = set()
+        given = [self._text(value, needs) for value in args]
+        given += [f"{key}={self._text(value, needs)}" for key, value in kwargs.items()]
+        makes: set[str] = set()
+        result = self._result(made, makes)
+        question = _question(function, made, result)
+        must_run = function._schema.is_mutable or bool(question)
+        text = f"{result} = {self._constant(function._op)}({', '.join(given)}){question}"
+        self._lines.append(_Line(text, frozenset(makes), frozenset(needs), must_run))
+
+    def _writes_outside(self, function: Any, args: Sequence[Any]) -> bool:
+        """Whether an operator changes a variable or an input in place."""
+        return any(
+            schema.alias_info is not None and schema.alias_info.is_write and not self._names[id(value)].startswith("v")
+            for schema, value in zip(function._schema.arguments, args, strict=False)
+        )
+
+    def _result(self, made: Any, makes: set[str]) -> str:
+        if isinstance(made, tuple | list):
+            return f"[{', '.join(self._result(each, makes) for each in made)}]"
+        if not isinstance(made, Tensor | bool):
+            raise LookupError  # a number that Python went on with
+        name = f"v{next(self._numbers)}"
+        makes.add(name)
+        if isinstance(made, Tensor):
+            self._names[id(made)] = name
+        return name
+
+    def _text(self, value: Any, needs: set[str]) -> str:
+        if isinstance(value, Tensor):
+            name = self._names[id(value)]
+            needs.add(name)
+            return name
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(self._text(each, needs) for each in value)}]"
+        if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            return repr(value)
+        return self._constant(value)
+
+    def _constant(self, value: Any) -> str:
+        name = f"c{next(self._numbers)}"
+        self._constants[name] = value
+        return name
+
+
+def _question(function: Any, made: Any, result: str) -> str:
+    """The line that ends a replay where a result sends the step another way; '' for one that does not."""
+    if isinstance(made, bool):
+        return f"\n    if {result} is not {made}: return None"
+    if torch.Tag.dynamic_output_shape in function.tags and isinstance(made, Tensor):
+        return f"\n    if ({result}.numel() == 0) is not {made.numel() == 0}: return None"
+    return ""
+
+
+def _needed_lines(lines: Sequence[_Line], needed: set[str]) -> list[str]:
+    """Those that something needed comes from; each lets go of the values that no later one needs."""
+    kept: list[str] = []
+    for line in reversed(lines):
+        if line.must_run or line.makes & needed:
+            over = sorted(name for name in (line.needs | line.makes) - needed if name.startswith("v"))
+            needed |= line.needs
+            kept += [f"del {', '.join(over)}"] * bool(over)
+            kept.append(line.text)
+    return kept[::-1]

@@ -1,0 +1,532 @@
+"""tf.layers as functions: their variables are made on the first call of model_fn and found again on every later one.
+
+Owns the layers' arithmetic and TensorFlow's names for layers and variables (`conv2d_1/kernel`, …). Images are
+[batch, height, width, channels] unless data_format says "channels_first". Does not know the estimator.
+
+Alike in all layers that have variables: `name` defaults to the layer's own with a number behind it; a second layer of
+the same name needs reuse=True or AUTO_REUSE, and then shares the first one's variables; regularizers and constraints
+are functions of a variable (see regularizers); `activation` is a function of a tensor or one of TensorFlow's names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from estimator_serving.training.errors import InvalidArgumentError
+from estimator_serving.training.nn.initializers import Initializer, glorot_uniform, ones, random_uniform, zeros
+from estimator_serving.training.nn.regularizers import Regularizer, add_regularization_loss
+from estimator_serving.training.nn.variables import (
+    Reuse,
+    claim_variable,
+    current_store,
+    gather_rows,
+    get_variable,
+    unique_name,
+    variable_scope,
+)
+
+Activation = Callable[[Tensor], Tensor]
+Constraint = Callable[[Tensor], Tensor]
+
+CHANNELS_LAST, CHANNELS_FIRST = "channels_last", "channels_first"
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "elu": functional.elu,
+    "exponential": torch.exp,
+    "gelu": functional.gelu,
+    "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0.0, 1.0),
+    "linear": lambda x: x,
+    "relu": torch.relu,
+    "selu": functional.selu,
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda x: torch.softmax(x, -1),
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "softsign": functional.softsign,
+    "swish": functional.silu,
+    "tanh": torch.tanh,
+}
+
+
+# -- dense ------------------------------------------------------------------------------------------------------------
+
+
+def dense(
+    inputs: Tensor,
+    units: int,
+    activation: Activation | str | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | None = None,
+    bias_initializer: Initializer = zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    activity_regularizer: Regularizer | None = None,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: str | None = None,
+    reuse: Reuse = None,
+) -> Tensor:
+    """activation(inputs · kernel + bias): numbers [..., d] -> f32 [..., units].
+
+    Variables `dense/kernel` [d, units], glorot_uniform by default, and `dense/bias` [units].
+    Raises ValueError for units below 1, for inputs of fewer than two axes, for a name used before without reuse.
+    """
+    _check_units(units)
+    inputs = _floats(inputs)
+    layer = name or unique_name("dense")
+    if inputs.ndim < 2:
+        raise ValueError(_ndim_text(layer, "min_ndim=2", inputs))
+    with variable_scope(layer):
+        kernel = _weight(
+            "kernel",
+            (inputs.shape[-1], units),
+            kernel_initializer or glorot_uniform,
+            trainable,
+            reuse,
+            kernel_regularizer,
+            kernel_constraint,
+        )
+        bias = (
+            _weight("bias", (units,), bias_initializer, trainable, reuse, bias_regularizer, bias_constraint)
+            if use_bias
+            else None
+        )
+    return _activated(_affine(inputs, kernel, bias), activation, activity_regularizer)
+
+
+def _check_units(units: int) -> None:
+    if not isinstance(units, Integral) or units < 1:
+        raise ValueError(f"Received an invalid value for `units`, expected a positive integer. Received: units={units}")
+
+
+def _affine(inputs: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return inputs @ kernel
+    return torch.addmm(bias, inputs, kernel) if inputs.ndim == 2 else inputs @ kernel + bias
+
+
+def relu_stack(inputs: Tensor, units: Sequence[int], names: Sequence[str]) -> Tensor:
+    """dense layers one after the other, relu between them and none after the last: f32 [B, d] -> f32 [B, units[-1]].
+
+    The same variables, numbers and gradients as calls of `dense`, with one node in the autograd graph: for small layers
+    autograd's own work is half of a training step.
+    """
+    variables: list[Tensor] = []
+    width = inputs.shape[-1]
+    for size, name in zip(units, names, strict=True):
+        _check_units(size)
+        variables.append(get_variable(f"{name}/kernel", (width, size), initializer=glorot_uniform))
+        variables.append(get_variable(f"{name}/bias", (size,), initializer=zeros))
+        width = size
+    outputs: Tensor = _ReluStack.apply(inputs, *variables)
+    return outputs
+
+
+class _ReluStack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, *variables: Tensor) -> Tensor:
+        kernels, biases = variables[::2], variables[1::2]
+        values = [inputs]
+        for kernel, bias in zip(kernels[:-1], biases[:-1], strict=True):
+            values.append(torch.addmm(bias, values[-1], kernel).relu_())
+        ctx.save_for_backward(*values, *kernels)
+        return torch.addmm(biases[-1], values[-1], kernels[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        depth = len(saved) // 2
+        values, kernels = saved[:depth], saved[depth:]
+        found: list[Tensor | None] = []
+        for i in reversed(range(depth)):
+            found[:0] = (values[i].t() @ gradient, gradient.sum(0))
+            if i:
+                gradient = torch.ops.aten.threshold_backward(gradient @ kernels[i].t(), values[i], 0)
+        return (gradient @ kernels[0].t() if ctx.needs_input_grad[0] else None, *found)
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+
+def conv2d(
+    inputs: Tensor,
+    filters: int,
+    kernel_size: int | Sequence[int],
+    strides: int | Sequence[int] = (1, 1),
+    padding: str = "valid",
+    data_format: str = CHANNELS_LAST,
+    dilation_rate: int | Sequence[int] = (1, 1),
+    activation: Activation | str | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | None = None,
+    bias_initializer: Initializer = zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    activity_regularizer: Regularizer | None = None,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: str | None = None,
+    reuse: Reuse = None,
+) -> Tensor:
+    """Two-dimensional convolution (cross-correlation, as in TF): [B, H, W, C] -> f32 [B, H', W', filters].
+
+    `padding` "valid" adds nothing; "same" gives H' = ceil(H / stride), with the odd row or column of zeros at the
+    bottom or right. Variables `conv2d/kernel` [kernel height, kernel width, C, filters], glorot_uniform by default,
+    and `conv2d/bias` [filters]. Raises ValueError with TF 2.15's texts for arguments or shapes that do not fit.
+    """
+    size, stride = _pair(kernel_size, "kernel_size"), _pair(strides, "strides")
+    dilation = _pair(dilation_rate, "dilation_rate")
+    if max(stride) > 1 and max(dilation) > 1:
+        raise ValueError(
+            "`strides > 1` not supported in conjunction with `dilation_rate > 1`. "
+            f"Received: strides={stride} and dilation_rate={dilation}"
+        )
+    layer = name or unique_name("conv2d")
+    images = _channels_first(_floats(inputs), layer, data_format, "min_ndim=4")
+    with variable_scope(layer):
+        kernel = _weight(
+            "kernel",
+            (*size, images.shape[1], filters),
+            kernel_initializer or glorot_uniform,
+            trainable,
+            reuse,
+            kernel_regularizer,
+            kernel_constraint,
+        )
+        bias = (
+            _weight("bias", (filters,), bias_initializer, trainable, reuse, bias_regularizer, bias_constraint)
+            if use_bias
+            else None
+        )
+    images = _padded(images, size, stride, dilation, padding, 0.0)
+    made = functional.conv2d(images, kernel.permute(3, 2, 0, 1), bias, stride, 0, dilation)
+    return _activated(_as_given(made, data_format), activation, activity_regularizer)
+
+
+def max_pooling2d(
+    inputs: Tensor,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str = "valid",
+    data_format: str = CHANNELS_LAST,
+    name: str | None = None,
+) -> Tensor:
+    """The largest entry of each window: f32 [B, H, W, C] -> f32 [B, H', W', C]. Padding as in conv2d, never largest."""
+    size, stride = _pair(pool_size, "pool_size"), _pair(strides, "strides")
+    images = _channels_first(_floats(inputs), name or "max_pooling2d", data_format, "ndim=4")
+    images = _padded(images, size, stride, (1, 1), padding, -torch.inf)
+    return _as_given(functional.max_pool2d(images, size, stride), data_format)
+
+
+def average_pooling2d(
+    inputs: Tensor,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str = "valid",
+    data_format: str = CHANNELS_LAST,
+    name: str | None = None,
+) -> Tensor:
+    """The mean of each window: f32 [B, H, W, C] -> f32 [B, H', W', C]. Padding as in conv2d, left out of the mean."""
+    size, stride = _pair(pool_size, "pool_size"), _pair(strides, "strides")
+    images = _channels_first(_floats(inputs), name or "average_pooling2d", data_format, "ndim=4")
+    whole = _padded(images, size, stride, (1, 1), padding, 0.0)
+    means = functional.avg_pool2d(whole, size, stride)
+    if whole is not images:
+        inside = _padded(torch.ones_like(images[:1, :1]), size, stride, (1, 1), padding, 0.0)
+        means = means / functional.avg_pool2d(inside, size, stride)
+    return _as_given(means, data_format)
+
+
+def flatten(inputs: Tensor, name: str | None = None, data_format: str = CHANNELS_LAST) -> Tensor:  # noqa: ARG001
+    """[B, ...] -> [B, all the rest]; [B] -> [B, 1]. Channels come last in the result, whatever `data_format` says."""
+    if inputs.ndim < 2:
+        return inputs.reshape(-1, 1)
+    if _checked_format(data_format) == CHANNELS_FIRST:
+        inputs = inputs.movedim(1, -1)
+    return inputs.flatten(1)
+
+
+def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(each, int) and each > 0 for each in pair):
+        raise ValueError(
+            f"The `{name}` argument must be a tuple of 2 integers. Received: {value}. Both must be at least 1."
+        )
+    return pair
+
+
+def _channels_first(inputs: Tensor, layer: str, data_format: str, wanted: str) -> Tensor:
+    if inputs.ndim != 4:
+        raise ValueError(_ndim_text(layer, wanted, inputs))
+    return inputs.permute(0, 3, 1, 2) if _checked_format(data_format) == CHANNELS_LAST else inputs
+
+
+def _as_given(images: Tensor, data_format: str) -> Tensor:
+    return images.permute(0, 2, 3, 1) if data_format == CHANNELS_LAST else images
+
+
+def _checked_format(data_format: str) -> str:
+    if data_format not in (CHANNELS_LAST, CHANNELS_FIRST):
+        raise ValueError(
+            f'The `data_format` argument must be one of "channels_first", "channels_last". Received: {data_format}'
+        )
+    return data_format
+
+
+def _padded(
+    images: Tensor,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: str,
+    fill: float,
+) -> Tensor:
+    """The images with what "same" adds around them; the images themselves where that is nothing."""
+    spans = [(window - 1) * gap + 1 for window, gap in zip(size, dilation, strict=True)]
+    if padding.lower() == "valid":
+        for length, span in zip(images.shape[2:], spans, strict=True):
+            if length < span:
+                raise ValueError(
+                    f"Negative dimension size caused by subtracting {span} from {length}: the window is larger than "
+                    'the image. Use padding="same", a smaller window or larger images.'
+                )
+        return images
+    if padding.lower() != "same":
+        raise ValueError(
+            'The `padding` argument must be a list/tuple or one of "valid", "same" (or "causal", only for `Conv1D). '
+            f"Received: {padding}. Here it is one of the two words."
+        )
+    (top, bottom), (left, right) = map(_same_padding, images.shape[2:], spans, stride)
+    if not (top or bottom or left or right):
+        return images
+    return functional.pad(images, (left, right, top, bottom), value=fill)
+
+
+def _same_padding(length: int, span: int, stride: int) -> tuple[int, int]:
+    """TF's rule: as many windows as strides begin inside the image, the odd entry at the end."""
+    total = max((-(-length // stride) - 1) * stride + span - length, 0)
+    return total // 2, total - total // 2
+
+
+# -- embedding --------------------------------------------------------------------------------------------------------
+
+
+def embedding(
+    inputs: Tensor,
+    input_dim: int,
+    output_dim: int,
+    embeddings_initializer: Initializer | None = None,
+    embeddings_regularizer: Regularizer | None = None,
+    embeddings_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: str | None = None,
+    reuse: Reuse = None,
+) -> Tensor:
+    """The rows of a table at the ids: integers [...] in [0, input_dim) -> f32 [..., output_dim] (Keras' Embedding).
+
+    Variable `embedding/embeddings` [input_dim, output_dim], uniform in ±0.05 by default.
+    In training an id out of range raises InvalidArgumentError, as TensorFlow does on a CPU; outside it, and in an
+    exported graph, it gives zeros, as on a GPU: one strange id must not cost a whole batch its answer.
+    Raises ValueError for inputs that are not integers.
+    """
+    if inputs.is_floating_point():
+        raise ValueError(f"embedding takes integer ids, got {inputs.dtype}: cast them with .long().")
+    ids = inputs.long()
+    outside = (ids < 0) | (ids >= input_dim)
+    if current_store().training_mode:
+        _check_none(outside, ids, input_dim)
+    with variable_scope(name or unique_name("embedding")):
+        table = _weight(
+            "embeddings",
+            (input_dim, output_dim),
+            embeddings_initializer or random_uniform(-0.05, 0.05),
+            trainable,
+            reuse,
+            embeddings_regularizer,
+            embeddings_constraint,
+        )
+    return gather_rows(table, ids.masked_fill(outside, -1))
+
+
+def _check_none(outside: Tensor, ids: Tensor, count: int) -> None:
+    if outside.any():
+        place = outside.nonzero()[0].tolist()
+        raise InvalidArgumentError(
+            f"indices[{','.join(map(str, place))}] = {int(ids[tuple(place)])} is not in [0, {count}): "
+            "make input_dim larger, or map the ids into its range."
+        )
+
+
+# -- what changes between training and the rest ------------------------------------------------------------------------
+
+
+def dropout(
+    inputs: Tensor,
+    rate: float = 0.5,
+    noise_shape: Sequence[int | None] | None = None,
+    seed: int | None = None,
+    training: bool = False,
+    name: str | None = None,  # noqa: ARG001  it has no variables to name
+) -> Tensor:
+    """Zero a share `rate` of the entries and scale the rest by 1/(1−rate), in training alone.
+
+    Which ones depends on the run's seed and global_step, not on torch's global generator; `seed` gives this layer
+    draws of its own. Axes that are 1 in `noise_shape` (None: as in inputs) are dropped as one.
+    Raises ValueError unless 0 <= rate < 1.
+    """
+    if isinstance(noise_shape, bool):
+        raise TypeError(f"noise_shape must be a shape, got {noise_shape}: pass training by its name.")
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(
+            f"Invalid value {rate} received for `rate`, expected a value between 0 and 1. It is the share that is "
+            "dropped, so 1 would leave nothing."
+        )
+    if not training or rate == 0.0:
+        return inputs
+    store = current_store()
+    if store.without_steps:
+        return inputs
+    generator = store.dropout_generator() if seed is None else torch.Generator().manual_seed(store.step_seed ^ seed)
+    shape = inputs.shape if noise_shape is None else _noise_shape(noise_shape, inputs.shape)
+    kept = torch.empty(shape, dtype=inputs.dtype).bernoulli_(1.0 - rate, generator=generator)
+    return inputs * kept.div_(1.0 - rate)
+
+
+def _noise_shape(given: Sequence[int | None], shape: Sequence[int]) -> list[int]:
+    return [length if wanted is None else wanted for wanted, length in zip(given, shape, strict=True)]
+
+
+def batch_normalization(
+    inputs: Tensor,
+    axis: int = -1,
+    momentum: float = 0.99,
+    epsilon: float = 1e-3,
+    center: bool = True,
+    scale: bool = True,
+    beta_initializer: Initializer = zeros,
+    gamma_initializer: Initializer = ones,
+    moving_mean_initializer: Initializer = zeros,
+    moving_variance_initializer: Initializer = ones,
+    beta_regularizer: Regularizer | None = None,
+    gamma_regularizer: Regularizer | None = None,
+    beta_constraint: Constraint | None = None,
+    gamma_constraint: Constraint | None = None,
+    training: bool = False,
+    trainable: bool = True,
+    name: str | None = None,
+    reuse: Reuse = None,
+    fused: bool | None = None,
+) -> Tensor:
+    """(x − mean)/√(variance + ε)·gamma + beta over all axes but `axis`: f32 -> f32, the same shape.
+
+    The batch's own mean and variance in training, the moving ones otherwise. Moving values are
+    moving·momentum + batch·(1−momentum) and change when the step is taken, by themselves: no UPDATE_OPS are needed.
+    `fused` (by default for four axes, as in TF) makes the moving variance the unbiased one, n/(n−1) times the batch's.
+    Variables `batch_normalization/{gamma, beta, moving_mean, moving_variance}`.
+    """
+    if not isinstance(axis, int) or not -inputs.ndim <= axis < inputs.ndim:
+        raise ValueError(f"axis must be one of the inputs' {inputs.ndim} axes, got {axis}: -1 is the last.")
+    values = _floats(inputs).movedim(axis, -1)
+    width = (values.shape[-1],)
+    with variable_scope(name or unique_name("batch_normalization")):
+        gamma = (
+            _weight("gamma", width, gamma_initializer, trainable, reuse, gamma_regularizer, gamma_constraint)
+            if scale
+            else None
+        )
+        beta = (
+            _weight("beta", width, beta_initializer, trainable, reuse, beta_regularizer, beta_constraint)
+            if center
+            else None
+        )
+        moving_mean = _weight("moving_mean", width, moving_mean_initializer, False, reuse)
+        moving_variance = _weight("moving_variance", width, moving_variance_initializer, False, reuse)
+    rows = values.reshape(-1, width[0])
+    if training and not current_store().without_steps:
+        unbiased = inputs.ndim == 4 if fused is None else fused
+        _follow_moments(rows, moving_mean, moving_variance, momentum, unbiased)
+        # functional.batch_norm refuses a batch of one row, which TF takes.
+        outputs = torch.batch_norm(rows, gamma, beta, None, None, True, 0.0, epsilon, False)
+    else:
+        outputs = functional.batch_norm(rows, moving_mean, moving_variance, gamma, beta, False, 0.0, epsilon)
+    return outputs.reshape(values.shape).movedim(-1, axis)
+
+
+def _follow_moments(
+    rows: Tensor, moving_mean: Tensor, moving_variance: Tensor, momentum: float, unbiased: bool
+) -> None:
+    variance, average = torch.var_mean(rows.detach(), 0, correction=0)
+    if unbiased:
+        variance = variance * (len(rows) / max(1, len(rows) - 1))
+
+    def update() -> None:
+        moving_mean.lerp_(average, 1.0 - momentum)
+        moving_variance.lerp_(variance, 1.0 - momentum)
+
+    current_store().pending_updates.append(update)
+
+
+# -- what layers share ------------------------------------------------------------------------------------------------
+
+
+def _weight(
+    name: str,
+    shape: tuple[int, ...],
+    initializer: Initializer,
+    trainable: bool,
+    reuse: Reuse,
+    regularizer: Regularizer | None = None,
+    constraint: Constraint | None = None,
+) -> Tensor:
+    is_first = claim_variable(name, reuse)
+    variable = get_variable(name, shape, initializer=initializer, trainable=trainable)
+    if is_first and regularizer is not None:
+        add_regularization_loss(lambda: regularizer(variable))
+    if is_first and constraint is not None:
+        current_store().pending_updates.append(lambda: _constrain(variable, constraint))
+    return variable
+
+
+def _constrain(variable: Tensor, constraint: Constraint) -> None:
+    with torch.no_grad():
+        variable.copy_(constraint(variable))
+
+
+def _activated(outputs: Tensor, activation: Activation | str | None, regularizer: Regularizer | None) -> Tensor:
+    if activation is not None:
+        outputs = _activation(activation)(outputs)
+    if regularizer is not None:
+        # Divided by the batch size, as Keras does, so that its weight beside a mean loss stays the same.
+        add_regularization_loss(lambda: regularizer(outputs) / outputs.shape[0])
+    return outputs
+
+
+def _activation(activation: Activation | str) -> Activation:
+    if not isinstance(activation, str):
+        return activation
+    if activation not in _ACTIVATIONS:
+        raise ValueError(
+            f"Unknown activation function: {activation}. Known names are {sorted(_ACTIVATIONS)}; any function of a "
+            "tensor will do as well."
+        )
+    return _ACTIVATIONS[activation]
+
+
+def _floats(inputs: Tensor) -> Tensor:
+    return inputs if inputs.dtype == torch.float32 else inputs.float()
+
+
+def _ndim_text(layer: str, wanted: str, inputs: Tensor) -> str:
+    return (
+        f'Input 0 of layer "{layer}" is incompatible with the layer: expected {wanted}, found ndim={inputs.ndim}. '
+        f"Full shape received: {tuple(inputs.shape)}. Reshape it first."
+    )
