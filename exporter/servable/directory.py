@@ -46,11 +46,11 @@ def write_servable(
     def fill(directory: Path) -> None:
         for name, draft in drafts.items():
             _write_graph(directory, name, checked[name])
-            _copy_all(draft.assets, directory / ASSETS)
+            copy_files(draft.assets, directory / ASSETS)
         if MODEL_FILE in drafts:
             _write_proof(directory / ASSETS_EXTRA, drafts[MODEL_FILE], checked[MODEL_FILE], options)
         # Last: a user's own warmup file replaces ours.
-        _copy_all(assets_extra, directory / ASSETS_EXTRA)
+        copy_files(assets_extra, directory / ASSETS_EXTRA)
 
     return write_version(base, fill)
 
@@ -74,7 +74,8 @@ def _write_proof(directory: Path, draft: Draft, checked: Checked, options: Expor
         write_records(directory / name, records)
 
 
-def _copy_all(files: Mapping[str, str | os.PathLike[str]], directory: Path) -> None:
+def copy_files(files: Mapping[str, str | os.PathLike[str]], directory: Path) -> None:
+    """Copies files into a directory: path there -> path here. Raises ValueError for one that would lie outside."""
     for destination, source in files.items():
         target = directory / destination
         if not target.resolve().is_relative_to(directory.resolve()):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.exporter.saved_model.errors import SavedModelError, Unsupported
+from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import tensorflow_pb
 
@@ -200,7 +200,9 @@ class Graph:
         try:
             return self.nodes[name]
         except KeyError:
-            raise SavedModelError(f"The graph refers to the node {name!r}, which it has not; the file is damaged.") from None
+            raise SavedModelError(
+                f"The graph refers to the node {name!r}, which it has not; the file is damaged."
+            ) from None
 
     def parse(self, name: str) -> Ref:
         """The reference of a TensorInfo's name."""
@@ -223,7 +225,9 @@ class Graph:
         """Copies the body of a function under `scope`; returns what its outputs are."""
         if function in callers or len(callers) > DEPTH_MAX:
             chain = " → ".join((*callers[-4:], function))
-            raise SavedModelError(f"The functions of the graph call each other without end ({chain}); nothing was read.")
+            raise SavedModelError(
+                f"The functions of the graph call each other without end ({chain}); nothing was read."
+            )
         try:
             body = self._functions[function]
         except KeyError:
@@ -258,9 +262,7 @@ class Graph:
             self._add(f"{scope}/{proto.name}", proto, refs, inner, (*callers, function))
         return [ref_of(body.ret[output.name]) for output in body.signature.output_arg]
 
-    def _add(
-        self, name: str, proto: Any, refs: list[Ref], controls: list[str], callers: tuple[str, ...]
-    ) -> None:
+    def _add(self, name: str, proto: Any, refs: list[Ref], controls: list[str], callers: tuple[str, ...]) -> None:
         if len(self.nodes) >= NODES_MAX:
             raise SavedModelError(f"The graph has more than {NODES_MAX} nodes once its functions are inlined.")
         node = Node(name, proto.op, refs, controls, proto.attr, self._defaults.get(proto.op, {}))

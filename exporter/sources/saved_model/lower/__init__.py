@@ -1,6 +1,6 @@
 """What TensorFlow's ops become, one file a subject; importing this registers them all."""
 
-from estimator_serving.exporter.saved_model.lower import (
+from estimator_serving.exporter.sources.saved_model.lower import (
     arrays,
     control,
     image,

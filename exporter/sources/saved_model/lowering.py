@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.exporter.saved_model.builder import Builder
-from estimator_serving.exporter.saved_model.errors import SavedModelError, Unsupported
-from estimator_serving.exporter.saved_model.graph import ELEMENTS_MAX, Graph, Node, Ref
-from estimator_serving.exporter.saved_model.resources import Resources
-from estimator_serving.exporter.saved_model.values import (
+from estimator_serving.exporter.sources.saved_model.builder import Builder
+from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported
+from estimator_serving.exporter.sources.saved_model.graph import ELEMENTS_MAX, Graph, Node, Ref
+from estimator_serving.exporter.sources.saved_model.resources import Resources
+from estimator_serving.exporter.sources.saved_model.values import (
     Cells,
     Coordinates,
     Dim,
@@ -31,6 +31,7 @@ from estimator_serving.exporter.saved_model.values import (
     known,
     multiply,
 )
+from estimator_serving.wire.features import FeatureSpec
 
 Array = npt.NDArray[Any]
 Lowered: TypeAlias = Value | Sequence[Value]
@@ -66,7 +67,7 @@ class Lowering:
         self.graph = graph
         self.resources = resources
         self.builder = builder
-        self.parsed: list[Any] = []
+        self.examples: Callable[[Value, Node, FeatureSpec], tuple[str, str]] = _no_examples
         self._fed = dict(fed)
         self._done: dict[str, list[Value]] = {}
         self.cache: dict[Any, Any] = {}
@@ -135,13 +136,15 @@ class Lowering:
         made = Tensor(array.dtype, array.shape, lambda: self.builder.constant(array), array)
         if array.dtype.kind in "iu" and array.size:
             made.low, made.high = int(array.min()), int(array.max())
-            if array.ndim < 2 and array.size <= 64:  # noqa: PLR2004 - longer ones are data
+            if array.ndim < 2 and array.size <= 64:
                 made.sizes = tuple(int(one) for one in array.ravel())
         elif array.dtype.kind in "iu" and array.ndim == 1:
             made.sizes = ()
         return made
 
-    def tensor(self, dtype: np.dtype[Any], shape: Sequence[Dim | None], emit: Callable[[], str], **facts: Any) -> Tensor:
+    def tensor(
+        self, dtype: np.dtype[Any], shape: Sequence[Dim | None], emit: Callable[[], str], **facts: Any
+    ) -> Tensor:
         """A tensor that a function emits when it is needed; a size of None becomes a symbol of the tensor's own."""
         made = Tensor(dtype, (), emit, **facts)
         made.shape = tuple(self.size_of(made, axis) if dim is None else dim for axis, dim in enumerate(shape))
@@ -282,9 +285,11 @@ class Lowering:
             empty = one("Unsqueeze", cells.empty.name, self.int64(1))
             assert mask is not None
             mask = one("Concat", empty, mask, axis=1)
-        flat = one("Reshape", grid, self.shape_name((-1, *value.tail)), allowzero=0) if not any(
-            not isinstance(dim, int) or dim == 0 for dim in value.tail
-        ) else one("Reshape", grid, self._flat_shape(cells, value.tail), allowzero=1)
+        flat = (
+            one("Reshape", grid, self.shape_name((-1, *value.tail)), allowzero=0)
+            if not any(not isinstance(dim, int) or dim == 0 for dim in value.tail)
+            else one("Reshape", grid, self._flat_shape(cells, value.tail), allowzero=1)
+        )
         if mask is None:
             return flat
         return one("Compress", flat, one("Reshape", mask, self.int64(-1)), axis=0)
@@ -308,7 +313,9 @@ class Lowering:
             if among.mask is None:
                 found = one("NonZero", one("Reshape", inner, self.int64(-1)))
             else:
-                kept = one("Compress", one("Reshape", inner, self.int64(-1)), one("Reshape", among.mask.name, self.int64(-1)))
+                kept = one(
+                    "Compress", one("Reshape", inner, self.int64(-1)), one("Reshape", among.mask.name, self.int64(-1))
+                )
                 found = one("NonZero", kept)
             return one("Transpose", found, perm=[1, 0]) if value.is_column else one("Squeeze", found, self.int64(0))
 
@@ -339,7 +346,9 @@ class Lowering:
 
         return self.tensor(dtype, (dim,), emit, low=0, row_numbers=True)
 
-    def cells_of(self, rows: Dim, width: Dim, mask: Tensor | None, lengths: Tensor | None = None, **facts: Any) -> Cells:
+    def cells_of(
+        self, rows: Dim, width: Dim, mask: Tensor | None, lengths: Tensor | None = None, **facts: Any
+    ) -> Cells:
         """Cells of a grid; their count is a symbol of its own where there is a mask."""
 
         def emit() -> str:
@@ -354,8 +363,12 @@ class Lowering:
         return count.cells
 
 
+def _no_examples(_: Value, node: Node, __: FeatureSpec) -> tuple[str, str]:
+    raise node.refuse("it parses what is no input of the signature")
+
+
 def _onnx(dtype: np.dtype[Any]) -> int:
-    from estimator_serving.exporter.saved_model.builder import onnx_type
+    from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 
     return onnx_type(dtype)
 

@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from estimator_serving.exporter.saved_model.builder import onnx_type
-from estimator_serving.exporter.saved_model.graph import Node
-from estimator_serving.exporter.saved_model.lower.elementwise import (
+from estimator_serving.exporter.sources.saved_model.builder import onnx_type
+from estimator_serving.exporter.sources.saved_model.graph import Node
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
     Emit,
     Fold,
     apply,
     broadcast,
     cast,
     elementwise,
+    map_values,
     wider,
 )
-from estimator_serving.exporter.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
-from estimator_serving.exporter.saved_model.values import (
+from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.values import (
+    Coordinates,
     Dim,
     Flat,
     Handle,
@@ -38,13 +40,20 @@ from estimator_serving.exporter.saved_model.values import (
 # ---- one operand ----------------------------------------------------------------------------------------------------
 
 
-def _unary(name: str, emit: Callable[[Lowering, Node, np.dtype[Any]], Emit], fold: Fold | None, facts: Any = None) -> None:
+def _unary(
+    name: str, emit: Callable[[Lowering, Node, np.dtype[Any]], Emit], fold: Fold | None, facts: Any = None
+) -> None:
     def lower(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         dtype = np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
         wide = wider(dtype)
         inner = emit(context, node, wide)
         return elementwise(
-            context, node, inputs[:1], dtype, lambda x: cast(context, inner(cast(context, x, dtype, wide)), wide, dtype), fold
+            context,
+            node,
+            inputs[:1],
+            dtype,
+            lambda x: cast(context, inner(cast(context, x, dtype, wide)), wide, dtype),
+            fold,
         )
 
     lowers(name)(lower)
@@ -89,16 +98,16 @@ for _name, (_op_type, _fold) in _PLAIN.items():
     _unary(_name, _node(_op_type), _fold)
 
 
-def _emits(function: Callable[[Lowering, Node, np.dtype[Any], str], str]) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
+def _emits(
+    function: Callable[[Lowering, Node, np.dtype[Any], str], str],
+) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
     return lambda context, node, dtype: lambda x: function(context, node, dtype, x)
 
 
 _unary("Square", _emits(lambda c, n, t, x: c.builder.one("Mul", x, x)), np.square)
 _unary("Rsqrt", _emits(lambda c, n, t, x: c.builder.one("Reciprocal", c.builder.one("Sqrt", x))), None)
 _unary("Elu", _node("Elu", alpha=1.0), None)
-_unary(
-    "Selu", _node("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805), None
-)
+_unary("Selu", _node("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805), None)
 _unary("LeakyRelu", _emits(lambda c, n, t, x: c.builder.one("LeakyRelu", x, alpha=n.number("alpha", 0.2))), None)
 _unary("Relu6", _emits(lambda c, n, t, x: c.builder.one("Clip", x, c.scalar(0, t), c.scalar(6, t))), None)
 
@@ -185,7 +194,11 @@ def _of_sizes(context: Lowering, inputs: list[Value], combine: Callable[[Dim, Di
         return None
     if left.constant is not None and right.constant is not None:
         return None
-    if len(left.sizes) != len(right.sizes) and 1 not in (len(left.sizes), len(right.sizes)):
+    if (
+        not left.sizes
+        or not right.sizes
+        or (1 not in (len(left.sizes), len(right.sizes)) and len(left.sizes) != len(right.sizes))
+    ):
         return None
     count = max(len(left.sizes), len(right.sizes))
     pairs = zip(left.sizes * (count // len(left.sizes)), right.sizes * (count // len(right.sizes)), strict=True)
@@ -371,10 +384,15 @@ def _lowest(node: Node, right: Value) -> int | None:
 def _known_comparison(context: Lowering, node: Node, inputs: list[Value]) -> Value | None:
     """True throughout, where the range of the ids says so: ids of hash buckets are not below 0."""
     left, lowest = inputs[0], _lowest(node, inputs[1])
-    if lowest is None or not isinstance(left, Flat) or left.grid.low is None or left.grid.low < lowest or left.tail:
+    if lowest is None or not isinstance(left, Flat) or left.tail:
+        return None
+    low = left.cells.bounds.get(left.grid, left.grid.low)
+    if low is None or low < lowest:
+        return None
+    if left.cells.empty is not None:
         return None
     truth = context.constant(np.ones((1, 1), np.bool_))
-    return Flat(left.cells, truth, context.constant(np.array(True)) if left.cells.empty is not None else None)
+    return Flat(left.cells, truth)
 
 
 def _imply(node: Node, inputs: list[Value], made: Value) -> None:
@@ -399,7 +417,9 @@ def _add_n(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if dtype.kind != "f" or wider(dtype) != dtype:
         total = inputs[0]
         for one in inputs[1:]:
-            total = elementwise(context, node, [total, one], dtype, lambda x, y: context.builder.one("Add", x, y), np.add)
+            total = elementwise(
+                context, node, [total, one], dtype, lambda x, y: context.builder.one("Add", x, y), np.add
+            )
         return total
     return elementwise(context, node, inputs, dtype, lambda *names: context.builder.one("Sum", *names))
 
@@ -419,19 +439,25 @@ def _cast(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     source, target = node.dtype("SrcT", _dtype_of(inputs, node)), node.dtype("DstT")
     value = inputs[0]
     if isinstance(value, Positions):
-        return Positions(value.cells, value.among, value.is_column, target) if target.kind in "iu" else _dense_cast(
-            context, context.dense(value, node), source, target
+        return (
+            Positions(value.cells, value.among, value.is_column, target)
+            if target.kind in "iu"
+            else _dense_cast(context, context.dense(value, node), source, target)
         )
+    if isinstance(value, Coordinates) and target.kind in "iu":
+        columns = [_cast_flat(context, node, one, source, target) for one in value.columns]
+        return Coordinates(tuple(columns), value.is_transposed)
+    if isinstance(value, Flat):
+        return _cast_flat(context, node, value, source, target)
     if isinstance(value, Tensor) and value.sizes is not None and value.constant is None and target.kind in "iu":
         return context.sizes(value.sizes, target, value.rank)
-    if isinstance(value, Tensor):
-        return _dense_cast(context, value, source, target)
-    made = elementwise(context, node, inputs, target, lambda x: _emit_cast(context, x, source, target), _fold_cast(source, target))
-    if isinstance(made, Flat) and isinstance(value, Flat) and target.kind in "iu":
-        made.place = value.place
-        made.grid.low, made.grid.high = value.grid.low, value.grid.high
-        if source.kind in "iu" and np.iinfo(target).bits < np.iinfo(source).bits and None in (value.grid.low, value.grid.high):
-            made.grid.low = made.grid.high = None
+    return _dense_cast(context, context.dense(value, node), source, target)
+
+
+def _cast_flat(context: Lowering, node: Node, value: Flat, source: np.dtype[Any], target: np.dtype[Any]) -> Flat:
+    made = map_values(context, node, value, lambda one: _dense_cast(context, one, source, target))
+    assert isinstance(made, Flat)
+    made.place = value.place
     return made
 
 
@@ -458,7 +484,7 @@ def _emit_cast(context: Lowering, name: str, source: np.dtype[Any], target: np.d
     if source.kind == "f" and target.name in ("uint8", "int8", "int16", "uint16"):
         # TensorFlow saturates; NaN becomes 0, or the smallest number of a signed type.
         limits = np.iinfo(target)
-        wide = np.dtype(np.float32) if source.itemsize < 4 else source  # noqa: PLR2004
+        wide = np.dtype(np.float32) if source.itemsize < 4 else source
         x = cast(context, name, source, wide)
         clipped = one("Clip", x, context.scalar(limits.min, wide), context.scalar(limits.max, wide))
         blank = context.scalar(0 if target.kind == "u" else limits.min, wide)
@@ -502,7 +528,9 @@ def _bias_add(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value, bias = (context.dense(one, node) for one in inputs)
     if node.op == "BiasAdd" and node.text("data_format", "NHWC").startswith("NC"):
         shape = (-1, *([1] * (value.rank - 2)))
-        bias = context.op("Reshape", [bias, context.constant(np.array(shape, np.int64))], bias.dtype, [*bias.shape, *shape[1:]])
+        bias = context.op(
+            "Reshape", [bias, context.constant(np.array(shape, np.int64))], bias.dtype, [*bias.shape, *shape[1:]]
+        )
     return apply(context, [value, bias], value.dtype, lambda x, y: context.builder.one("Add", x, y))
 
 
@@ -528,3 +556,28 @@ def _softmax(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 
 _ = INT64
+
+
+# ---- buckets --------------------------------------------------------------------------------------------------------
+
+
+@lowers("Bucketize")
+def _bucketize(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """A number on a boundary goes to the right of it, NaN to the last bucket."""
+    boundaries = np.array(node.numbers("boundaries"), np.float32)
+    one, int32 = context.builder.one, np.dtype(np.int32)
+
+    def bucket(value: Tensor) -> Tensor:
+        wide = value.dtype if value.dtype == np.float64 else np.dtype(np.float32)
+
+        def emit() -> str:
+            if not len(boundaries):
+                return one("Expand", context.scalar(0, int32), one("Shape", value.name))
+            x = one("Unsqueeze", cast(context, value.name, value.dtype, wide), context.int64(value.rank))
+            is_below = one("Less", x, context.builder.constant(boundaries.astype(wide)))
+            passed = cast(context, one("Not", is_below), BOOL, int32)
+            return one("ReduceSum", passed, context.int64(value.rank), keepdims=0)
+
+        return context.tensor(int32, value.shape, emit, low=0, high=len(boundaries))
+
+    return map_values(context, node, inputs[0], bucket)

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from estimator_serving.exporter import weights
+from estimator_serving.exporter.servable import weights
 from estimator_serving.ops import DOMAIN, VERSION
-from estimator_serving.training.onnx_export import OPSET
+from estimator_serving.training.columns.onnx_export import OPSET
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +26,7 @@ _IR_VERSION = 10
 
 def onnx_type(dtype: np.dtype[Any]) -> int:
     """ONNX's number of an element type; object is string. Raises ValueError for a type it lacks."""
-    if dtype == object:
+    if dtype.kind == "O":
         return int(TensorProto.STRING)
     try:
         return int(helper.np_dtype_to_tensor_dtype(dtype))
@@ -75,7 +75,7 @@ class Builder:
     def constant(self, array: Array) -> str:
         """An initializer; equal ones share a name. Large ones are detached: inputs stand for them until the end."""
         array = np.asarray(array)
-        if array.dtype == object:
+        if array.dtype.kind == "O":
             key: Any = ("string", array.shape, tuple(array.ravel().tolist()))
         elif array.nbytes < weights.DETACHED_MIN_BYTES:
             key = (array.dtype.str, array.shape, array.tobytes())
@@ -116,12 +116,12 @@ class Builder:
         )
 
     def _add(self, name: str, array: Array) -> str:
-        if array.dtype == object:
+        if array.dtype.kind == "O":
             tensor = TensorProto(name=name, data_type=TensorProto.STRING, dims=array.shape)
             tensor.string_data.extend(array.ravel().tolist())
         else:
             tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-        if array.dtype != object and array.nbytes >= weights.DETACHED_MIN_BYTES:
+        if array.dtype.kind != "O" and array.nbytes >= weights.DETACHED_MIN_BYTES:
             tensor.name = name = f"weights/{name}"
             self.detached[name] = tensor
         else:

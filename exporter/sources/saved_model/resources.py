@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.exporter.saved_model.errors import SavedModelError
-from estimator_serving.exporter.saved_model.graph import Graph, Node, Ref
-from estimator_serving.exporter.saved_model.reader import SavedModel
+from estimator_serving.exporter.sources.saved_model.errors import SavedModelError
+from estimator_serving.exporter.sources.saved_model.graph import Graph, Node, Ref
+from estimator_serving.exporter.sources.saved_model.reader import SavedModel
 
 Array = npt.NDArray[Any]
 
@@ -142,9 +142,7 @@ def _read_lines(path: Path) -> list[bytes]:
     return [line.removesuffix(b"\r") for line in lines]
 
 
-def _column(
-    lines: list[bytes], index: int, delimiter: bytes, dtype: np.dtype[Any], node: Node, offset: int
-) -> Array:
+def _column(lines: list[bytes], index: int, delimiter: bytes, dtype: np.dtype[Any], node: Node, offset: int) -> Array:
     if index == _LINE_NUMBER:
         return np.arange(len(lines), dtype=dtype) + offset
     texts = lines
@@ -155,4 +153,4 @@ def _column(
         texts = [one[index] for one in split]
     array = np.empty(len(texts), object)
     array[:] = texts
-    return array if dtype == object else np.array([dtype.type(text) for text in texts], dtype)
+    return array if dtype.kind == "O" else np.array([dtype.type(text) for text in texts], dtype)

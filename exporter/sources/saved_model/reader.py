@@ -16,7 +16,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from estimator_serving.exporter.saved_model.errors import SavedModelError
+from estimator_serving.exporter.sources.saved_model.errors import SavedModelError
 from estimator_serving.wire.pb import tensorflow_pb
 from estimator_serving.wire.tensor_bundle import TensorBundle, open_bundle
 

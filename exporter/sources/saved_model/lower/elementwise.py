@@ -12,11 +12,20 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.exporter.saved_model.builder import onnx_type
-from estimator_serving.exporter.saved_model.graph import Node
-from estimator_serving.exporter.saved_model.lowering import Lowering
-from estimator_serving.exporter.saved_model.values import Cells, Coordinates, Dim, Flat, Positions, Shape, Tensor, Value
-from estimator_serving.training.onnx_ops import DOMAIN
+from estimator_serving.exporter.sources.saved_model.builder import onnx_type
+from estimator_serving.exporter.sources.saved_model.graph import Node
+from estimator_serving.exporter.sources.saved_model.lowering import Lowering
+from estimator_serving.exporter.sources.saved_model.values import (
+    Cells,
+    Coordinates,
+    Dim,
+    Flat,
+    Positions,
+    Shape,
+    Tensor,
+    Value,
+)
+from estimator_serving.training.columns.onnx_ops import DOMAIN
 
 Array = npt.NDArray[Any]
 Emit: TypeAlias = Callable[..., str]
@@ -25,7 +34,11 @@ Fold: TypeAlias = Callable[..., Any]
 # What ORT has no arithmetic for is computed in a wider type. Of half types TensorFlow rounds after each op, too.
 _WIDER = {
     np.dtype(name): np.dtype(wide)
-    for wide, names in {"int32": ("int8", "int16", "uint8", "uint16"), "int64": ("uint32",), "float32": ("float16",)}.items()
+    for wide, names in {
+        "int32": ("int8", "int16", "uint8", "uint16"),
+        "int64": ("uint32",),
+        "float32": ("float16",),
+    }.items()
     for name in names
 }
 
@@ -49,7 +62,7 @@ def broadcast(context: Lowering, shapes: Sequence[Shape]) -> list[Dim | None]:
 
 def _together(dims: Sequence[Dim]) -> Dim | None:
     others = {dim for dim in dims if dim != 1}
-    if len(others) < 2:  # noqa: PLR2004
+    if len(others) < 2:
         return others.pop() if others else 1
     numbers = [dim for dim in others if isinstance(dim, int)]
     if len(numbers) > 1:
@@ -188,3 +201,10 @@ def _smallest(context: Lowering, operands: Sequence[Tensor], shape: Sequence[Dim
     if all(one.small is not None or not one.shape for one in operands):
         return None
     return list(operands)
+
+
+def map_values(context: Lowering, node: Node, value: Value, function: Callable[[Tensor], Tensor]) -> Tensor | Flat:
+    """A function of dense tensors that keeps their shape, on a dense value or on the grid of a sparse one."""
+    if not isinstance(value, Flat):
+        return function(context.dense(value, node))
+    return Flat(value.cells, function(value.grid), None if value.filler is None else function(value.filler))

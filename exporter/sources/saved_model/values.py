@@ -147,7 +147,7 @@ class Tensor:
 
     @property
     def is_string(self) -> bool:
-        return self.dtype == object
+        return self.dtype.kind == "O"
 
 
 # ---- sparse ---------------------------------------------------------------------------------------------------------
@@ -168,6 +168,7 @@ class Cells:
         bounds: tensors [rows, width] whose elements in the kept cells are at least a number.
         distinct: the cells whose distinct values these stand for. Duplicates are left in, so only what is taken from
             these by Positions is defined.
+        part: (numbers, index): of other cells those whose number is `index`.
     """
 
     rows: Dim
@@ -179,6 +180,7 @@ class Cells:
     base: Cells | None = None
     bounds: Mapping[Tensor, int] = field(default_factory=dict)
     distinct: Cells | None = None
+    part: tuple[Flat, int] | None = None
 
     def same(self, other: Cells) -> bool:
         """Whether both list the same cells in the same order."""

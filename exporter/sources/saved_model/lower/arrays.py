@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from estimator_serving.exporter.saved_model.builder import onnx_type
-from estimator_serving.exporter.saved_model.graph import Node
-from estimator_serving.exporter.saved_model.lower.elementwise import apply, broadcast, cast, elementwise
-from estimator_serving.exporter.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
-from estimator_serving.exporter.saved_model.values import (
+from estimator_serving.exporter.sources.saved_model.builder import onnx_type
+from estimator_serving.exporter.sources.saved_model.graph import Node
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, broadcast, cast, elementwise
+from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.values import (
     Cells,
     Coordinates,
     Dim,
@@ -46,7 +46,9 @@ def _placeholder(_: Lowering, node: Node, __: list[Value]) -> Lowered:
     raise node.refuse("its value is none of the signature's inputs")
 
 
-@lowers("Identity", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "PlaceholderWithDefault", "CheckNumerics")
+@lowers(
+    "Identity", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "PlaceholderWithDefault", "CheckNumerics"
+)
 def _identity(_: Lowering, __: Node, inputs: list[Value]) -> Lowered:
     return inputs[0]
 
@@ -118,11 +120,14 @@ def reshape(context: Lowering, node: Node, value: Value, wanted: Sequence[Dim]) 
     dense = context.dense(value, node)
     if target == dense.shape:
         return dense
-    if dense.constant is not None and (numbers := known(tuple(-1 if dim is None else dim for dim in target))) is not None:
+    if (
+        dense.constant is not None
+        and (numbers := known(tuple(-1 if dim is None else dim for dim in target))) is not None
+    ):
         return context.constant(dense.constant.reshape(numbers))
-    if dense.sizes is not None and len(target) < 2:  # noqa: PLR2004
+    if dense.sizes is not None and len(target) < 2:
         return context.sizes(dense.sizes, dense.dtype, len(target))
-    if len(target) == 1 and dense.rank == 2:  # noqa: PLR2004
+    if len(target) == 1 and dense.rank == 2:
         rows, width = dense.shape
         place = "row" if dense.row_numbers else ""
         return Flat(context.cells_of(rows, width, None), dense, place=place)
@@ -187,7 +192,12 @@ def _reshape_dense(context: Lowering, value: Tensor, wanted: Sequence[Dim], targ
     made.low, made.high = value.low, value.high
     if value.rank == 1 and len(target) > 1 and target[0] == value.shape[0]:
         made.row_numbers = value.row_numbers
-    if value.row_flags is not None and target and target[0] == value.row_flags.shape[0] and all(d == 1 for d in target[1:]):
+    if (
+        value.row_flags is not None
+        and target
+        and target[0] == value.row_flags.shape[0]
+        and all(d == 1 for d in target[1:])
+    ):
         made.row_flags = value.row_flags
     return made
 
@@ -239,9 +249,13 @@ def _squeeze(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 
 def _ones_changed(context: Lowering, node: Node, value: Value, target: Sequence[Dim]) -> Value:
-    if isinstance(value, Tensor) and value.rank == 2 and len(target) == 1:  # noqa: PLR2004
-        return _reshape_dense(context, value, target, target) if value.constant is None else context.constant(
-            value.constant.reshape([int(dim) for dim in target])  # type: ignore[arg-type]
+    if isinstance(value, Tensor) and value.rank == 2 and len(target) == 1:
+        return (
+            _reshape_dense(context, value, target, target)
+            if value.constant is None
+            else context.constant(
+                value.constant.reshape([int(dim) for dim in target])  # type: ignore[arg-type]
+            )
         )
     if isinstance(value, Coordinates | Positions):
         value = context.dense(value, node)
@@ -300,7 +314,7 @@ def _as_coordinates(inputs: Sequence[Value], axis: int, tail: Shape) -> Coordina
     flats = [one for one in inputs if isinstance(one, Flat)]
     if len(flats) != len(inputs) or any(one.tail != tail or one.dtype.kind not in "iu" for one in flats):
         return None
-    if len(flats) < 2 or not all(one.cells.same(flats[0].cells) for one in flats):  # noqa: PLR2004
+    if len(flats) < 2 or not all(one.cells.same(flats[0].cells) for one in flats):
         return None
     return Coordinates(tuple(flats), is_transposed=axis == 0)
 
@@ -467,7 +481,7 @@ def _strided_slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowere
     value = inputs[0]
     shape = shape_of(value, node)
     plan = _plan(context, node, inputs, shape)
-    if isinstance(value, Coordinates) and not value.is_transposed and len(plan) == 2:  # noqa: PLR2004
+    if isinstance(value, Coordinates) and not value.is_transposed and len(plan) == 2:
         rows, column = plan
         if rows == (0, None, 1, "keep") and column[3] == "shrink":
             return value.columns[int(column[0])]
@@ -485,9 +499,7 @@ def _plan(context: Lowering, node: Node, inputs: list[Value], shape: Shape) -> l
     begins, ends = (context.dims(one, node, "bounds") for one in inputs[1:3])
     steps = [int(one) for one in context.array(inputs[3], node, "strides").ravel()]
     masks = {name: node.integer(f"{name}_mask", 0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
-    consumed = sum(
-        not (masks["new_axis"] >> i & 1 or masks["ellipsis"] >> i & 1) for i in range(len(steps))
-    )
+    consumed = sum(not (masks["new_axis"] >> i & 1 or masks["ellipsis"] >> i & 1) for i in range(len(steps)))
     plan: list[Cut] = []
     for index, step in enumerate(steps):
         if masks["ellipsis"] >> index & 1:
@@ -517,8 +529,12 @@ def _apply_plan(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut
         if value.sizes is not None and value.rank == 1:
             places = np.arange(len(value.sizes))[index]
             dims = [value.sizes[int(place)] for place in places.ravel()]
-            if places.ndim < 2:  # noqa: PLR2004
-                return context.sizes(dims, value.dtype, places.ndim) if dims else context.constant(np.zeros(0), value.dtype)
+            if places.ndim < 2:
+                return (
+                    context.sizes(dims, value.dtype, places.ndim)
+                    if dims
+                    else context.constant(np.zeros(0), value.dtype)
+                )
     cuts: list[tuple[int, int, Dim | None, int]] = []
     shape: list[Dim | None] = []
     squeezed, inserted = [], []
@@ -612,12 +628,16 @@ def _tile(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         place = "column" if value.constant[0] == 0 else ""
         return Flat(cells, context.constant(value.constant[None]), place=place)
     if all(one == 1 or dim == 1 for one, dim in zip(multiples, value.shape, strict=True)):
-        made = context.tensor(value.dtype, shape, lambda: context.spread(value, tuple(shape)), small=value.small or value)
+        made = context.tensor(
+            value.dtype, shape, lambda: context.spread(value, tuple(shape)), small=value.small or value
+        )
         if multiples[0] == 1:
             made.row_flags, made.row_numbers = value.row_flags, value.row_numbers
         made.low, made.high = value.low, value.high
         return made
-    return context.tensor(value.dtype, shape, lambda: context.builder.one("Tile", value.name, context.shape_name(multiples)))
+    return context.tensor(
+        value.dtype, shape, lambda: context.builder.one("Tile", value.name, context.shape_name(multiples))
+    )
 
 
 @lowers("BroadcastTo")
@@ -645,7 +665,12 @@ def filled(context: Lowering, node: Node, shape: Sequence[Dim], value: Tensor) -
         assert isinstance(grid, Tensor)
         return Flat(cells, grid, value if cells.empty is not None else None)
     return context.tensor(
-        value.dtype, list(shape), lambda: context.spread(value, tuple(shape)), small=value, low=value.low, high=value.high
+        value.dtype,
+        list(shape),
+        lambda: context.spread(value, tuple(shape)),
+        small=value,
+        low=value.low,
+        high=value.high,
     )
 
 
@@ -654,7 +679,7 @@ def _like(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = inputs[0]
     shape_of(value, node)
     dtype = np.dtype(value.dtype)  # type: ignore[union-attr]
-    element: Any = b"" if dtype == object else dtype.type(node.op == "OnesLike")
+    element: Any = b"" if dtype.kind == "O" else dtype.type(node.op == "OnesLike")
     scalar = context.constant(np.array(element, dtype))
     if isinstance(value, Flat):
         grid = context.constant(np.full((1,) * (2 + len(value.tail)), element, dtype))
@@ -724,7 +749,7 @@ def _where(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     one = context.builder.one
     if dense.dtype != BOOL:
         raise node.refuse(f"it looks for {dense.dtype} that are not 0")
-    if dense.rank == 2:  # noqa: PLR2004
+    if dense.rank == 2:
         rows, width = dense.shape
         return coordinates_of(context, context.cells_of(rows, width, dense))
 
@@ -772,7 +797,7 @@ def _gather(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     params, indices = inputs[0], inputs[1]
     if isinstance(params, Handle):
         params = context.constant(context.resources.variable(params.node))
-    axis = int(context.array(inputs[2], node, "axis").ravel()[0]) if len(inputs) > 2 else 0  # noqa: PLR2004
+    axis = int(context.array(inputs[2], node, "axis").ravel()[0]) if len(inputs) > 2 else 0
     if node.integer("batch_dims", 0):
         raise node.refuse("it gathers batch by batch")
     if isinstance(indices, Positions) and axis == 0 and not indices.is_column:
@@ -785,11 +810,13 @@ def _gather(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if at.constant is not None:
         if table.constant is not None:
             return context.constant(np.take(table.constant, at.constant, axis))
-        if table.sizes is not None and table.rank == 1 and at.rank < 2:  # noqa: PLR2004
+        if table.sizes is not None and table.rank == 1 and at.rank < 2:
             return context.sizes([table.sizes[int(i)] for i in at.constant.ravel()], table.dtype, at.rank)
     shape = [*table.shape[:axis], *at.shape, *table.shape[axis + 1 :]]
     return context.tensor(
-        table.dtype, shape, lambda: context.builder.one("Gather", table.name, guarded(context, table, at, axis), axis=axis)
+        table.dtype,
+        shape,
+        lambda: context.builder.one("Gather", table.name, guarded(context, table, at, axis), axis=axis),
     )
 
 
@@ -828,7 +855,10 @@ def look_up(context: Lowering, node: Node, table: Tensor, ids: Flat) -> Flat:
     filler = None
     if cells.empty is not None:
         assert ids.filler is not None
-        if ids.filler.constant is not None and table.constant is not None:
+        if cells.part is not None and (number := cells.part[0].filler) is not None and number.constant != cells.part[1]:
+            # The row is looked up in another part.
+            filler = context.constant(np.zeros(tuple(table.shape[1:]), table.dtype))  # type: ignore[arg-type]
+        elif ids.filler.constant is not None and table.constant is not None:
             filler = context.constant(np.take(table.constant, ids.filler.constant, 0))
         else:
             at = ids.filler
@@ -855,8 +885,10 @@ def safe_ids(context: Lowering, table: Tensor, ids: Flat, blank: int) -> str:
         beyond = one("GreaterOrEqual", name, context.scalar(size, dtype))
         name = one("Where", beyond, context.scalar(size + 1, dtype), name)
     if low is None or low < 0:
-        number = context.scalar(size + 1, dtype) if isinstance(size, int) else cast(
-            context, context.dim_name(size), INT64, dtype
+        number = (
+            context.scalar(size + 1, dtype)
+            if isinstance(size, int)
+            else cast(context, context.dim_name(size), INT64, dtype)
         )
         name = one("Where", one("Less", name, context.scalar(0, dtype)), number, name)
     mask = cells.mask
@@ -886,7 +918,9 @@ def _gather_nd(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         name = cast(context, at.name, at.dtype, INT64)
         if at.low is None or at.low < 0:
             limit = context.scalar(np.iinfo(np.int64).max, INT64)
-            name = context.builder.one("Where", context.builder.one("Less", name, context.scalar(0, INT64)), limit, name)
+            name = context.builder.one(
+                "Where", context.builder.one("Less", name, context.scalar(0, INT64)), limit, name
+            )
         return context.builder.one("GatherND", table.name, name)
 
     return context.tensor(table.dtype, shape, emit)
@@ -903,7 +937,12 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
             return other
     dtype = np.dtype(chosen.dtype)  # type: ignore[union-attr]
     made = elementwise(
-        context, node, [condition, chosen, other], dtype, lambda c, x, y: context.builder.one("Where", c, x, y), np.where
+        context,
+        node,
+        [condition, chosen, other],
+        dtype,
+        lambda c, x, y: context.builder.one("Where", c, x, y),
+        np.where,
     )
     target, sides = (made.grid if isinstance(made, Flat) else made), []
     for one in (chosen, other):
@@ -935,7 +974,9 @@ def _mended(context: Lowering, condition: Tensor, chosen: Value, other: Value) -
 def _is_zero(value: Value) -> bool:
     if not isinstance(value, Tensor):
         return False
-    constant = value.constant if value.constant is not None else value.small.constant if value.small is not None else None
+    constant = (
+        value.constant if value.constant is not None else value.small.constant if value.small is not None else None
+    )
     return constant is not None and constant.dtype.kind in "fiu" and not constant.any()
 
 
@@ -960,7 +1001,7 @@ def _one_hot(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         made = one("OneHot", name, context.scalar(depth, INT64), one("Concat", *values, axis=0), axis=axis)
         return cast(context, made, wide, dtype)
 
-    if dtype == object or dtype.kind == "f" and dtype.itemsize > 4:  # noqa: PLR2004
+    if dtype.kind == "O" or (dtype.kind == "f" and dtype.itemsize > 4):
         raise node.refuse(f"it makes values of {dtype}")
     return context.tensor(dtype, shape, emit)
 
@@ -982,9 +1023,8 @@ def _top_k(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     return [values, places]
 
 
-@lowers("ScatterNd")
-def _scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    """Repeated indices add up."""
+def scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Tensor:
+    """ScatterNd of dense tensors: repeated indices add up."""
     at, updates = (context.dense(one, node) for one in inputs[:2])
     shape = context.dims(inputs[2], node, "shape")
     if updates.dtype.kind not in "fiu":
@@ -1004,7 +1044,9 @@ def _tensor_scatter(context: Lowering, node: Node, inputs: list[Value]) -> Lower
     reduction = "none" if node.op == "TensorScatterUpdate" else "add"
 
     def emit() -> str:
-        return context.builder.one("ScatterND", value.name, _not_negative(context, at), updates.name, reduction=reduction)
+        return context.builder.one(
+            "ScatterND", value.name, _not_negative(context, at), updates.name, reduction=reduction
+        )
 
     return context.tensor(value.dtype, value.shape, emit)
 
