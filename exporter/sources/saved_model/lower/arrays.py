@@ -14,7 +14,14 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, broadcast, cast, elementwise
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
+    apply,
+    broadcast,
+    can_move,
+    cast,
+    elementwise,
+    move_weights,
+)
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import (
     Cells,
@@ -660,10 +667,13 @@ def filled(context: Lowering, node: Node, shape: Sequence[Dim], value: Tensor) -
     numbers = known(tuple(shape))
     if numbers is not None and value.constant is not None and int(np.prod(numbers)) <= _FOLDED_MAX:
         return context.constant(np.full(numbers, value.constant.ravel()[0], value.dtype))
-    if len(shape) == 1 and isinstance(shape[0], Symbol) and (cells := shape[0].cells) is not None:
-        grid = reshape(context, node, value, (1, 1))
-        assert isinstance(grid, Tensor)
-        return Flat(cells, grid, value if cells.empty is not None else None)
+    if shape and isinstance(shape[0], Symbol) and (cells := shape[0].cells) is not None:
+        # One for each of some cells.
+        tail = tuple(shape[1:])
+        grid = filled(context, node, (1, 1, *tail), value)
+        filler = filled(context, node, tail, value) if cells.empty is not None else None
+        if isinstance(grid, Tensor) and (filler is None or isinstance(filler, Tensor)):
+            return Flat(cells, grid, filler)
     return context.tensor(
         value.dtype,
         list(shape),
@@ -681,10 +691,6 @@ def _like(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = np.dtype(value.dtype)  # type: ignore[union-attr]
     element: Any = b"" if dtype.kind == "O" else dtype.type(node.op == "OnesLike")
     scalar = context.constant(np.array(element, dtype))
-    if isinstance(value, Flat):
-        grid = context.constant(np.full((1,) * (2 + len(value.tail)), element, dtype))
-        if all(dim == 1 for dim in value.tail):
-            return Flat(value.cells, grid, scalar if value.cells.empty is not None else None)
     return filled(context, node, shape_of(value, node), scalar)
 
 
@@ -801,7 +807,8 @@ def _gather(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if node.integer("batch_dims", 0):
         raise node.refuse("it gathers batch by batch")
     if isinstance(indices, Positions) and axis == 0 and not indices.is_column:
-        if (taken := _take_cells(params, indices)) is not None:
+        taken = _take_cells(_moved(context, params, indices.among), indices)
+        if taken is not None:
             return taken
     if isinstance(params, Tensor) and isinstance(indices, Flat) and axis == 0:
         return look_up(context, node, params, indices)
@@ -818,6 +825,19 @@ def _gather(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         shape,
         lambda: context.builder.one("Gather", table.name, guarded(context, table, at, axis), axis=axis),
     )
+
+
+def _moved(context: Lowering, params: Value, among: Cells) -> Value:
+    """Weights, or their indices, over the cells of their ids; other values as they are."""
+    if isinstance(params, Flat) and not params.cells.same(among):
+        return move_weights(context, params, among) or params
+    if isinstance(params, Coordinates) and not params.cells.same(among):
+        source = params.cells
+        # Whoever takes the indices takes the weights, too: that every row has as many is checked there.
+        are_places = [one.place for one in params.columns] == ["row", "column"] and not params.is_transposed
+        if are_places and can_move(source, among):
+            return coordinates_of(context, among)
+    return params
 
 
 def _take_cells(params: Value, indices: Positions) -> Value | None:

@@ -131,25 +131,28 @@ def align(context: Lowering, node: Node, flats: Sequence[Flat]) -> list[Flat] | 
         if one.cells.same(first.cells):
             placed.append(Flat(first.cells, one.grid, one.filler, one.place))
             continue
-        moved = _move_weights(context, one, first.cells)
+        if one.grid.shape[:2] == (1, 1) and one.filler is None and can_move(one.cells, first.cells):
+            # One value for all cells is the same anywhere.
+            placed.append(Flat(first.cells, one.grid))
+            continue
+        moved = move_weights(context, one, first.cells)
         if moved is None:
             return None
         placed.append(moved)
     return placed
 
 
-def _move_weights(context: Lowering, weights: Flat, cells: Cells) -> Flat | None:
+def can_move(source: Cells, cells: Cells) -> bool:
+    """Whether weights over `source` may belong to ids over `cells`: both are features as they were parsed."""
+    are_whole = not any(one.empty or one.distinct or one.part for one in (source, cells))
+    return are_whole and source.lengths is not None and cells.lengths is not None
+
+
+def move_weights(context: Lowering, weights: Flat, cells: Cells) -> Flat | None:
+    """Weights over the cells of their ids; the graph fails on a row that has more or fewer of them. None where the two
+    have nothing to do with each other."""
     source = weights.cells
-    if (
-        weights.dtype != np.float32
-        or weights.tail
-        or source.lengths is None
-        or cells.lengths is None
-        or source.empty is not None
-        or cells.empty is not None
-        or cells.distinct is not None
-        or source.distinct is not None
-    ):
+    if weights.dtype != np.float32 or weights.tail or not can_move(source, cells):
         return None
 
     def emit() -> str:

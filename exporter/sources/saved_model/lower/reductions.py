@@ -13,7 +13,7 @@ from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, wider
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Dim, Tensor, Value, multiply
+from estimator_serving.exporter.sources.saved_model.values import Dim, Flat, Tensor, Value, multiply
 
 _REDUCTIONS: dict[str, tuple[str, Any]] = {
     "Sum": ("ReduceSum", np.sum),
@@ -27,10 +27,19 @@ _REDUCTIONS: dict[str, tuple[str, Any]] = {
 
 @lowers(*_REDUCTIONS)
 def _reduce(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    value, keep = inputs[0], node.flag("keep_dims", False)
+    if isinstance(value, Flat) and value.tail:
+        axes = [axis % (1 + len(value.tail)) for axis in _given_axes(context, node, inputs[1])]
+        if axes and 0 not in axes:
+            grid = _reduce_dense(context, node, value.grid, [axis + 1 for axis in axes], keep)
+            filler = value.filler and _reduce_dense(context, node, value.filler, [axis - 1 for axis in axes], keep)
+            return Flat(value.cells, grid, filler)
+    dense = context.dense(value, node)
+    return _reduce_dense(context, node, dense, _axes(context, node, inputs[1], dense), keep)
+
+
+def _reduce_dense(context: Lowering, node: Node, value: Tensor, axes: list[int], keep: bool) -> Tensor:
     op_type, fold = _REDUCTIONS[node.op]
-    value = context.dense(inputs[0], node)
-    axes = _axes(context, node, inputs[1], value)
-    keep = node.flag("keep_dims", False)
     if not axes:
         return value
     if value.constant is not None and fold is not None:
@@ -51,8 +60,12 @@ def _reduce(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     return context.tensor(value.dtype, _reduced(value, axes, keep), emit)
 
 
+def _given_axes(context: Lowering, node: Node, axes: Value) -> list[int]:
+    return [int(axis) for axis in context.array(axes, node, "axes").ravel()]
+
+
 def _axes(context: Lowering, node: Node, axes: Value, value: Tensor) -> list[int]:
-    given = [int(axis) for axis in context.array(axes, node, "axes").ravel()]
+    given = _given_axes(context, node, axes)
     if any(not -value.rank <= axis < value.rank for axis in given):
         raise node.refuse(f"it reduces the axes {given} of a tensor of rank {value.rank}")
     return sorted({axis % value.rank for axis in given})
