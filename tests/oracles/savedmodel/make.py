@@ -15,7 +15,6 @@ import base64
 import json
 import os
 import shutil
-import string
 import tempfile
 from pathlib import Path
 
@@ -77,7 +76,7 @@ class Program:
         def values():
             if default is not None and self.chance(0.3):
                 return None
-            return [float(np.float32(self.pick([0.0, 1.0, -1.0, 10.0, 1e-8, 1e6, float(self.rng.normal() * 5)]))) for _ in range(size)]
+            return [float(np.float32(self.pick([0.0, 1.0, -1.0, 10.0, 1e-8, 1e6, float("nan"), float("inf"), *map(float, self.rng.normal(size=12) * 5)]))) for _ in range(size)]
 
         self.values[key] = values
         return fc.numeric_column(key, shape=(size,), default_value=default, normalizer_fn=normalizer)
@@ -143,7 +142,7 @@ class Program:
                 first, second = self.words(), self.words()
                 both = [fc.categorical_column_with_hash_bucket(key, 11) for key in (first, second)]
                 made += fc.shared_embeddings(both, 3, combiner=self.pick(["mean", "sqrtn", "sum"])) if self.is_v2 else [
-                    *tf.compat.v1.feature_column.shared_embedding_columns(both, 3)
+                    *(fc.embedding_column(one, 3) for one in both)
                 ]
         return made
 
@@ -280,10 +279,16 @@ def record(directory, examples, arrays, family):
                 for alias, value in got.items():
                     answers[f"{key}|{alias}|{batch}"] = np.array(value)
     np.savez(directory / "answers.npz", **{key: value.astype("S") if value.dtype == object else value for key, value in answers.items()})
-    np.savez(directory / "inputs.npz", **arrays)
+    np.savez(directory / "inputs.npz", **{key: value for key, value in arrays.items() if value.dtype != object})
+    texts = {key: value for key, value in arrays.items() if value.dtype == object}
     encoded = {key: [base64.b64encode(one).decode() for one in rows] for key, rows in examples.items()}
+    encoded |= {key: [list(map(_encoded, row)) if value.ndim > 1 else _encoded(row) for row in value] for key, value in texts.items()}
     (directory / "inputs.json").write_text(json.dumps(encoded))
     (directory / "signatures.json").write_text(json.dumps({"family": family, "signatures": described}))
+
+
+def _encoded(text):
+    return base64.b64encode(text).decode()
 
 
 def main():
@@ -306,6 +311,5 @@ def main():
             shutil.rmtree(directory)
 
 
-_ = string
 if __name__ == "__main__":
     main()

@@ -30,6 +30,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Flat,
     Handle,
     Positions,
+    Product,
     Shape,
     Symbol,
     Tensor,
@@ -358,6 +359,7 @@ def _concat_columns(context: Lowering, node: Node, parts: Sequence[Value]) -> Co
         elif isinstance(one, Flat) and one.tail == (1,) and one.dtype.kind in "iu":
             flat = reshape(context, node, one, (one.cells.count,))
             assert isinstance(flat, Flat)
+            flat.place = one.place
             columns.append(flat)
         else:
             return None
@@ -491,7 +493,13 @@ def _strided_slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowere
     if isinstance(value, Coordinates) and not value.is_transposed and len(plan) == 2:
         rows, column = plan
         if rows == (0, None, 1, "keep") and column[3] == "shrink":
-            return value.columns[int(column[0])]
+            return value.columns[int(column[0])]  # type: ignore[arg-type]
+        if rows == (0, None, 1, "keep") and column[3] == "keep" and not isinstance(column[1], Symbol | Product):
+            kept = value.columns[_numpy_index(column)]
+            if len(kept) > 1:
+                return Coordinates(kept)
+            if kept:
+                return reshape(context, node, kept[0], (value.cells.count, 1))
     if isinstance(value, Flat) and all(one == (0, None, 1, "keep") for one in plan):
         return value
     dense = context.dense(value, node)

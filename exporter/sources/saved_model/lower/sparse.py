@@ -13,7 +13,7 @@ import numpy as np
 from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.arrays import coordinates_of, narrow, shape_of
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast, move_weights
 from estimator_serving.exporter.sources.saved_model.lower.segments import row_counts
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import (
@@ -188,7 +188,10 @@ def _sparse_reorder(context: Lowering, node: Node, inputs: list[Value]) -> Lower
     """Entries keep the order of their rows; within a row no converted op depends on it but by the order of a sum."""
     indices, values = inputs[0], inputs[1]
     if isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.columns[0].place == "row":
-        return [indices, values]
+        if indices.cells.same(values.cells):
+            return [indices, values]
+        if (moved := move_weights(context, values, indices.cells)) is not None:
+            return [indices, moved]
     raise node.refuse("its entries are no feature's, or were moved in a way that is not followed")
 
 
