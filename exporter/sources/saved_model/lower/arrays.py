@@ -1088,9 +1088,69 @@ def _not_negative(context: Lowering, at: Tensor) -> str:
     return context.builder.one("Where", context.builder.one("Less", name, context.scalar(0, INT64)), limit, name)
 
 
-@lowers("ReverseSequence", "MatrixDiagV3", "MatrixBandPart")
-def _unknown(_: Lowering, node: Node, __: list[Value]) -> Lowered:
-    raise node.refuse("this op is not converted")
+@lowers("Roll")
+def _roll(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    made = context.dense(inputs[0], node)
+    shifts, axes = (context.array(one, node, "shift").ravel() for one in inputs[1:3])
+    for shift, axis in zip(shifts.tolist(), axes.tolist(), strict=True):
+        axis %= made.rank
+        size = made.shape[axis]
+        if not isinstance(size, int) or size == 0:
+            raise node.refuse("it rolls an open size")
+        split = size - shift % size
+        if split == size:
+            continue
+        ends = [split if place == axis else dim for place, dim in enumerate(made.shape)]
+        front = _cut(context, made, [(axis, 0, split, 1)], ends)
+        ends = [size - split if place == axis else dim for place, dim in enumerate(made.shape)]
+        back = _cut(context, made, [(axis, split, None, 1)], ends)
+        made = context.op("Concat", [back, front], made.dtype, made.shape, axis=axis)
+    return made
 
 
-_ = Symbol
+@lowers("DenseBincount", "Bincount")
+def _bincount(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """How often each number comes in a row, or whether it does; numbers from `size` on count nowhere."""
+    values, weights = (context.dense(one, node) for one in (inputs[0], inputs[2]))
+    size = int(context.array(inputs[1], node, "size").ravel()[0])
+    if node.op == "Bincount" or values.rank not in (1, 2) or weights.shape != (0,):
+        raise node.refuse("it counts with weights")
+    dtype, one = weights.dtype, context.builder.one
+
+    def emit() -> str:
+        ids = cast(context, values.name, values.dtype, INT64)
+        if values.low is None or values.low < 0:
+            # TensorFlow refuses negative numbers; a lookup in a table of one row does, too.
+            is_below = one("Cast", one("Less", ids, context.scalar(0, INT64)), to=onnx_type(INT64))
+            nothing = one("Gather", context.builder.constant(np.zeros(1, np.int64)), is_below, axis=0)
+            ids = one("Add", ids, nothing)
+        onehot = one("OneHot", ids, context.scalar(size, INT64), context.builder.constant(np.array([0, 1], np.float32)))
+        counted = one("ReduceSum", onehot, context.int64(values.rank - 1), keepdims=0)
+        if node.flag("binary_output", False):
+            counted = one("Min", counted, context.scalar(1, np.dtype(np.float32)))
+        return cast(context, counted, np.dtype(np.float32), dtype)
+
+    return context.tensor(dtype, [*values.shape[:-1], size], emit)
+
+
+@lowers("NearestNeighbors")
+def _nearest_neighbors(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """The nearest centres of each point, and the squares of their distances."""
+    points, centres = (context.dense(one, node) for one in inputs[:2])
+    count = int(context.array(inputs[2], node, "k").ravel()[0])
+    size = centres.shape[0]
+    count = min(count, size) if isinstance(size, int) else count
+    one, dtype = context.builder.one, points.dtype
+    shape = [points.shape[0], count]
+
+    def emit(index: int) -> str:
+        axis = context.int64(1)
+        products = one("MatMul", points.name, one("Transpose", centres.name, perm=[1, 0]))
+        lengths = one("ReduceSum", one("Mul", points.name, points.name), axis, keepdims=1)
+        others = one("ReduceSum", one("Mul", centres.name, centres.name), axis, keepdims=0)
+        squares = one("Sub", one("Add", lengths, others), one("Mul", products, context.scalar(2, dtype)))
+        inputs = [squares, context.int64(count)]
+        return context.builder.node("TopK", inputs, outputs=2, axis=1, largest=0, sorted=1)[index]
+
+    places = context.tensor(INT64, shape, lambda: emit(1), low=0)
+    return [places, context.tensor(dtype, shape, lambda: emit(0))]

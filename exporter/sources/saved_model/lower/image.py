@@ -12,7 +12,7 @@ import numpy as np
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, wider
 from estimator_serving.exporter.sources.saved_model.lowering import Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Dim, Tensor, Value
+from estimator_serving.exporter.sources.saved_model.values import Dim, Tensor, Value, divide, multiply
 
 
 def _is_last(node: Node) -> bool:
@@ -173,7 +173,7 @@ def _batch_norm(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         variance = one("ReduceMean", one("Mul", centred, centred), axes, keepdims=1)
         scaled = one("Div", centred, one("Sqrt", one("Add", variance, context.scalar(epsilon, wide))))
         shape = [channels if axis == channel_axis else 1 for axis in range(value.rank)]
-        scale, offset = (one("Reshape", name, context.shape_name(shape)) for name in names[:2])
+        scale, offset = (one("Reshape", name, context.shape_name(shape), allowzero=1) for name in names[:2])
         return cast(context, one("Add", one("Mul", scaled, scale), offset), wide, dtype)
 
     made = context.tensor(dtype, value.shape, emit)
@@ -199,8 +199,101 @@ def _resize(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     def emit() -> str:
         x = cast(context, _first(context, value, True), value.dtype, np.dtype(np.float32))
         target = context.shape_name([value.shape[0], value.shape[3], height, width])
-        rule = {"mode": "linear"} if is_linear else {"mode": "nearest", "nearest_mode": "floor"}
+        rule = {"mode": "linear"} if is_linear else {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}
         made = context.builder.one("Resize", x, "", "", target, coordinate_transformation_mode="half_pixel", **rule)
         return _back(context, cast(context, made, np.dtype(np.float32), dtype), 4, True)
 
     return context.tensor(dtype, shape, emit)
+
+
+@lowers("SpaceToBatchND")
+def _space_to_batch(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """What TensorFlow puts around a dilated convolution: [n, h, w, c] as blocks of every block-th row and column."""
+    value = context.dense(inputs[0], node)
+    block = [int(one) for one in context.array(inputs[1], node, "block").ravel()]
+    pads = context.array(inputs[2], node, "paddings").astype(np.int64)
+    count, one = len(block), context.builder.one
+    sizes = value.shape[1 : 1 + count]
+    if any(not isinstance(size, int) for size in sizes):
+        raise node.refuse("it takes apart an open size")
+    padded = [int(size) + int(sum(pair)) for size, pair in zip(sizes, pads, strict=True)]  # type: ignore[arg-type]
+    after = [size // step for size, step in zip(padded, block, strict=True)]
+    rest = list(value.shape[1 + count :])
+    rows = multiply([value.shape[0], *block])
+
+    def emit() -> str:
+        name = value.name
+        if pads.any():
+            begins, ends = ([0, *pads[:, side].tolist(), *([0] * len(rest))] for side in (0, 1))
+            name = one("Pad", name, context.int64(*begins, *ends), context.scalar(0, value.dtype))
+        split = [dim for pair in zip(after, block, strict=True) for dim in pair]
+        name = one("Reshape", name, context.shape_name([value.shape[0], *split, *rest]), allowzero=1)
+        outer = [2 + 2 * axis for axis in range(count)]
+        inner = [1 + 2 * axis for axis in range(count)]
+        name = one("Transpose", name, perm=[*outer, 0, *inner, *range(1 + 2 * count, 1 + 2 * count + len(rest))])
+        return one("Reshape", name, context.shape_name([rows, *after, *rest]), allowzero=1)
+
+    return context.tensor(value.dtype, [rows, *after, *rest], emit)
+
+
+@lowers("BatchToSpaceND")
+def _batch_to_space(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    value = context.dense(inputs[0], node)
+    block = [int(one) for one in context.array(inputs[1], node, "block").ravel()]
+    crops = context.array(inputs[2], node, "crops").astype(np.int64)
+    count, one = len(block), context.builder.one
+    rows = divide(value.shape[0], multiply(block))
+    sizes = value.shape[1 : 1 + count]
+    if rows is None or any(not isinstance(size, int) for size in sizes):
+        raise node.refuse("it puts together an open size")
+    batch, spatial, rest = rows, [int(size) for size in sizes], list(value.shape[1 + count :])  # type: ignore[arg-type]
+    whole = [size * step for size, step in zip(spatial, block, strict=True)]
+    after = [size - int(sum(pair)) for size, pair in zip(whole, crops, strict=True)]
+
+    def emit() -> str:
+        name = one("Reshape", value.name, context.shape_name([*block, batch, *spatial, *rest]), allowzero=1)
+        order = [axis for place in range(count) for axis in (count + 1 + place, place)]
+        name = one("Transpose", name, perm=[count, *order, *range(2 * count + 1, 2 * count + 1 + len(rest))])
+        name = one("Reshape", name, context.shape_name([batch, *whole, *rest]), allowzero=1)
+        begins = crops[:, 0].tolist()
+        ends = [begin + size for begin, size in zip(begins, after, strict=True)]
+        return one("Slice", name, context.int64(*begins), context.int64(*ends), context.int64(*range(1, 1 + count)))
+
+    return context.tensor(value.dtype, [batch, *after, *rest], emit)
+
+
+@lowers("Conv2DBackpropInput")
+def _transposed_convolution(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """Conv2DTranspose: the output's sizes say how much of it padding takes away."""
+    target = context.dims(inputs[0], node, "output shape")
+    kernel, value = (context.dense(one, node) for one in inputs[1:3])
+    if not _is_last(node) or kernel.constant is None or node.text("padding") == "EXPLICIT":
+        raise node.refuse("its channels stand first, its padding is explicit or its kernel is computed by the graph")
+    if any(one != 1 for one in node.integers("dilations", [1, 1, 1, 1])):
+        raise node.refuse("it is dilated")
+    strides = _spatial(node.integers("strides"), True)
+    height, width, outputs, _ = kernel.constant.shape
+    pads: list[tuple[int, int]] = []
+    extra = []
+    for size, wanted, tap, stride in zip(value.shape[1:3], target[1:3], (height, width), strides, strict=True):
+        if not (isinstance(size, int) and isinstance(wanted, int)):
+            raise node.refuse("its sizes are open")
+        # As many as the convolution of the wanted size would have padded.
+        total = max((size - 1) * stride + tap - wanted, 0) if node.text("padding") == "SAME" else 0
+        pads.append((total // 2, total - total // 2))
+        extra.append(wanted - ((size - 1) * stride + tap - total))
+    weight = context.constant(np.ascontiguousarray(kernel.constant.transpose(3, 2, 0, 1)))
+
+    def emit() -> str:
+        x = _first(context, value, True)
+        made = context.builder.one(
+            "ConvTranspose",
+            x,
+            weight.name,
+            strides=strides,
+            pads=[begin for begin, _ in pads] + [end for _, end in pads],
+            output_padding=extra,
+        )
+        return _back(context, made, 4, True)
+
+    return context.tensor(value.dtype, [value.shape[0], *target[1:3], int(outputs)], emit)

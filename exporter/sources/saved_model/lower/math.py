@@ -257,8 +257,48 @@ _binary("Mul", _op("Mul"), np.multiply, lambda a, b: multiply([a, b]))
 _binary("RealDiv", _op("Div"), np.true_divide)
 _binary("Pow", _op("Pow"), None)
 _binary("SquaredDifference", lambda c, t, x, y: c.builder.one("Mul", *[c.builder.one("Sub", x, y)] * 2), None)
-_binary("Maximum", _op("Max"), np.maximum)
-_binary("Minimum", _op("Min"), np.minimum)
+
+
+@lowers("Maximum", "Minimum")
+def _extreme(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """Bounds of whole numbers are kept: sizes that are limited from both sides become constants by them."""
+    dtype, is_max = _dtype_of(inputs, node), node.op == "Maximum"
+    limit = _settled(inputs, is_max)
+    if limit is not None:
+        return limit
+    wide, op_type = wider(dtype), "Max" if is_max else "Min"
+
+    def both(x: str, y: str) -> str:
+        x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
+        return cast(context, context.builder.one(op_type, x, y), wide, dtype)
+
+    made = elementwise(context, node, inputs, dtype, both, np.maximum if is_max else np.minimum)
+    target, grids = _grid_of(made), [_grid_of(one) for one in inputs]
+    if target is not None and dtype.kind in "iu" and target.constant is None:
+        lows = [one.low for one in grids if one is not None and one.low is not None]
+        highs = [one.high for one in grids if one is not None and one.high is not None]
+        # One bound is enough on the side that the op pushes to.
+        if lows and (is_max or len(lows) == len(grids)):
+            target.low = max(lows) if is_max else min(lows)
+        if highs and (not is_max or len(highs) == len(grids)):
+            target.high = max(highs) if is_max else min(highs)
+    return made
+
+
+def _settled(inputs: list[Value], is_max: bool) -> Tensor | None:
+    """The constant operand, where the bounds of the other one say that it is the result."""
+    for limit, other in (inputs, inputs[::-1]):
+        if not (isinstance(limit, Tensor) and isinstance(other, Tensor)) or limit.constant is None:
+            continue
+        if limit.rank or other.rank or limit.dtype.kind not in "iu":
+            continue
+        number = int(limit.constant)
+        bound = other.high if is_max else other.low
+        if bound is not None and (bound <= number if is_max else bound >= number):
+            return limit
+    return None
+
+
 
 
 @lowers("DivNoNan", "MulNoNan", "Xdivy", "Xlogy")
@@ -536,17 +576,42 @@ def _bias_add(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 @lowers("Einsum")
 def _einsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    operands = [context.dense(one, node) for one in inputs]
+    """As a product of matrices: ONNX Runtime's own Einsum ends the process where a batch has no row."""
     equation = node.text("equation").replace(" ", "")
-    if "..." in equation or "->" not in equation:
+    if "." in equation or "->" not in equation or len(inputs) != 2:  # noqa: PLR2004
         raise node.refuse(f"its equation is {equation}")
-    sources, target = equation.split("->")
-    sizes: dict[str, Dim] = {}
-    for letters, one in zip(sources.split(","), operands, strict=True):
-        for letter, dim in zip(letters, one.shape, strict=True):
-            if not isinstance(sizes.get(letter), int):
-                sizes[letter] = dim
-    return context.op("Einsum", operands, operands[0].dtype, [sizes[letter] for letter in target], equation=equation)
+    left, right = (context.dense(one, node) for one in inputs)
+    (one, other), target = equation.split("->")[0].split(","), equation.split("->")[1]
+    if any(len(set(letters)) != len(letters) for letters in (one, other, target)):
+        raise node.refuse(f"its equation is {equation}")
+    both = [letter for letter in one if letter in other]
+    batch = [letter for letter in both if letter in target]
+    summed = [letter for letter in both if letter not in target]
+    lefts = [letter for letter in one if letter not in other]
+    rights = [letter for letter in other if letter not in one]
+    if set(target) != {*batch, *lefts, *rights}:
+        raise node.refuse(f"its equation is {equation}")
+    sizes: dict[str, Dim] = dict(zip(one, left.shape, strict=True))
+    for letter, dim in zip(other, right.shape, strict=True):
+        sizes[letter] = dim if isinstance(dim, int) or letter not in sizes else sizes[letter]
+
+    def matrix(value: Tensor, letters: str, rows: list[str], columns: list[str]) -> str:
+        order = [letters.index(letter) for letter in (*batch, *rows, *columns)]
+        turned = context.builder.one("Transpose", value.name, perm=order)
+        shape = [multiply(sizes[letter] for letter in group) for group in (batch, rows, columns)]
+        return context.builder.one("Reshape", turned, context.shape_name(shape), allowzero=1)
+
+    def emit() -> str:
+        product = context.builder.one(
+            "MatMul", matrix(left, one, lefts, summed), matrix(right, other, summed, rights)
+        )
+        letters = [*batch, *lefts, *rights]
+        apart = context.builder.one(
+            "Reshape", product, context.shape_name([sizes[letter] for letter in letters]), allowzero=1
+        )
+        return context.builder.one("Transpose", apart, perm=[letters.index(letter) for letter in target])
+
+    return context.tensor(left.dtype, [sizes[letter] for letter in target], emit)
 
 
 @lowers("Softmax", "LogSoftmax")
