@@ -4,29 +4,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTS := wire ops training exporter serving cli examples
 SOURCES := $(PARTS) tools tests benchmarks
+# Two workers suit a machine of two cores; a file's tests share their fixtures, so a file stays with one worker.
+IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-parity test-tfs check fmt proto build serve bench docs parity fuzz clean
+.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients
 
-help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: .venv/.ready  ## train on the Titanic list, export, serve, ask over REST and gRPC
 	@$(BIN)/estimator-serving demo --directory build/demo
 
-test: .venv/.ready  ## all tests
-	@$(BIN)/python -m pytest -q
+test: .venv/.ready  ## all tests, or FILE=tests/serving/test_policy.py (a file, a folder, or file::test)
+	@$(BIN)/python -m pytest -q $(if $(FILE),$(FILE),$(IN_PARALLEL) --durations=10)
 
-test-parity: .venv/.ready  ## layers, optimizers and estimators beside a TensorFlow; TF=path/to/a/python that has 2.15
-	@test -n "$(TF)" || { echo "Say which Python has tensorflow 2.15: make test-parity TF=path/to/python"; exit 1; }
-	@mkdir -p build/parity
-	@$(TF) tests/training/goldens/make_goldens.py build/parity
-	@$(TF) tests/training/goldens/make_layer_goldens.py build/parity
-	@ESTIMATOR_GOLDENS=$(CURDIR)/build/parity $(BIN)/python -m pytest -q tests/training/test_parity.py tests/training/nn/test_layers.py
-
-test-tfs: .venv/.ready  ## every call made by TensorFlow's own client; TF=path/to/a/python that has tensorflow-serving-api 2.15
-	@test -n "$(TF)" || { echo "Say TF=path/to/python, one that has tensorflow 2.15 and tensorflow-serving-api."; exit 1; }
-	@TENSORFLOW_PYTHON=$(TF) $(BIN)/python -m pytest -q tests/conformance/test_tensorflow_client.py
+coverage: .venv/.ready  ## all tests with a coverage figure by file; the report is build/coverage/index.html
+	@$(BIN)/python -m pytest -q $(IN_PARALLEL) --cov=estimator_serving --cov-report=term --cov-report=html:build/coverage
 
 check: .venv/.ready  ## lint, types, one-way imports, committed protos
 	@$(BIN)/ruff check $(SOURCES)
@@ -58,11 +52,28 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/titanic_server.py
 	@$(BIN)/python benchmarks/tensor_bundle.py
 
-docs: .venv/.ready  ## check that the documents' commands, paths and snippets are true
+docs: .venv/.ready  ## build the documentation into build/docs, offline, with warnings as errors, and run its snippets
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@$(BIN)/python -m pytest -q tests/test_docs.py
 
-parity: .venv/.ready  ## the parsing ops against TensorFlow on random specs and Examples; TF=path/to/its/python CASES=10000
-	@$(BIN)/python tests/ops/parity.py --tensorflow-python $(or $(TF),$(error say TF=path/to/a/python that has tensorflow 2.15)) --cases $(or $(CASES),10000)
+# The oracles compare this project with TensorFlow 2.15, which cannot be installed beside it. TF names a Python that has it.
+
+oracle-training: .venv/.ready oracle-python  ## layers, optimizers and estimators against TensorFlow's; TF=path/to/python
+	@mkdir -p build/oracle
+	@$(TF) tests/training/goldens/make_goldens.py build/oracle
+	@$(TF) tests/training/goldens/make_layer_goldens.py build/oracle
+	@ESTIMATOR_GOLDENS=$(CURDIR)/build/oracle $(BIN)/python -m pytest -q tests/training/test_parity.py tests/training/nn/test_layers.py
+
+oracle-ops: .venv/.ready oracle-python  ## the parsing ops against TensorFlow's on random specs; TF=path/to/python CASES=10000
+	@$(BIN)/python tests/ops/parity.py --tensorflow-python $(TF) --cases $(or $(CASES),10000)
+
+oracle-clients: .venv/.ready oracle-python  ## every call of tensorflow-serving-api 2.15 against the server; TF=path/to/python
+	@TENSORFLOW_PYTHON=$(TF) $(BIN)/python -m pytest -q tests/conformance/test_tensorflow_client.py
+
+.PHONY: oracle-python
+oracle-python:
+	@test -n "$(TF)" || { echo "Give a Python that has tensorflow 2.15, for example: make oracle-ops TF=/opt/tf/bin/python"; exit 1; }
+	@$(TF) -c 'import tensorflow' 2>/dev/null || { echo "$(TF) cannot import tensorflow; install tensorflow==2.15.1 there."; exit 1; }
 
 fuzz:  ## fuzz the decoder with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
 	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null

@@ -1,29 +1,97 @@
-"""The subcommands, their flags, and how their errors reach a terminal.
+"""The table of subcommands, and how their errors reach a terminal.
 
-Owns the command line. What a subcommand does is in the part it belongs to.
+Owns the command line. A subcommand is a module of this package with two functions, `add_flags(parser)` and
+`main(chosen) -> exit code`, and a row of COMMANDS. Its module, and the part of the product behind it, is imported only
+when that subcommand runs: `--help` and every other subcommand stay quick.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 # What a user can mend: shown as one sentence, without a stack.
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError)
 
-# What a shell reports for a program that SIGPIPE ended.
-_READER_LEFT = 141
+# The exit code a shell reports for a program that SIGPIPE ended.
+_BROKEN_PIPE_CODE = 141
+
+
+class Command(NamedTuple):
+    """A subcommand: its module, its line in `--help`, the start of its own help, and the extra it needs installed."""
+
+    module: str
+    summary: str
+    description: str
+    extra: str | None = None
+
+
+COMMANDS = {
+    "serve": Command(
+        "estimator_serving.cli.serve",
+        "serve a model over REST and gRPC",
+        "Serves models: one with --model_base_path, several with --model_config_file. The flags are those of "
+        "tensorflow_model_server. Each can also be given as an environment variable of the same name in capitals.",
+    ),
+    "show": Command(
+        "estimator_serving.cli.show",
+        "show the signatures, features and provenance of a servable",
+        "Shows which requests a servable answers, which features its Examples carry, and where it comes from.",
+    ),
+    "run": Command(
+        "estimator_serving.cli.run",
+        "make one prediction in this process, without a server",
+        "Runs a servable once in this process, and prints the answer as JSON or writes it to .npy files.",
+    ),
+    "compare": Command(
+        "estimator_serving.cli.compare",
+        "send the same requests to two models and report every difference",
+        "Sends the same Examples or tensors to two models, each a running server or a servable on disk, and reports "
+        "every difference by signature, output and row. Exits with 1 if an answer differs by more than the tolerance.",
+    ),
+    "demo": Command(
+        "estimator_serving.cli.demo",
+        "train on the Titanic's passenger list, export, serve, ask",
+        "Runs the whole line once: trains, evaluates, exports, serves, asks over REST and gRPC, and compares.",
+        extra="training",
+    ),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; returns the process's exit code."""
+    """Runs one subcommand and returns the exit code of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser, commands = _build_parser(words[:1])
+    parser = argparse.ArgumentParser(
+        prog="estimator-serving",
+        description="Serve exported estimators with TensorFlow Serving's API, and see the whole line at work.",
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=command.summary, description=command.description, allow_abbrev=name != "serve"
+        )
+        if words[:1] == [name]:
+            try:
+                module = importlib.import_module(command.module)
+            except ModuleNotFoundError as error:
+                extra = f"[{command.extra}]" if command.extra else ""
+                print(
+                    f"estimator-serving {name}: the package {error.name} is missing. "
+                    f"Install it with: pip install 'estimator-serving{extra}'",
+                    file=sys.stderr,
+                )
+                return 1
+            module.add_flags(subparser)
+            subparser.set_defaults(run=module.main)
     chosen, unknown = parser.parse_known_args(words)
     if unknown:
-        commands.get(chosen.command, parser).error(f"unrecognized arguments: {' '.join(unknown)}; --help lists them")
+        subparsers.choices.get(chosen.command, parser).error(
+            f"unrecognized arguments: {' '.join(unknown)}; --help lists them"
+        )
     if not hasattr(chosen, "run"):
         parser.print_help()
         return 2
@@ -31,102 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = chosen.run(chosen)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever reads has seen enough, as `head` does. Python would complain of what is left when it ends.
+        # stdout was closed, for example by `head`. Python would complain about unwritten output when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _READER_LEFT
+        return _BROKEN_PIPE_CODE
     except USER_ERRORS as error:
         print(f"estimator-serving {chosen.command}: {error}", file=sys.stderr)
         return 1
     return code
-
-
-def _build_parser(command: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser, and those of its subcommands; only the one of `command` knows its flags."""
-    parser = argparse.ArgumentParser(
-        prog="estimator-serving",
-        description="Serve exported estimators with TensorFlow Serving's API, and see the whole line at work.",
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve = commands.add_parser(
-        "serve",
-        help="serve a model over REST and gRPC",
-        description="Serves models: one by --model_base_path, several by --model_config_file. The flags are "
-        "tensorflow_model_server's; each can be given as an environment variable of the same name in capitals.",
-        allow_abbrev=False,
-    )
-    serve.set_defaults(run=_serve)
-    if command == ["serve"]:
-        _add_server_flags(serve)
-    show = commands.add_parser(
-        "show",
-        help="signatures, features and provenance of a servable",
-        description="Shows what a servable can be asked, the features its Examples carry, and where it comes from.",
-    )
-    show.set_defaults(run=_show)
-    if command == ["show"]:
-        _add_flags_of("show", show)
-    run = commands.add_parser(
-        "run",
-        help="one prediction in this process, without a server",
-        description="Asks a servable once, in this process, and prints the answer as JSON or writes it to .npy files.",
-    )
-    run.set_defaults(run=_run)
-    if command == ["run"]:
-        _add_flags_of("run", run)
-    demo = commands.add_parser(
-        "demo",
-        help="train on the Titanic's passenger list, export, serve, ask",
-        description="Runs the whole line once: trains, evaluates, exports, serves, asks over REST and gRPC, compares.",
-    )
-    demo.add_argument("--directory", default="estimator-serving-demo", help="where model and servable go (%(default)s)")
-    demo.set_defaults(run=_demo)
-    return parser, commands.choices
-
-
-def _add_server_flags(parser: argparse.ArgumentParser) -> None:
-    """The server's own flags; imported here so that other subcommands do not wait for it."""
-    from estimator_serving.serving.config import add_flags
-
-    add_flags(parser)
-
-
-def _add_flags_of(command: str, parser: argparse.ArgumentParser) -> None:
-    """A subcommand's own flags; imported here so that other subcommands do not wait for it."""
-    if command == "show":
-        from estimator_serving.cli import show
-
-        show.add_flags(parser)
-    else:
-        from estimator_serving.cli import run
-
-        run.add_flags(parser)
-
-
-def _show(chosen: argparse.Namespace) -> int:
-    from estimator_serving.cli import show
-
-    return show.main(chosen)
-
-
-def _run(chosen: argparse.Namespace) -> int:
-    from estimator_serving.cli import run
-
-    return run.main(chosen)
-
-
-def _serve(chosen: argparse.Namespace) -> int:
-    from estimator_serving.serving import server
-    from estimator_serving.serving.config import from_settings
-
-    return server.main(from_settings(vars(chosen), os.environ))
-
-
-def _demo(chosen: argparse.Namespace) -> int:
-    try:
-        from estimator_serving.cli.demo import run_demo
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"The demo trains a model and needs {error.name}; "
-            "install it with: pip install 'estimator-serving[training]'."
-        ) from error
-    return run_demo(chosen.directory)

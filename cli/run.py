@@ -1,7 +1,6 @@
 """`estimator-serving run`: one prediction in this process.
 
-Owns the forms in which inputs are given and answers are written. Expressions are JSON: nothing that is given is ever
-executed.
+Owns the forms of inputs and outputs on the command line. Input expressions are JSON and are never executed.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from estimator_serving.serving.dialects.tfs.json_tensor import is_base64, read_base64
 from estimator_serving.serving.errors import ServingError
-from estimator_serving.serving.in_process import CallableSignature, LoadedServable, load
+from estimator_serving.serving.in_process import CallableSignature, load
 from estimator_serving.wire.records import read_records
 from estimator_serving.wire.signatures import DEFAULT_SIGNATURE_KEY
 
@@ -49,34 +48,46 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(chosen: argparse.Namespace) -> int:
-    """Runs once and prints or writes the outputs. Raises ValueError for a path or inputs that do not fit."""
+    """Runs the signature once, then prints or writes its outputs. Raises ValueError for wrong paths or inputs."""
     try:
-        signature = _signature(load(chosen.path), chosen.signature_def)
+        signatures = load(chosen.path).signatures
+        if chosen.signature_def not in signatures:
+            raise ValueError(
+                f"There is no signature {chosen.signature_def!r}; "
+                f"--signature_def takes {', '.join(sorted(signatures))}."
+            )
+        signature = signatures[chosen.signature_def]
         outputs = signature(**_inputs(chosen, signature))
     except (ServingError, TypeError) as error:
         raise ValueError(str(error)) from error
     if chosen.outdir:
-        _write(outputs, Path(chosen.outdir))
+        directory = Path(chosen.outdir)
+        directory.mkdir(parents=True, exist_ok=True)
+        for alias, array in outputs.items():
+            file = directory / f"{alias.replace('/', '_')}.npy"
+            np.save(file, array.astype(str) if array.dtype == object else array, allow_pickle=False)
+            print(file)
     else:
         print(json.dumps({alias: _jsonable(array.tolist()) for alias, array in outputs.items()}, ensure_ascii=False))
     return 0
 
 
-def _signature(loaded: LoadedServable, key: str) -> CallableSignature:
-    if key not in loaded.signatures:
-        raise ValueError(
-            f"There is no signature {key!r}; --signature_def takes {', '.join(sorted(loaded.signatures))}."
-        )
-    return loaded.signatures[key]
-
-
 def _inputs(chosen: argparse.Namespace, signature: CallableSignature) -> dict[str, Any]:
     given = [_named_array(one) for one in chosen.inputs]
     if chosen.input_exprs is not None:
-        given += _object(chosen.input_exprs).items()
-    rows = _examples(chosen)
-    if rows is not None:
-        given.append((_examples_alias(signature), rows))
+        expressions = _json("--input_exprs", chosen.input_exprs)
+        if not isinstance(expressions, dict):
+            raise ValueError(f"--input_exprs takes a JSON object of inputs by name; got {chosen.input_exprs[:80]!r}.")
+        given += expressions.items()
+    examples = _examples(chosen)
+    if examples is not None:
+        aliases = [alias for alias in signature.signature.inputs if signature.takes_examples(alias)]
+        if not aliases:
+            raise ValueError(
+                f"The signature {signature.key} takes {', '.join(signature.signature.inputs)} and no Examples; "
+                "give --inputs or --input_exprs."
+            )
+        given.append((aliases[0], examples))
     inputs = dict(given)
     if len(inputs) < len(given):
         names = [name for name, _ in given]
@@ -90,28 +101,20 @@ def _named_array(given: str) -> tuple[str, Any]:
     found = re.fullmatch(r"(?P<file>.+?)(\[(?P<array>[^\[\]]+)\])?", place)
     if not found:
         raise ValueError(f"--inputs {given!r} is not NAME=FILE.npy; write the input's name, = and the file.")
-    return alias, _read_array(Path(found["file"]), found["array"])
-
-
-def _read_array(file: Path, name: str | None) -> Array:
+    file, name = Path(found["file"]), found["array"]
     try:
         with open(file, "rb") as stream:
             read: Any = np.load(stream, allow_pickle=False)
             arrays: Mapping[str | None, Array] = dict(read) if isinstance(read, Mapping) else {None: read}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is no .npy file of numbers or text ({error}); write it with numpy.save.") from error
+        raise ValueError(
+            f"{file} is not a .npy file of numbers or text ({error}). Write it with numpy.save."
+        ) from error
     if name not in arrays:
         names = [str(one) for one in arrays if one is not None]
         known = f"holds {', '.join(names)}; write {file}[{names[0]}]" if names else f"holds one array; write {file}"
         raise ValueError(f"{file} {known}.")
-    return arrays[name]
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    value = _json("--input_exprs", text)
-    if not isinstance(value, dict):
-        raise ValueError(f"--input_exprs takes a JSON object of inputs by name; got {text[:80]!r}.")
-    return value
+    return alias, arrays[name]
 
 
 def _examples(chosen: argparse.Namespace) -> Sequence[Any] | None:
@@ -127,41 +130,18 @@ def _examples(chosen: argparse.Namespace) -> Sequence[Any] | None:
     return value
 
 
-def _examples_alias(signature: CallableSignature) -> str:
-    for alias in signature.signature.inputs:
-        if signature.takes_examples(alias):
-            return alias
-    raise ValueError(
-        f"The signature {signature.key} takes {', '.join(signature.signature.inputs)} and no Examples; "
-        "give --inputs or --input_exprs."
-    )
-
-
 def _json(flag: str, text: str) -> Any:
     try:
-        return json.loads(text, object_hook=_bytes_of)
+        return json.loads(text, object_hook=lambda value: read_base64(value) if is_base64(value) else value)
     except ServingError as error:
         raise ValueError(f'{flag}: {error}; bytes are written as {{"b64": "aGk="}}.') from error
     except ValueError as error:
         example = '{"x": [[1, 2]]}' if flag == "--input_exprs" else '[{"age": 22.0}]'
-        raise ValueError(f"{flag} is no JSON ({error}); write for example '{example}'.") from error
-
-
-def _bytes_of(value: dict[str, Any]) -> Any:
-    """The bytes of {"b64": …}, as in requests over REST; other objects as they are."""
-    return read_base64(value) if is_base64(value) else value
+        raise ValueError(f"{flag} is not JSON ({error}); write for example '{example}'.") from error
 
 
 def _jsonable(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they are written as text, as Python's float reads them."""
+    """The value with NaN and infinities as text, which Python's float reads back: JSON has no such numbers."""
     if isinstance(value, list):
         return [_jsonable(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(outputs: Mapping[str, Array], directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    for alias, array in outputs.items():
-        file = directory / f"{alias.replace('/', '_')}.npy"
-        np.save(file, array.astype(str) if array.dtype == object else array, allow_pickle=False)
-        print(file)

@@ -1,7 +1,7 @@
 """`estimator-serving show`: what a servable can be asked, and where it comes from.
 
-Owns the text and the JSON of it. What an export wrote into the file is read without opening a session, so that a model
-is shown which cannot run here.
+Owns the text and the JSON form. Reads what the exporter wrote into the file without opening a session, so that it can
+also show a model that cannot run on this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from estimator_serving.wire.features import (
     Feature,
     FixedLenFeature,
     FixedLenSequenceFeature,
-    Partition,
     RaggedFeature,
     SparseFeature,
 )
@@ -35,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(chosen: argparse.Namespace) -> int:
-    """Prints what the flags ask for. Raises ValueError where there is nothing to show."""
+    """Prints the description of a servable. Raises ValueError if there is no servable at the path."""
     try:
         described = describe(find_version(Path(chosen.path)))
     except ServingError as error:
@@ -45,9 +44,9 @@ def main(chosen: argparse.Namespace) -> int:
 
 
 def describe(directory: Path) -> dict[str, Any]:
-    """Signatures, features and provenance of a version directory, JSON-able.
+    """Signatures, features and provenance of a version directory, as JSON objects.
 
-    A model without signatures is opened: a session knows the one that a server would make for it.
+    A model without signatures is opened in a session, which shows the signature that the server would give it.
     """
     model = read_model(directory / MODEL_FILE)
     metadata = signatures.from_properties(model.metadata) or Metadata(
@@ -87,24 +86,19 @@ def _feature(feature: Feature) -> dict[str, Any]:
             described["value_key"] = feature.value_key
         case RaggedFeature():
             described |= {"value_key": feature.value_key, "row_splits_dtype": feature.row_splits_dtype.name}
-            described["partitions"] = [_partition(one) for one in feature.partitions]
+            described["partitions"] = [{"kind": type(one).__name__, **vars(one)} for one in feature.partitions]
     return described
 
 
-def _partition(partition: Partition) -> dict[str, Any]:
-    """What cuts rows into inner ones: its kind, and the key or the length that it has."""
-    return {"kind": type(partition).__name__, **vars(partition)}
-
-
 def _readable(value: Any) -> Any:
-    """Bytes as text, however deep."""
+    """The value with bytes as text, at any depth of lists."""
     if isinstance(value, list):
         return [_readable(one) for one in value]
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def _property(metadata: Mapping[str, str], name: str) -> Any:
-    """The JSON object in a property, {} for a model that has none."""
+    """The JSON object in a metadata property; {} if the property is missing or is not an object."""
     try:
         value = json.loads(metadata.get(name, "{}"))
     except ValueError:
@@ -126,40 +120,14 @@ def _lines(described: Mapping[str, Any]) -> Iterator[str]:
             yield f"    out  {alias}  {_typed(tensor)}"
     if described["features"]:
         yield "\nFeatures of an Example"
-        yield from (f"  {key}  {_said(one)}" for key, one in described["features"].items())
+        for key, feature in described["features"].items():
+            shape = f" {feature['shape']}" if "shape" in feature else ""
+            yield f"  {key}  {feature['dtype']}{shape}, {_contents(feature)}"
     yield "\nNeeds"
     yield from (f"  {domain} {version}" for domain, version in described["opsets"].items())
     if own := described["provenance"].get("ops"):
         yield f"  operators of the op library: {', '.join(own)}"
     yield from _provenance_lines(described["provenance"])
-
-
-def _typed(tensor: Mapping[str, Any]) -> str:
-    shape = "?" if tensor["shape"] is None else ", ".join("?" if dim < 0 else str(dim) for dim in tensor["shape"])
-    return f"{tensor['dtype']} [{shape}]"
-
-
-def _said(feature: Mapping[str, Any]) -> str:
-    shape = f" {feature['shape']}" if "shape" in feature else ""
-    return f"{feature['dtype']}{shape}, {_said_of_values(feature)}"
-
-
-def _said_of_values(feature: Mapping[str, Any]) -> str:
-    default = json.dumps(feature.get("default"), ensure_ascii=False)
-    match feature["kind"]:
-        case "FixedLenFeature":
-            return "required" if feature["default"] is None else f"default {default}"
-        case "FixedLenSequenceFeature":
-            return "any number of steps" + (f", filled up with {default}" if feature["default"] is not None else "")
-        case "SparseFeature":
-            places = zip(feature["index_keys"], feature["size"], strict=True)
-            said = " and ".join(f"{key} (below {size})" for key, size in places)
-            return f"any number of values under {feature['value_key']}, at the places under {said}"
-        case "RaggedFeature":
-            under = f" under {feature['value_key']}" if feature["value_key"] is not None else ""
-            cut = ", ".join(f"{one['kind']} {one.get('key', one.get('length'))}" for one in feature["partitions"])
-            return f"any number of values{under}" + (f", cut by {cut}" if cut else "")
-    return "any number of values"
 
 
 def _provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:
@@ -170,18 +138,42 @@ def _provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {name}  {provenance[name]}"
     for package, version in provenance.get("versions", {}).items():
         yield f"  {package}  {version}"
-    data = provenance.get("training_data")
-    if data:
+    if data := provenance.get("training_data"):
         yield f"\nTraining data, the first {data['rows']} rows  ({data['fingerprint']})"
-        yield from (f"  {key}  {_statistics(one)}" for key, one in data["features"].items())
+        yield from (f"  {key}  {_summary(one)}" for key, one in data["features"].items())
 
 
-def _statistics(one: Mapping[str, Any]) -> str:
-    said = f"{one['count']} values, {one['missing']} missing"
+def _typed(tensor: Mapping[str, Any]) -> str:
+    shape = "?" if tensor["shape"] is None else ", ".join("?" if dim < 0 else str(dim) for dim in tensor["shape"])
+    return f"{tensor['dtype']} [{shape}]"
+
+
+def _contents(feature: Mapping[str, Any]) -> str:
+    """How many values a feature carries, and what stands in for missing ones, in words."""
+    default = json.dumps(feature.get("default"), ensure_ascii=False)
+    match feature["kind"]:
+        case "FixedLenFeature":
+            return "required" if feature["default"] is None else f"default {default}"
+        case "FixedLenSequenceFeature":
+            return "any number of steps" + (f", filled up with {default}" if feature["default"] is not None else "")
+        case "SparseFeature":
+            places = zip(feature["index_keys"], feature["size"], strict=True)
+            indices = " and ".join(f"{key} (below {size})" for key, size in places)
+            return f"any number of values under {feature['value_key']}, at the indices under {indices}"
+        case "RaggedFeature":
+            under = f" under {feature['value_key']}" if feature["value_key"] is not None else ""
+            cut = ", ".join(f"{one['kind']} {one.get('key', one.get('length'))}" for one in feature["partitions"])
+            return f"any number of values{under}" + (f", cut by {cut}" if cut else "")
+    return "any number of values"
+
+
+def _summary(one: Mapping[str, Any]) -> str:
+    """The statistics of a feature in one line."""
+    counts = f"{one['count']} values, {one['missing']} missing"
     if "top" in one:
         top = ", ".join(f"{word} ({count})" for word, count in list(one["top"].items())[:5])
-        return f"{said}, {one['distinct']} distinct: {top}"
+        return f"{counts}, {one['distinct']} distinct: {top}"
     if "mean" in one:
         quantiles = one["quantiles"]
-        return f"{said}, mean {one['mean']:g}, std {one['std']:g}, {quantiles['0.0']:g} to {quantiles['1.0']:g}"
-    return said
+        return f"{counts}, mean {one['mean']:g}, std {one['std']:g}, {quantiles['0.0']:g} to {quantiles['1.0']:g}"
+    return counts

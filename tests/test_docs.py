@@ -1,5 +1,6 @@
 """What the documents say is there: links, make targets, the README's program."""
 
+import os
 import re
 import subprocess
 import sys
@@ -21,8 +22,8 @@ def test_links_lead_somewhere(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_make_targets_exist(document):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = re.findall(r"`make ([a-z]+)|^ {4}make ([a-z]+)", document.read_text(), re.MULTILINE)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"`make ([a-z-]+)|^ {4}make ([a-z-]+)", document.read_text(), re.MULTILINE)
     assert {one or other for one, other in named} <= targets
 
 
@@ -37,7 +38,7 @@ def test_the_readmes_program_runs(tmp_path):
 
 
 def test_the_migration_guides_model_fn_trains(tmp_path):
-    program, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/migrating.md").read_text(), re.DOTALL)
+    program, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/migrate.md").read_text(), re.DOTALL)
     names: dict = {}
     exec(
         "import torch\n"
@@ -64,7 +65,7 @@ def test_the_migration_guides_checkpoint_of_tensorflows_variables_is_a_start(tmp
 
     from estimator_serving import training
 
-    *_, program = re.findall(r"```python\n(.*?)```", (ROOT / "docs/migrating.md").read_text(), re.DOTALL)
+    *_, program = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/migrate.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     np.savez("variables.npz", **{"global_step": np.int64(7), "linear/linear_model/bias_weights": np.float32([0.5])})
     exec(program, {"np": np, "torch": torch})
@@ -84,3 +85,34 @@ def test_no_path_of_this_checkout():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     texts = [name for name in files if (ROOT / name).is_file()]
     assert [name for name in texts if here.encode() in (ROOT / name).read_bytes()] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_page_is_in_the_navigation(page):
+    assert f": {page.relative_to(ROOT / 'docs')}" in (ROOT / "mkdocs.yml").read_text() or page.name == "README.md"
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tensorflow_model_server" in (tmp_path / "reference/flags.html").read_text()
+
+
+def test_the_tutorials_program_runs(tmp_path, monkeypatch):
+    text = (ROOT / "docs/tutorial.md").read_text()
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("max_steps=2000", "max_steps=5")
+    program = program.replace("examples/titanic", str(ROOT / "examples/titanic"))
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    assert list(tmp_path.glob("build/tutorial/servable/*/model.onnx"))
+
+
+def test_the_program_that_exports_another_librarys_model_runs(tmp_path, monkeypatch):
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/how-to/export-other-models.md").read_text(), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    assert list(tmp_path.glob("build/other/servable/*/model.onnx"))

@@ -283,7 +283,13 @@ class RaggedFeature:
             raise ExampleError(f"Argument `value_key` must be a string; got {self.value_key}")
         if self.value_key == "":
             raise ExampleError("Argument `value_key` must not be empty; leave it out for the feature's own name.")
-        self._set_dtypes()
+        dtype, splits = as_dtype(self.dtype), as_dtype(self.row_splits_dtype)
+        if dtype not in EXAMPLE_DTYPES:
+            raise ExampleError(f"Argument `dtype` must be int64, float32, or bytes; got {dtype.name}")
+        if splits not in (dtypes.int32, dtypes.int64):
+            raise ExampleError(f"Argument `row_splits_dtype` must be int32 or int64; got {splits.name}")
+        object.__setattr__(self, "dtype", dtype)
+        object.__setattr__(self, "row_splits_dtype", splits)
         if not isinstance(self.partitions, list | tuple):
             raise TypeError(f"Argument `partitions` must be a list or tuple. Received partitions={self.partitions!r}")
         object.__setattr__(self, "partitions", tuple(self.partitions))
@@ -295,15 +301,6 @@ class RaggedFeature:
                 )
         if not isinstance(self.validate, bool):
             raise TypeError(f"Argument `validate` must be a bool; got {self.validate!r}")
-
-    def _set_dtypes(self) -> None:
-        dtype, splits = as_dtype(self.dtype), as_dtype(self.row_splits_dtype)
-        if dtype not in EXAMPLE_DTYPES:
-            raise ExampleError(f"Argument `dtype` must be int64, float32, or bytes; got {dtype.name}")
-        if splits not in (dtypes.int32, dtypes.int64):
-            raise ExampleError(f"Argument `row_splits_dtype` must be int32 or int64; got {splits.name}")
-        object.__setattr__(self, "dtype", dtype)
-        object.__setattr__(self, "row_splits_dtype", splits)
 
     @property
     def inner_lengths(self) -> tuple[int, ...]:
@@ -524,7 +521,11 @@ def _feature_to_proto(feature: Feature, proto: tensorflow_pb.FeatureConfiguratio
             ragged.dtype, ragged.row_splits_dtype = feature.dtype.number, feature.row_splits_dtype.number
             ragged.value_key, ragged.validate = feature.value_key or "", feature.validate
             for partition in feature.partitions:
-                _partition_to_proto(partition, ragged.partition.add())
+                added = ragged.partition.add()
+                if isinstance(partition, UniformRowLength):
+                    added.uniform_row_length = partition.length
+                else:
+                    setattr(added, _PARTITION_FIELDS[type(partition)], partition.key)
 
 
 def _dense_to_proto(
@@ -539,22 +540,14 @@ def _dense_to_proto(
         proto.default_value.CopyFrom(encode_tensor(default))
 
 
-# The fields of the proto's oneof, by the class each stands for.
-_PARTITION_FIELDS: dict[str, type[KeyPartition]] = {
-    "row_splits_key": RowSplits,
-    "row_lengths_key": RowLengths,
-    "row_starts_key": RowStarts,
-    "row_limits_key": RowLimits,
-    "value_row_ids_key": ValueRowIds,
+# The field of RaggedPartitionProto's oneof for each class of partition.
+_PARTITION_FIELDS: dict[type[KeyPartition], str] = {
+    RowSplits: "row_splits_key",
+    RowLengths: "row_lengths_key",
+    RowStarts: "row_starts_key",
+    RowLimits: "row_limits_key",
+    ValueRowIds: "value_row_ids_key",
 }
-
-
-def _partition_to_proto(partition: Partition, proto: tensorflow_pb.RaggedPartitionProto) -> None:
-    if isinstance(partition, UniformRowLength):
-        proto.uniform_row_length = partition.length
-        return
-    field = next(field for field, kind in _PARTITION_FIELDS.items() if isinstance(partition, kind))
-    setattr(proto, field, partition.key)
 
 
 def _feature_from_proto(name: str, configuration: tensorflow_pb.FeatureConfiguration) -> Feature:
@@ -569,9 +562,24 @@ def _feature_from_proto(name: str, configuration: tensorflow_pb.FeatureConfigura
             dtype = dtypes.from_number(steps.dtype)
             return FixedLenSequenceFeature(_shape_of(steps), dtype, steps.allow_missing, _default_of(steps))
         case "sparse_feature":
-            return _sparse_from_proto(configuration.sparse_feature)
+            sparse = configuration.sparse_feature
+            keys, sizes = tuple(sparse.index_key), tuple(sparse.size)
+            return SparseFeature(
+                keys if sparse.is_list else "".join(keys[:1]),
+                sparse.value_key,
+                dtypes.from_number(sparse.dtype),
+                sizes if sparse.is_list else sum(sizes[:1]),
+                sparse.already_sorted,
+            )
         case "ragged_feature":
-            return _ragged_from_proto(configuration.ragged_feature)
+            ragged = configuration.ragged_feature
+            return RaggedFeature(
+                dtypes.from_number(ragged.dtype),
+                ragged.value_key or None,
+                tuple(map(_partition_from_proto, ragged.partition)),
+                dtypes.from_number(ragged.row_splits_dtype),
+                ragged.validate,
+            )
     raise ExampleError(f"The parser configuration of feature {name!r} has no kind; export the model again.")
 
 
@@ -585,34 +593,14 @@ def _default_of(proto: tensorflow_pb.FixedLenFeatureProto | tensorflow_pb.FixedL
     return decode_tensor(proto.default_value) if proto.HasField("default_value") else None
 
 
-def _sparse_from_proto(proto: tensorflow_pb.SparseFeatureProto) -> SparseFeature:
-    keys, sizes = tuple(proto.index_key), tuple(proto.size)
-    return SparseFeature(
-        keys if proto.is_list else "".join(keys[:1]),
-        proto.value_key,
-        dtypes.from_number(proto.dtype),
-        sizes if proto.is_list else sum(sizes[:1]),
-        proto.already_sorted,
-    )
-
-
-def _ragged_from_proto(proto: tensorflow_pb.RaggedFeatureProto) -> RaggedFeature:
-    return RaggedFeature(
-        dtypes.from_number(proto.dtype),
-        proto.value_key or None,
-        tuple(map(_partition_from_proto, proto.partition)),
-        dtypes.from_number(proto.row_splits_dtype),
-        proto.validate,
-    )
-
-
 def _partition_from_proto(proto: tensorflow_pb.RaggedPartitionProto) -> Partition:
     field = proto.WhichOneof("kind")
     if field == "uniform_row_length":
         return UniformRowLength(proto.uniform_row_length)
     if field is None:
         raise ExampleError("A partition of a ragged feature has no kind; export the model again.")
-    return _PARTITION_FIELDS[field](getattr(proto, field))
+    kind = next(kind for kind, name in _PARTITION_FIELDS.items() if name == field)
+    return kind(getattr(proto, field))
 
 
 # ---- what the kinds share -------------------------------------------------------------------------------------------

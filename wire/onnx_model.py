@@ -20,6 +20,7 @@ Buffer = bytes | mmap.mmap
 _NEED_ROWS = frozenset({"LSTM", "GRU"})
 # Messages inside messages; protobuf's own limit.
 DEPTH_MAX = 100
+WORDS_MAX = 1000
 _VARINT_BYTES_MAX = 10
 _EXTERNAL = 1  # TensorProto.DataLocation
 
@@ -47,6 +48,7 @@ class OnnxModel:
         metadata: the model's metadata_props.
         external: the tensors whose values lie in other files, in the file's order.
         needs_rows: whether it must never be run on an input without an element.
+        words: texts in attributes and tensors, such as the keys of a look-up; at most WORDS_MAX.
     """
 
     ir_version: int = 0
@@ -54,6 +56,7 @@ class OnnxModel:
     metadata: dict[str, str] = field(default_factory=dict)
     external: list[ExternalTensor] = field(default_factory=list)
     needs_rows: bool = False
+    words: list[bytes] = field(default_factory=list)
     has_graph: bool = False
 
 
@@ -111,6 +114,8 @@ def scan(buffer: Buffer) -> OnnxModel:
                 _note_own(model, buffer, entry)
             elif kind == "Node" and entry.number == 4:
                 model.needs_rows |= _text(buffer, entry) in _NEED_ROWS
+            elif kind == "Attribute" and entry.number == 9 and len(model.words) < WORDS_MAX:
+                model.words.append(bytes(buffer[entry.start : entry.end]))
             part = parts.get(entry.number)
             if part == "Tensor":
                 _note_tensor(model, buffer, entry)
@@ -148,6 +153,8 @@ def _note_tensor(model: OnnxModel, buffer: Buffer, entry: _Field) -> None:
             places[key] = value
         elif part.number == 14:
             is_external = part.value == _EXTERNAL
+        elif part.number == 6 and len(model.words) < WORDS_MAX:
+            model.words.append(bytes(buffer[part.start : part.end]))
     if is_external or places:
         place: Callable[[str], str] = lambda key: places.get(key, "")  # noqa: E731
         model.external.append(ExternalTensor(name, place("location"), place("offset"), place("length")))

@@ -21,14 +21,14 @@ from estimator_serving.wire.pb import tensorflow_pb
 Array = npt.NDArray[Any]
 
 RANK_MAX = 32  # TensorFlow's own limit is 254, numpy's 64
-# A typed field may hold one value for a shape of any size (the rest repeats it), so the message's length does not bound
-# the array's: this does.
+# A typed field may hold one value for a shape of any size (the last value is repeated), so the length of the message
+# does not bound the size of the array. This does.
 ELEMENTS_MAX = 1 << 26
-# Where values are repeated, a message of a few bytes must not make more of them than a large message could carry.
+# A message of a few bytes must not expand, by repeating its last value, to more than a large message could carry.
 FILLED_BYTES_MAX = 1 << 26
 
 
-# Elements whose bytes 64 bits still count, for the widest type; numpy asks that of empty arrays too.
+# The number of elements whose bytes, at the widest type, 64 bits can still count; numpy checks it for empty arrays too.
 _COUNTABLE_MAX = 2**63 // 16
 
 
@@ -62,7 +62,18 @@ def decode_tensor(proto: tensorflow_pb.TensorProto) -> Array:
         raise TensorError(
             f"A tensor of shape {list(shape)} has more than {ELEMENTS_MAX} elements; send less in one message."
         )
-    return _fill(_typed_values(proto, dtype), size, dtype).reshape(shape)
+    values = _typed_values(proto, dtype)
+    if len(values) >= size:
+        return values[:size].reshape(shape)
+    if size * dtype.numpy.itemsize > FILLED_BYTES_MAX:
+        raise TensorError(
+            f"{len(values)} values came for {size}; the last one is repeated in up to {FILLED_BYTES_MAX} bytes. "
+            "Send every value, best in tensor_content."
+        )
+    filled = np.empty(size, dtype.numpy)
+    filled[: len(values)] = values
+    filled[len(values) :] = values[-1] if len(values) else (b"" if dtype.is_string else 0)
+    return filled.reshape(shape)
 
 
 def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.TensorProto:
@@ -82,7 +93,12 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     elif dtype.values_field in _PACKED and array.size > _FEW_VALUES:
         proto.MergeFromString(_packed_field(dtype, array.astype(dtype.numpy.newbyteorder("<"), copy=False).tobytes()))
     else:
-        getattr(proto, dtype.values_field).extend(_as_values(array, dtype))
+        values = np.ascontiguousarray(array).reshape(-1)
+        if dtype.values_field == "half_val":
+            values = values.view(np.uint16)
+        elif dtype.numpy.kind == "c":
+            values = values.view(_real_part(dtype))
+        getattr(proto, dtype.values_field).extend(values.tolist())
     return proto
 
 
@@ -131,16 +147,6 @@ _FEW_VALUES = 32
 def _packed_field(dtype: DType, content: bytes) -> bytes:
     tag, _ = _PACKED[dtype.values_field]
     return tag + write_varint(len(content)) + content
-
-
-def _packed_values(proto: tensorflow_pb.TensorProto, dtype: DType, count: int) -> Array | None:
-    """The values of a packed field straight from the message's bytes; None where they are not its last field."""
-    serialized = proto.SerializeToString()
-    element = _PACKED[dtype.values_field][1]
-    content = serialized[-count * element.itemsize :]
-    if not serialized.endswith(_packed_field(dtype, content)):
-        return None
-    return np.frombuffer(content, element)
 
 
 def _shape(proto: tensorflow_pb.TensorProto) -> tuple[int, ...]:
@@ -213,8 +219,12 @@ def write_varint(value: int) -> bytes:
 def _typed_values(proto: tensorflow_pb.TensorProto, dtype: DType) -> Array:
     values = getattr(proto, dtype.values_field)
     if dtype.values_field in _PACKED and len(values) > _FEW_VALUES:
-        packed = _packed_values(proto, dtype, len(values))
-        if packed is not None:
+        # Straight from the message's bytes, if the packed field is its last one.
+        serialized = proto.SerializeToString()
+        element = _PACKED[dtype.values_field][1]
+        content = serialized[-len(values) * element.itemsize :]
+        if serialized.endswith(_packed_field(dtype, content)):
+            packed = np.frombuffer(content, element)
             return packed[: len(packed) // 2 * 2].view(dtype.numpy) if dtype.numpy.kind == "c" else packed
     if dtype.values_field == "float8_val":
         return np.frombuffer(values, dtype.numpy)
@@ -233,30 +243,6 @@ def _typed_values(proto: tensorflow_pb.TensorProto, dtype: DType) -> Array:
 
 def _real_part(dtype: DType) -> str:
     return f"f{dtype.numpy.itemsize // 2}"
-
-
-def _fill(values: Array, size: int, dtype: DType) -> Array:
-    if len(values) >= size:
-        return values[:size]
-    if size * dtype.numpy.itemsize > FILLED_BYTES_MAX:
-        raise TensorError(
-            f"{len(values)} values came for {size}; the last one is repeated in up to {FILLED_BYTES_MAX} bytes. "
-            "Send every value, best in tensor_content."
-        )
-    filled = np.empty(size, dtype.numpy)
-    filled[: len(values)] = values
-    filled[len(values) :] = values[-1] if len(values) else (b"" if dtype.is_string else 0)
-    return filled
-
-
-def _as_values(array: Array, dtype: DType) -> list[Any]:
-    flat = np.ascontiguousarray(array).reshape(-1)
-    if dtype.values_field == "half_val":
-        flat = flat.view(np.uint16)
-    elif dtype.numpy.kind == "c":
-        flat = flat.view(_real_part(dtype))
-    values: list[Any] = flat.tolist()
-    return values
 
 
 def _as_bytes(value: Any) -> bytes:

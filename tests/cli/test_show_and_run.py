@@ -117,7 +117,7 @@ def test_show_says_what_each_kind_of_feature_is(capsys, tmp_path):
         'f  string [2], default ["é", "\\\\xff"]',
         "l  float [2], any number of steps, filled up with -1.0",
         "r  int64, any number of values under values, cut by RowSplits splits, UniformRowLength 2",
-        "s  float, any number of values under v, at the places under i (below 10) and j (below 3)",
+        "s  float, any number of values under v, at the indices under i (below 10) and j (below 3)",
     ):
         assert part in text, part
     features = json.loads(said(capsys, "show", tmp_path, "--json"))["features"]
@@ -184,7 +184,7 @@ def test_run_on_tensors(raw, capsys, tmp_path):
         (["--signature_def", "x"], "There is no signature 'x'; --signature_def takes classification, predict"),
         ([], "takes inputs; got nothing"),
         (["--inputs", "age"], "'age' is not NAME=FILE.npy"),
-        (["--input_exprs", "__import__('os')"], "--input_exprs is no JSON"),
+        (["--input_exprs", "__import__('os')"], "--input_exprs is not JSON"),
         (["--input_exprs", "[1]"], "--input_exprs takes a JSON object"),
         (["--input_examples", "{}"], "--input_examples takes a JSON list of objects"),
         (["--input_examples", "[]", "--input_tfrecord", "f"], "both give Examples"),
@@ -202,11 +202,11 @@ def test_what_run_refuses(base, capsys, words, text):
 def test_a_file_that_is_no_array(base, capsys, tmp_path):
     np.save(tmp_path / "pickle.npy", np.array([{}], object), allow_pickle=True)
     error = refused(capsys, "run", base, "--inputs", f"inputs={tmp_path / 'pickle.npy'}")
-    assert "is no .npy file of numbers or text" in error
+    assert "is not a .npy file of numbers or text" in error
     for content in (b"", b"PK\x03\x04"):
         (tmp_path / "cut.npy").write_bytes(content)
         error = refused(capsys, "run", base, "--inputs", f"inputs={tmp_path / 'cut.npy'}")
-        assert "is no .npy file of numbers or text" in error
+        assert "is not a .npy file of numbers or text" in error
 
 
 @pytest.mark.parametrize("command", ["show", "run"])

@@ -1,4 +1,4 @@
-"""TensorFlow's own client packages against a model trained and exported here: `make test-tfs TF=path/to/python`."""
+"""TensorFlow's own client packages against a model trained and exported here: `make oracle-clients TF=path/to/python`."""
 
 from __future__ import annotations
 

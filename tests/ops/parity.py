@@ -1,6 +1,6 @@
 """The op against TensorFlow 2.15's parse_example and parse_sequence_example, on random specs and Examples.
 
-    make parity TF=/path/to/python/with/tensorflow
+    make oracle-ops TF=/path/to/python/with/tensorflow
     python tests/ops/parity.py --tensorflow-python /path/to/python/with/tensorflow [--cases 10000] [--seed 0]
 
 TensorFlow answers in a process of its own (tests/ops/goldens/tensorflow_side.py). Prints, for every kind of fault and

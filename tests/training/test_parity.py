@@ -1,6 +1,6 @@
 """What TensorFlow 2.15's Estimator gives for the same rows, order and first weights (goldens/make_goldens.py).
 
-The goldens are TensorFlow's numbers as they were written once; `make test-parity TF=…` compares with a TensorFlow that
+The goldens are TensorFlow's numbers as they were written once; `make oracle-training TF=…` compares with a TensorFlow that
 runs at that moment.
 """
 

@@ -1,0 +1,146 @@
+"""The two sides of `estimator-serving compare`: a running model server, or a servable on disk.
+
+Both answer the same question: which outputs does this signature give for these inputs? Owns how a side is named on the
+command line and how its answers become arrays. Does not know what they are compared with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.in_process import load
+from estimator_serving.wire.features import FeatureSpec
+from estimator_serving.wire.pb import serving_pb
+from estimator_serving.wire.prediction_logs import outputs_of, request_of
+from estimator_serving.wire.services import SERVICES
+from estimator_serving.wire.signatures import (
+    CLASSIFY_METHOD,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    REGRESS_OUTPUTS,
+    Signature,
+    signature_from_proto,
+)
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_SERVICE = "tensorflow.serving.PredictionService"
+_RPCS = {PREDICT_METHOD: "Predict", CLASSIFY_METHOD: "Classify", REGRESS_METHOD: "Regress"}
+_ADDRESS = re.compile(r"grpc://(?P<host>[^/]+)/(?P<model>[^/]+)(/(?P<version>\d+))?")
+
+
+class Refusal(NamedTuple):
+    """The error that a side answers with: the name of its canonical code, and its text."""
+
+    code: str
+    text: str
+
+
+class Peer(Protocol):
+    """One side of a comparison.
+
+    Attributes:
+        signatures: by key.
+        feature_spec: the features of its Examples; None if the side does not say.
+        directory: the version directory of a servable; None for a server.
+    """
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]: ...
+
+    @property
+    def feature_spec(self) -> FeatureSpec | None: ...
+
+    @property
+    def directory(self) -> Path | None: ...
+
+    def ask(self, key: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]] | Refusal:
+        """The outputs of a signature by alias, or the error it answers with."""
+        ...
+
+
+def open_peer(text: str, timeout_s: float) -> Peer:
+    """The side that a command-line argument names: `grpc://HOST:PORT/MODEL[/VERSION]`, or the path of a servable.
+
+    Raises ValueError for an argument that is neither, for a server that cannot be reached, and for an unknown model.
+    """
+    if not text.startswith("grpc://"):
+        return _Servable(text)
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text} is not the address of a model; write grpc://HOST:PORT/MODEL or .../MODEL/VERSION.")
+    return _Server(text, found["host"], found["model"], found["version"], timeout_s)
+
+
+class _Server:
+    """A model of a server that speaks TensorFlow Serving's gRPC API."""
+
+    directory = None
+    feature_spec = None
+
+    def __init__(self, text: str, host: str, model: str, version: str | None, timeout_s: float) -> None:
+        self._spec = serving_pb.ModelSpec(name=model)
+        if version is not None:
+            self._spec.version.value = int(version)
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(
+            host, [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        )
+        request = serving_pb.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.CopyFrom(self._spec)
+        try:
+            response = self._call("GetModelMetadata", request)
+        except grpc.RpcError as error:
+            raise ValueError(
+                f"{text} does not answer: {error.code().name}: {error.details()}. "
+                "Check the address, the name of the model and its version."
+            ) from error
+        signatures = serving_pb.SignatureDefMap.FromString(response.metadata["signature_def"].value).signature_def
+        self.signatures = {key: signature_from_proto(signatures[key]) for key in sorted(signatures)}
+
+    def ask(self, key: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]] | Refusal:
+        signature = self.signatures[key]
+        request = request_of(signature.method_name, key, inputs)
+        request.model_spec.name = self._spec.name
+        if self._spec.HasField("version"):
+            request.model_spec.version.CopyFrom(self._spec.version)
+        try:
+            outputs = outputs_of(signature.method_name, self._call(_RPCS[signature.method_name], request))
+        except grpc.RpcError as error:
+            return Refusal(error.code().name, error.details() or "")
+        return {alias: array for alias, array in outputs.items() if alias in signature.outputs}
+
+    def _call(self, method: str, request: Any) -> Any:
+        response = SERVICES[_SERVICE][method].response
+        rpc = self._channel.unary_unary(f"/{_SERVICE}/{method}", type(request).SerializeToString, response.FromString)
+        return rpc(request, timeout=self._timeout_s)
+
+
+class _Servable:
+    """A servable on disk, run in this process."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._loaded = load(path)
+        except ServingError as error:
+            raise ValueError(str(error)) from error
+        self.directory: Path | None = self._loaded.path
+        self.feature_spec = self._loaded.feature_spec
+        self.signatures = {key: one.signature for key, one in self._loaded.signatures.items()}
+
+    def ask(self, key: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]] | Refusal:
+        try:
+            outputs = self._loaded.signatures[key](**inputs)
+        except ServingError as error:
+            return Refusal(error.code.name, str(error))
+        if self.signatures[key].method_name == REGRESS_METHOD:
+            return {REGRESS_OUTPUTS: np.asarray(outputs[REGRESS_OUTPUTS]).reshape(-1)}
+        return outputs
