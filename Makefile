@@ -8,7 +8,7 @@ SOURCES := $(PARTS) tools tests benchmarks
 IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients
+.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients oracle-savedmodel
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -69,6 +69,12 @@ oracle-ops: .venv/.ready oracle-python  ## the parsing ops against TensorFlow's 
 
 oracle-clients: .venv/.ready oracle-python  ## every call of tensorflow-serving-api 2.15 against the server; TF=path/to/python
 	@TENSORFLOW_PYTHON=$(TF) $(BIN)/python -m pytest -q tests/conformance/test_tensorflow_client.py
+
+oracle-savedmodel: .venv/.ready oracle-python  ## imported SavedModels against TensorFlow's answers; TF=path/to/python CASES=300
+	@mkdir -p build/oracle-savedmodel
+	@$(TF) tests/oracles/savedmodel/make.py build/oracle-savedmodel --cases $(or $(CASES),300) --seed $(or $(SEED),0)
+	@$(TF) tests/oracles/savedmodel/make_models.py build/oracle-savedmodel
+	@$(BIN)/python tests/oracles/savedmodel/check.py build/oracle-savedmodel
 
 .PHONY: oracle-python
 oracle-python:

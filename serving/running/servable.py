@@ -35,6 +35,8 @@ from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
 _log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.onnx"
+# What TensorFlow's own servers load.
+SAVED_MODEL_FILE = "saved_model.pb"
 # Runs what the chosen device has no kernel for: our ops, text.
 CPU_PROVIDER = "CPUExecutionProvider"
 # Under this a run costs less than handing the request to a thread and back twice over.
@@ -216,6 +218,11 @@ def load(
     """
     path = directory / MODEL_FILE
     if not path.is_file():
+        if (directory / SAVED_MODEL_FILE).is_file():
+            raise errors.NotFoundError(
+                f"{directory} holds no {MODEL_FILE}, but a TensorFlow SavedModel. Convert it with "
+                f"`estimator-serving import {directory} BASE`, and serve BASE."
+            )
         raise errors.NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
     session = _open(path, intra_op_threads, device)
     inputs, outputs = session.get_inputs(), session.get_outputs()

@@ -199,7 +199,10 @@ class _Conversion:
             return [refusal]
         except RecursionError:
             return [Unsupported("Graph", "", "its expressions are nested too deeply")]
-        infos = {alias: TensorInfo(f"{name}:0", info.dtype, info.shape) for alias, (name, info) in names.items()}
+        infos = {
+            alias: info if name == info.value_name else TensorInfo(f"{name}:0", info.dtype, info.shape)
+            for alias, (name, info) in names.items()
+        }
         if definition.method_name in (CLASSIFY_METHOD, REGRESS_METHOD):
             # Their one input is of Examples, even where nothing is read of them.
             for _, info in inputs.values():

@@ -181,3 +181,9 @@ def test_errors_are_translated(kind, text, expected, message):
 def test_other_errors_stay():
     with pytest.raises(ZeroDivisionError):
         ask(fake(FakeSession(ZeroDivisionError()), "s"), s=as_strings([b""]))
+
+
+def test_a_saved_model_of_tensorflow(base_path):
+    (base_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(errors.NotFoundError, match=r"Convert it with `estimator-serving import .* BASE`, and serve BASE"):
+        load(base_path)
