@@ -114,6 +114,7 @@ class Tensor:
         row_numbers: whether element [i, …] is i.
         row_flags: flags [rows] that this one repeats along its other axes.
         looked_up: (table, ids): what Gather takes from a table along its first axis.
+        turned: gives the ONNX value with the first two axes exchanged, where that costs nothing more.
         mended: (flags, tensor): equal to that tensor but in the rows whose flag [rows] is true.
         zero_in: flags [rows] of rows in which every element is zero.
     """
@@ -130,6 +131,7 @@ class Tensor:
     row_numbers: bool = False
     row_flags: Tensor | None = None
     looked_up: tuple[Tensor, Tensor] | None = None
+    turned: Callable[[], str] | None = None
     mended: tuple[Tensor, Tensor] | None = None
     zero_in: Tensor | None = None
     _name: str | None = field(default=None, repr=False)

@@ -256,9 +256,7 @@ def save(name, directory):
         made.export(str(directory / "saved_model"))
     else:
         made.save(str(directory / "saved_model"), save_format="tf", include_optimizer=False)
-    text = {alias: list(array.ravel()) for alias, array in arrays.items() if array.dtype == object}
     make.record(directory, {}, arrays, name)
-    del text
 
 
 ESTIMATORS = {}
@@ -319,6 +317,113 @@ def custom_cnn(work):
     return tf.estimator.Estimator(model_fn, work), lambda: tf.data.Dataset.from_tensors(({"x": x}, np.zeros(ROWS, np.int64))), receiver, {"x": x}
 
 
+def example_spec_rows(rows):
+    """Serialized Examples of dictionaries of lists."""
+    made = []
+    for row in rows:
+        example = tf.train.Example()
+        for key, values in row.items():
+            feature = example.features.feature[key]
+            if values and isinstance(values[0], bytes):
+                feature.bytes_list.value.extend(values)
+            elif values and isinstance(values[0], int):
+                feature.int64_list.value.extend(values)
+            elif values:
+                feature.float_list.value.extend(values)
+        made.append(example.SerializeToString())
+    return made
+
+
+def random_rows():
+    rng = np.random.default_rng(7)
+    rows = []
+    for _ in range(ROWS):
+        count = int(rng.integers(0, 4))
+        row = {"w": [b"red", b"green", b"x"][:count], "i": [int(rng.integers(0, 9)) for _ in range(count)], "v": [float(np.float32(rng.normal())) for _ in range(count)]}
+        row["n"] = [float(np.float32(rng.normal())), 1.5]
+        rows.append(row)
+    rows[0], rows[3] = {"w": [b"green"], "i": [2], "v": [0.5], "n": [1.0, 2.0]}, {"n": [0.0, 0.0]}
+    return rows
+
+
+SPEC = {
+    "w": tf.io.VarLenFeature(tf.string),
+    "i": tf.io.VarLenFeature(tf.int64),
+    "v": tf.io.VarLenFeature(tf.float32),
+    "n": tf.io.FixedLenFeature([2], tf.float32),
+}
+
+
+def graph_model(function):
+    """A model_fn of one variable whose outputs are what `function` makes of parsed features."""
+
+    def make_estimator(work):
+        def model_fn(features, labels, mode):
+            bias = tf.compat.v1.get_variable("bias", [3], initializer=tf.compat.v1.random_normal_initializer(seed=3))
+            outputs = function(features, bias)
+            if mode == "infer":
+                named = {"serving_default": tf.estimator.export.PredictOutput(outputs)}
+                return tf.estimator.EstimatorSpec(mode, predictions=outputs, export_outputs=named)
+            loss = tf.reduce_sum(bias)
+            step = tf.compat.v1.train.GradientDescentOptimizer(0.01).minimize(loss, tf.compat.v1.train.get_global_step())
+            return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=step)
+
+        examples = example_spec_rows(random_rows())
+        receiver = tf.estimator.export.build_parsing_serving_input_receiver_fn(SPEC)
+
+        def input_fn():
+            return tf.data.Dataset.from_tensors((tf.io.parse_example(examples, SPEC), np.zeros(ROWS)))
+
+        return tf.estimator.Estimator(model_fn, work), input_fn, receiver, {"*": examples}
+
+    make_estimator.__name__ = function.__name__
+    ESTIMATORS[function.__name__] = make_estimator
+    return function
+
+
+@graph_model
+def sequence_pooled(features, bias):
+    v = features["v"]
+    rows = v.indices[:, 0]
+    return {
+        "max": tf.math.segment_max(v.values, rows),
+        "sum": tf.math.segment_sum(v.values * 2.0, rows),
+        "mean": tf.math.segment_mean(v.values, rows),
+        "rounded": tf.round(tf.math.ceil(features["n"] * 3) / 2) + bias[:2],
+    }
+
+
+@graph_model
+def sparse_moves(features, bias):
+    v, w, i = features["v"], features["w"], features["i"]
+    dense = tf.sparse.to_dense(v, default_value=-1.0)
+    ids = tf.sparse.to_dense(i, default_value=0)
+    text = tf.sparse.to_dense(w, default_value="nothing")
+    ordered = tf.sparse.reorder(v)
+    cut = tf.sparse.slice(v, [0, 0], [v.dense_shape[0], 2])
+    kept = tf.sparse.retain(v, v.values > 0)
+    return {
+        "dense": tf.reduce_sum(dense, 1), "ids": tf.reduce_sum(ids, 1), "text": text,
+        "reduced": tf.reduce_sum(tf.sparse.to_dense(ordered), 1), "kept": tf.reduce_sum(tf.sparse.to_dense(kept), 1),
+        "cut": tf.reduce_sum(tf.sparse.to_dense(cut), 1),
+        "scattered": tf.scatter_nd(v.indices, v.values, v.dense_shape),
+        "looked": tf.nn.embedding_lookup_sparse(tf.ones([10, 3]) * bias, tf.sparse.fill_empty_rows(i, 0)[0], None, combiner="sum"),
+        "shape": tf.cast(v.dense_shape, tf.float32)[None, :] + 0 * features["n"],
+    }
+
+
+@graph_model
+def numbers_only(features, bias):
+    n = features["n"]
+    a, b = tf.split(n, 2, 1)
+    return {
+        "where": tf.where(n > 0, n, -n), "clip": tf.clip_by_value(n, -0.2, 0.2), "concat": tf.concat([a, b, a * b], 1) + bias,
+        "pack": tf.stack([a, b], 1), "argmin": tf.argmin(n, 1), "onehot": tf.one_hot(tf.cast(tf.abs(b[:, 0]) * 3, tf.int32), 4),
+        "bucket": tf.raw_ops.Bucketize(input=n, boundaries=[-1.0, 0.0, 0.5]), "cast": tf.cast(n, tf.int32), "any": tf.reduce_any(n > 0, 1),
+        "string": tf.strings.as_string(tf.cast(n, tf.int64)), "hash": tf.strings.to_hash_bucket_fast(tf.strings.as_string(tf.cast(n, tf.int64)), 17),
+    }
+
+
 def save_estimator(name, directory):
     with tempfile.TemporaryDirectory() as work:
         with tf.Graph().as_default():
@@ -331,7 +436,8 @@ def save_estimator(name, directory):
 
         path = Path(made.export_saved_model(f"{work}/export", receiver_fn).decode())
         shutil.copytree(path, directory / "saved_model")
-    make.record(directory, {}, raw, name)
+    is_raw = not any(isinstance(value, list) for value in raw.values())
+    make.record(directory, {} if is_raw else raw, raw if is_raw else {}, name)
 
 
 def main():

@@ -1018,8 +1018,8 @@ def _one_hot(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     shape = [*ids.shape[:axis], depth, *ids.shape[axis:]]
     dtype, one = on.dtype, context.builder.one
 
-    def emit() -> str:
-        name = cast(context, ids.name, ids.dtype, INT64)
+    def one_hot(name: str) -> str:
+        name = cast(context, name, ids.dtype, INT64)
         if ids.low is None or ids.low < 0:
             # ONNX counts negative ones from the end.
             is_below = one("Less", name, context.scalar(0, INT64))
@@ -1029,9 +1029,12 @@ def _one_hot(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         made = one("OneHot", name, context.scalar(depth, INT64), one("Concat", *values, axis=0), axis=axis)
         return cast(context, made, wide, dtype)
 
-    if dtype.kind == "O" or (dtype.kind == "f" and dtype.itemsize > 4):
+    if dtype.kind == "O" or (dtype.kind == "f" and dtype.itemsize > 4):  # noqa: PLR2004
         raise node.refuse(f"it makes values of {dtype}")
-    return context.tensor(dtype, shape, emit)
+    made = context.tensor(dtype, shape, lambda: one_hot(ids.name))
+    if ids.rank == 2 and axis == 2:  # noqa: PLR2004
+        made.turned = lambda: one_hot(one("Transpose", ids.name, perm=[1, 0]))
+    return made
 
 
 @lowers("TopKV2", "TopK")

@@ -210,14 +210,14 @@ def _sparse_slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowered
         inside = _inside(context, column, size)
         cells = narrow(context, Flat(cells, inside))
     kept = tuple(Flat(cells, one.grid, place=one.place) for one in indices.columns)
-    after = [size if size == dim else _smaller(size, dim, node) for size, dim in zip(sizes, before, strict=True)]
+    after = [size if size == dim else _smaller(context, size, dim) for size, dim in zip(sizes, before, strict=True)]
     return [Coordinates(kept), Flat(cells, values.grid), context.sizes(after, INT64)]
 
 
-def _smaller(left: Dim, right: Dim, node: Node) -> Dim:
+def _smaller(context: Lowering, left: Dim, right: Dim) -> Dim:
     if isinstance(left, int) and isinstance(right, int):
         return min(left, right)
-    raise node.refuse("it cuts at a size that only the graph can tell")
+    return Symbol(lambda: context.builder.one("Min", context.dim_name(left), context.dim_name(right)))
 
 
 def _inside(context: Lowering, column: Flat, size: Dim) -> Tensor:
