@@ -20,7 +20,7 @@ class Unsupported(Exception):  # noqa: N818 - a refusal of one node; users see U
         self.reason = reason
 
 
-class UnsupportedOps(SavedModelError):
+class UnsupportedOps(SavedModelError):  # noqa: N818 - the name that users of the exporter know
     """The ops that keep signatures from being converted; nothing was written."""
 
     def __init__(self, blocked: Mapping[str, Sequence[Unsupported]], converted: Sequence[str]) -> None:

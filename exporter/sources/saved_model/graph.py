@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.pb import tensorflow_pb
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +26,8 @@ ELEMENTS_MAX = 1 << 28
 _REF = 100
 
 
-class Ref(NamedTuple):
+@dataclass(frozen=True)
+class Ref:
     """Output `index` of a node."""
 
     node: str
@@ -72,7 +72,7 @@ class Node:
 
     def text(self, name: str, default: str | None = None) -> str:
         value = self._find(name)
-        return value.s.decode("utf-8", "replace") if value is not None else self._default(name, default)
+        return str(value.s.decode("utf-8", "replace")) if value is not None else self._default(name, default)
 
     def dtype(self, name: str, default: np.dtype[Any] | None = None) -> np.dtype[Any]:
         value = self._find(name)
@@ -310,8 +310,3 @@ class _AnyOutput(dict[str, int]):
 
 def _defaults(op: Any) -> dict[str, Any]:
     return {attr.name: attr.default_value for attr in op.attr if attr.HasField("default_value")}
-
-
-def is_opaque(number: int) -> bool:
-    """Whether a DataType is a resource or a variant, which carry no elements."""
-    return int(number) in (tensorflow_pb.DT_RESOURCE, tensorflow_pb.DT_VARIANT)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ from estimator_serving.training.columns.finish import finish_graph, serialize
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.examples import encode_example_by_spec, join_examples
 from estimator_serving.wire.features import FeatureSpec, FixedLenFeature, VarLenFeature
-from estimator_serving.wire.pb import tensorflow_pb
 from estimator_serving.wire.signatures import (
     CLASSIFY_METHOD,
     PROVENANCE_PROPERTY,
@@ -66,8 +65,6 @@ _STATEFUL = frozenset(
         "LookupTableInsertV2",
     }
 )  # fmt: skip
-# What runs a signature's body or is run beside it before the first request.
-_INITIALIZERS = frozenset({"RestoreV2", "SaveV2"})
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ class _Conversion:
         self._graph = graph
         self._resources = resources
         self._builder = Builder()
-        self._lowerings: dict[frozenset[Ref], _Signatures] = {}
+        self._lowerings: dict[frozenset[Ref], Lowering] = {}
         self._inputs: dict[str, Tensor] = {}
         self._ragged: dict[str, FeatureSpec] = {}
         self._plain: set[str] = set()
@@ -271,10 +268,10 @@ class _Conversion:
     def _lowering(self, fed: Mapping[Ref, Value]) -> Lowering:
         key = frozenset(fed)
         if key not in self._lowerings:
-            self._lowerings[key] = _Signatures(self, Lowering(self._graph, self._resources, self._builder, fed))
-        return self._lowerings[key].lowering
+            self._lowerings[key] = Lowering(self._graph, self._resources, self._builder, fed, self._examples)
+        return self._lowerings[key]
 
-    def examples(self, serialized: Value, node: Node, spec: FeatureSpec) -> tuple[str, str]:
+    def _examples(self, serialized: Value, node: Node, spec: FeatureSpec) -> tuple[str, str]:
         """The graph inputs that carry Examples, for an input of a signature. Raises Unsupported for another value."""
         name = next((name for name, one in self._inputs.items() if one is serialized), None)
         if name is None or not isinstance(serialized, Tensor) or serialized.rank != 1:
@@ -325,14 +322,6 @@ class _Conversion:
             waiting.extend((self._graph.resolve(one), is_beside) for one in node.inputs)
             waiting.extend((Ref(one, 0), True) for one in node.controls if one in self._graph.nodes)
         return list(found.values())
-
-
-class _Signatures:
-    """A lowering that reaches Examples through its conversion."""
-
-    def __init__(self, conversion: _Conversion, lowering: Lowering) -> None:
-        self.lowering = lowering
-        lowering.examples = conversion.examples
 
 
 def _tensor_info(proto: Any) -> TensorInfo:
@@ -457,4 +446,3 @@ def _blank_example(spec: FeatureSpec, number: int) -> bytes:
 
 
 __all__ = ["Imported", "convert", "import_saved_model"]
-_ = (field, tensorflow_pb)

@@ -7,6 +7,7 @@ of sparse tensors in full. What an op does is in `lower/`, one file a subject.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +38,9 @@ Array = npt.NDArray[Any]
 Lowered: TypeAlias = Value | Sequence[Value]
 Lower: TypeAlias = "Callable[[Lowering, Node, list[Value]], Lowered]"
 
+TakeExamples: TypeAlias = Callable[[Value, Node, FeatureSpec], tuple[str, str]]
+"""Gives the graph inputs that carry a value's serialized Examples, which the features are parsed from."""
+
 LOWERINGS: dict[str, Lower] = {}
 """What each op becomes, by TensorFlow's name."""
 
@@ -59,15 +63,22 @@ def lowers(*ops: str) -> Callable[[Lower], Lower]:
 class Lowering:
     """The lowering of one graph for one set of fed tensors.
 
-    `fed` are the values of the references that a signature's clients send. Several share a builder, which writes what
-    they have in common once.
+    `fed` are the values of the references that a signature's clients send. Several lowerings share a builder, which
+    writes what they have in common once.
     """
 
-    def __init__(self, graph: Graph, resources: Resources, builder: Builder, fed: Mapping[Ref, Value]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        resources: Resources,
+        builder: Builder,
+        fed: Mapping[Ref, Value],
+        examples: TakeExamples | None = None,
+    ) -> None:
         self.graph = graph
         self.resources = resources
         self.builder = builder
-        self.examples: Callable[[Value, Node, FeatureSpec], tuple[str, str]] = _no_examples
+        self.examples: TakeExamples = examples or _no_examples
         self._fed = dict(fed)
         self._done: dict[str, list[Value]] = {}
         self.cache: dict[Any, Any] = {}
@@ -126,7 +137,11 @@ class Lowering:
             if isinstance(error, SavedModelError):
                 raise
             raise node.refuse(f"it cannot be converted as it stands here ({error})") from error
-        return list(made) if isinstance(made, Sequence) else [made]
+        outputs = list(made) if isinstance(made, Sequence) else [made]
+        for value in outputs:
+            if not any(value is one for one in inputs):
+                _emit_now(value)
+        return outputs
 
     # ---- making values ----
 
@@ -361,6 +376,17 @@ class Lowering:
         count = Symbol(emit)
         count.cells = Cells(rows, width, mask, count, lengths, **facts)
         return count.cells
+
+
+def _emit_now(value: Value) -> None:
+    """Writes the node of a computed value, so that a long chain of them is no deep recursion at its end.
+
+    What is only wanted by an op that is refused later may stay unwritten.
+    """
+    tensor = value.grid if isinstance(value, Flat) else value
+    if isinstance(tensor, Tensor) and tensor.constant is None and tensor.sizes is None and tensor.looked_up is None:
+        with suppress(Unsupported):
+            _ = tensor.name
 
 
 def _no_examples(_: Value, node: Node, __: FeatureSpec) -> tuple[str, str]:

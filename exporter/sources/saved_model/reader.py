@@ -47,7 +47,7 @@ class SavedModel:
         prefix = self.path / "variables" / "variables"
         if not prefix.with_suffix(".index").is_file():
             raise SavedModelError(
-                f"{self.path} has no variables/variables.index, and its graph reads variables; copy the whole directory."
+                f"{self.path} has no variables/variables.index, and its graph reads variables. Copy the whole directory."
             )
         return open_bundle(prefix)
 
@@ -105,14 +105,16 @@ def _pick(saved_model: Any, tags: Sequence[str], file: Path) -> Any:
 def _assets(meta_graph: Any, directory: Path) -> dict[str, Path]:
     definitions = list(meta_graph.asset_file_def)
     # Where 1.x and every Estimator write them.
-    for one in meta_graph.collection_def[_ASSETS].any_list.value if _ASSETS in meta_graph.collection_def else ():
-        if one.type_url == _ASSET_TYPE:
-            definitions.append(tensorflow_pb.AssetFileDef.FromString(one.value))
+    if _ASSETS in meta_graph.collection_def:
+        messages = meta_graph.collection_def[_ASSETS].any_list.value
+        definitions += [
+            tensorflow_pb.AssetFileDef.FromString(one.value) for one in messages if one.type_url == _ASSET_TYPE
+        ]
     return {one.tensor_info.name.partition(":")[0]: _asset(one.filename, directory) for one in definitions}
 
 
 def _asset(filename: str, directory: Path) -> Path:
-    if filename != os.path.basename(filename) or filename in ("", ".", "..") or "\\" in filename or "\0" in filename:
+    if filename in ("", ".", "..") or any(character in filename for character in "/\\\0"):
         raise SavedModelError(
             f"The SavedModel names an asset {filename!r}, which would lie outside assets/; nothing was read from it."
         )

@@ -1,8 +1,9 @@
 """What a TensorFlow tensor is while its graph is lowered: a dense ONNX value, or entries of a grid that stay symbolic.
 
 Owns the algebra of sizes and of sparse triples. A sparse feature of a batch is held as a grid [rows, width] of padded
-values and a mask; TensorFlow's three tensors (indices, values, dense shape) are views of the grid and cost nothing until
-an op asks for them in full. Knows no op and emits no node: values that are computed late carry a function that does.
+values and a mask. TensorFlow's three tensors (indices, values, dense shape) are views of the grid; they cost nothing
+until an op asks for them in full. Knows no op and emits no node: a value that is computed late carries a function that
+does.
 
 Words: a `Tensor` is dense. `Cells` are the kept cells of a grid in row order; a `Flat` has one entry for each of them,
 `Positions` say where each stands among others, `Coordinates` are the index columns of a sparse tensor.
@@ -10,7 +11,6 @@ Words: a `Tensor` is dense. `Cells` are the kept cells of a grid in row order; a
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -89,10 +89,11 @@ def known(shape: Shape) -> tuple[int, ...] | None:
     return tuple(dim for dim in shape if isinstance(dim, int)) if all(isinstance(dim, int) for dim in shape) else None
 
 
-def elements_of(shape: Shape) -> int | None:
-    """How many elements a shape of numbers has."""
+def numbers_of(shape: Shape) -> tuple[int, ...]:
+    """A shape that is known to have no open size."""
     numbers = known(shape)
-    return None if numbers is None else math.prod(numbers)
+    assert numbers is not None
+    return numbers
 
 
 # ---- dense ----------------------------------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ class Positions:
     cells: Cells
     among: Cells
     is_column: bool = False
-    dtype: np.dtype[Any] = np.dtype(np.int64)
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.int64))
 
     @property
     def shape(self) -> Shape:

@@ -76,7 +76,26 @@ class Program:
         def values():
             if default is not None and self.chance(0.3):
                 return None
-            return [float(np.float32(self.pick([0.0, 1.0, -1.0, 10.0, 1e-8, 1e6, float("nan"), float("inf"), *map(float, self.rng.normal(size=12) * 5)]))) for _ in range(size)]
+            return [
+                float(
+                    np.float32(
+                        self.pick(
+                            [
+                                0.0,
+                                1.0,
+                                -1.0,
+                                10.0,
+                                1e-8,
+                                1e6,
+                                float("nan"),
+                                float("inf"),
+                                *map(float, self.rng.normal(size=12) * 5),
+                            ]
+                        )
+                    )
+                )
+                for _ in range(size)
+            ]
 
         self.values[key] = values
         return fc.numeric_column(key, shape=(size,), default_value=default, normalizer_fn=normalizer)
@@ -87,20 +106,41 @@ class Program:
         return fc.bucketized_column(self.number(), sorted({float(self.pick([-1, 0, 1, 2, 5, 10])) for _ in range(4)}))
 
     def categorical(self, simple=False):
-        kind = self.pick(["list", "list_oov", "ints", "file", "hash", "hash_ints", "identity", "identity_default", "cross", "weighted"])
+        kind = self.pick(
+            [
+                "list",
+                "list_oov",
+                "ints",
+                "file",
+                "hash",
+                "hash_ints",
+                "identity",
+                "identity_default",
+                "cross",
+                "weighted",
+            ]
+        )
         if simple and kind in ("cross", "weighted"):
             kind = "hash"
         if kind == "list":
-            return fc.categorical_column_with_vocabulary_list(self.words(), ["red", "green", "blue", "é"], default_value=self.pick([-1, 0, 2]))
+            return fc.categorical_column_with_vocabulary_list(
+                self.words(), ["red", "green", "blue", "é"], default_value=self.pick([-1, 0, 2])
+            )
         if kind == "list_oov":
-            return fc.categorical_column_with_vocabulary_list(self.words(), ["red", "green", ""], num_oov_buckets=int(self.pick([1, 3])))
+            return fc.categorical_column_with_vocabulary_list(
+                self.words(), ["red", "green", ""], num_oov_buckets=int(self.pick([1, 3]))
+            )
         if kind == "ints":
-            return fc.categorical_column_with_vocabulary_list(self.ids(), [1, 5, 7], dtype=tf.int64, num_oov_buckets=int(self.pick([0, 2])))
+            return fc.categorical_column_with_vocabulary_list(
+                self.ids(), [1, 5, 7], dtype=tf.int64, num_oov_buckets=int(self.pick([0, 2]))
+            )
         if kind == "file":
             path = Path(self.directory) / f"words_{next(self.names)}.txt"
             path.write_text("red\ngreen\nblue\n" + "magenta\n" * 1)
             size = self.pick([None, 3])
-            return fc.categorical_column_with_vocabulary_file(self.words(), str(path), vocabulary_size=size, num_oov_buckets=int(self.pick([0, 2])))
+            return fc.categorical_column_with_vocabulary_file(
+                self.words(), str(path), vocabulary_size=size, num_oov_buckets=int(self.pick([0, 2]))
+            )
         if kind == "hash":
             return fc.categorical_column_with_hash_bucket(self.words(), int(self.pick([2, 7, 50])))
         if kind == "hash_ints":
@@ -110,8 +150,14 @@ class Program:
         if kind == "identity_default":
             return fc.categorical_column_with_identity(self.ids(), 6, default_value=int(self.pick([0, 5])))
         if kind == "cross":
-            keys = [self.pick([self.words, self.bucketized, lambda: self.categorical(simple=True)])() for _ in range(int(self.pick([2, 2, 3])))]
-            keys = [key if not isinstance(key, fc.categorical_column_with_hash_bucket("x", 2).__class__) else self.words() for key in keys]
+            keys = [
+                self.pick([self.words, self.bucketized, lambda: self.categorical(simple=True)])()
+                for _ in range(int(self.pick([2, 2, 3])))
+            ]
+            keys = [
+                key if not isinstance(key, fc.categorical_column_with_hash_bucket("x", 2).__class__) else self.words()
+                for key in keys
+            ]
             return fc.crossed_column(keys, int(self.pick([5, 100])), hash_key=self.pick([None, 0, 12345]))
         return self.weighted()
 
@@ -123,7 +169,10 @@ class Program:
         return fc.weighted_categorical_column(ids, weight)
 
     def wide(self):
-        made = [self.pick([self.categorical, self.categorical, self.bucketized, self.number])() for _ in range(int(self.rng.integers(1, 5)))]
+        made = [
+            self.pick([self.categorical, self.categorical, self.bucketized, self.number])()
+            for _ in range(int(self.rng.integers(1, 5)))
+        ]
         return made
 
     def deep(self):
@@ -137,13 +186,22 @@ class Program:
             elif kind == "indicator":
                 made.append(fc.indicator_column(self.categorical()))
             elif kind == "embedding":
-                made.append(fc.embedding_column(self.categorical(), int(self.pick([1, 3, 4])), combiner=self.pick(["mean", "sqrtn", "sum"]), max_norm=self.pick([None, None, None, 0.5])))
+                made.append(
+                    fc.embedding_column(
+                        self.categorical(),
+                        int(self.pick([1, 3, 4])),
+                        combiner=self.pick(["mean", "sqrtn", "sum"]),
+                        max_norm=self.pick([None, None, None, 0.5]),
+                    )
+                )
             else:
                 first, second = self.words(), self.words()
                 both = [fc.categorical_column_with_hash_bucket(key, 11) for key in (first, second)]
-                made += fc.shared_embeddings(both, 3, combiner=self.pick(["mean", "sqrtn", "sum"])) if self.is_v2 else [
-                    *(fc.embedding_column(one, 3) for one in both)
-                ]
+                made += (
+                    fc.shared_embeddings(both, 3, combiner=self.pick(["mean", "sqrtn", "sum"]))
+                    if self.is_v2
+                    else [*(fc.embedding_column(one, 3) for one in both)]
+                )
         return made
 
     # -- rows --
@@ -208,17 +266,30 @@ def build(program, directory):
         if not program.is_v2 and program.chance(0.4):
             extra["input_layer_partitioner"] = tf.compat.v1.fixed_size_partitioner(2)
         estimator = getattr(api, f"DNNLinearCombined{kind}")(
-            linear_feature_columns=program.wide(), dnn_feature_columns=program.deep(), dnn_hidden_units=[4],
-            linear_sparse_combiner=program.pick(["sum", "mean"]), **head, **extra, **common,
+            linear_feature_columns=program.wide(),
+            dnn_feature_columns=program.deep(),
+            dnn_hidden_units=[4],
+            linear_sparse_combiner=program.pick(["sum", "mean"]),
+            **head,
+            **extra,
+            **common,
         )
         return estimator, labels, family + kind
     heads = tf.estimator
     binary, many = heads.BinaryClassHead(name="first"), heads.MultiClassHead(3, name="second")
     if program.chance(0.4):
         head = heads.MultiLabelHead(3)
-        return tf.estimator.DNNEstimator(head, [4], program.deep(), **common), lambda n: np.zeros((n, 3), np.int64), "multi_label"
+        return (
+            tf.estimator.DNNEstimator(head, [4], program.deep(), **common),
+            lambda n: np.zeros((n, 3), np.int64),
+            "multi_label",
+        )
     head = heads.MultiHead([binary, many, heads.RegressionHead(name="third")])
-    labels = lambda n: {"first": np.zeros((n, 1), np.int64), "second": np.ones((n, 1), np.int64), "third": np.ones((n, 1), np.float32)}
+    labels = lambda n: {
+        "first": np.zeros((n, 1), np.int64),
+        "second": np.ones((n, 1), np.int64),
+        "third": np.ones((n, 1), np.float32),
+    }
     return tf.estimator.DNNEstimator(head, [4], program.deep(), **common), labels, "multi_head"
 
 
@@ -228,10 +299,14 @@ def perturb(directory, rng):
     reader = tf.train.load_checkpoint(source)
     names = [name for name in sorted(reader.get_variable_to_shape_map()) if not name.startswith("_CHECKPOINTABLE")]
     values = [reader.get_tensor(name) for name in names]
-    drawn = [rng.normal(size=value.shape).astype(np.float32) if value.dtype == np.float32 else value for value in values]
+    drawn = [
+        rng.normal(size=value.shape).astype(np.float32) if value.dtype == np.float32 else value for value in values
+    ]
     drawn = [np.abs(value) + 0.1 if "variance" in name else value for name, value in zip(names, drawn)]
     target = f"{directory}/model.ckpt-999"
-    tf.raw_ops.SaveV2(prefix=target, tensor_names=names, shape_and_slices=[""] * len(names), tensors=[tf.constant(v) for v in drawn])
+    tf.raw_ops.SaveV2(
+        prefix=target, tensor_names=names, shape_and_slices=[""] * len(names), tensors=[tf.constant(v) for v in drawn]
+    )
     return target
 
 
@@ -269,7 +344,9 @@ def record(directory, examples, arrays, family):
             for batch, rows in BATCHES.items():
                 feeds = {}
                 for alias, info in signature.inputs.items():
-                    value = arrays[alias] if alias in arrays else np.array(examples.get(alias, examples.get("*")), object)
+                    value = (
+                        arrays[alias] if alias in arrays else np.array(examples.get(alias, examples.get("*")), object)
+                    )
                     feeds[info.name] = value[:rows]
                 try:
                     got = session.run({alias: info.name for alias, info in signature.outputs.items()}, feeds)
@@ -278,11 +355,17 @@ def record(directory, examples, arrays, family):
                     continue
                 for alias, value in got.items():
                     answers[f"{key}|{alias}|{batch}"] = np.array(value)
-    np.savez(directory / "answers.npz", **{key: value.astype("S") if value.dtype == object else value for key, value in answers.items()})
+    np.savez(
+        directory / "answers.npz",
+        **{key: value.astype("S") if value.dtype == object else value for key, value in answers.items()},
+    )
     np.savez(directory / "inputs.npz", **{key: value for key, value in arrays.items() if value.dtype != object})
     texts = {key: value for key, value in arrays.items() if value.dtype == object}
     encoded = {key: [base64.b64encode(one).decode() for one in rows] for key, rows in examples.items()}
-    encoded |= {key: [list(map(_encoded, row)) if value.ndim > 1 else _encoded(row) for row in value] for key, value in texts.items()}
+    encoded |= {
+        key: [list(map(_encoded, row)) if value.ndim > 1 else _encoded(row) for row in value]
+        for key, value in texts.items()
+    }
     (directory / "inputs.json").write_text(json.dumps(encoded))
     (directory / "signatures.json").write_text(json.dumps({"family": family, "signatures": described}))
 

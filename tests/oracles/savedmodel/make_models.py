@@ -1,6 +1,6 @@
 """Makes SavedModels of Keras 2 and of Estimators beside the canned ones, with TensorFlow 2.15, as make.py does.
 
-    python make_models.py DIRECTORY [NAME …]
+python make_models.py DIRECTORY [NAME …]
 """
 
 from __future__ import annotations
@@ -43,13 +43,23 @@ def words(options=("red", "green", "Blue sky", "", "a  b, C!", "é à"), *shape)
 @model
 def sequential_dense():
     names = "relu sigmoid tanh elu selu softplus softsign gelu swish exponential linear softmax hard_sigmoid".split()
-    return keras.Sequential([keras.Input((5,), name="x"), *(layers.Dense(6, name) for name in names)]), {"x": numbers(5)}
+    return keras.Sequential([keras.Input((5,), name="x"), *(layers.Dense(6, name) for name in names)]), {
+        "x": numbers(5)
+    }
 
 
 @model
 def activations():
     x = keras.Input((7,), name="x")
-    made = [layers.LeakyReLU(0.1)(x), layers.PReLU()(x), layers.ELU(0.7)(x), layers.ThresholdedReLU(0.5)(x), layers.ReLU(6.0)(x), layers.ReLU(4.0, 0.2, 0.5)(x), layers.Softmax()(x)]
+    made = [
+        layers.LeakyReLU(0.1)(x),
+        layers.PReLU()(x),
+        layers.ELU(0.7)(x),
+        layers.ThresholdedReLU(0.5)(x),
+        layers.ReLU(6.0)(x),
+        layers.ReLU(4.0, 0.2, 0.5)(x),
+        layers.Softmax()(x),
+    ]
     return keras.Model(x, layers.Concatenate()(made)), {"x": numbers(7)}
 
 
@@ -58,7 +68,10 @@ def functional_embedding():
     ids, x = keras.Input((6,), dtype="int64", name="ids"), keras.Input((5,), name="x")
     e = layers.Embedding(12, 4, mask_zero=True)(ids)
     joined = layers.Concatenate()([layers.GlobalAveragePooling1D()(e), layers.Dense(4, "tanh")(x)])
-    return keras.Model([ids, x], {"score": layers.Dense(1, name="score")(joined), "joined": joined}), {"ids": integers(12, 6), "x": numbers(5)}
+    return keras.Model([ids, x], {"score": layers.Dense(1, name="score")(joined), "joined": joined}), {
+        "ids": integers(12, 6),
+        "x": numbers(5),
+    }
 
 
 @model
@@ -149,7 +162,15 @@ def attention():
 @model
 def merges():
     a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
-    made = [layers.Add()([a, b]), layers.Subtract()([a, b]), layers.Multiply()([a, b]), layers.Average()([a, b]), layers.Maximum()([a, b]), layers.Minimum()([a, b]), layers.Dot(1)([a, b])]
+    made = [
+        layers.Add()([a, b]),
+        layers.Subtract()([a, b]),
+        layers.Multiply()([a, b]),
+        layers.Average()([a, b]),
+        layers.Maximum()([a, b]),
+        layers.Minimum()([a, b]),
+        layers.Dot(1)([a, b]),
+    ]
     y = layers.Concatenate()(made)
     return keras.Model([a, b], layers.Reshape((5, 5))(y)), {"a": numbers(4), "b": numbers(4, seed=3)}
 
@@ -186,13 +207,18 @@ def lookups():
     count = layers.IntegerLookup(vocabulary=[1, 5], output_mode="count")(i)
     encoded = layers.CategoryEncoding(12, output_mode="multi_hot")(layers.Lambda(lambda v: tf.math.abs(v))(i))
     joined = layers.Lambda(lambda v: tf.concat([tf.cast(one, tf.int64) for one in v], 1))(made)
-    return keras.Model([s, i], {"ids": joined, "hot": one_hot, "count": count, "encoded": encoded}), {"s": words(("red", "green", "é à", "", "no"), 2), "i": integers(10, 2)}
+    return keras.Model([s, i], {"ids": joined, "hot": one_hot, "count": count, "encoded": encoded}), {
+        "s": words(("red", "green", "é à", "", "no"), 2),
+        "i": integers(10, 2),
+    }
 
 
 @model
 def salted_hashing():
     s = keras.Input((2,), dtype=tf.string, name="s")
-    return keras.Model(s, layers.Hashing(50, salt=[133, 137])(s)), {"s": words(("red", "green", "", "a longer piece of text"), 2)}
+    return keras.Model(s, layers.Hashing(50, salt=[133, 137])(s)), {
+        "s": words(("red", "green", "", "a longer piece of text"), 2)
+    }
 
 
 @model
@@ -204,8 +230,12 @@ def inverse_lookup():
 @model
 def text_vectorization():
     s = keras.Input((1,), dtype=tf.string, name="s")
-    vectorize = layers.TextVectorization(max_tokens=12, output_sequence_length=5, vocabulary=["blue", "a", "b", "sky", "red"])
-    return keras.Model(s, layers.Embedding(12, 3)(vectorize(s))), {"s": words(("red", "Blue sky, a?", "", "a  b, C! sky sky sky sky", "é à"), 1)}
+    vectorize = layers.TextVectorization(
+        max_tokens=12, output_sequence_length=5, vocabulary=["blue", "a", "b", "sky", "red"]
+    )
+    return keras.Model(s, layers.Embedding(12, 3)(vectorize(s))), {
+        "s": words(("red", "Blue sky, a?", "", "a  b, C! sky sky sky sky", "é à"), 1)
+    }
 
 
 @model
@@ -221,11 +251,16 @@ def feature_columns():
     columns = [
         tf.feature_column.numeric_column("age"),
         tf.feature_column.embedding_column(tf.feature_column.categorical_column_with_hash_bucket("city", 8), 3),
-        tf.feature_column.indicator_column(tf.feature_column.categorical_column_with_vocabulary_list("city", ["red", "green"])),
+        tf.feature_column.indicator_column(
+            tf.feature_column.categorical_column_with_vocabulary_list("city", ["red", "green"])
+        ),
         tf.feature_column.bucketized_column(tf.feature_column.numeric_column("age"), [0.0, 1.0]),
     ]
     y = layers.DenseFeatures(columns)({"age": age, "city": city})
-    return keras.Model({"age": age, "city": city}, layers.Dense(2)(y)), {"age": numbers(1), "city": words(("red", "green", "", "x"), 1)}
+    return keras.Model({"age": age, "city": city}, layers.Dense(2)(y)), {
+        "age": numbers(1),
+        "city": words(("red", "green", "", "x"), 1),
+    }
 
 
 @model
@@ -234,11 +269,27 @@ def clips_and_math():
 
     def compute(v):
         parts = [
-            tf.clip_by_value(v, -0.5, 0.5), tf.math.floormod(v, 0.7), tf.math.floor(v), tf.round(v), tf.math.log1p(tf.abs(v)),
-            tf.math.expm1(v), tf.math.rsqrt(tf.abs(v) + 1), tf.math.divide_no_nan(v, tf.nn.relu(v)), tf.cumsum(v, 1),
-            tf.math.l2_normalize(v, 1), tf.math.top_k(v, 3).values, tf.one_hot(tf.argmax(v, 1), 5), tf.sign(v), tf.math.pow(tf.abs(v), 1.5),
-            tf.cast(tf.cast(v * 3, tf.int32) // 2, tf.float32), tf.cast(tf.math.floormod(tf.cast(v * 3, tf.int32), 3), tf.float32),
-            tf.reverse(v, [1]), tf.roll(v, 1, 1), tf.cast(v > 0, tf.float32), tf.linalg.matmul(v, tf.ones((5, 2))), tf.tile(v, [1, 2]),
+            tf.clip_by_value(v, -0.5, 0.5),
+            tf.math.floormod(v, 0.7),
+            tf.math.floor(v),
+            tf.round(v),
+            tf.math.log1p(tf.abs(v)),
+            tf.math.expm1(v),
+            tf.math.rsqrt(tf.abs(v) + 1),
+            tf.math.divide_no_nan(v, tf.nn.relu(v)),
+            tf.cumsum(v, 1),
+            tf.math.l2_normalize(v, 1),
+            tf.math.top_k(v, 3).values,
+            tf.one_hot(tf.argmax(v, 1), 5),
+            tf.sign(v),
+            tf.math.pow(tf.abs(v), 1.5),
+            tf.cast(tf.cast(v * 3, tf.int32) // 2, tf.float32),
+            tf.cast(tf.math.floormod(tf.cast(v * 3, tf.int32), 3), tf.float32),
+            tf.reverse(v, [1]),
+            tf.roll(v, 1, 1),
+            tf.cast(v > 0, tf.float32),
+            tf.linalg.matmul(v, tf.ones((5, 2))),
+            tf.tile(v, [1, 2]),
         ]
         return tf.concat(parts, 1)
 
@@ -274,7 +325,9 @@ def estimator(function):
 def kmeans(work):
     x = numbers(3)
     made = tf.compat.v1.estimator.experimental.KMeans(4, model_dir=work, feature_columns=None)
-    receiver = tf.estimator.export.build_raw_serving_input_receiver_fn({"x": tf.compat.v1.placeholder(tf.float32, [None, 3], "x")})
+    receiver = tf.estimator.export.build_raw_serving_input_receiver_fn(
+        {"x": tf.compat.v1.placeholder(tf.float32, [None, 3], "x")}
+    )
     return made, lambda: tf.data.Dataset.from_tensors({"x": x}).repeat(2), receiver, {"x": x}
 
 
@@ -289,7 +342,12 @@ def raw_linear(work):
     made = tf.estimator.LinearClassifier(columns, model_dir=work)
     raw = {"age": numbers(1), "city": words(("red", "green", "", "x"), 2), "code": integers(9, 2, low=-1)}
     receiver = tf.estimator.export.build_raw_serving_input_receiver_fn(
-        {key: tf.compat.v1.placeholder(tf.as_dtype(value.dtype) if value.dtype != object else tf.string, [None, *value.shape[1:]], key) for key, value in raw.items()}
+        {
+            key: tf.compat.v1.placeholder(
+                tf.as_dtype(value.dtype) if value.dtype != object else tf.string, [None, *value.shape[1:]], key
+            )
+            for key, value in raw.items()
+        }
     )
     return made, lambda: tf.data.Dataset.from_tensors((raw, np.zeros((ROWS, 1), np.int64))), receiver, raw
 
@@ -313,8 +371,15 @@ def custom_cnn(work):
         step = tf.compat.v1.train.AdamOptimizer().minimize(loss, tf.compat.v1.train.get_global_step())
         return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=step)
 
-    receiver = tf.estimator.export.build_raw_serving_input_receiver_fn({"x": tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 1], "x")})
-    return tf.estimator.Estimator(model_fn, work), lambda: tf.data.Dataset.from_tensors(({"x": x}, np.zeros(ROWS, np.int64))), receiver, {"x": x}
+    receiver = tf.estimator.export.build_raw_serving_input_receiver_fn(
+        {"x": tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 1], "x")}
+    )
+    return (
+        tf.estimator.Estimator(model_fn, work),
+        lambda: tf.data.Dataset.from_tensors(({"x": x}, np.zeros(ROWS, np.int64))),
+        receiver,
+        {"x": x},
+    )
 
 
 def example_spec_rows(rows):
@@ -339,7 +404,11 @@ def random_rows():
     rows = []
     for _ in range(ROWS):
         count = int(rng.integers(0, 4))
-        row = {"w": [b"red", b"green", b"x"][:count], "i": [int(rng.integers(0, 9)) for _ in range(count)], "v": [float(np.float32(rng.normal())) for _ in range(count)]}
+        row = {
+            "w": [b"red", b"green", b"x"][:count],
+            "i": [int(rng.integers(0, 9)) for _ in range(count)],
+            "v": [float(np.float32(rng.normal())) for _ in range(count)],
+        }
         row["n"] = [float(np.float32(rng.normal())), 1.5]
         rows.append(row)
     rows[0], rows[3] = {"w": [b"green"], "i": [2], "v": [0.5], "n": [1.0, 2.0]}, {"n": [0.0, 0.0]}
@@ -365,7 +434,9 @@ def graph_model(function):
                 named = {"serving_default": tf.estimator.export.PredictOutput(outputs)}
                 return tf.estimator.EstimatorSpec(mode, predictions=outputs, export_outputs=named)
             loss = tf.reduce_sum(bias)
-            step = tf.compat.v1.train.GradientDescentOptimizer(0.01).minimize(loss, tf.compat.v1.train.get_global_step())
+            step = tf.compat.v1.train.GradientDescentOptimizer(0.01).minimize(
+                loss, tf.compat.v1.train.get_global_step()
+            )
             return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=step)
 
         examples = example_spec_rows(random_rows())
@@ -403,11 +474,16 @@ def sparse_moves(features, bias):
     cut = tf.sparse.slice(v, [0, 0], [v.dense_shape[0], 2])
     kept = tf.sparse.retain(v, v.values > 0)
     return {
-        "dense": tf.reduce_sum(dense, 1), "ids": tf.reduce_sum(ids, 1), "text": text,
-        "reduced": tf.reduce_sum(tf.sparse.to_dense(ordered), 1), "kept": tf.reduce_sum(tf.sparse.to_dense(kept), 1),
+        "dense": tf.reduce_sum(dense, 1),
+        "ids": tf.reduce_sum(ids, 1),
+        "text": text,
+        "reduced": tf.reduce_sum(tf.sparse.to_dense(ordered), 1),
+        "kept": tf.reduce_sum(tf.sparse.to_dense(kept), 1),
         "cut": tf.reduce_sum(tf.sparse.to_dense(cut), 1),
         "scattered": tf.scatter_nd(v.indices, v.values, v.dense_shape),
-        "looked": tf.nn.embedding_lookup_sparse(tf.ones([10, 3]) * bias, tf.sparse.fill_empty_rows(i, 0)[0], None, combiner="sum"),
+        "looked": tf.nn.embedding_lookup_sparse(
+            tf.ones([10, 3]) * bias, tf.sparse.fill_empty_rows(i, 0)[0], None, combiner="sum"
+        ),
         "shape": tf.cast(v.dense_shape, tf.float32)[None, :] + 0 * features["n"],
     }
 
@@ -417,10 +493,17 @@ def numbers_only(features, bias):
     n = features["n"]
     a, b = tf.split(n, 2, 1)
     return {
-        "where": tf.where(n > 0, n, -n), "clip": tf.clip_by_value(n, -0.2, 0.2), "concat": tf.concat([a, b, a * b], 1) + bias,
-        "pack": tf.stack([a, b], 1), "argmin": tf.argmin(n, 1), "onehot": tf.one_hot(tf.cast(tf.abs(b[:, 0]) * 3, tf.int32), 4),
-        "bucket": tf.raw_ops.Bucketize(input=n, boundaries=[-1.0, 0.0, 0.5]), "cast": tf.cast(n, tf.int32), "any": tf.reduce_any(n > 0, 1),
-        "string": tf.strings.as_string(tf.cast(n, tf.int64)), "hash": tf.strings.to_hash_bucket_fast(tf.strings.as_string(tf.cast(n, tf.int64)), 17),
+        "where": tf.where(n > 0, n, -n),
+        "clip": tf.clip_by_value(n, -0.2, 0.2),
+        "concat": tf.concat([a, b, a * b], 1) + bias,
+        "pack": tf.stack([a, b], 1),
+        "argmin": tf.argmin(n, 1),
+        "onehot": tf.one_hot(tf.cast(tf.abs(b[:, 0]) * 3, tf.int32), 4),
+        "bucket": tf.raw_ops.Bucketize(input=n, boundaries=[-1.0, 0.0, 0.5]),
+        "cast": tf.cast(n, tf.int32),
+        "any": tf.reduce_any(n > 0, 1),
+        "string": tf.strings.as_string(tf.cast(n, tf.int64)),
+        "hash": tf.strings.to_hash_bucket_fast(tf.strings.as_string(tf.cast(n, tf.int64)), 17),
     }
 
 

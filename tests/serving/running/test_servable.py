@@ -185,5 +185,7 @@ def test_other_errors_stay():
 
 def test_a_saved_model_of_tensorflow(base_path):
     (base_path / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(errors.NotFoundError, match=r"Convert it with `estimator-serving import .* BASE`, and serve BASE"):
+    with pytest.raises(
+        errors.NotFoundError, match=r"Convert it with `estimator-serving import .* BASE`, and serve BASE"
+    ):
         load(base_path)

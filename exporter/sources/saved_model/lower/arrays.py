@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -39,9 +39,13 @@ from estimator_serving.exporter.sources.saved_model.values import (
     divide,
     known,
     multiply,
+    numbers_of,
 )
 
 _FOLDED_MAX = 1 << 20
+
+# What is kept of an axis: begin, end, step, and "keep", "shrink" for its one element, or "new" for an axis put in.
+Cut: TypeAlias = tuple[int, Dim | None, int, str]
 
 
 @lowers("Const")
@@ -160,7 +164,7 @@ def _reshape_flat(context: Lowering, node: Node, value: Flat, target: tuple[Dim 
         def in_tail(tensor: Tensor, lead: int) -> Tensor:
             shape = (*tensor.shape[:lead], *(1 for _ in tail))
             if tensor.constant is not None:
-                return context.constant(tensor.constant.reshape([int(dim) for dim in shape]))  # type: ignore[arg-type]
+                return context.constant(tensor.constant.reshape(numbers_of(shape)))
             made = _reshape_dense(context, tensor, shape, shape)
             made.low, made.high, made.implies = tensor.low, tensor.high, tensor.implies
             return made
@@ -261,9 +265,7 @@ def _ones_changed(context: Lowering, node: Node, value: Value, target: Sequence[
         return (
             _reshape_dense(context, value, target, target)
             if value.constant is None
-            else context.constant(
-                value.constant.reshape([int(dim) for dim in target])  # type: ignore[arg-type]
-            )
+            else context.constant(value.constant.reshape(numbers_of(tuple(target))))
         )
     if isinstance(value, Coordinates | Positions):
         value = context.dense(value, node)
@@ -305,8 +307,7 @@ def _pack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return context.constant(np.stack([one.constant for one in tensors], axis))  # type: ignore[misc]
     if first.rank == 0 and first.dtype.kind in "iu":
         dims = list(itertools.chain.from_iterable(context.dims(one, node, "element") for one in tensors))
-        made_sizes = context.sizes(dims, first.dtype)
-        return made_sizes
+        return context.sizes(dims, first.dtype)
     shape = list(first.shape)
     shape.insert(axis, len(tensors))
 
@@ -338,8 +339,9 @@ def _concat(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if axis == 1 and (made := _concat_columns(context, node, parts)):
         return made
     tensors = [context.dense(one, node) for one in parts]
-    if all(one.constant is not None for one in tensors):
-        return context.constant(np.concatenate([one.constant for one in tensors], axis))  # type: ignore[misc]
+    constants = [one.constant for one in tensors if one.constant is not None]
+    if len(constants) == len(tensors):
+        return context.constant(np.concatenate(constants, axis))
     if rank == 1 and all(one.sizes is not None for one in tensors):
         return context.sizes([dim for one in tensors for dim in one.sizes or ()], tensors[0].dtype)
     shape: list[Dim | None] = []
@@ -347,7 +349,8 @@ def _concat(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         if place != axis:
             shape.append(next((dim for dim in dims if isinstance(dim, int)), dims[0]))
         else:
-            shape.append(sum(int(dim) for dim in dims) if all(isinstance(dim, int) for dim in dims) else None)  # type: ignore[arg-type]
+            numbers = known(dims)
+            shape.append(None if numbers is None else sum(numbers))
     return context.op("Concat", tensors, tensors[0].dtype, shape, axis=axis)
 
 
@@ -423,46 +426,26 @@ def _slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = inputs[0]
     begins = context.dims(inputs[1], node, "begin")
     lengths = context.dims(inputs[2], node, "size")
-    if isinstance(value, Tensor) and value.sizes is not None and value.rank == 1:
-        begin, length = begins[0], lengths[0]
-        if isinstance(begin, int) and isinstance(length, int):
-            end = len(value.sizes) if length == -1 else begin + length
-            return context.sizes(value.sizes[begin:end], value.dtype)
     if isinstance(value, Coordinates) and not value.is_transposed and begins[0] == 0 and lengths[0] == -1:
         begin, length = begins[1], lengths[1]
         if isinstance(begin, int) and length == 1:
             return reshape(context, node, value.columns[begin], (value.cells.count, 1))
     dense = context.dense(value, node)
-    cuts: list[tuple[int, Dim, Dim | None]] = []
-    for axis, (begin, length) in enumerate(zip(begins, lengths, strict=True)):
-        size = dense.shape[axis]
-        if begin == 0 and (length == -1 or length == size):
-            continue
-        if not isinstance(begin, int):
-            raise node.refuse("it begins where the graph computes")
-        if length == -1:
-            cuts.append((axis, begin, None))
-        elif isinstance(length, int):
-            cuts.append((axis, begin, begin + length))
-        elif begin == 0:
-            cuts.append((axis, 0, length))
-        else:
-            raise node.refuse("it ends where the graph computes")
-    if not cuts:
-        return dense
-    if dense.constant is not None and all(end is None or isinstance(end, int) for _, _, end in cuts):
-        index = [slice(None)] * dense.rank
-        for axis, begin, end in cuts:
-            index[axis] = slice(begin, end)
-        return context.constant(dense.constant[tuple(index)])
-    shape: list[Dim | None] = list(dense.shape)
-    for axis, begin, end in cuts:
-        size = dense.shape[axis]
-        if end is None:
-            shape[axis] = size - int(begin) if isinstance(size, int) else None  # type: ignore[arg-type]
-        else:
-            shape[axis] = end - int(begin) if isinstance(end, int) else end  # type: ignore[arg-type]
-    return _cut(context, dense, [(axis, int(begin), end, 1) for axis, begin, end in cuts], shape)  # type: ignore[arg-type]
+    plan = [_slice_cut(node, *one) for one in zip(dense.shape, begins, lengths, strict=True)]
+    return _apply_plan(context, node, dense, plan)
+
+
+def _slice_cut(node: Node, size: Dim, begin: Dim, length: Dim) -> Cut:
+    """What Slice keeps of an axis; a length of -1 is what is left of it."""
+    if not isinstance(begin, int):
+        raise node.refuse("it begins where the graph computes")
+    if length in (-1, size) and (length == -1 or begin == 0):
+        return begin, None, 1, "keep"
+    if isinstance(length, int):
+        return begin, begin + length, 1, "keep"
+    if begin:
+        raise node.refuse("it ends where the graph computes")
+    return 0, length, 1, "keep"
 
 
 def _cut(
@@ -493,7 +476,7 @@ def _strided_slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowere
     if isinstance(value, Coordinates) and not value.is_transposed and len(plan) == 2:
         rows, column = plan
         if rows == (0, None, 1, "keep") and column[3] == "shrink":
-            return value.columns[int(column[0])]  # type: ignore[arg-type]
+            return value.columns[int(column[0])]
         if rows == (0, None, 1, "keep") and column[3] == "keep" and not isinstance(column[1], Symbol | Product):
             kept = value.columns[_numpy_index(column)]
             if len(kept) > 1:
@@ -504,9 +487,6 @@ def _strided_slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowere
         return value
     dense = context.dense(value, node)
     return _apply_plan(context, node, dense, plan)
-
-
-Cut = tuple[int, "Dim | None", int, str]
 
 
 def _plan(context: Lowering, node: Node, inputs: list[Value], shape: Shape) -> list[Cut]:
@@ -536,67 +516,67 @@ def _plan(context: Lowering, node: Node, inputs: list[Value], shape: Shape) -> l
     return plan + [(0, None, 1, "keep")] * (len(shape) - axes)
 
 
-def _apply_plan(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut]) -> Value:
+def _apply_plan(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut]) -> Tensor:
     if all(end is None or isinstance(end, int) for _, end, _, _ in plan):
         index = tuple(_numpy_index(one) for one in plan)
         if value.constant is not None:
             return context.constant(value.constant[index])
         if value.sizes is not None and value.rank == 1:
             places = np.arange(len(value.sizes))[index]
-            dims = [value.sizes[int(place)] for place in places.ravel()]
-            if places.ndim < 2:
-                return (
-                    context.sizes(dims, value.dtype, places.ndim)
-                    if dims
-                    else context.constant(np.zeros(0), value.dtype)
-                )
+            if places.size and places.ndim < 2:
+                return context.sizes([value.sizes[int(place)] for place in places.ravel()], value.dtype, places.ndim)
+    made = _cut_axes(context, node, value, [one for one in plan if one[3] != "new"])
+    axes = [axis for axis, one in enumerate(one for one in plan if one[3] != "new") if one[3] == "shrink"]
+    if axes:
+        made = _without_axes(context, made, axes)
+    kept = [one for one in plan if one[3] != "shrink"]
+    for axis, one in enumerate(kept):
+        if one[3] == "new":
+            shape = list(made.shape)
+            shape.insert(axis, 1)
+            made = _with_axis(context, made, axis, shape)
+    return made
+
+
+def _cut_axes(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut]) -> Tensor:
+    """Every axis cut; of one that shrinks, its one element."""
     cuts: list[tuple[int, int, Dim | None, int]] = []
-    shape: list[Dim | None] = []
-    squeezed, inserted = [], []
-    axis = 0
-    for begin, end, step, kind in plan:
-        if kind == "new":
-            inserted.append(len(shape))
-            shape.append(1)
-            continue
+    shape: list[Dim | None] = list(value.shape)
+    for axis, (begin, end, step, kind) in enumerate(plan):
         size = value.shape[axis]
         if kind == "shrink":
-            # A last element has no number behind it.
-            cuts.append((axis, begin, None if begin == -1 else begin + 1, 1))
-            squeezed.append(axis)
             if isinstance(size, int) and not -size <= begin < size:
                 raise node.refuse(f"it takes element {begin} of {size}")
-        elif (begin, step) == (0, 1) and (end is None or end == size):
-            shape.append(size)
-        else:
+            # A last element has no number behind it.
+            cuts.append((axis, begin, None if begin == -1 else begin + 1, 1))
+            shape[axis] = 1
+        elif (begin, step) != (0, 1) or (end is not None and end != size):
             cuts.append((axis, begin, end, step))
-            shape.append(_cut_size(size, begin, end, step))
-        axis += 1
-    if not cuts and not inserted:
-        return value
-    made = value
-    if cuts:
-        between: list[Dim | None] = list(value.shape)
-        kept = iter([dim for place, dim in enumerate(shape) if place not in inserted])
-        for place in range(value.rank):
-            between[place] = 1 if place in squeezed else next(kept)
-        made = _cut(context, value, cuts, between)
-    for op_type, axes in (("Squeeze", squeezed), ("Unsqueeze", inserted)):
-        if axes:
-            before, places = made, list(axes)
-            dims: list[Dim] = [dim for place, dim in enumerate(before.shape) if place not in places]
-            if op_type == "Unsqueeze":
-                dims = list(before.shape)
-                for place in places:
-                    dims.insert(place, 1)
+            shape[axis] = _cut_size(size, begin, end, step)
+    return _cut(context, value, cuts, shape) if cuts else value
 
-            def emit(op_type: str = op_type, before: Tensor = before, places: list[int] = places) -> str:
-                return context.builder.one(op_type, before.name, context.int64(*places))
 
-            made = context.tensor(value.dtype, dims, emit, low=value.low, high=value.high)
-            made.row_flags = before.row_flags
-    if not cuts:
-        made.row_flags, made.row_numbers = value.row_flags, value.row_numbers and 0 not in inserted
+def _without_axes(context: Lowering, value: Tensor, axes: list[int]) -> Tensor:
+    shape = [dim for axis, dim in enumerate(value.shape) if axis not in axes]
+    return context.tensor(
+        value.dtype,
+        shape,
+        lambda: context.builder.one("Squeeze", value.name, context.int64(*axes)),
+        low=value.low,
+        high=value.high,
+    )
+
+
+def _with_axis(context: Lowering, value: Tensor, axis: int, shape: Sequence[Dim]) -> Tensor:
+    made = context.tensor(
+        value.dtype,
+        shape,
+        lambda: context.builder.one("Unsqueeze", value.name, context.int64(axis)),
+        low=value.low,
+        high=value.high,
+    )
+    if axis > 0:
+        made.row_flags, made.row_numbers = value.row_flags, value.row_numbers
     return made
 
 
@@ -731,7 +711,7 @@ def _reverse(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
     axes = [int(axis) % value.rank for axis in context.array(inputs[1], node, "axes").ravel()]
     if value.constant is not None:
-        return context.constant(np.ascontiguousarray(np.flip(value.constant, axes)))
+        return context.constant(np.ascontiguousarray(np.flip(value.constant, tuple(axes))))
     return _cut(context, value, [(axis, -1, None, -1) for axis in axes], value.shape)
 
 
@@ -972,14 +952,16 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         lambda c, x, y: context.builder.one("Where", c, x, y),
         np.where,
     )
-    target, sides = (made.grid if isinstance(made, Flat) else made), []
-    for one in (chosen, other):
-        sides.append(one.grid if isinstance(one, Flat) else one)
-    if isinstance(target, Tensor) and all(isinstance(one, Tensor) and one.low is not None for one in sides):
-        target.low = min(one.low for one in sides)  # type: ignore[union-attr, type-var]
-        if all(one.high is not None for one in sides):  # type: ignore[union-attr]
-            target.high = max(one.high for one in sides)  # type: ignore[union-attr, type-var]
+    target, sides = _grid(made), [_grid(one) for one in (chosen, other)]
+    lows = [one.low for one in sides if one is not None and one.low is not None]
+    highs = [one.high for one in sides if one is not None and one.high is not None]
+    if target is not None and len(lows) == len(highs) == len(sides):
+        target.low, target.high = min(lows), max(highs)
     return made
+
+
+def _grid(value: Value) -> Tensor | None:
+    return value.grid if isinstance(value, Flat) else value if isinstance(value, Tensor) else None
 
 
 def _widened(context: Lowering, node: Node, condition: Value, chosen: Value) -> Value:
@@ -1029,10 +1011,10 @@ def _one_hot(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         made = one("OneHot", name, context.scalar(depth, INT64), one("Concat", *values, axis=0), axis=axis)
         return cast(context, made, wide, dtype)
 
-    if dtype.kind == "O" or (dtype.kind == "f" and dtype.itemsize > 4):  # noqa: PLR2004
+    if dtype.kind == "O" or (dtype.kind == "f" and dtype.itemsize > 4):
         raise node.refuse(f"it makes values of {dtype}")
     made = context.tensor(dtype, shape, lambda: one_hot(ids.name))
-    if ids.rank == 2 and axis == 2:  # noqa: PLR2004
+    if ids.rank == 2 and axis == 2:
         made.turned = lambda: one_hot(one("Transpose", ids.name, perm=[1, 0]))
     return made
 

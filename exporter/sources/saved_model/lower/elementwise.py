@@ -25,7 +25,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Tensor,
     Value,
 )
-from estimator_serving.training.columns.onnx_ops import DOMAIN
+from estimator_serving.ops import DOMAIN
 
 Array = npt.NDArray[Any]
 Emit: TypeAlias = Callable[..., str]
@@ -103,20 +103,21 @@ def _on_grids(
     cells, flats = aligned[0].cells, iter(aligned)
     tail = len(aligned[0].tail)
     operands = [next(flats) if isinstance(one, Flat) else one for one in inputs]
+    grids, fillers = list[Tensor](), list[Tensor]()
     for one in operands:
-        if isinstance(one, Flat):
-            if len(one.tail) != tail:
-                return None
-        elif not isinstance(one, Tensor) or (one.rank > tail and (one.rank > tail + 1 or one.shape[0] != 1)):
+        if isinstance(one, Flat) and len(one.tail) == tail:
+            grids.append(one.grid)
+            fillers += [] if one.filler is None else [one.filler]
+        elif isinstance(one, Tensor) and (one.rank <= tail or (one.rank == tail + 1 and one.shape[0] == 1)):
+            grids.append(one)
+            fillers.append(one)
+        else:
             return None
-    grid = apply(context, [one.grid if isinstance(one, Flat) else one for one in operands], dtype, emit, fold)  # type: ignore[union-attr]
-    filler = None
-    if cells.empty is not None:
-        fillers = [one.filler if isinstance(one, Flat) else one for one in operands]
-        if any(one is None for one in fillers):
-            return None
-        filler = apply(context, fillers, dtype, emit, fold)  # type: ignore[arg-type]
-    return Flat(cells, grid, filler)
+    grid = apply(context, grids, dtype, emit, fold)
+    if cells.empty is None:
+        return Flat(cells, grid)
+    # Numbers of rows have no filler that is one for all.
+    return Flat(cells, grid, apply(context, fillers, dtype, emit, fold)) if len(fillers) == len(grids) else None
 
 
 def align(context: Lowering, node: Node, flats: Sequence[Flat]) -> list[Flat] | None:

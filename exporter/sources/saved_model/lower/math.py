@@ -172,8 +172,8 @@ def _binary(
 ) -> None:
     def lower(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         dtype = _dtype_of(inputs, node)
-        if sizes is not None and (made := _of_sizes(context, inputs, sizes)) is not None:
-            return made
+        if sizes is not None and (symbolic := _of_sizes(context, inputs, sizes)) is not None:
+            return symbolic
         wide = wider(dtype)
 
         def both(x: str, y: str) -> str:
@@ -299,8 +299,6 @@ def _settled(inputs: list[Value], is_max: bool) -> Tensor | None:
     return None
 
 
-
-
 @lowers("DivNoNan", "MulNoNan", "Xdivy", "Xlogy")
 def _guarded(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """0 wherever the guard, the divisor or the first factor, is 0."""
@@ -362,8 +360,8 @@ def _division(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = _dtype_of(inputs, node)
     emit, fold = _DIVISIONS[node.op]
     divisor = inputs[1]
-    if node.op == "FloorDiv" and (made := _of_sizes(context, inputs, divide)) is not None:
-        return made
+    if node.op == "FloorDiv" and (symbolic := _of_sizes(context, inputs, divide)) is not None:
+        return symbolic
     if dtype.kind in "iu":
         if not isinstance(divisor, Tensor) or divisor.constant is None or not divisor.constant.all():
             raise node.refuse("it divides integers by what the graph computes, which may be 0")
@@ -578,7 +576,7 @@ def _bias_add(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 def _einsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """As a product of matrices: ONNX Runtime's own Einsum ends the process where a batch has no row."""
     equation = node.text("equation").replace(" ", "")
-    if "." in equation or "->" not in equation or len(inputs) != 2:  # noqa: PLR2004
+    if "." in equation or "->" not in equation or len(inputs) != 2:
         raise node.refuse(f"its equation is {equation}")
     left, right = (context.dense(one, node) for one in inputs)
     (one, other), target = equation.split("->")[0].split(","), equation.split("->")[1]
@@ -602,9 +600,7 @@ def _einsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return context.builder.one("Reshape", turned, context.shape_name(shape), allowzero=1)
 
     def emit() -> str:
-        product = context.builder.one(
-            "MatMul", matrix(left, one, lefts, summed), matrix(right, other, summed, rights)
-        )
+        product = context.builder.one("MatMul", matrix(left, one, lefts, summed), matrix(right, other, summed, rights))
         letters = [*batch, *lefts, *rights]
         apart = context.builder.one(
             "Reshape", product, context.shape_name([sizes[letter] for letter in letters]), allowzero=1

@@ -12,7 +12,8 @@ from estimator_serving.exporter.sources.saved_model.lower.arrays import coordina
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Flat, Symbol, Tensor, Value
-from estimator_serving.training.columns.onnx_ops import DOMAIN, attributes_of
+from estimator_serving.ops import DOMAIN
+from estimator_serving.training.columns.onnx_ops import attributes_of
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.features import (
     Feature,

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, wider
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
@@ -134,6 +133,3 @@ def _l2_loss(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return context.builder.one("Mul", squares, context.scalar(0.5, value.dtype))
 
     return context.tensor(value.dtype, [], emit)
-
-
-_ = onnx_type

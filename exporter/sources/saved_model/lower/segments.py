@@ -14,7 +14,7 @@ from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.arrays import safe_ids
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast
-from estimator_serving.exporter.sources.saved_model.lowering import FLOAT, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.lowering import INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Cells, Flat, Positions, Symbol, Tensor, Value
 
 _SPARSE = {"SparseSegmentSum": "sum", "SparseSegmentMean": "mean", "SparseSegmentSqrtN": "sqrtn"}
@@ -91,9 +91,9 @@ def _distinct(context: Lowering, node: Node, cells: Cells) -> Cells:
 @lowers(*_SPARSE)
 def _sparse_segment(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     data, places, segments = inputs[:3]
-    if isinstance(places, Positions) and isinstance(segments, Flat) and segments.cells.same(places.cells):
-        if isinstance(data, Flat) and data.cells.same(places.among) and segments.place == "row":
-            taken = Flat(places.cells, data.grid, data.filler)
+    if isinstance(places, Positions) and isinstance(data, Flat) and data.cells.same(places.among):
+        taken = Flat(places.cells, data.grid, data.filler)
+        if _are_rows(segments, taken.cells):
             return reduce_rows(context, taken, _SPARSE[node.op])
     table, at = (context.dense(one, node) for one in (data, places))
     taken_shape = [*at.shape, *table.shape[1:]]
@@ -104,14 +104,17 @@ def _sparse_segment(context: Lowering, node: Node, inputs: list[Value]) -> Lower
 @lowers(*_DENSE)
 def _segment(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     data, segments = inputs
-    if isinstance(data, Flat) and isinstance(segments, Flat) and data.cells.same(segments.cells):
-        if segments.place == "row":
-            return reduce_rows(context, data, _DENSE[node.op])
+    if isinstance(data, Flat) and _are_rows(segments, data.cells):
+        return reduce_rows(context, data, _DENSE[node.op])
     return _segment_in_full(context, node, context.dense(data, node), context.dense(segments, node), _DENSE[node.op])
 
 
+def _are_rows(segments: Value, cells: Cells) -> bool:
+    return isinstance(segments, Flat) and segments.place == "row" and segments.cells.same(cells)
+
+
 def reduce_rows(context: Lowering, data: Flat, combiner: str) -> Tensor:
-    """One entry for each row of the grid, [rows, *tail]; up to the last row that has a cell, where rows may be empty."""
+    """One entry for each row of the grid, [rows, *tail]; where rows may be empty, up to the last that has a cell."""
     cells = data.cells
     inner = _reduce_grid(context, data, combiner)
     if cells.empty is not None:
@@ -161,7 +164,9 @@ def _reduce_grid(context: Lowering, data: Flat, combiner: str) -> Tensor:
             if len(ids.tail) == 0 and size < np.iinfo(np.int32).max - 1:
                 # Cells that are not kept read a row of zeros behind the table: nothing has to be multiplied away.
                 places = one("Transpose", safe_ids(context, table, ids, size), perm=[1, 0])
-                return one("ReduceSum", one("Gather", blanked(context, table), places, axis=0), context.int64(0), keepdims=0)
+                return one(
+                    "ReduceSum", one("Gather", blanked(context, table), places, axis=0), context.int64(0), keepdims=0
+                )
         name = context.spread(grid, (cells.rows, cells.width, *tail))
         if cells.mask is not None:
             blank = {"max": _lowest(dtype), "min": _highest(dtype)}.get(combiner, 0)
@@ -269,6 +274,3 @@ def _segment_in_full(context: Lowering, node: Node, data: Tensor, segments: Tens
         return one("Div", summed, one("Sqrt", count) if combiner == "sqrtn" else count)
 
     return context.tensor(dtype, [None, *data.shape[1:]], emit)
-
-
-_ = FLOAT

@@ -6,13 +6,14 @@ grids cannot express is refused: ops that only reach other triples are rare in w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.arrays import coordinates_of, narrow, shape_of
+from estimator_serving.exporter.sources.saved_model.lower.arrays import coordinates_of, narrow
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast, move_weights
 from estimator_serving.exporter.sources.saved_model.lower.segments import row_counts
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
@@ -28,7 +29,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     divide,
     multiply,
 )
-from estimator_serving.training.columns.onnx_ops import DOMAIN
+from estimator_serving.ops import DOMAIN
 
 
 @lowers("SparseReshape")
@@ -424,21 +425,22 @@ def _dynamic_stitch(context: Lowering, node: Node, inputs: list[Value]) -> Lower
     return context.tensor(given[0].dtype, [None, *tail], emit)
 
 
+def _is_part(index: int, place: Value, value: Value, parts: Flat) -> bool:
+    """Whether `value` holds what stands at `place`, the positions of one of the parts among all cells."""
+    if not isinstance(place, Positions) or not isinstance(value, Flat) or value.cells is not place.cells:
+        return False
+    part = place.cells.part
+    return part is not None and part[0].grid is parts.grid and part[1] == index and place.among.same(parts.cells)
+
+
 def _stitch_parts(context: Lowering, places: Sequence[Value], values: Sequence[Value]) -> Flat | None:
     """The parts of cells that DynamicPartition took apart, side by side in their grid again."""
-    if not all(isinstance(one, Positions) and one.cells.part is not None for one in places):
+    first = places[0]
+    if not isinstance(first, Positions) or first.cells.part is None:
         return None
-    parts, _ = places[0].cells.part  # type: ignore[union-attr, misc]
-    for index, (place, value) in enumerate(zip(places, values, strict=True)):
-        assert isinstance(place, Positions)
-        if place.cells.part is None or (
-            place.cells.part[0] is not parts and place.cells.part[0].grid is not parts.grid
-        ):
-            return None
-        if place.cells.part[1] != index or not place.among.same(parts.cells):
-            return None
-        if not isinstance(value, Flat) or value.cells is not place.cells:
-            return None
+    parts = first.cells.part[0]
+    if not all(_is_part(*one, parts) for one in zip(itertools.count(), places, values)):
+        return None
     flats = [one for one in values if isinstance(one, Flat)]
     cells, tail_rank = parts.cells, len(flats[0].tail)
 
@@ -469,6 +471,3 @@ def _stitch_parts(context: Lowering, places: Sequence[Value], values: Sequence[V
             return None
         filler = fillers[int(parts.filler.constant)]
     return Flat(cells, choose(parts.grid, [one.grid for one in flats], 2), filler)
-
-
-_ = shape_of

@@ -14,7 +14,7 @@ from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import elementwise
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Flat, Tensor, Value
-from estimator_serving.training.columns.onnx_ops import DOMAIN
+from estimator_serving.ops import DOMAIN
 
 _STRING = np.dtype(object)
 
