@@ -33,6 +33,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     multiply,
 )
 from estimator_serving.wire.features import FeatureSpec
+from estimator_serving.wire.tensor_bundle import TensorBundleError
 
 Array = npt.NDArray[Any]
 Lowered: TypeAlias = Value | Sequence[Value]
@@ -134,7 +135,7 @@ class Lowering:
         try:
             made = lower(self, node, inputs)
         except (ValueError, TypeError, IndexError, OverflowError) as error:
-            if isinstance(error, SavedModelError):
+            if isinstance(error, SavedModelError | TensorBundleError):
                 raise
             raise node.refuse(f"it cannot be converted as it stands here ({error})") from error
         outputs = list(made) if isinstance(made, Sequence) else [made]

@@ -47,7 +47,8 @@ class SavedModel:
         prefix = self.path / "variables" / "variables"
         if not prefix.with_suffix(".index").is_file():
             raise SavedModelError(
-                f"{self.path} has no variables/variables.index, and its graph reads variables. Copy the whole directory."
+                f"{self.path} has no variables/variables.index, and its graph reads variables. Copy the whole "
+                "directory."
             )
         return open_bundle(prefix)
 
