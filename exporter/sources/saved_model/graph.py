@@ -74,6 +74,10 @@ class Node:
         value = self._find(name)
         return str(value.s.decode("utf-8", "replace")) if value is not None else self._default(name, default)
 
+    def texts(self, name: str) -> list[str]:
+        value = self._find(name)
+        return [] if value is None else [one.decode("utf-8", "replace") for one in value.list.s]
+
     def dtype(self, name: str, default: np.dtype[Any] | None = None) -> np.dtype[Any]:
         value = self._find(name)
         return self._dtype(value.type) if value is not None else self._default(name, default)

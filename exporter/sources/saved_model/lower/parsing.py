@@ -111,16 +111,19 @@ def _outputs(
     values: list[Value] = []
     shapes: list[Value] = []
     for key in sparse_keys:
-        grid, lengths = tensors[f"{key}/values"], tensors[f"{key}/lengths"]
-        rows, width = grid.shape
-        lengths.low = 0
-        places = context.range_of(width)
-        mask = _mask(context, lengths, places)
-        cells = context.cells_of(rows, width, mask, lengths)
-        indices.append(coordinates_of(context, cells))
-        values.append(Flat(cells, grid))
-        shapes.append(context.sizes([rows, width], INT64))
+        index, value, shape = padded_feature(context, tensors[f"{key}/values"], tensors[f"{key}/lengths"])
+        indices.append(index)
+        values.append(value)
+        shapes.append(shape)
     return [*indices, *values, *shapes, *(tensors[key] for key in dense_keys)]
+
+
+def padded_feature(context: Lowering, grid: Tensor, lengths: Tensor) -> list[Value]:
+    """Padded values [rows, width] and their lengths as TensorFlow's indices, values and dense shape."""
+    rows, width = grid.shape
+    lengths.low = 0
+    cells = context.cells_of(rows, width, _mask(context, lengths, context.range_of(width)), lengths)
+    return [coordinates_of(context, cells), Flat(cells, grid), context.sizes([rows, width], INT64)]
 
 
 def _mask(context: Lowering, lengths: Tensor, places: Tensor) -> Tensor:
