@@ -42,6 +42,8 @@ class Node:
         inputs: what it reads, in order; control inputs apart.
         controls: the nodes that have to run before it.
         attributes: by name; use the typed readers.
+        defaults: attributes of the op that the node leaves out.
+        scope: the call that it was inlined for, "" in the main graph.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Node:
     controls: list[str]
     attributes: Mapping[str, Any]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = ""
 
     def _find(self, name: str) -> Any:
         found = self.attributes.get(name)
@@ -184,11 +187,13 @@ class Graph:
         self._functions = {one.signature.name: one for one in meta_graph.graph_def.library.function}
         self._ops = {one.name: one for one in meta_graph.meta_info_def.stripped_op_list.op}
         self._defaults = {name: _defaults(op) for name, op in self._ops.items()}
+        # By call, the nodes of its body that run whether or not something reads them.
+        self._effects: dict[str, list[str]] = {}
         # A call's outputs: what they are behind its inlined body.
         self._returned: dict[Ref, Ref] = {}
         for proto in meta_graph.graph_def.node:
             refs = [self._main_ref(one) for one in proto.input if not one.startswith("^")]
-            self._add(proto.name, proto, refs, [one[1:] for one in proto.input if one.startswith("^")], ())
+            self._add(proto.name, proto, refs, [one[1:] for one in proto.input if one.startswith("^")])
 
     def resolve(self, ref: Ref) -> Ref:
         """A reference behind calls of functions."""
@@ -263,18 +268,33 @@ class Graph:
             refs = [ref_of(one) for one in proto.input if not one.startswith("^")]
             controls = [one[1:] for one in proto.input if one.startswith("^")]
             inner = [f"{scope}/{one}" for one in controls if one in offsets]
-            self._add(f"{scope}/{proto.name}", proto, refs, inner, (*callers, function))
+            self._add(f"{scope}/{proto.name}", proto, refs, inner, (*callers, function), scope)
+        self._effects[scope] = [f"{scope}/{name}" for name in body.control_ret.values() if name in offsets]
         return [ref_of(body.ret[output.name]) for output in body.signature.output_arg]
 
-    def _add(self, name: str, proto: Any, refs: list[Ref], controls: list[str], callers: tuple[str, ...]) -> None:
+    def effects_of(self, scope: str) -> Iterator[str]:
+        """The nodes that run with a call, and with the calls around it, whether or not something reads them."""
+        while scope:
+            yield from self._effects.get(scope, ())
+            scope = self.nodes[scope].scope if scope in self.nodes else ""
+
+    def _add(
+        self,
+        name: str,
+        proto: Any,
+        refs: list[Ref],
+        controls: list[str],
+        callers: tuple[str, ...] = (),
+        scope: str = "",
+    ) -> None:
         if len(self.nodes) >= NODES_MAX:
             raise SavedModelError(f"The graph has more than {NODES_MAX} nodes once its functions are inlined.")
-        node = Node(name, proto.op, refs, controls, proto.attr, self._defaults.get(proto.op, {}))
-        node.attributes = dict(proto.attr)
+        node = Node(name, proto.op, refs, controls, dict(proto.attr), self._defaults.get(proto.op, {}), scope)
         self.nodes[name] = node
-        if proto.op not in CALLS:
+        function = proto.op if proto.op in self._functions else node.function("f") if proto.op in CALLS else None
+        if function is None:
             return
-        returned = self.inline(node.function("f"), name, refs, callers)
+        returned = self.inline(function, name, refs, callers)
         self._returned |= {Ref(name, index): ref for index, ref in enumerate(returned)}
 
     def _offsets(self, proto: Any) -> dict[str, int]:

@@ -304,13 +304,16 @@ class _Conversion:
         seen = set[str]()
         # What a node waits for is not computed, but what it changes counts.
         waiting = [(self._graph.resolve(ref), False) for ref in outputs]
-        beside = set[str]()
+        beside, scopes = set[str](), set[str]()
         while waiting:
             ref, is_beside = waiting.pop()
             if ref in fed or ref.node in seen or (is_beside and ref.node in beside):
                 continue
             node = self._graph.node(ref.node)
             (beside if is_beside else seen).add(ref.node)
+            if node.scope not in scopes:
+                scopes.add(node.scope)
+                waiting.extend((Ref(one, 0), True) for one in self._graph.effects_of(node.scope))
             if node.op in _STATEFUL:
                 found[node.name] = node.refuse("it changes a variable or a table while a request is answered")
             elif not is_beside and node.op not in LOWERINGS:

@@ -284,6 +284,8 @@ class Lowering:
         cells = value.cells
         if cells.distinct is not None:
             raise node.refuse("it reads distinct values in full; they are converted only in front of a lookup")
+        if cells.is_loose:
+            raise node.refuse("it depends on the order of entries that were sorted by their ids")
         return self.tensor(value.dtype, value.shape, lambda: self._flat_in_full(value))
 
     def _flat_in_full(self, value: Flat) -> str:

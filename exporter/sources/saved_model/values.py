@@ -172,6 +172,7 @@ class Cells:
         distinct: the cells whose distinct values these stand for. Duplicates are left in, so only what is taken from
             these by Positions is defined.
         part: (numbers, index): of other cells those whose number is `index`.
+        is_loose: whether TensorFlow has the cells of a row in another order, sorted by an index that is no column.
     """
 
     rows: Dim
@@ -184,12 +185,13 @@ class Cells:
     bounds: Mapping[Tensor, int] = field(default_factory=dict)
     distinct: Cells | None = None
     part: tuple[Flat, int] | None = None
+    is_loose: bool = False
 
     def same(self, other: Cells) -> bool:
         """Whether both list the same cells in the same order."""
         if self is other:
             return True
-        if self.distinct or other.distinct or self.empty is not other.empty:
+        if self.distinct or other.distinct or self.empty is not other.empty or self.is_loose != other.is_loose:
             return False
         return (self.rows, self.width) == (other.rows, other.width) and self.mask is other.mask
 

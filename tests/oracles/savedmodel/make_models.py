@@ -296,6 +296,21 @@ def clips_and_math():
     return keras.Model(x, layers.Lambda(compute)(x)), {"x": numbers(5)}
 
 
+@model
+def resizes():
+    x = keras.Input((5, 6, 2), name="x")
+    made = [layers.UpSampling2D(2, interpolation="bilinear")(x), layers.Resizing(10, 12, interpolation="nearest")(x)]
+    y = layers.Concatenate()(made)
+    y = layers.Conv2D(3, (3, 2), strides=(2, 3), padding="same", activation="relu")(y)
+    return keras.Model(x, layers.Resizing(3, 2)(y)), {"x": numbers(5, 6, 2)}
+
+
+@model
+def lstm_long():
+    x = keras.Input((120, 3), name="x")
+    return keras.Model(x, layers.LSTM(4)(x)), {"x": numbers(120, 3)}
+
+
 def save(name, directory):
     made, arrays = MODELS[name]()
     rng = np.random.default_rng(5)
@@ -329,6 +344,19 @@ def kmeans(work):
         {"x": tf.compat.v1.placeholder(tf.float32, [None, 3], "x")}
     )
     return made, lambda: tf.data.Dataset.from_tensors({"x": x}).repeat(2), receiver, {"x": x}
+
+
+@estimator
+def keras_as_estimator(work):
+    x = keras.Input((4,), name="x")
+    made = keras.Model(x, layers.Dense(2, "softmax", name="y")(layers.Dense(5, "relu")(x)))
+    made.compile("sgd", "mse")
+    raw = {"x": numbers(4)}
+    receiver = tf.estimator.export.build_raw_serving_input_receiver_fn(
+        {"x": tf.compat.v1.placeholder(tf.float32, [None, 4], "x")}
+    )
+    estimator = tf.keras.estimator.model_to_estimator(made, model_dir=work)
+    return estimator, lambda: tf.data.Dataset.from_tensors((raw, numbers(2))), receiver, raw
 
 
 @estimator

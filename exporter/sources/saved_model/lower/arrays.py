@@ -58,9 +58,7 @@ def _placeholder(_: Lowering, node: Node, __: list[Value]) -> Lowered:
     raise node.refuse("its value is none of the signature's inputs")
 
 
-@lowers(
-    "Identity", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "PlaceholderWithDefault", "CheckNumerics"
-)
+@lowers("Identity", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "PlaceholderWithDefault")
 def _identity(_: Lowering, __: Node, inputs: list[Value]) -> Lowered:
     return inputs[0]
 
@@ -780,7 +778,11 @@ def narrow(context: Lowering, condition: Flat) -> Cells:
         else:
             mask = apply(context, [cells.mask, grid], BOOL, lambda x, y: context.builder.one("And", x, y))
         context.cache[key] = context.cells_of(
-            cells.rows, cells.width, mask, bounds={**cells.bounds, **dict(grid.implies)}
+            cells.rows,
+            cells.width,
+            mask,
+            bounds={**cells.bounds, **dict(grid.implies)},
+            is_loose=cells.is_loose,
         )
     made: Cells = context.cache[key]
     return made

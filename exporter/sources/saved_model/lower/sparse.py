@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -186,13 +187,17 @@ def in_grid(context: Lowering, cells: Cells, grid: Tensor, blank: Tensor) -> Ten
 
 @lowers("SparseReorder")
 def _sparse_reorder(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    """Entries keep the order of their rows; within a row no converted op depends on it but by the order of a sum."""
+    """Entries keep the order of their rows. Where they would be sorted by something else than their columns within a
+    row, only ops that do not depend on that order are converted behind this one."""
     indices, values = inputs[0], inputs[1]
     if isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.columns[0].place == "row":
-        if indices.cells.same(values.cells):
-            return [indices, values]
-        if (moved := move_weights(context, values, indices.cells)) is not None:
+        moved = values if indices.cells.same(values.cells) else move_weights(context, values, indices.cells)
+        if moved is not None and [one.place for one in indices.columns] == ["row", "column"]:
             return [indices, moved]
+        if moved is not None and moved.cells.empty is None:
+            cells = replace(moved.cells, is_loose=True)
+            columns = tuple(Flat(cells, one.grid, place=one.place) for one in indices.columns)
+            return [Coordinates(columns), Flat(cells, moved.grid)]
     raise node.refuse("its entries are no feature's, or were moved in a way that is not followed")
 
 
@@ -493,7 +498,7 @@ def _ragged_to_tensor(context: Lowering, node: Node, inputs: list[Value]) -> Low
         and not values.tail
     )
     blank = context.dense(default, node)
-    if not is_followed or not isinstance(values, Flat) or len(sizes) != 2 or sizes[0] != -1 or blank.rank:  # noqa: PLR2004
+    if not is_followed or not isinstance(values, Flat) or len(sizes) != 2 or sizes[0] != -1 or blank.rank:
         raise node.refuse("its rows are not followed to where they come from")
     cells, width, one = values.cells, sizes[1], context.builder.one
     matrix = in_grid(context, cells, values.grid, blank)
