@@ -106,60 +106,51 @@ class Program:
         return fc.bucketized_column(self.number(), sorted({float(self.pick([-1, 0, 1, 2, 5, 10])) for _ in range(4)}))
 
     def categorical(self, simple=False):
-        kind = self.pick(
-            [
-                "list",
-                "list_oov",
-                "ints",
-                "file",
-                "hash",
-                "hash_ints",
-                "identity",
-                "identity_default",
-                "cross",
-                "weighted",
-            ]
+        simple_ones = [
+            self.vocabulary, self.vocabulary_with_buckets, self.vocabulary_of_ids, self.vocabulary_file,
+            self.hashed, self.hashed_ids, self.identity, self.identity_with_default,
+        ]  # fmt: skip
+        return self.pick(simple_ones if simple else [*simple_ones, self.crossed, self.weighted])()
+
+    def vocabulary(self):
+        return fc.categorical_column_with_vocabulary_list(
+            self.words(), ["red", "green", "blue", "é"], default_value=self.pick([-1, 0, 2])
         )
-        if simple and kind in ("cross", "weighted"):
-            kind = "hash"
-        if kind == "list":
-            return fc.categorical_column_with_vocabulary_list(
-                self.words(), ["red", "green", "blue", "é"], default_value=self.pick([-1, 0, 2])
-            )
-        if kind == "list_oov":
-            return fc.categorical_column_with_vocabulary_list(
-                self.words(), ["red", "green", ""], num_oov_buckets=int(self.pick([1, 3]))
-            )
-        if kind == "ints":
-            return fc.categorical_column_with_vocabulary_list(
-                self.ids(), [1, 5, 7], dtype=tf.int64, num_oov_buckets=int(self.pick([0, 2]))
-            )
-        if kind == "file":
-            path = Path(self.directory) / f"words_{next(self.names)}.txt"
-            path.write_text("red\ngreen\nblue\n" + "magenta\n" * 1)
-            size = self.pick([None, 3])
-            return fc.categorical_column_with_vocabulary_file(
-                self.words(), str(path), vocabulary_size=size, num_oov_buckets=int(self.pick([0, 2]))
-            )
-        if kind == "hash":
-            return fc.categorical_column_with_hash_bucket(self.words(), int(self.pick([2, 7, 50])))
-        if kind == "hash_ints":
-            return fc.categorical_column_with_hash_bucket(self.ids(), 9, dtype=tf.int64)
-        if kind == "identity":
-            return fc.categorical_column_with_identity(self.ids(6), 6)
-        if kind == "identity_default":
-            return fc.categorical_column_with_identity(self.ids(), 6, default_value=int(self.pick([0, 5])))
-        if kind == "cross":
-            keys = [
-                self.pick([self.words, self.bucketized, lambda: self.categorical(simple=True)])()
-                for _ in range(int(self.pick([2, 2, 3])))
-            ]
-            keys = [
-                key if not isinstance(key, fc.categorical_column_with_hash_bucket("x", 2).__class__) else self.words()
-                for key in keys
-            ]
-            return fc.crossed_column(keys, int(self.pick([5, 100])), hash_key=self.pick([None, 0, 12345]))
-        return self.weighted()
+
+    def vocabulary_with_buckets(self):
+        buckets = int(self.pick([1, 3]))
+        return fc.categorical_column_with_vocabulary_list(self.words(), ["red", "green", ""], num_oov_buckets=buckets)
+
+    def vocabulary_of_ids(self):
+        buckets = int(self.pick([0, 2]))
+        return fc.categorical_column_with_vocabulary_list(
+            self.ids(), [1, 5, 7], dtype=tf.int64, num_oov_buckets=buckets
+        )
+
+    def vocabulary_file(self):
+        path = Path(self.directory) / f"words_{next(self.names)}.txt"
+        path.write_text("red\ngreen\nblue\nmagenta\n")
+        return fc.categorical_column_with_vocabulary_file(
+            self.words(), str(path), vocabulary_size=self.pick([None, 3]), num_oov_buckets=int(self.pick([0, 2]))
+        )
+
+    def hashed(self):
+        return fc.categorical_column_with_hash_bucket(self.words(), int(self.pick([2, 7, 50])))
+
+    def hashed_ids(self):
+        return fc.categorical_column_with_hash_bucket(self.ids(), 9, dtype=tf.int64)
+
+    def identity(self):
+        return fc.categorical_column_with_identity(self.ids(6), 6)
+
+    def identity_with_default(self):
+        return fc.categorical_column_with_identity(self.ids(), 6, default_value=int(self.pick([0, 5])))
+
+    def crossed(self):
+        # A hashed column cannot be crossed; TensorFlow crosses its words.
+        crossable = [self.words, self.bucketized, self.vocabulary, self.vocabulary_of_ids, self.identity_with_default]
+        keys = [self.pick(crossable)() for _ in range(int(self.pick([2, 2, 3])))]
+        return fc.crossed_column(keys, int(self.pick([5, 100])), hash_key=self.pick([None, 0, 12345]))
 
     def weighted(self):
         ids = self.categorical(simple=True)
@@ -169,11 +160,10 @@ class Program:
         return fc.weighted_categorical_column(ids, weight)
 
     def wide(self):
-        made = [
+        return [
             self.pick([self.categorical, self.categorical, self.bucketized, self.number])()
             for _ in range(int(self.rng.integers(1, 5)))
         ]
-        return made
 
     def deep(self):
         made = []
@@ -240,26 +230,26 @@ def build(program, directory):
     family = program.pick(FAMILIES)
     task = program.pick(["binary", "classes", "words", "regression", "regression2"])
     head, labels = {
-        "binary": (dict(n_classes=2), lambda n: np.zeros((n, 1), np.int64)),
-        "classes": (dict(n_classes=4), lambda n: np.ones((n, 1), np.int64)),
-        "words": (dict(n_classes=3, label_vocabulary=["x", "y", "z"]), lambda n: np.full((n, 1), b"y", object)),
-        "regression": (dict(label_dimension=1), lambda n: np.zeros((n, 1), np.float32)),
-        "regression2": (dict(label_dimension=2), lambda n: np.zeros((n, 2), np.float32)),
+        "binary": ({"n_classes": 2}, lambda n: np.zeros((n, 1), np.int64)),
+        "classes": ({"n_classes": 4}, lambda n: np.ones((n, 1), np.int64)),
+        "words": ({"n_classes": 3, "label_vocabulary": ["x", "y", "z"]}, lambda n: np.full((n, 1), b"y", object)),
+        "regression": ({"label_dimension": 1}, lambda n: np.zeros((n, 1), np.float32)),
+        "regression2": ({"label_dimension": 2}, lambda n: np.zeros((n, 2), np.float32)),
     }[task]
     kind = "Regressor" if task.startswith("regression") else "Classifier"
     config = tf.estimator.RunConfig(tf_random_seed=int(program.rng.integers(1 << 30)), save_summary_steps=1000000)
-    common = dict(model_dir=directory, config=config)
+    common = {"model_dir": directory, "config": config}
     if family == "multi_head":
         family = "dnn_head"
     if family == "baseline":
         return getattr(api, f"Baseline{kind}")(**head, **common), labels, family + kind
     if family == "linear":
-        extra = dict(sparse_combiner=program.pick(["sum", "mean", "sqrtn"]))
+        extra = {"sparse_combiner": program.pick(["sum", "mean", "sqrtn"])}
         if not program.is_v2 and program.chance(0.4):
             extra["partitioner"] = tf.compat.v1.fixed_size_partitioner(int(program.pick([2, 3])))
         return getattr(api, f"Linear{kind}")(program.wide(), **head, **extra, **common), labels, family + kind
     if family == "dnn":
-        extra = dict(batch_norm=program.chance(0.3), dropout=program.pick([None, 0.3]))
+        extra = {"batch_norm": program.chance(0.3), "dropout": program.pick([None, 0.3])}
         return getattr(api, f"DNN{kind}")([5, 4], program.deep(), **head, **extra, **common), labels, family + kind
     if family == "combined":
         extra = {}
@@ -285,11 +275,14 @@ def build(program, directory):
             "multi_label",
         )
     head = heads.MultiHead([binary, many, heads.RegressionHead(name="third")])
-    labels = lambda n: {
-        "first": np.zeros((n, 1), np.int64),
-        "second": np.ones((n, 1), np.int64),
-        "third": np.ones((n, 1), np.float32),
-    }
+
+    def labels(n):
+        return {
+            "first": np.zeros((n, 1), np.int64),
+            "second": np.ones((n, 1), np.int64),
+            "third": np.ones((n, 1), np.float32),
+        }
+
     return tf.estimator.DNNEstimator(head, [4], program.deep(), **common), labels, "multi_head"
 
 
@@ -302,7 +295,7 @@ def perturb(directory, rng):
     drawn = [
         rng.normal(size=value.shape).astype(np.float32) if value.dtype == np.float32 else value for value in values
     ]
-    drawn = [np.abs(value) + 0.1 if "variance" in name else value for name, value in zip(names, drawn)]
+    drawn = [np.abs(value) + 0.1 if "variance" in name else value for name, value in zip(names, drawn, strict=False)]
     target = f"{directory}/model.ckpt-999"
     tf.raw_ops.SaveV2(
         prefix=target, tensor_names=names, shape_and_slices=[""] * len(names), tensors=[tf.constant(v) for v in drawn]

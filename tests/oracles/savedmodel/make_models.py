@@ -42,7 +42,21 @@ def words(options=("red", "green", "Blue sky", "", "a  b, C!", "é à"), *shape)
 
 @model
 def sequential_dense():
-    names = "relu sigmoid tanh elu selu softplus softsign gelu swish exponential linear softmax hard_sigmoid".split()
+    names = [
+        "relu",
+        "sigmoid",
+        "tanh",
+        "elu",
+        "selu",
+        "softplus",
+        "softsign",
+        "gelu",
+        "swish",
+        "exponential",
+        "linear",
+        "softmax",
+        "hard_sigmoid",
+    ]
     return keras.Sequential([keras.Input((5,), name="x"), *(layers.Dense(6, name) for name in names)]), {
         "x": numbers(5)
     }
@@ -538,7 +552,7 @@ def numbers_only(features, bias):
 def save_estimator(name, directory):
     with tempfile.TemporaryDirectory() as work:
         with tf.Graph().as_default():
-            made, input_fn, receiver, raw = ESTIMATORS[name](f"{work}/model")
+            made, input_fn, _receiver, raw = ESTIMATORS[name](f"{work}/model")
         made.train(input_fn, steps=1)
         with_placeholders = ESTIMATORS[name]
 

@@ -1,5 +1,9 @@
 """The recorded SavedModels: every signature gives TensorFlow's answers, under TensorFlow's names."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import saved_models
 
@@ -47,3 +51,21 @@ def test_the_features_of_examples_are_known_to_servers(tmp_path):
     spec = signatures.from_properties(session.get_modelmeta().custom_metadata_map).feature_spec
     assert spec["age"].default_value == (30.0,)
     assert {"city", "cls", "tags"} <= spec.keys()
+
+
+def test_extra_assets_come_along(tmp_path):
+    directory = shutil.copytree(saved_models.GOLDENS / "tf215_multi_head" / "saved_model", tmp_path / "saved_model")
+    (directory / "assets.extra" / "inner").mkdir(parents=True)
+    (directory / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"requests")
+    (directory / "assets.extra" / "inner" / "notes").write_bytes(b"notes")
+    version = Path(import_saved_model(directory, tmp_path / "base"))
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").read_bytes() == b"requests"
+    assert (version / "assets.extra" / "inner" / "notes").read_bytes() == b"notes"
+
+
+def test_provenance_names_the_source(tmp_path):
+    path = saved_models.GOLDENS / "tf115_linear_classifier" / "saved_model"
+    session = ops.session(f"{import_saved_model(path, tmp_path)}/model.onnx")
+    source = json.loads(session.get_modelmeta().custom_metadata_map["provenance"])["source"]
+    assert source["format"] == "SavedModel"
+    assert source["tensorflow"].startswith("1.15")
