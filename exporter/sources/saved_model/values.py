@@ -112,6 +112,7 @@ class Tensor:
         low, high: bounds of every element, where they are known.
         small: a tensor that is this one after broadcasting to `shape`.
         implies: for booleans, (tensor, low): where this is true, that tensor's element is at least `low`.
+        otherwise: for booleans, (tensor, low, high): where this is false, that tensor's element is within the bounds.
         row_numbers: whether element [i, …] is i.
         row_flags: flags [rows] that this one repeats along its other axes.
         looked_up: (table, ids): what Gather takes from a table along its first axis.
@@ -129,6 +130,7 @@ class Tensor:
     high: int | None = None
     small: Tensor | None = None
     implies: tuple[tuple[Tensor, int], ...] = ()
+    otherwise: tuple[tuple[Tensor, int | None, int | None], ...] = ()
     row_numbers: bool = False
     row_flags: Tensor | None = None
     looked_up: tuple[Tensor, Tensor] | None = None

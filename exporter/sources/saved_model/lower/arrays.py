@@ -884,7 +884,8 @@ def safe_ids(context: Lowering, table: Tensor, ids: Flat, blank: int) -> str:
     """The ids of a grid, `blank` in the cells that are not kept; ids outside the table stay outside it."""
     cells, grid, size = ids.cells, ids.grid, table.shape[0]
     one = context.builder.one
-    low = grid.low if grid.low is not None else cells.bounds.get(grid)
+    lows = [low for low in (grid.low, cells.bounds.get(grid)) if low is not None]
+    low = max(lows, default=None)
     is_within = isinstance(size, int) and grid.high is not None and grid.high < size
     if is_within and grid.low is not None and grid.low >= 0 and blank == 0:
         return grid.name
@@ -954,11 +955,18 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         lambda c, x, y: context.builder.one("Where", c, x, y),
         np.where,
     )
-    target, sides = _grid(made), [_grid(one) for one in (chosen, other)]
-    lows = [one.low for one in sides if one is not None and one.low is not None]
-    highs = [one.high for one in sides if one is not None and one.high is not None]
-    if target is not None and len(lows) == len(highs) == len(sides):
-        target.low, target.high = min(lows), max(highs)
+    target, flags, first, second = (_grid(one) for one in (made, condition, chosen, other))
+    if target is None or first is None or second is None:
+        return made
+    low, high = second.low, second.high
+    for tensor, at_least, at_most in flags.otherwise if flags is not None else ():
+        # Ids out of range were replaced: what is left is within.
+        if tensor is second:
+            low, high = at_least if low is None else low, at_most if high is None else high
+    if first.low is not None and low is not None:
+        target.low = min(first.low, low)
+    if first.high is not None and high is not None:
+        target.high = max(first.high, high)
     return made
 
 

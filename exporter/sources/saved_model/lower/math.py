@@ -412,11 +412,8 @@ def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 def _lowest(node: Node, right: Value) -> int | None:
     """The number that the left side has at least where the comparison holds."""
-    if node.op not in ("GreaterEqual", "Greater") or not isinstance(right, Tensor) or right.constant is None:
-        return None
-    if right.constant.size != 1 or right.dtype.kind not in "iu":
-        return None
-    return int(right.constant.ravel()[0]) + (node.op == "Greater")
+    limit = _limit(right)
+    return None if limit is None or node.op not in ("GreaterEqual", "Greater") else limit + (node.op == "Greater")
 
 
 def _known_comparison(context: Lowering, node: Node, inputs: list[Value]) -> Value | None:
@@ -435,17 +432,31 @@ def _known_comparison(context: Lowering, node: Node, inputs: list[Value]) -> Val
 
 def _imply(node: Node, inputs: list[Value], made: Value) -> None:
     lowest, left, target = _lowest(node, inputs[1]), _grid_of(inputs[0]), _grid_of(made)
-    if lowest is not None and left is not None and target is not None:
+    if left is None or target is None:
+        return
+    if lowest is not None:
         target.implies = ((left, lowest),)
+    if (limit := _limit(inputs[1])) is not None and node.op == "Less":
+        target.otherwise = ((left, limit, None),)
+    elif limit is not None and node.op == "GreaterEqual":
+        target.otherwise = ((left, None, limit - 1),)
+
+
+def _limit(right: Value) -> int | None:
+    if not isinstance(right, Tensor) or right.constant is None or right.constant.size != 1:
+        return None
+    return int(right.constant.ravel()[0]) if right.dtype.kind in "iu" else None
 
 
 @lowers("LogicalAnd", "LogicalOr")
 def _logical(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     op_type, fold = ("And", np.logical_and) if node.op == "LogicalAnd" else ("Or", np.logical_or)
     made = elementwise(context, node, inputs, BOOL, lambda x, y: context.builder.one(op_type, x, y), fold)
-    target = _grid_of(made)
-    if node.op == "LogicalAnd" and target is not None:
-        target.implies = tuple(fact for one in inputs if (grid := _grid_of(one)) is not None for fact in grid.implies)
+    target, grids = _grid_of(made), [grid for one in inputs if (grid := _grid_of(one)) is not None]
+    if target is not None and node.op == "LogicalAnd":
+        target.implies = tuple(fact for one in grids for fact in one.implies)
+    elif target is not None:
+        target.otherwise = tuple(fact for one in grids for fact in one.otherwise)
     return made
 
 
