@@ -28,6 +28,7 @@ from estimator_serving.exporter import build_parsing_serving_input_receiver_fn, 
 from estimator_serving.training import feature_column
 from estimator_serving.wire.examples import encode_example, join_examples
 from estimator_serving.wire.records import write_records
+from estimator_serving.wire.signatures import from_properties
 
 ROWS = 1000
 OWN_MAX, TENSORFLOW_MAX, IMPORT_S_MAX = 1.2, 0.5, 10.0
@@ -128,7 +129,10 @@ def caller(version: str, examples: list[bytes]) -> Callable[[], object]:
     session = ops.session(f"{version}/model.onnx", options=options)
     values, row_splits = join_examples(examples)
     feeds = {"input_example_tensor/values": values, "input_example_tensor/row_splits": row_splits}
-    return lambda: session.run(None, feeds)
+    metadata = from_properties(session.get_modelmeta().custom_metadata_map)
+    assert metadata is not None
+    names = [info.value_name for info in metadata.signatures["predict"].outputs.values()]
+    return lambda: session.run(names, feeds)
 
 
 def time_call(call: Callable[[], object]) -> float:
