@@ -27,4 +27,4 @@ def test_the_tutorials_flowers_are_told_apart(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["import_iris.py", "--base", str(tmp_path)])
     importlib.import_module("estimator_serving.examples.imported_saved_model.import_iris").main()
     said = capsys.readouterr().out
-    assert [line.split()[5] for line in said.splitlines()[1:]] == ["Setosa", "Versicolor", "Virginica"]
+    assert [line.split()[4] for line in said.splitlines()[1:]] == ["Setosa", "Versicolor", "Virginica"]
