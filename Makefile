@@ -8,7 +8,7 @@ SOURCES := $(PARTS) tools tests benchmarks
 IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients
+.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients oracle-savedmodel
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -47,6 +47,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/grpc_predict.py
 	@$(if $(TF),$(BIN)/python benchmarks/estimator_steps.py --tensorflow-python $(TF),echo "Without TF= nothing is compared with TensorFlow.")
 	@$(if $(TF),$(BIN)/python benchmarks/parse_example.py --tensorflow-python $(TF),true)
+	@$(if $(TF),$(BIN)/python benchmarks/imported_model.py --tensorflow-python $(TF),true)
 	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
 	@$(BIN)/python benchmarks/version_swap.py
 	@$(BIN)/python benchmarks/titanic_server.py
@@ -71,6 +72,12 @@ oracle-ops: .venv/.ready oracle-python  ## the parsing ops against TensorFlow's 
 
 oracle-clients: .venv/.ready oracle-python  ## every call of tensorflow-serving-api 2.15 against the server; TF=path/to/python
 	@TENSORFLOW_PYTHON=$(TF) $(BIN)/python -m pytest -q tests/conformance/test_tensorflow_client.py
+
+oracle-savedmodel: .venv/.ready oracle-python  ## imported SavedModels against TensorFlow's answers; TF=path/to/python CASES=300
+	@mkdir -p build/oracle-savedmodel
+	@$(TF) tests/oracles/savedmodel/make.py build/oracle-savedmodel --cases $(or $(CASES),300) --seed $(or $(SEED),0)
+	@$(TF) tests/oracles/savedmodel/make_models.py build/oracle-savedmodel
+	@$(BIN)/python tests/oracles/savedmodel/check.py build/oracle-savedmodel
 
 .PHONY: oracle-python
 oracle-python:

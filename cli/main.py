@@ -47,6 +47,13 @@ COMMANDS = {
         "make one prediction in this process, without a server",
         "Runs a servable once in this process, and prints the answer as JSON or writes it to .npy files.",
     ),
+    "import": Command(
+        "estimator_serving.cli.import_saved_model",
+        "turn a TensorFlow SavedModel into a servable, without TensorFlow",
+        "Reads a SavedModel and writes a servable with the same signatures. TensorFlow is not needed. Signatures with "
+        "operations that are not converted are refused by name; --skip-unsupported imports the others.",
+        extra="training",
+    ),
     "compare": Command(
         "estimator_serving.cli.compare",
         "send the same requests to two models and report every difference",

@@ -15,15 +15,19 @@ from estimator_serving.exporter.receivers.receivers import (
 )
 from estimator_serving.exporter.servable.options import ExportOptions
 from estimator_serving.exporter.servable.verify import ExportMismatch
+from estimator_serving.exporter.sources.saved_model import SavedModelError, UnsupportedOps, import_saved_model
 from estimator_serving.training.columns.padding import Padded
 
 __all__ = [
     # exports
     "ExportMismatch",
     "ExportOptions",
+    "SavedModelError",
+    "UnsupportedOps",
     "export_all_saved_models",
     "export_model",
     "export_saved_model",
+    "import_saved_model",
     # receivers
     "Padded",
     "ReceiverTensor",

@@ -4,11 +4,7 @@
 namespace estimator {
 
 void Fingerprint64Op::InferShapes(const ort::Inference& inference) {
-  const std::vector<ort::Dimension> shape = inference.InputShape(0);
-  for (const ort::Dimension& dimension : shape) {
-    if (dimension.size < 0 && dimension.name.empty()) return;  // the ABI cannot pass on what is just unknown
-  }
-  if (!shape.empty()) inference.SetOutput(0, kOutput, shape);
+  InferSameShape(inference, kOutput);
 }
 
 void Fingerprint64Op::Compute(ort::KernelContext* context) const {

@@ -17,7 +17,11 @@ ort::CustomOpDomain* Domain() {
                                                  ort::Declaration<estimator::Fingerprint64Op>(),
                                                  ort::Declaration<estimator::CrossHash>(),
                                                  ort::Declaration<estimator::CheckIds>(),
-                                                 ort::Declaration<estimator::AlignWeights>()};
+                                                 ort::Declaration<estimator::AlignWeights>(),
+                                                 ort::Declaration<estimator::SipHash64>(),
+                                                 ort::Declaration<estimator::LowerText>(),
+                                                 ort::Declaration<estimator::ReplaceCharacters>(),
+                                                 ort::Declaration<estimator::SplitWords>()};
     for (const ort::CustomOp* declaration : declarations) {
       ort::Check(ort::api.Call(ort::kCustomOpDomainAdd, created, declaration));
     }

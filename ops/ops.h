@@ -104,4 +104,64 @@ class AlignWeights {
   std::string key_;
 };
 
+// For ops whose only output has the shape of their only input.
+void InferSameShape(const ort::Inference& inference, ort::ElementType type);
+
+// string[...] -> uint64[...]: SipHash-2-4 of each element, TensorFlow's StringToHashBucketStrong before the modulo. See
+// text_ops.cc for the attributes of this op and of those below.
+class SipHash64 {
+ public:
+  static constexpr const char* kName = "SipHash64";
+  static constexpr ort::ElementType kInputs[] = {ort::kString};
+  static constexpr ort::ElementType kOutput = ort::kUint64;
+
+  static void InferShapes(const ort::Inference& inference) { InferSameShape(inference, kOutput); }
+  explicit SipHash64(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::uint64_t key_0_;
+  std::uint64_t key_1_;
+};
+
+// string[...] -> string[...]: TensorFlow's StringLower without an encoding.
+class LowerText {
+ public:
+  static constexpr const char* kName = "LowerText";
+  static constexpr ort::ElementType kInputs[] = {ort::kString};
+  static constexpr ort::ElementType kOutput = ort::kString;
+
+  static void InferShapes(const ort::Inference& inference) { InferSameShape(inference, kOutput); }
+  explicit LowerText(const ort::Node&) {}
+  void Compute(ort::KernelContext* context) const;
+};
+
+// string[...] -> string[...]: every occurrence of some bytes replaced.
+class ReplaceCharacters {
+ public:
+  static constexpr const char* kName = "ReplaceCharacters";
+  static constexpr ort::ElementType kInputs[] = {ort::kString};
+  static constexpr ort::ElementType kOutput = ort::kString;
+
+  static void InferShapes(const ort::Inference& inference) { InferSameShape(inference, kOutput); }
+  explicit ReplaceCharacters(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::string characters_;
+  std::string replacement_;
+};
+
+// string[batch] -> words string[batch, k], padded with '', and how many there are, int64[batch].
+class SplitWords {
+ public:
+  static constexpr const char* kName = "SplitWords";
+  static constexpr ort::ElementType kInputs[] = {ort::kString};
+  static constexpr ort::ElementType kOutput = ort::kUndefined;
+
+  static void InferShapes(const ort::Inference& inference);
+  explicit SplitWords(const ort::Node&) {}
+  void Compute(ort::KernelContext* context) const;
+};
+
 }  // namespace estimator

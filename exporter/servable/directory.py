@@ -42,12 +42,12 @@ def write_servable(
             if model.data:
                 with open(directory / (name + DATA_SUFFIX), "wb") as file:
                     file.writelines(model.data)
-            _copy_all(model.assets, directory / ASSETS)
+            copy_files(model.assets, directory / ASSETS)
             for proof_file, records in model.proof.items():
                 (directory / ASSETS_EXTRA).mkdir(exist_ok=True)
                 write_records(directory / ASSETS_EXTRA / proof_file, records)
         # Last: a user's own warmup file replaces ours.
-        _copy_all(assets_extra, directory / ASSETS_EXTRA)
+        copy_files(assets_extra, directory / ASSETS_EXTRA)
 
     return write_version(base, fill)
 
@@ -89,7 +89,8 @@ def write_version(base: Path, fill: Callable[[Path], None]) -> Path:
         raise
 
 
-def _copy_all(files: Mapping[str, str | os.PathLike[str]], directory: Path) -> None:
+def copy_files(files: Mapping[str, str | os.PathLike[str]], directory: Path) -> None:
+    """Copies files into a directory: path there -> path here. Raises ValueError for one that would lie outside."""
     for destination, source in files.items():
         target = directory / destination
         if not target.resolve().is_relative_to(directory.resolve()):

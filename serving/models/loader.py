@@ -40,6 +40,9 @@ _log = logging.getLogger(__name__)
 # Name, version and directory -> an open version.
 Open = Callable[[str, int, Path], Servable]
 
+# What TensorFlow's own servers load.
+SAVED_MODEL_FILE = "saved_model.pb"
+
 
 class Batching(NamedTuple):
     """How a server's versions batch.
@@ -77,6 +80,11 @@ def open_servable(
     """
     path = directory / MODEL_FILE
     if not path.is_file():
+        if (directory / SAVED_MODEL_FILE).is_file():
+            raise NotFoundError(
+                f"{directory} holds no {MODEL_FILE}, but a TensorFlow SavedModel. Convert it with "
+                f"`estimator-serving import {directory} BASE`, and serve BASE."
+            )
         raise NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
     session = open_session(path, intra_op_threads=intra_op_threads, device=device)
     inputs, outputs = session.get_inputs(), session.get_outputs()

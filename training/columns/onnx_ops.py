@@ -56,6 +56,13 @@ _MATRICES = {
 }
 """Element types of the ops whose only output is [batch, k]."""
 
+_SAME_SHAPE = {
+    "SipHash64": TensorProto.UINT64,
+    "LowerText": TensorProto.STRING,
+    "ReplaceCharacters": TensorProto.STRING,
+}
+"""Element types of the ops whose only output has the shape of the input."""
+
 
 def fingerprint64(values: Var) -> Var:
     """FarmHash Fingerprint64 of each string: uint64, the shape of `values` [batch, k]."""
@@ -161,6 +168,14 @@ def describe_outputs(node: onnx.NodeProto) -> list[onnx.ValueInfoProto]:
     """The types and shapes of an op library node's outputs, which ONNX's own inference cannot know."""
     if node.op_type in _MATRICES:
         return [helper.make_tensor_value_info(node.output[0], _MATRICES[node.op_type], ["batch", None])]
+    if node.op_type in _SAME_SHAPE:
+        return [helper.make_tensor_value_info(node.output[0], _SAME_SHAPE[node.op_type], None)]
+    if node.op_type == "SplitWords":
+        words, lengths = node.output
+        return [
+            helper.make_tensor_value_info(words, TensorProto.STRING, ["batch", None]),
+            helper.make_tensor_value_info(lengths, TensorProto.INT64, ["batch"]),
+        ]
     tensors = ((i, tensor) for i, placed in enumerate(features_of(node)) for tensor in _tensors(placed))
     return [_info(name, *placed) for name, placed in zip(node.output, tensors, strict=True)]
 

@@ -39,11 +39,11 @@ def full_disk(path):
 
 
 def missing_asset(path):
-    directory._copy_all({"a": path / "missing"}, path / "assets.extra")
+    directory.copy_files({"a": path / "missing"}, path / "assets.extra")
 
 
 def escaping_asset(path):
-    directory._copy_all({"../../a": __file__}, path / "assets.extra")
+    directory.copy_files({"../../a": __file__}, path / "assets.extra")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,14 @@ def test_no_file(base_path):
         load(base_path)
 
 
+def test_a_saved_model_of_tensorflow(base_path):
+    (base_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(
+        errors.NotFoundError, match=r"Convert it with `estimator-serving import .* BASE`, and serve BASE"
+    ):
+        open_servable("m", 1, base_path, intra_op_threads=1)
+
+
 def test_broken_signatures(write_model):
     with pytest.raises(errors.InvalidArgumentError, match="The signatures of .* cannot be read"):
         load(write_model(1, signature_def="{"))

@@ -1,0 +1,27 @@
+"""What TensorFlow's ops become, one file a subject; importing this registers them all."""
+
+from estimator_serving.exporter.sources.saved_model.lower import (
+    arrays,
+    control,
+    image,
+    lookup,
+    math,
+    parsing,
+    reductions,
+    segments,
+    sparse,
+    strings,
+)
+
+__all__ = [
+    "arrays",
+    "control",
+    "image",
+    "lookup",
+    "math",
+    "parsing",
+    "reductions",
+    "segments",
+    "sparse",
+    "strings",
+]

@@ -1,0 +1,655 @@
+"""Arithmetic, comparisons, activations and matrix products.
+
+Owns where ONNX's numbers differ from TensorFlow's: division and remainder of negative numbers, casts that saturate,
+log1p of tiny numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from estimator_serving.exporter.sources.saved_model.builder import onnx_type
+from estimator_serving.exporter.sources.saved_model.graph import Node
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
+    Emit,
+    Fold,
+    apply,
+    broadcast,
+    cast,
+    elementwise,
+    map_values,
+    wider,
+)
+from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.values import (
+    Coordinates,
+    Dim,
+    Flat,
+    Handle,
+    Positions,
+    Tensor,
+    TensorList,
+    Value,
+    divide,
+    multiply,
+)
+
+# ---- one operand ----------------------------------------------------------------------------------------------------
+
+
+def _unary(
+    name: str, emit: Callable[[Lowering, Node, np.dtype[Any]], Emit], fold: Fold | None, facts: Any = None
+) -> None:
+    def lower(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+        dtype = np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
+        wide = wider(dtype)
+        inner = emit(context, node, wide)
+        return elementwise(
+            context,
+            node,
+            inputs[:1],
+            dtype,
+            lambda x: cast(context, inner(cast(context, x, dtype, wide)), wide, dtype),
+            fold,
+        )
+
+    lowers(name)(lower)
+
+
+def _node(op_type: str, **values: Any) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
+    return lambda context, node, dtype: lambda x: context.builder.one(op_type, x, **values)
+
+
+_PLAIN: dict[str, tuple[str, Fold | None]] = {
+    "Neg": ("Neg", np.negative),
+    "Abs": ("Abs", np.abs),
+    "Exp": ("Exp", np.exp),
+    "Log": ("Log", np.log),
+    "Sqrt": ("Sqrt", np.sqrt),
+    "Relu": ("Relu", None),
+    "Sigmoid": ("Sigmoid", None),
+    "Tanh": ("Tanh", None),
+    "Softplus": ("Softplus", None),
+    "Softsign": ("Softsign", None),
+    "Erf": ("Erf", None),
+    "Floor": ("Floor", np.floor),
+    "Ceil": ("Ceil", np.ceil),
+    "Round": ("Round", np.round),
+    "Rint": ("Round", np.round),
+    "Sign": ("Sign", np.sign),
+    "Reciprocal": ("Reciprocal", None),
+    "Inv": ("Reciprocal", None),
+    "Sin": ("Sin", None),
+    "Cos": ("Cos", None),
+    "Tan": ("Tan", None),
+    "Asin": ("Asin", None),
+    "Acos": ("Acos", None),
+    "Atan": ("Atan", None),
+    "Sinh": ("Sinh", None),
+    "Cosh": ("Cosh", None),
+    "Asinh": ("Asinh", None),
+    "Acosh": ("Acosh", None),
+    "Atanh": ("Atanh", None),
+}
+for _name, (_op_type, _fold) in _PLAIN.items():
+    _unary(_name, _node(_op_type), _fold)
+
+
+def _emits(
+    function: Callable[[Lowering, Node, np.dtype[Any], str], str],
+) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
+    return lambda context, node, dtype: lambda x: function(context, node, dtype, x)
+
+
+_unary("Square", _emits(lambda c, n, t, x: c.builder.one("Mul", x, x)), np.square)
+_unary("Rsqrt", _emits(lambda c, n, t, x: c.builder.one("Reciprocal", c.builder.one("Sqrt", x))), None)
+_unary("Elu", _node("Elu", alpha=1.0), None)
+_unary("Selu", _node("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805), None)
+_unary("LeakyRelu", _emits(lambda c, n, t, x: c.builder.one("LeakyRelu", x, alpha=n.number("alpha", 0.2))), None)
+_unary("Relu6", _emits(lambda c, n, t, x: c.builder.one("Clip", x, c.scalar(0, t), c.scalar(6, t))), None)
+
+
+def _log1p(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
+    """log(1 + x) that keeps tiny x: where u = 1 + x is rounded, log(u) · x / (u - 1) takes the error out again."""
+    one, unit = context.builder.one, context.scalar(1, dtype)
+    u = one("Add", x, unit)
+    rest = one("Sub", u, unit)
+    log = one("Log", u)
+    corrected = one("Mul", log, one("Div", x, rest))
+    # As x where 1 + x is 1; and where x is infinite the quotient is no number.
+    plain = one("Where", one("IsInf", x), log, corrected)
+    return one("Where", one("Equal", rest, context.scalar(0, dtype)), x, plain)
+
+
+def _expm1(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
+    """exp(x) - 1 that keeps tiny x: 2 · tanh(x / 2) · (exp(x) + 1) / 2."""
+    one = context.builder.one
+    half = one("Tanh", one("Mul", x, context.scalar(0.5, dtype)))
+    small = one("Mul", half, one("Add", one("Exp", x), context.scalar(1, dtype)))
+    large = one("Sub", one("Exp", x), context.scalar(1, dtype))
+    is_small = one("Less", one("Abs", x), context.scalar(0.5, dtype))
+    return one("Where", is_small, small, large)
+
+
+_unary("Log1p", _emits(_log1p), np.log1p)
+_unary("Expm1", _emits(_expm1), np.expm1)
+
+
+@lowers("LogicalNot")
+def _logical_not(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    return elementwise(context, node, inputs, BOOL, lambda x: context.builder.one("Not", x), np.logical_not)
+
+
+@lowers("IsNan", "IsInf", "IsFinite")
+def _is_kind(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
+    wide, one = wider(dtype), context.builder.one
+
+    def emit(x: str) -> str:
+        x = cast(context, x, dtype, wide)
+        if node.op == "IsFinite":
+            return one("Not", one("Or", one("IsNaN", x), one("IsInf", x)))
+        return one("IsNaN" if node.op == "IsNan" else "IsInf", x)
+
+    return elementwise(context, node, inputs, BOOL, emit)
+
+
+# ---- two operands ---------------------------------------------------------------------------------------------------
+
+
+def _dtype_of(inputs: list[Value], node: Node) -> np.dtype[Any]:
+    for one in inputs:
+        if isinstance(one, Handle | TensorList):
+            raise node.refuse("it reads a resource or a list as a tensor")
+    return np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
+
+
+def _binary(
+    name: str, emit: Callable[[Lowering, np.dtype[Any], str, str], str], fold: Fold | None, sizes: Any = None
+) -> None:
+    def lower(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+        dtype = _dtype_of(inputs, node)
+        if sizes is not None and (symbolic := _of_sizes(context, inputs, sizes)) is not None:
+            return symbolic
+        wide = wider(dtype)
+
+        def both(x: str, y: str) -> str:
+            x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
+            return cast(context, emit(context, wide, x, y), wide, dtype)
+
+        made = elementwise(context, node, inputs, dtype, both, fold)
+        _bound(name, inputs, made)
+        return made
+
+    lowers(name)(lower)
+
+
+def _of_sizes(context: Lowering, inputs: list[Value], combine: Callable[[Dim, Dim], Dim | None]) -> Tensor | None:
+    """Arithmetic of sizes stays symbolic where it can."""
+    left, right = inputs
+    if not (isinstance(left, Tensor) and isinstance(right, Tensor)) or left.sizes is None or right.sizes is None:
+        return None
+    if left.constant is not None and right.constant is not None:
+        return None
+    if (
+        not left.sizes
+        or not right.sizes
+        or (1 not in (len(left.sizes), len(right.sizes)) and len(left.sizes) != len(right.sizes))
+    ):
+        return None
+    count = max(len(left.sizes), len(right.sizes))
+    pairs = zip(left.sizes * (count // len(left.sizes)), right.sizes * (count // len(right.sizes)), strict=True)
+    made = [combine(*pair) for pair in pairs]
+    if any(one is None for one in made):
+        return None
+    return context.sizes([one for one in made if one is not None], left.dtype, max(left.rank, right.rank))
+
+
+def _add_sizes(left: Dim, right: Dim) -> Dim | None:
+    if isinstance(left, int) and isinstance(right, int):
+        return left + right
+    return left if right == 0 else right if left == 0 else None
+
+
+def _subtract_sizes(left: Dim, right: Dim) -> Dim | None:
+    if isinstance(left, int) and isinstance(right, int):
+        return left - right if left >= right else None
+    return 0 if left == right else left if right == 0 else None
+
+
+def _grid_of(value: Value) -> Tensor | None:
+    return value.grid if isinstance(value, Flat) else value if isinstance(value, Tensor) else None
+
+
+def _bound(name: str, inputs: list[Value], made: Value) -> None:
+    """Keeps track of the range of ids, so that lookups in tables need no check."""
+    left, right, target = _grid_of(inputs[0]), _grid_of(inputs[1]), _grid_of(made)
+    if left is None or right is None or target is None or target.dtype.kind not in "iu":
+        return
+    bounds = (left.low, left.high, right.low, right.high)
+    if None in bounds:
+        return
+    a, b, c, d = (int(one) for one in bounds if one is not None)
+    limit = np.iinfo(target.dtype)
+    if name in ("Add", "AddV2"):
+        low, high = a + c, b + d
+    elif name == "Mul" and min(a, c) >= 0:
+        low, high = a * c, b * d
+    elif name == "FloorMod" and c > 0:
+        low, high = 0, d - 1
+    else:
+        return
+    if limit.min <= low and high <= limit.max:
+        target.low, target.high = low, high
+
+
+def _op(op_type: str) -> Callable[[Lowering, np.dtype[Any], str, str], str]:
+    return lambda context, dtype, x, y: context.builder.one(op_type, x, y)
+
+
+_binary("Add", _op("Add"), np.add, _add_sizes)
+_binary("AddV2", _op("Add"), np.add, _add_sizes)
+_binary("Sub", _op("Sub"), np.subtract, _subtract_sizes)
+_binary("Mul", _op("Mul"), np.multiply, lambda a, b: multiply([a, b]))
+_binary("RealDiv", _op("Div"), np.true_divide)
+_binary("Pow", _op("Pow"), None)
+_binary("SquaredDifference", lambda c, t, x, y: c.builder.one("Mul", *[c.builder.one("Sub", x, y)] * 2), None)
+
+
+@lowers("Maximum", "Minimum")
+def _extreme(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """Bounds of whole numbers are kept: sizes that are limited from both sides become constants by them."""
+    dtype, is_max = _dtype_of(inputs, node), node.op == "Maximum"
+    limit = _settled(inputs, is_max)
+    if limit is not None:
+        return limit
+    wide, op_type = wider(dtype), "Max" if is_max else "Min"
+
+    def both(x: str, y: str) -> str:
+        x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
+        return cast(context, context.builder.one(op_type, x, y), wide, dtype)
+
+    made = elementwise(context, node, inputs, dtype, both, np.maximum if is_max else np.minimum)
+    target, grids = _grid_of(made), [_grid_of(one) for one in inputs]
+    if target is not None and dtype.kind in "iu" and target.constant is None:
+        lows = [one.low for one in grids if one is not None and one.low is not None]
+        highs = [one.high for one in grids if one is not None and one.high is not None]
+        # One bound is enough on the side that the op pushes to.
+        if lows and (is_max or len(lows) == len(grids)):
+            target.low = max(lows) if is_max else min(lows)
+        if highs and (not is_max or len(highs) == len(grids)):
+            target.high = max(highs) if is_max else min(highs)
+    return made
+
+
+def _settled(inputs: list[Value], is_max: bool) -> Tensor | None:
+    """The constant operand, where the bounds of the other one say that it is the result."""
+    for limit, other in (inputs, inputs[::-1]):
+        if not (isinstance(limit, Tensor) and isinstance(other, Tensor)) or limit.constant is None:
+            continue
+        if limit.rank or other.rank or limit.dtype.kind not in "iu":
+            continue
+        number = int(limit.constant)
+        bound = other.high if is_max else other.low
+        if bound is not None and (bound <= number if is_max else bound >= number):
+            return limit
+    return None
+
+
+@lowers("DivNoNan", "MulNoNan", "Xdivy", "Xlogy")
+def _guarded(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """0 wherever the guard, the divisor or the first factor, is 0."""
+    dtype, one = _dtype_of(inputs, node), context.builder.one
+    if wider(dtype) != dtype:
+        raise node.refuse(f"it computes with {dtype}")
+
+    def emit(x: str, y: str) -> str:
+        guard = y if node.op in ("DivNoNan", "MulNoNan") else x
+        if node.op == "Xlogy":
+            value = one("Mul", x, one("Log", y))
+        else:
+            value = one("Mul" if node.op == "MulNoNan" else "Div", x, y)
+        zero = context.scalar(0, dtype)
+        return one("Where", one("Equal", guard, zero), zero, value)
+
+    return elementwise(context, node, inputs, dtype, emit)
+
+
+def _floor_div(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
+    one = context.builder.one
+    if dtype.kind == "f":
+        return one("Floor", one("Div", x, y))
+    quotient = one("Div", x, y)
+    rest = one("Sub", x, one("Mul", quotient, y))
+    zero = context.scalar(0, dtype)
+    opposed = one("Xor", one("Less", rest, zero), one("Less", y, zero))
+    is_below = one("And", one("Not", one("Equal", rest, zero)), opposed)
+    return one("Sub", quotient, one("Cast", is_below, to=onnx_type(dtype)))
+
+
+def _floor_mod(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
+    one = context.builder.one
+    if dtype.kind != "f":
+        return one("Mod", x, y)
+    rest, zero = one("Mod", x, y, fmod=1), context.scalar(0, dtype)
+    opposed = one("Xor", one("Less", rest, zero), one("Less", y, zero))
+    is_opposed = one("And", one("Not", one("Equal", rest, zero)), opposed)
+    return one("Where", is_opposed, one("Add", rest, y), rest)
+
+
+def _truncate_mod(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
+    return context.builder.one("Mod", x, y, fmod=1)
+
+
+_DIVISIONS: dict[str, tuple[Callable[[Lowering, np.dtype[Any], str, str], str], Fold | None]] = {
+    "FloorDiv": (_floor_div, np.floor_divide),
+    "FloorMod": (_floor_mod, None),
+    "Div": (_op("Div"), None),
+    "TruncateDiv": (_op("Div"), None),
+    "Mod": (_truncate_mod, None),
+    "TruncateMod": (_truncate_mod, None),
+}
+
+
+@lowers(*_DIVISIONS)
+def _division(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """Of integers only by constants: by 0 TensorFlow gives an error, and the process that runs the graph would end."""
+    dtype = _dtype_of(inputs, node)
+    emit, fold = _DIVISIONS[node.op]
+    divisor = inputs[1]
+    if node.op == "FloorDiv" and (symbolic := _of_sizes(context, inputs, divide)) is not None:
+        return symbolic
+    if dtype.kind in "iu":
+        if not isinstance(divisor, Tensor) or divisor.constant is None or not divisor.constant.all():
+            raise node.refuse("it divides integers by what the graph computes, which may be 0")
+        if fold is None and isinstance(inputs[0], Tensor) and inputs[0].constant is not None:
+            fold = {"FloorMod": np.mod, "Mod": np.fmod, "TruncateMod": np.fmod}.get(node.op)
+    wide = wider(dtype)
+    if dtype.kind in "iu" and node.op == "FloorDiv" and (grid := _grid_of(inputs[0])) is not None:
+        constant = divisor.constant if isinstance(divisor, Tensor) else None
+        if (grid.low or -1) >= 0 and constant is not None and constant.min() > 0:
+            emit = _op("Div")
+
+    def both(x: str, y: str) -> str:
+        x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
+        return cast(context, emit(context, wide, x, y), wide, dtype)
+
+    made = elementwise(context, node, inputs, dtype, both, fold)
+    _bound(node.op, inputs, made)
+    return made
+
+
+_COMPARISONS: dict[str, tuple[str, bool, Fold]] = {
+    "Equal": ("Equal", False, np.equal),
+    "NotEqual": ("Equal", True, np.not_equal),
+    "Less": ("Less", False, np.less),
+    "LessEqual": ("LessOrEqual", False, np.less_equal),
+    "Greater": ("Greater", False, np.greater),
+    "GreaterEqual": ("GreaterOrEqual", False, np.greater_equal),
+}
+
+
+@lowers(*_COMPARISONS)
+def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    op_type, is_negated, fold = _COMPARISONS[node.op]
+    one = context.builder.one
+    if made := _known_comparison(context, node, inputs):
+        return made
+    wide = wider(dtype)
+
+    def emit(x: str, y: str) -> str:
+        compared = one(op_type, cast(context, x, dtype, wide), cast(context, y, dtype, wide))
+        return one("Not", compared) if is_negated else compared
+
+    made = elementwise(context, node, inputs, BOOL, emit, fold)
+    _imply(node, inputs, made)
+    return made
+
+
+def _lowest(node: Node, right: Value) -> int | None:
+    """The number that the left side has at least where the comparison holds."""
+    limit = _limit(right)
+    return None if limit is None or node.op not in ("GreaterEqual", "Greater") else limit + (node.op == "Greater")
+
+
+def _known_comparison(context: Lowering, node: Node, inputs: list[Value]) -> Value | None:
+    """True throughout, where the range of the ids says so: ids of hash buckets are not below 0."""
+    left, lowest = inputs[0], _lowest(node, inputs[1])
+    if lowest is None or not isinstance(left, Flat) or left.tail:
+        return None
+    low = left.cells.bounds.get(left.grid, left.grid.low)
+    if low is None or low < lowest:
+        return None
+    if left.cells.empty is not None:
+        return None
+    truth = context.constant(np.ones((1, 1), np.bool_))
+    return Flat(left.cells, truth)
+
+
+def _imply(node: Node, inputs: list[Value], made: Value) -> None:
+    lowest, left, target = _lowest(node, inputs[1]), _grid_of(inputs[0]), _grid_of(made)
+    if left is None or target is None:
+        return
+    if lowest is not None:
+        target.implies = ((left, lowest),)
+    if (limit := _limit(inputs[1])) is not None and node.op == "Less":
+        target.otherwise = ((left, limit, None),)
+    elif limit is not None and node.op == "GreaterEqual":
+        target.otherwise = ((left, None, limit - 1),)
+
+
+def _limit(right: Value) -> int | None:
+    if not isinstance(right, Tensor) or right.constant is None or right.constant.size != 1:
+        return None
+    return int(right.constant.ravel()[0]) if right.dtype.kind in "iu" else None
+
+
+@lowers("LogicalAnd", "LogicalOr")
+def _logical(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    op_type, fold = ("And", np.logical_and) if node.op == "LogicalAnd" else ("Or", np.logical_or)
+    made = elementwise(context, node, inputs, BOOL, lambda x, y: context.builder.one(op_type, x, y), fold)
+    target, grids = _grid_of(made), [grid for one in inputs if (grid := _grid_of(one)) is not None]
+    if target is not None and node.op == "LogicalAnd":
+        target.implies = tuple(fact for one in grids for fact in one.implies)
+    elif target is not None:
+        target.otherwise = tuple(fact for one in grids for fact in one.otherwise)
+    return made
+
+
+@lowers("AddN", "AccumulateNV2")
+def _add_n(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    if dtype.kind != "f" or wider(dtype) != dtype:
+        total = inputs[0]
+        for one in inputs[1:]:
+            total = elementwise(
+                context, node, [total, one], dtype, lambda x, y: context.builder.one("Add", x, y), np.add
+            )
+        return total
+    return elementwise(context, node, inputs, dtype, lambda *names: context.builder.one("Sum", *names))
+
+
+@lowers("ClipByValue")
+def _clip(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    one = context.builder.one
+    return elementwise(context, node, inputs, dtype, lambda x, low, high: one("Max", one("Min", x, high), low))
+
+
+# ---- casts ----------------------------------------------------------------------------------------------------------
+
+
+@lowers("Cast")
+def _cast(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    source, target = node.dtype("SrcT", _dtype_of(inputs, node)), node.dtype("DstT")
+    value = inputs[0]
+    if isinstance(value, Positions):
+        return (
+            Positions(value.cells, value.among, value.is_column, target)
+            if target.kind in "iu"
+            else _dense_cast(context, context.dense(value, node), source, target)
+        )
+    if isinstance(value, Coordinates) and target.kind in "iu":
+        columns = [_cast_flat(context, node, one, source, target) for one in value.columns]
+        return Coordinates(tuple(columns), value.is_transposed)
+    if isinstance(value, Flat):
+        return _cast_flat(context, node, value, source, target)
+    if isinstance(value, Tensor) and value.sizes is not None and value.constant is None and target.kind in "iu":
+        return context.sizes(value.sizes, target, value.rank)
+    return _dense_cast(context, context.dense(value, node), source, target)
+
+
+def _cast_flat(context: Lowering, node: Node, value: Flat, source: np.dtype[Any], target: np.dtype[Any]) -> Flat:
+    made = map_values(context, node, value, lambda one: _dense_cast(context, one, source, target))
+    assert isinstance(made, Flat)
+    made.place = value.place
+    return made
+
+
+def _dense_cast(context: Lowering, value: Tensor, source: np.dtype[Any], target: np.dtype[Any]) -> Tensor:
+    made = apply(context, [value], target, lambda x: _emit_cast(context, x, source, target), _fold_cast(source, target))
+    if source.kind in "iu" and target.kind in "iu":
+        made.row_numbers = value.row_numbers
+        if np.iinfo(target).bits >= np.iinfo(source).bits or None not in (value.low, value.high):
+            made.low, made.high = value.low, value.high
+    return made
+
+
+def _fold_cast(source: np.dtype[Any], target: np.dtype[Any]) -> Fold | None:
+    """Floats to integers go through the graph: what does not fit is ONNX Runtime's business at one place."""
+    if source.kind in "fV" and target.kind in "iu":
+        return None
+    return lambda array: array.astype(target)
+
+
+def _emit_cast(context: Lowering, name: str, source: np.dtype[Any], target: np.dtype[Any]) -> str:
+    one = context.builder.one
+    if source == target:
+        return name
+    if source.kind == "f" and target.name in ("uint8", "int8", "int16", "uint16"):
+        # TensorFlow saturates; NaN becomes 0, or the smallest number of a signed type.
+        limits = np.iinfo(target)
+        wide = np.dtype(np.float32) if source.itemsize < 4 else source
+        x = cast(context, name, source, wide)
+        clipped = one("Clip", x, context.scalar(limits.min, wide), context.scalar(limits.max, wide))
+        blank = context.scalar(0 if target.kind == "u" else limits.min, wide)
+        clipped = one("Where", one("IsNaN", x), blank, clipped)
+        return one("Cast", one("Cast", clipped, to=onnx_type(np.dtype(np.int32))), to=onnx_type(target))
+    return one("Cast", name, to=onnx_type(target))
+
+
+# ---- matrices -------------------------------------------------------------------------------------------------------
+
+
+@lowers("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+def _mat_mul(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    left, right = (context.dense(one, node) for one in inputs[:2])
+    flags = ("transpose_a", "transpose_b") if node.op == "MatMul" else ("adj_x", "adj_y")
+    left, right = (
+        _transposed(context, one) if node.flag(flag, False) else one
+        for one, flag in zip((left, right), flags, strict=True)
+    )
+    outer = broadcast(context, [left.shape[:-2], right.shape[:-2]])
+    shape = [*outer, left.shape[-2], right.shape[-1]]
+    wide = wider(dtype)
+
+    def emit() -> str:
+        x, y = cast(context, left.name, dtype, wide), cast(context, right.name, dtype, wide)
+        return cast(context, context.builder.one("MatMul", x, y), wide, dtype)
+
+    return context.tensor(dtype, shape, emit)
+
+
+def _transposed(context: Lowering, value: Tensor) -> Tensor:
+    if value.constant is not None:
+        return context.constant(np.ascontiguousarray(np.swapaxes(value.constant, -1, -2)))
+    order = [*range(value.rank - 2), value.rank - 1, value.rank - 2]
+    return context.op("Transpose", [value], value.dtype, [value.shape[axis] for axis in order], perm=order)
+
+
+@lowers("BiasAdd", "BiasAddV1")
+def _bias_add(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    value, bias = (context.dense(one, node) for one in inputs)
+    if node.op == "BiasAdd" and node.text("data_format", "NHWC").startswith("NC"):
+        shape = (-1, *([1] * (value.rank - 2)))
+        bias = context.op(
+            "Reshape", [bias, context.constant(np.array(shape, np.int64))], bias.dtype, [*bias.shape, *shape[1:]]
+        )
+    return apply(context, [value, bias], value.dtype, lambda x, y: context.builder.one("Add", x, y))
+
+
+@lowers("Einsum")
+def _einsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """As a product of matrices: ONNX Runtime's own Einsum ends the process where a batch has no row."""
+    equation = node.text("equation").replace(" ", "")
+    if "." in equation or "->" not in equation or len(inputs) != 2:
+        raise node.refuse(f"its equation is {equation}")
+    left, right = (context.dense(one, node) for one in inputs)
+    (one, other), target = equation.split("->")[0].split(","), equation.split("->")[1]
+    if any(len(set(letters)) != len(letters) for letters in (one, other, target)):
+        raise node.refuse(f"its equation is {equation}")
+    both = [letter for letter in one if letter in other]
+    batch = [letter for letter in both if letter in target]
+    summed = [letter for letter in both if letter not in target]
+    lefts = [letter for letter in one if letter not in other]
+    rights = [letter for letter in other if letter not in one]
+    if set(target) != {*batch, *lefts, *rights}:
+        raise node.refuse(f"its equation is {equation}")
+    sizes: dict[str, Dim] = dict(zip(one, left.shape, strict=True))
+    for letter, dim in zip(other, right.shape, strict=True):
+        sizes[letter] = dim if isinstance(dim, int) or letter not in sizes else sizes[letter]
+
+    def matrix(value: Tensor, letters: str, rows: list[str], columns: list[str]) -> str:
+        order = [letters.index(letter) for letter in (*batch, *rows, *columns)]
+        turned = context.builder.one("Transpose", value.name, perm=order)
+        shape = [multiply(sizes[letter] for letter in group) for group in (batch, rows, columns)]
+        return context.builder.one("Reshape", turned, context.shape_name(shape), allowzero=1)
+
+    def emit() -> str:
+        product = context.builder.one("MatMul", matrix(left, one, lefts, summed), matrix(right, other, summed, rights))
+        letters = [*batch, *lefts, *rights]
+        apart = context.builder.one(
+            "Reshape", product, context.shape_name([sizes[letter] for letter in letters]), allowzero=1
+        )
+        return context.builder.one("Transpose", apart, perm=[letters.index(letter) for letter in target])
+
+    return context.tensor(left.dtype, [sizes[letter] for letter in target], emit)
+
+
+@lowers("Softmax", "LogSoftmax")
+def _softmax(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    value = context.dense(inputs[0], node)
+    return context.op(node.op, [value], value.dtype, value.shape, axis=value.rank - 1)
+
+
+_ = INT64
+
+
+# ---- buckets --------------------------------------------------------------------------------------------------------
+
+
+@lowers("Bucketize")
+def _bucketize(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """A number on a boundary goes to the right of it, NaN to the last bucket."""
+    boundaries = np.array(node.numbers("boundaries"), np.float32)
+    one, int32 = context.builder.one, np.dtype(np.int32)
+
+    def bucket(value: Tensor) -> Tensor:
+        wide = value.dtype if value.dtype == np.float64 else np.dtype(np.float32)
+
+        def emit() -> str:
+            if not len(boundaries):
+                return one("Expand", context.scalar(0, int32), one("Shape", value.name))
+            x = one("Unsqueeze", cast(context, value.name, value.dtype, wide), context.int64(value.rank))
+            is_below = one("Less", x, context.builder.constant(boundaries.astype(wide)))
+            passed = cast(context, one("Not", is_below), BOOL, int32)
+            return one("ReduceSum", passed, context.int64(value.rank), keepdims=0)
+
+        return context.tensor(int32, value.shape, emit, low=0, high=len(boundaries))
+
+    return map_values(context, node, inputs[0], bucket)

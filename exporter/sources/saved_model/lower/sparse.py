@@ -1,0 +1,513 @@
+"""Sparse tensors: what takes or gives indices, values and a dense shape.
+
+Owns the rows that are filled because they are empty, crosses, and the way back to dense tensors. What the algebra of
+grids cannot express is refused: ops that only reach other triples are rare in what Estimators export.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from estimator_serving.exporter.sources.saved_model.errors import Unsupported
+from estimator_serving.exporter.sources.saved_model.graph import Node
+from estimator_serving.exporter.sources.saved_model.lower.arrays import coordinates_of, narrow
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast, move_weights
+from estimator_serving.exporter.sources.saved_model.lower.segments import row_counts
+from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.values import (
+    Cells,
+    Coordinates,
+    Dim,
+    Flat,
+    Positions,
+    Symbol,
+    Tensor,
+    Value,
+    divide,
+    multiply,
+)
+from estimator_serving.ops import DOMAIN
+
+
+@lowers("SparseReshape")
+def _sparse_reshape(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    before = context.dims(inputs[1], node, "shape")
+    wanted = context.dims(inputs[2], node, "new shape")
+    left = divide(multiply(before), multiply(dim for dim in wanted if dim != -1))
+    after = [left if dim == -1 else dim for dim in wanted]
+    if after == list(before):
+        return [inputs[0], context.sizes(before, INT64)]
+    return _reshape_in_full(context, node, context.dense(inputs[0], node), before, wanted, after)
+
+
+def _reshape_in_full(
+    context: Lowering,
+    node: Node,
+    indices: Tensor,
+    before: Sequence[Dim],
+    wanted: Sequence[Dim],
+    after: list[Dim | None],
+) -> list[Value]:
+    """Each index as a place in the whole, and back."""
+    one = context.builder.one
+
+    def strides(dims: Sequence[str]) -> list[str]:
+        made = [context.int64(1)]
+        for dim in reversed(list(dims)[1:]):
+            made.append(one("Mul", made[-1], dim))
+        return made[::-1]
+
+    def new_dims() -> list[str]:
+        known = [None if dim == -1 else context.dim_name(dim) for dim in wanted]
+        if None in known:
+            total, product = context.int64(1), context.int64(1)
+            for dim in before:
+                total = one("Mul", total, context.dim_name(dim))
+            for name in known:
+                product = product if name is None else one("Mul", product, name)
+            left = one("Div", total, one("Max", product, context.int64(1)))
+            known = [left if name is None else name for name in known]
+        return [name for name in known if name is not None]
+
+    def emit() -> str:
+        weights = one("Concat", *strides([context.dim_name(dim) for dim in before]), axis=0)
+        place = one("ReduceSum", one("Mul", indices.name, weights), context.int64(1), keepdims=1)
+        dims = new_dims()
+        columns = []
+        for dim, stride in zip(dims, strides(dims), strict=True):
+            step = one("Max", stride, context.int64(1))
+            columns.append(one("Mod", one("Div", place, step), one("Max", dim, context.int64(1))))
+        return one("Concat", *columns, axis=1)
+
+    shape = context.tensor(INT64, (len(wanted),), lambda: one("Concat", *new_dims(), axis=0), low=0)
+    if all(dim is not None for dim in after):
+        shape = context.sizes([dim for dim in after if dim is not None], INT64)
+    return [context.tensor(INT64, [indices.shape[0], len(wanted)], emit, low=0), shape]
+
+
+@lowers("SparseFillEmptyRows")
+def _fill_empty_rows(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    indices, values, shape, default = inputs
+    rows = context.dims(shape, node, "shape")[0]
+    if not (isinstance(indices, Coordinates) and isinstance(values, Flat)):
+        raise node.refuse("its entries are no feature's, or were moved in a way that is not followed")
+    if [one.place for one in indices.columns] != ["row", "column"] or not indices.cells.same(values.cells):
+        raise node.refuse("its entries are not in the order of their rows")
+    cells = values.cells
+    if values.tail or cells.empty is not None or cells.distinct is not None or rows != cells.rows:
+        raise node.refuse("its entries were filled or taken apart before")
+    if cells.mask is None and isinstance(cells.width, int) and cells.width > 0:
+        none = context.tensor(BOOL, (rows,), lambda: context.spread(context.constant(np.array([False])), (rows,)))
+        return [indices, values, none, Positions(cells, cells)]
+    filled = _filled(context, node, cells)
+    filler = context.dense(default, node)
+    zero = context.constant(np.array(0, np.int64))
+    row, column = indices.columns
+    placed = Coordinates((Flat(filled, row.grid, None, "row"), Flat(filled, column.grid, zero, "column")))
+
+    def refuse() -> str:
+        raise Unsupported(node.op, node.name, "its reverse index map is used")
+
+    assert filled.empty is not None
+    backwards = Tensor(INT64, (cells.count,), refuse)
+    return [placed, Flat(filled, values.grid, filler), filled.empty, backwards]
+
+
+def _filled(context: Lowering, node: Node, cells: Cells) -> Cells:
+    key = ("filled", cells.rows, cells.width, cells.mask)
+    if key not in context.cache:
+        counts = row_counts(context, cells)
+        empty = apply(
+            context,
+            [counts, context.constant(np.array(0, np.int64))],
+            BOOL,
+            lambda x, y: context.builder.one("Equal", x, y),
+        )
+        empty.row_flags = empty
+
+        def count() -> str:
+            one = context.builder.one
+            each = one("Max", counts.name, context.scalar(1, INT64))
+            return one("Reshape", one("ReduceSum", each, keepdims=0), context.int64(1))
+
+        symbol = Symbol(count)
+        symbol.cells = Cells(cells.rows, cells.width, cells.mask, symbol, empty=empty, base=cells, bounds=cells.bounds)
+        context.cache[key] = symbol.cells
+    made: Cells = context.cache[key]
+    return made
+
+
+# ---- dense ----------------------------------------------------------------------------------------------------------
+
+
+@lowers("SparseToDense")
+def _sparse_to_dense(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    indices, values, default = inputs[0], inputs[2], inputs[3]
+    shape = context.dims(inputs[1], node, "shape")
+    blank = context.dense(default, node)
+    if isinstance(indices, Coordinates) and [one.place for one in indices.columns] == ["row", "column"]:
+        cells = indices.cells
+        grid = values.grid if isinstance(values, Flat) and values.cells.same(cells) else None
+        if isinstance(values, Tensor) and values.rank == 0:
+            grid = values
+        if grid is not None and cells.empty is None and tuple(shape) == (cells.rows, cells.width):
+            return in_grid(context, cells, grid, blank)
+    at, updates = context.dense(indices, node), context.dense(values, node)
+    one = context.builder.one
+
+    def emit() -> str:
+        base = one("Expand", blank.name, context.shape_name(shape))
+        index = cast(context, at.name, at.dtype, INT64)
+        index = one("Unsqueeze", index, context.int64(1)) if at.rank == 1 else index
+        given = updates.name
+        if updates.rank == 0:
+            given = one("Expand", given, one("Shape", index, start=0, end=1))
+        return one("ScatterND", base, index, given)
+
+    return context.tensor(updates.dtype, list(shape), emit)
+
+
+def in_grid(context: Lowering, cells: Cells, grid: Tensor, blank: Tensor) -> Tensor:
+    """What stands in cells, and `blank` in the others: [rows, width]."""
+    whole = (cells.rows, cells.width)
+    if cells.mask is None:
+        return grid if grid.shape == whole else context.tensor(grid.dtype, whole, lambda: context.spread(grid, whole))
+    mask = cells.mask
+    made = context.tensor(grid.dtype, whole, lambda: context.builder.one("Where", mask.name, grid.name, blank.name))
+    if None not in (grid.low, blank.low):
+        made.low = min(grid.low or 0, blank.low or 0)
+    if None not in (grid.high, blank.high):
+        made.high = max(grid.high or 0, blank.high or 0)
+    return made
+
+
+@lowers("SparseReorder")
+def _sparse_reorder(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """Entries keep the order of their rows. Where they would be sorted by something else than their columns within a
+    row, only ops that do not depend on that order are converted behind this one."""
+    indices, values = inputs[0], inputs[1]
+    if isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.columns[0].place == "row":
+        moved = values if indices.cells.same(values.cells) else move_weights(context, values, indices.cells)
+        if moved is not None and [one.place for one in indices.columns] == ["row", "column"]:
+            return [indices, moved]
+        if moved is not None and moved.cells.empty is None:
+            cells = replace(moved.cells, is_loose=True)
+            columns = tuple(Flat(cells, one.grid, place=one.place) for one in indices.columns)
+            return [Coordinates(columns), Flat(cells, moved.grid)]
+    raise node.refuse("its entries are no feature's, or were moved in a way that is not followed")
+
+
+@lowers("SparseSlice")
+def _sparse_slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    indices, values = inputs[0], inputs[1]
+    before, starts, sizes = (context.dims(one, node, "sizes") for one in inputs[2:5])
+    if not (isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.cells.same(values.cells)):
+        raise node.refuse("its entries are no feature's, or were moved in a way that is not followed")
+    if any(start != 0 for start in starts) or values.cells.empty is not None:
+        raise node.refuse("it does not begin at 0")
+    cells = values.cells
+    for column, size in zip(indices.columns, sizes, strict=True):
+        if (column.place == "row" and size == cells.rows) or (column.place == "column" and size == cells.width):
+            continue
+        inside = _inside(context, column, size)
+        cells = narrow(context, Flat(cells, inside))
+    kept = tuple(Flat(cells, one.grid, place=one.place) for one in indices.columns)
+    after = [size if size == dim else _smaller(context, size, dim) for size, dim in zip(sizes, before, strict=True)]
+    return [Coordinates(kept), Flat(cells, values.grid), context.sizes(after, INT64)]
+
+
+def _smaller(context: Lowering, left: Dim, right: Dim) -> Dim:
+    if isinstance(left, int) and isinstance(right, int):
+        return min(left, right)
+    return Symbol(lambda: context.builder.one("Min", context.dim_name(left), context.dim_name(right)))
+
+
+def _inside(context: Lowering, column: Flat, size: Dim) -> Tensor:
+    """Whether the numbers of a column are from 0 to below a size."""
+    grid, one = column.grid, context.builder.one
+
+    def emit(x: str) -> str:
+        limit = one("Squeeze", context.dim_name(size), context.int64(0))
+        below = one("Less", x, limit)
+        return one("And", below, one("GreaterOrEqual", x, context.scalar(0, INT64)))
+
+    made = apply(context, [grid], BOOL, emit)
+    made.implies = ((grid, 0),)
+    return made
+
+
+@lowers("ScatterNd")
+def _scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    from estimator_serving.exporter.sources.saved_model.lower import arrays
+
+    indices, values = inputs[0], inputs[1]
+    shape = context.dims(inputs[2], node, "shape")
+    if not (isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.cells.same(values.cells)):
+        return arrays.scatter_nd(context, node, inputs)
+    cells = values.cells
+    row, column = (*indices.columns, *indices.columns)[:2]
+    is_grid = len(indices.columns) == 2 and row.place == "row" and not indices.is_transposed
+    if not is_grid or cells.empty is not None or values.tail or shape[0] != cells.rows or values.dtype.kind != "f":
+        return arrays.scatter_nd(context, node, inputs)
+    if cells.bounds.get(column.grid, -1) < 0 and (column.grid.low is None or column.grid.low < 0):
+        return arrays.scatter_nd(context, node, inputs)
+    one, dtype = context.builder.one, values.dtype
+
+    def emit() -> str:
+        whole = (cells.rows, cells.width)
+        at, given = context.spread(column.grid, whole), context.spread(values.grid, whole)
+        if cells.mask is not None:
+            at = one("Where", cells.mask.name, at, context.scalar(0, INT64))
+            given = one("Where", cells.mask.name, given, context.scalar(0, dtype))
+        base = one("Expand", context.scalar(0, dtype), context.shape_name(shape))
+        return one("ScatterElements", base, at, given, axis=1, reduction="add")
+
+    return context.tensor(dtype, list(shape), emit)
+
+
+# ---- crosses --------------------------------------------------------------------------------------------------------
+
+
+@lowers("SparseCross")
+def _sparse_cross(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    count = node.integer("N", 0)
+    if not node.flag("hashed_output", False) or node.integer("num_buckets", 0) < 1:
+        raise node.refuse("it gives the crossed text itself, or ids without a bound")
+    triples = list(zip(inputs[:count], inputs[count : 2 * count], inputs[2 * count : 3 * count], strict=True))
+    keys = [_packed_key(context, node, *one) for one in triples]
+    keys += [_dense_key(context, node, one) for one in inputs[3 * count :]]
+    rows = keys[0][0].shape[0]
+    buckets = node.integer("num_buckets")
+    signed = int(np.uint64(node.integer("hash_key") % (1 << 64)).astype(np.int64))
+
+    def emit() -> str:
+        names = [one.name for key in keys for one in key]
+        made = context.builder.node("CrossHash", names, domain=DOMAIN, hash_bucket_size=buckets, hash_key=signed)
+        return made[0]
+
+    ids = context.tensor(INT64, [rows, None], emit, low=-1, high=buckets - 1)
+    mask = apply(
+        context,
+        [ids, context.constant(np.array(0, np.int64))],
+        BOOL,
+        lambda x, y: context.builder.one("GreaterOrEqual", x, y),
+    )
+    cells = context.cells_of(rows, ids.shape[1], mask, bounds={ids: 0})
+    lengths = row_counts(context, cells)
+    cells.lengths = lengths
+    return [coordinates_of(context, cells), Flat(cells, ids), context.sizes([rows, ids.shape[1]], INT64)]
+
+
+def _packed_key(context: Lowering, node: Node, indices: Value, values: Value, _: Value) -> tuple[Tensor, Tensor]:
+    if not (isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.cells.same(values.cells)):
+        raise node.refuse("it crosses entries that are no feature's, or were moved in a way that is not followed")
+    if values.cells.empty is not None or values.tail or indices.columns[0].place != "row":
+        raise node.refuse("it crosses entries that were filled before")
+    return packed(context, values)
+
+
+def _dense_key(context: Lowering, node: Node, value: Value) -> tuple[Tensor, Tensor]:
+    dense = context.dense(value, node)
+    if dense.rank != 2:
+        raise node.refuse("it crosses a dense tensor that is no matrix")
+    rows, width = dense.shape
+    return _crossable(context, dense), row_counts(context, context.cells_of(rows, width, None))
+
+
+def _crossable(context: Lowering, values: Tensor) -> Tensor:
+    if values.is_string or values.dtype == INT64:
+        return values
+    return apply(context, [values], INT64, lambda x: cast(context, x, values.dtype, INT64))
+
+
+def packed(context: Lowering, values: Flat) -> tuple[Tensor, Tensor]:
+    """The entries of every row moved to its front, [rows, width], and how many there are, int64 [rows]."""
+    cells, one = values.cells, context.builder.one
+    whole = (cells.rows, cells.width)
+    grid = values.grid
+    if grid.shape != whole:
+        spread = values.grid
+        grid = context.tensor(spread.dtype, whole, lambda: context.spread(spread, whole))
+    grid = _crossable(context, grid) if grid.dtype.kind in "iu" else grid
+    counts = row_counts(context, cells)
+    if cells.lengths is not None or cells.mask is None:
+        return grid, counts
+    mask, loose = cells.mask, grid
+
+    def emit() -> str:
+        # The largest of (kept, first come first) stand in front: a stable sort by what is kept.
+        width = context.dim_name(cells.width)
+        order = one("Sub", one("Squeeze", width, context.int64(0)), context.range_of(cells.width).name)
+        bonus = one("Mul", one("Cast", mask.name, to=7), one("Add", width, context.int64(1)))
+        places = context.builder.node("TopK", [one("Add", bonus, order), width], outputs=2, axis=1, largest=1, sorted=1)
+        return one("GatherElements", loose.name, places[1], axis=1)
+
+    return context.tensor(grid.dtype, whole, emit), counts
+
+
+# ---- partitions -----------------------------------------------------------------------------------------------------
+
+
+@lowers("DynamicPartition")
+def _dynamic_partition(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    data, parts = inputs
+    count = node.integer("num_partitions")
+    if isinstance(parts, Flat) and isinstance(data, Flat | Positions) and data.cells.same(parts.cells):
+        return [_part(context, data, parts, index) for index in range(count)]
+    dense, at = context.dense(data, node), context.dense(parts, node)
+    made: list[Value] = []
+    for index in range(count):
+
+        def emit(index: int = index) -> str:
+            chosen = context.builder.one("Equal", at.name, context.scalar(index, at.dtype))
+            return context.builder.one("Compress", dense.name, chosen, axis=0)
+
+        made.append(context.tensor(dense.dtype, [None, *dense.shape[1:]], emit))
+    return made
+
+
+def _part(context: Lowering, data: Flat | Positions, parts: Flat, index: int) -> Value:
+    cells, grid = parts.cells, parts.grid
+    key = ("part", cells, grid, index)
+    if key not in context.cache:
+        number = context.constant(np.array(index, grid.dtype))
+        chosen = apply(context, [grid, number], BOOL, lambda x, y: context.builder.one("Equal", x, y))
+        whole = (cells.rows, cells.width)
+        mask = chosen
+        if cells.mask is not None:
+            mask = apply(context, [cells.mask, chosen], BOOL, lambda x, y: context.builder.one("And", x, y))
+        elif chosen.shape != whole:
+            mask = context.tensor(BOOL, whole, lambda: context.spread(chosen, whole))
+
+        def emit() -> str:
+            raise Unsupported("DynamicPartition", "", "how many entries a part has is used")
+
+        symbol = Symbol(emit)
+        symbol.cells = Cells(
+            cells.rows,
+            cells.width,
+            mask,
+            symbol,
+            empty=cells.empty,
+            bounds=cells.bounds,
+            distinct=cells.distinct or cells,
+            part=(parts, index),
+        )
+        context.cache[key] = symbol.cells
+    part: Cells = context.cache[key]
+    if isinstance(data, Positions):
+        return Positions(part, data.among, dtype=data.dtype)
+    return Flat(part, data.grid, data.filler)
+
+
+@lowers("DynamicStitch", "ParallelDynamicStitch")
+def _dynamic_stitch(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    count = node.integer("N")
+    places, values = inputs[:count], inputs[count:]
+    made = _stitch_parts(context, places, values)
+    if made is not None:
+        return made
+    at = [context.dense(one, node) for one in places]
+    given = [context.dense(one, node) for one in values]
+    tail = given[0].shape[at[0].rank :]
+    if any(one.rank != 1 for one in at):
+        raise node.refuse("it stitches indices of other ranks than 1")
+    one = context.builder.one
+
+    def emit() -> str:
+        ids = one("Concat", *(cast(context, i.name, i.dtype, INT64) for i in at), axis=0)
+        last = one("ReduceMax", one("Concat", ids, context.int64(-1), axis=0), context.int64(0), keepdims=1)
+        rows = one("Add", last, context.int64(1))
+        shape = one("Concat", rows, context.shape_name(tail), axis=0) if tail else rows
+        base = one("Expand", context.scalar(0, given[0].dtype), shape)
+        updates = one("Concat", *(value.name for value in given), axis=0)
+        return one("ScatterND", base, one("Unsqueeze", ids, context.int64(1)), updates)
+
+    return context.tensor(given[0].dtype, [None, *tail], emit)
+
+
+def _is_part(index: int, place: Value, value: Value, parts: Flat) -> bool:
+    """Whether `value` holds what stands at `place`, the positions of one of the parts among all cells."""
+    if not isinstance(place, Positions) or not isinstance(value, Flat) or value.cells is not place.cells:
+        return False
+    part = place.cells.part
+    return part is not None and part[0].grid is parts.grid and part[1] == index and place.among.same(parts.cells)
+
+
+def _stitch_parts(context: Lowering, places: Sequence[Value], values: Sequence[Value]) -> Flat | None:
+    """The parts of cells that DynamicPartition took apart, side by side in their grid again."""
+    first = places[0]
+    if not isinstance(first, Positions) or first.cells.part is None:
+        return None
+    parts = first.cells.part[0]
+    if not all(_is_part(*one, parts) for one in zip(itertools.count(), places, values)):
+        return None
+    flats = [one for one in values if isinstance(one, Flat)]
+    cells, tail_rank = parts.cells, len(flats[0].tail)
+
+    def chosen(number: Tensor, index: int, lead: int) -> Tensor:
+        at = context.constant(np.array(index, number.dtype))
+
+        def emit(x: str, y: str) -> str:
+            name = context.builder.one("Equal", x, y)
+            for axis in range(tail_rank):
+                name = context.builder.one("Unsqueeze", name, context.int64(lead + axis))
+            return name
+
+        made = apply(context, [number, at], BOOL, emit, None)
+        made.shape = (*made.shape, *([1] * tail_rank))
+        return made
+
+    def choose(numbers: Tensor, given: list[Tensor], lead: int) -> Tensor:
+        made = given[-1]
+        for index in range(len(given) - 2, -1, -1):
+            operands = [chosen(numbers, index, lead), given[index], made]
+            made = apply(context, operands, made.dtype, lambda c, x, y: context.builder.one("Where", c, x, y))
+        return made
+
+    filler = None
+    if cells.empty is not None:
+        fillers = [one.filler for one in flats]
+        if parts.filler is None or parts.filler.constant is None or any(one is None for one in fillers):
+            return None
+        filler = fillers[int(parts.filler.constant)]
+    return Flat(cells, choose(parts.grid, [one.grid for one in flats], 2), filler)
+
+
+# ---- ragged ---------------------------------------------------------------------------------------------------------
+
+
+@lowers("RaggedTensorToTensor")
+def _ragged_to_tensor(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """Rows of words as a matrix, cut or filled up to a width."""
+    shape, values, default, *partitions = inputs
+    sizes = [int(one) for one in context.array(shape, node, "shape").ravel()]
+    kinds = node.texts("row_partition_types")
+    rows_of = partitions[-1]
+    is_followed = (
+        kinds == ["FIRST_DIM_SIZE", "VALUE_ROWIDS"]
+        and isinstance(values, Flat)
+        and isinstance(rows_of, Flat)
+        and rows_of.place == "row"
+        and rows_of.cells.same(values.cells)
+        and values.cells.lengths is not None
+        and not values.tail
+    )
+    blank = context.dense(default, node)
+    if not is_followed or not isinstance(values, Flat) or len(sizes) != 2 or sizes[0] != -1 or blank.rank:
+        raise node.refuse("its rows are not followed to where they come from")
+    cells, width, one = values.cells, sizes[1], context.builder.one
+    matrix = in_grid(context, cells, values.grid, blank)
+    if width == -1:
+        return matrix
+
+    def emit() -> str:
+        more = one("Expand", blank.name, context.shape_name((cells.rows, width)))
+        joined = one("Concat", matrix.name, more, axis=1)
+        return one("Slice", joined, context.int64(0), context.int64(width), context.int64(1))
+
+    return context.tensor(matrix.dtype, [cells.rows, width], emit, low=matrix.low, high=matrix.high)

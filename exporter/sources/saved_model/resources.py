@@ -1,0 +1,156 @@
+"""The variables and tables of a SavedModel, by the nodes that make them.
+
+Owns which key of the bundle is whose value, found through the graph's own restore ops: names differ from keys in most
+writers. Owns what fills a table, too: constants, or a vocabulary file among the assets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from estimator_serving.exporter.sources.saved_model.errors import SavedModelError
+from estimator_serving.exporter.sources.saved_model.graph import Graph, Node, Ref
+from estimator_serving.exporter.sources.saved_model.reader import SavedModel
+
+Array = npt.NDArray[Any]
+
+VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable", "TemporaryVariable"})
+TABLES = frozenset({"HashTableV2", "HashTable"})
+_PASSING = frozenset({"Identity", "ReadVariableOp", "StopGradient"})
+_ASSIGNMENTS = frozenset({"AssignVariableOp", "Assign"})
+_TABLE_IMPORTS = frozenset({"LookupTableImportV2", "LookupTableImport", "InitializeTableV2", "InitializeTable"})
+_TABLE_FILES = frozenset({"InitializeTableFromTextFileV2", "InitializeTableFromTextFile"})
+_WHOLE_LINE = -2
+_LINE_NUMBER = -1
+_HOPS_MAX = 10_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """The contents of a lookup table: keys [n] and values [n]."""
+
+    keys: Array
+    values: Array
+
+
+class Resources:
+    """The variables and tables of one graph; read when they are asked for."""
+
+    def __init__(self, saved_model: SavedModel, graph: Graph) -> None:
+        self._saved_model = saved_model
+        self._graph = graph
+        self._restored: dict[str, tuple[str, str]] = {}
+        self._initializers: dict[str, Node] = {}
+        self._arrays: dict[str, Array] = {}
+        for node in list(graph.nodes.values()):
+            if node.op in _ASSIGNMENTS:
+                self._note_assignment(node)
+            elif node.op in _TABLE_IMPORTS | _TABLE_FILES and node.inputs:
+                self._initializers[self.origin(node.inputs[0]).node] = node
+
+    def origin(self, ref: Ref) -> Ref:
+        """Where a handle comes from, behind calls and identities."""
+        for _ in range(_HOPS_MAX):
+            ref = self._graph.resolve(ref)
+            node = self._graph.nodes.get(ref.node)
+            if node is None or node.op not in _PASSING or not node.inputs:
+                return ref
+            ref = node.inputs[0]
+        raise SavedModelError(f"The references at {ref.node} go round in a circle; the file is damaged.")
+
+    def variable(self, node: str) -> Array:
+        """The value of a variable. Raises SavedModelError where nothing restores it."""
+        if node not in self._arrays:
+            if node not in self._restored:
+                raise SavedModelError(
+                    f"The variable {node} gets no value from variables/; export the model again with all its variables."
+                )
+            key, part = self._restored[node]
+            bundle = self._saved_model.variables
+            self._arrays[node] = bundle.read_slice(key, part) if part else bundle.read(key)
+        return self._arrays[node]
+
+    def table(self, node: str, constant: Callable[[Ref], Array]) -> Table:
+        """The contents of a table; `constant` gives the elements of a reference. Raises SavedModelError."""
+        initializer = self._initializers.get(node)
+        if initializer is None:
+            raise SavedModelError(f"Nothing in the graph fills the table {node}; export the model again.")
+        if initializer.op in _TABLE_FILES:
+            return self._from_file(initializer, self._graph.node(node))
+        keys, values = (constant(one).ravel() for one in initializer.inputs[1:3])
+        if len(keys) != len(values):
+            raise SavedModelError(f"The table {node} has {len(keys)} keys and {len(values)} values.")
+        return Table(keys, values)
+
+    def _note_assignment(self, node: Node) -> None:
+        source = self.origin(node.inputs[1]) if len(node.inputs) > 1 else None
+        restore = self._graph.nodes.get(source.node) if source is not None else None
+        if source is None or restore is None or restore.op != "RestoreV2":
+            return
+        keys, slices = (self._constant(one) for one in restore.inputs[1:3])
+        if source.index >= len(keys) or len(slices) != len(keys):
+            raise SavedModelError(f"{restore.name} restores no tensor {source.index}; the file is damaged.")
+        target = self.origin(node.inputs[0]).node
+        self._restored[target] = (keys[source.index].decode(), slices[source.index].decode())
+
+    def _constant(self, ref: Ref) -> Array:
+        node = self._graph.node(self.origin(ref).node)
+        if node.op != "Const":
+            raise SavedModelError(f"{node.name} names what is restored and is no constant; the file is damaged.")
+        return node.tensor("value")
+
+    def _from_file(self, initializer: Node, table: Node) -> Table:
+        lines = _read_lines(self._asset(initializer))
+        size = initializer.integer("vocab_size", -1)
+        if size >= 0:
+            if len(lines) < size:
+                raise SavedModelError(
+                    f"The vocabulary of {table.name} has {len(lines)} lines, and the graph reads {size}; "
+                    "copy the whole file."
+                )
+            lines = lines[:size]
+        delimiter = initializer.text("delimiter", "\t").encode()
+        offset = initializer.integer("offset", 0)
+        columns = [
+            _column(lines, initializer.integer(name), delimiter, table.dtype(kind), initializer, offset)
+            for name, kind in (("key_index", "key_dtype"), ("value_index", "value_dtype"))
+        ]
+        return Table(*columns)
+
+    def _asset(self, initializer: Node) -> Path:
+        name = self.origin(initializer.inputs[1]).node
+        try:
+            return self._saved_model.assets[name]
+        except KeyError:
+            raise SavedModelError(
+                f"The vocabulary file of {initializer.name} is none of the SavedModel's assets; export the model again."
+            ) from None
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    """Lines end in \\n; the \\r that some editors leave before it is part of none."""
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    return [line.removesuffix(b"\r") for line in lines]
+
+
+def _column(lines: list[bytes], index: int, delimiter: bytes, dtype: np.dtype[Any], node: Node, offset: int) -> Array:
+    if index == _LINE_NUMBER:
+        return np.arange(len(lines), dtype=dtype) + offset
+    texts = lines
+    if index != _WHOLE_LINE:
+        split = [line.split(delimiter) for line in lines]
+        if any(len(one) <= index for one in split):
+            raise SavedModelError(f"A line of the vocabulary of {node.name} has no column {index}.")
+        texts = [one[index] for one in split]
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array if dtype.kind == "O" else np.array([dtype.type(text) for text in texts], dtype)
