@@ -23,7 +23,11 @@ def test_nobody_waits(context, error):
 
 @pytest.mark.parametrize(
     ("context", "endless"),
-    [(PATIENT, True), (Context(deadline_s=time.monotonic() + 86_400), False), (Context(cancelled=lambda: False), False)],
+    [
+        (PATIENT, True),
+        (Context(deadline_s=time.monotonic() + 86_400), False),
+        (Context(cancelled=lambda: False), False),
+    ],
 )
 def test_somebody_waits(context, endless):
     context.check()
