@@ -114,28 +114,24 @@ def _read(path: Path) -> Iterator[_Logged]:
                 raise InvalidArgumentError(
                     f"Number of warmup records exceeds the maximum ({RECORDS_MAX}) at {path}; keep the first ones."
                 )
-            yield _parse(record, number, path)
+            try:
+                log = serving_pb.PredictionLog.FromString(record)
+            except DecodeError:
+                raise InvalidArgumentError(
+                    f"Failed to parse warmup record: record {number} of {path} is no PredictionLog; write it again."
+                ) from None
+            kind = log.WhichOneof("log_type")
+            if kind is None:
+                # Kinds that are not served are not in our message either; their numbers stand among the unknown fields.
+                unknown = [entry.field_number for entry in UnknownFieldSet(log)]  # type: ignore[attr-defined]
+                raise UnimplementedError(
+                    f"Unsupported log_type for warmup: {unknown[0] if unknown else 0} in record {number} of {path}; "
+                    f"there are {', '.join(_RPC_BY_LOG)}."
+                )
+            entry = getattr(log, kind)
+            yield _Logged(_RPC_BY_LOG[kind], entry.request, entry.response)
     except RecordError as error:
         raise DataLossError(f"{error} Please verify your warmup data is in TFRecord format.") from None
-
-
-def _parse(record: bytes, number: int, path: Path) -> _Logged:
-    try:
-        log = serving_pb.PredictionLog.FromString(record)
-    except DecodeError:
-        raise InvalidArgumentError(
-            f"Failed to parse warmup record: record {number} of {path} is no PredictionLog; write it again."
-        ) from None
-    kind = log.WhichOneof("log_type")
-    if kind is None:
-        # Kinds that are not served are not in our message either, so their numbers stand among the unknown fields.
-        unknown = [entry.field_number for entry in UnknownFieldSet(log)]  # type: ignore[attr-defined]
-        raise UnimplementedError(
-            f"Unsupported log_type for warmup: {unknown[0] if unknown else 0} in record {number} of {path}; "
-            f"there are {', '.join(_RPC_BY_LOG)}."
-        )
-    entry = getattr(log, kind)
-    return _Logged(_RPC_BY_LOG[kind], entry.request, entry.response)
 
 
 def _replay(logged: _Logged, servable: Servable, replay: Replay, path: Path, number: int) -> Any:
