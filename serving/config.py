@@ -174,7 +174,22 @@ class Config:
         if self.ssl_config_file and self.use_alts_credentials:
             raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other; give one of the two.")
         self.channel_arguments()
-        self._check_models()
+        # What is served and how it runs, as far as one setting rules out another.
+        if not self.model_base_path and not self.model_config_file:
+            raise ConfigError(
+                "Both server_options.model_base_path and server_options.model_config_file are empty! "
+                "Pass --model_base_path=DIR, where DIR holds version directories, or --model_config_file=FILE."
+            )
+        if not self.model_config_file:
+            self._check("model_name", bool, "the name clients ask for")
+        if self.batching_parameters_file and not self.enable_batching:
+            raise ConfigError(
+                "--batching_parameters_file is set without --enable_batching=true; set both or neither of them."
+            )
+        if self.tensorflow_session_parallelism and self.tensorflow_intra_op_parallelism:
+            raise ConfigError(
+                "--tensorflow_session_parallelism and --tensorflow_intra_op_parallelism exclude each other; give one."
+            )
 
     @property
     def intra_op_threads(self) -> int:
@@ -199,24 +214,6 @@ class Config:
             for setting in fields(self)
             if setting.metadata["group"] == UNUSED and getattr(self, setting.name) != setting.default
         ]
-
-    def _check_models(self) -> None:
-        """The settings of what is served and how it runs, as far as one rules out another."""
-        if not self.model_base_path and not self.model_config_file:
-            raise ConfigError(
-                "Both server_options.model_base_path and server_options.model_config_file are empty! "
-                "Pass --model_base_path=DIR, where DIR holds version directories, or --model_config_file=FILE."
-            )
-        if not self.model_config_file:
-            self._check("model_name", bool, "the name clients ask for")
-        if self.batching_parameters_file and not self.enable_batching:
-            raise ConfigError(
-                "--batching_parameters_file is set without --enable_batching=true; set both or neither of them."
-            )
-        if self.tensorflow_session_parallelism and self.tensorflow_intra_op_parallelism:
-            raise ConfigError(
-                "--tensorflow_session_parallelism and --tensorflow_intra_op_parallelism exclude each other; give one."
-            )
 
     def _check(self, name: str, holds: Callable[[Any], bool], expected: str) -> None:
         value = getattr(self, name)

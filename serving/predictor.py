@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.errors import Code, ServingError
-from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestKey, RequestMetrics
+from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestMetrics
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.routing import Route, Router
@@ -133,7 +133,15 @@ class Predictor:
             if route:
                 route.close()
             call.elapsed_s = time.perf_counter() - started_s
-            self._metrics.observe(self._key(call), call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples)
+            # Only names of loaded models become labels: each name that a client makes up would be a new series.
+            name, version = UNKNOWN_MODEL, None
+            if call.servable is not None:
+                name, version = call.servable.name, call.servable.version
+            elif call.spec and self.manager.knows(call.spec.name):
+                name = call.spec.name
+            signature_name = call.request.signature_name if call.request else ""
+            key = (name, version, signature_name, codec.method, codec.entrypoint)
+            self._metrics.observe(key, call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples)
             for observe in self._observers:
                 observe(call)
 
@@ -151,17 +159,3 @@ class Predictor:
             servables[0].runner.note_refused()
         self._metrics.observe((name, version, "", codec.method, codec.entrypoint), Code.UNAVAILABLE, 0.0)
         return True
-
-    def _key(self, call: Call) -> RequestKey:
-        """Labels, with names of loaded models only: each name that a client makes up would be a new series."""
-        codec, servable, request = call.codec, call.servable, call.request
-        if servable is not None:
-            return (
-                servable.name,
-                servable.version,
-                request.signature_name if request else "",
-                codec.method,
-                codec.entrypoint,
-            )
-        name = call.spec.name if call.spec and self.manager.knows(call.spec.name) else UNKNOWN_MODEL
-        return name, None, "", codec.method, codec.entrypoint

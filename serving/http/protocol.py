@@ -92,7 +92,16 @@ class InferProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._pass_over_offer(data[upgrade.args[0] :])
+            # Another protocol is offered. The parser leaves the body unread, and there is no telling it otherwise: so
+            # it reads the head again, without the offer, and then the rest.
+            method = self.parser.get_method()
+            if method == b"CONNECT":
+                return self._refuse(HttpError(405, "This is no proxy; CONNECT leads nowhere."))
+            head = b"%s %s HTTP/%s\r\n" % (method, self.url, self.parser.get_http_version().encode())
+            kept = [b"%s: %s\r\n" % header for header in self.headers if header[0] not in _OFFER_HEADERS]
+            self.parser = httptools.HttpRequestParser(self)
+            self._head_bytes = 0
+            return self.data_received(head + b"".join(kept) + b"\r\n" + data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(self._refusal or HttpError(400, "Invalid HTTP request received."))
         else:
@@ -231,17 +240,3 @@ class InferProtocol(HttpToolsProtocol):
         if len(self.url) > most // 2:
             return HttpError(414, f"The URL has more than {most // 2} bytes; shorten it.")
         return HttpError(431, f"The request's headers have more than {most} bytes; send fewer.")
-
-    def _pass_over_offer(self, rest: bytes) -> None:
-        """Read a request that offers another protocol as one that does not: its head again, without the offer.
-
-        The parser leaves the body unread, and there is no telling it otherwise.
-        """
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            return self._refuse(HttpError(405, "This is no proxy; CONNECT leads nowhere."))
-        head = b"%s %s HTTP/%s\r\n" % (method, self.url, self.parser.get_http_version().encode())
-        kept = [(name, value) for name, value in self.headers if name not in _OFFER_HEADERS]
-        self.parser = httptools.HttpRequestParser(self)
-        self._head_bytes = 0
-        return self.data_received(head + b"".join(b"%s: %s\r\n" % header for header in kept) + b"\r\n" + rest)

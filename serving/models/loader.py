@@ -150,7 +150,17 @@ class Loader:
             model = model_files.check_files(path) if path.is_file() else OnnxModel()
             servable = self.open(name, version, directory)
             if self.warmup_iterations:
-                self._warm_up(directory, servable)
+                started_s, code, count = time.perf_counter(), Code.OK, 0
+                try:
+                    count = warmup.warm_up(directory, servable, self.replay, self.warmup_iterations)
+                except ServingError as error:
+                    code = error.code
+                    raise
+                finally:
+                    if self.metrics and (count or code):
+                        self.metrics.warmed_up(str(directory), time.perf_counter() - started_s, code, count)
+                if count:
+                    _log.info("Model %s version %d was warmed up with %d requests.", name, version, count)
             compared = warmup.compare(directory, servable, self.replay, self.provider, model.metadata)
             if compared:
                 _log.info("Model %s version %d answers %d requests as it was exported.", name, version, compared)
@@ -167,16 +177,3 @@ class Loader:
         # Opening a file takes as much memory again as the model keeps.
         memory.give_back()
         return servable
-
-    def _warm_up(self, directory: Path, servable: Servable) -> None:
-        started_s, code, count = time.perf_counter(), Code.OK, 0
-        try:
-            count = warmup.warm_up(directory, servable, self.replay, self.warmup_iterations)
-        except ServingError as error:
-            code = error.code
-            raise
-        finally:
-            if self.metrics and (count or code):
-                self.metrics.warmed_up(str(directory), time.perf_counter() - started_s, code, count)
-        if count:
-            _log.info("Model %s version %d was warmed up with %d requests.", servable.name, servable.version, count)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from estimator_serving.serving import errors, policy
-from estimator_serving.serving.errors import Code, NotFoundError, ServingError
+from estimator_serving.serving.errors import Code, NotFoundError
 from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.models.versions import Model, Version, VersionStatus
 from estimator_serving.serving.policy import NextAction, State, Verb
@@ -278,33 +278,30 @@ class Manager:
         _log.info("Loading model %s version %d from %s.", model.name, version.number, version.directory.path)
         try:
             servable = self._load(model.name, version.number, version.directory.path)
-        except Exception as error:
+        except Exception as failure:
             # Whatever a file makes a loader do, it concerns only this version: the others go on serving.
-            self._note_failure(model, version, errors.as_serving_error(error))
+            error, then = errors.as_serving_error(failure), ""
+            with self._lock:
+                version.error = error
+                version.tries += 1
+                wanted = version.number in model.aspired and not self._stopped
+                if error.code in TRANSIENT and wanted and version.tries <= self._retries.most:
+                    timer = threading.Timer(self._retries.interval_s, self._try_again, (model, version))
+                    timer.daemon = True
+                    version.cancel_retry = timer.cancel
+                    timer.start()
+                    then = f"; try {version.tries + 1} follows in {self._retries.interval_s:g} s"
+                else:
+                    model.note_failed(version)
+                    self._begin_settling(model)  # where this was another try
+                self._changed.notify_all()
+            _log.error("Model %s version %d cannot be served: %s%s", model.name, version.number, error.message, then)
             return
         with self._lock:
             model.note_loaded(version, servable)
             self._begin_settling(model)  # where this was another try
             self._changed.notify_all()
         _log.info("Model %s version %d is available.", model.name, version.number)
-
-    def _note_failure(self, model: Model, version: Version, error: ServingError) -> None:
-        then = ""
-        with self._lock:
-            version.error = error
-            version.tries += 1
-            wanted = version.number in model.aspired and not self._stopped
-            if error.code in TRANSIENT and wanted and version.tries <= self._retries.most:
-                timer = threading.Timer(self._retries.interval_s, self._try_again, (model, version))
-                timer.daemon = True
-                version.cancel_retry = timer.cancel
-                timer.start()
-                then = f"; try {version.tries + 1} follows in {self._retries.interval_s:g} s"
-            else:
-                model.note_failed(version)
-                self._begin_settling(model)  # where this was another try
-            self._changed.notify_all()
-        _log.error("Model %s version %d cannot be served: %s%s", model.name, version.number, error.message, then)
 
     def _try_again(self, model: Model, version: Version) -> None:
         """On the timer's thread."""

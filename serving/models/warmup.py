@@ -114,28 +114,24 @@ def _read(path: Path) -> Iterator[_Logged]:
                 raise InvalidArgumentError(
                     f"Number of warmup records exceeds the maximum ({RECORDS_MAX}) at {path}; keep the first ones."
                 )
-            yield _parse(record, number, path)
+            try:
+                log = serving_pb.PredictionLog.FromString(record)
+            except DecodeError:
+                raise InvalidArgumentError(
+                    f"Failed to parse warmup record: record {number} of {path} is no PredictionLog; write it again."
+                ) from None
+            kind = log.WhichOneof("log_type")
+            if kind is None:
+                # Kinds that are not served are not in our message either; their numbers stand among the unknown fields.
+                unknown = [entry.field_number for entry in UnknownFieldSet(log)]  # type: ignore[attr-defined]
+                raise UnimplementedError(
+                    f"Unsupported log_type for warmup: {unknown[0] if unknown else 0} in record {number} of {path}; "
+                    f"there are {', '.join(_RPC_BY_LOG)}."
+                )
+            entry = getattr(log, kind)
+            yield _Logged(_RPC_BY_LOG[kind], entry.request, entry.response)
     except RecordError as error:
         raise DataLossError(f"{error} Please verify your warmup data is in TFRecord format.") from None
-
-
-def _parse(record: bytes, number: int, path: Path) -> _Logged:
-    try:
-        log = serving_pb.PredictionLog.FromString(record)
-    except DecodeError:
-        raise InvalidArgumentError(
-            f"Failed to parse warmup record: record {number} of {path} is no PredictionLog; write it again."
-        ) from None
-    kind = log.WhichOneof("log_type")
-    if kind is None:
-        # Kinds that are not served are not in our message either, so their numbers stand among the unknown fields.
-        unknown = [entry.field_number for entry in UnknownFieldSet(log)]  # type: ignore[attr-defined]
-        raise UnimplementedError(
-            f"Unsupported log_type for warmup: {unknown[0] if unknown else 0} in record {number} of {path}; "
-            f"there are {', '.join(_RPC_BY_LOG)}."
-        )
-    entry = getattr(log, kind)
-    return _Logged(_RPC_BY_LOG[kind], entry.request, entry.response)
 
 
 def _replay(logged: _Logged, servable: Servable, replay: Replay, path: Path, number: int) -> Any:
@@ -164,24 +160,22 @@ def _difference(logged: _Logged, response: Any, tolerance: float) -> str:
             return f"{at} is missing"
         if got.shape != wanted.shape:
             return f"{at}, shape {list(got.shape)} instead of {list(wanted.shape)}"
-        far = np.flatnonzero(_differs(wanted, got, tolerance))
+        if wanted.dtype.kind not in "fc" or got.dtype.kind not in "fc":
+            differs = np.asarray(wanted != got, dtype=bool)
+        else:
+            wide = np.result_type(wanted.dtype, np.float64)
+            a, b = wanted.astype(wide), got.astype(wide)
+            with np.errstate(invalid="ignore", over="ignore"):
+                close = np.abs(a - b) <= tolerance * np.maximum(1, np.abs(a))
+            same = (a == b) | (np.isnan(a) & np.isnan(b))
+            # Whatever the tolerance times infinity says, infinity is close only to itself.
+            differs = np.asarray(~(same | (close & np.isfinite(a) & np.isfinite(b))))
+        far = np.flatnonzero(differs)
         if far.size:
             index = np.unravel_index(far[0], wanted.shape)
             row = f"row {index[0]}: " if index else ""
             return f"{at}, {row}expected {_shown(wanted[index])}, got {_shown(got[index])}"
     return ""
-
-
-def _differs(expected: Array, given: Array, tolerance: float) -> Array:
-    if expected.dtype.kind not in "fc" or given.dtype.kind not in "fc":
-        return np.asarray(expected != given, dtype=bool)
-    wide = np.result_type(expected.dtype, np.float64)
-    a, b = expected.astype(wide), given.astype(wide)
-    with np.errstate(invalid="ignore", over="ignore"):
-        close = np.abs(a - b) <= tolerance * np.maximum(1, np.abs(a))
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    # Whatever the tolerance times infinity says, infinity is close only to itself.
-    return np.asarray(~(same | (close & np.isfinite(a) & np.isfinite(b))))
 
 
 def _shown(value: Any) -> str:

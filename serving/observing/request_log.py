@@ -120,26 +120,22 @@ class RequestLog:
         if entry.codec.parse is encoder.parse:
             request, response = entry.payload, entry.answer
         else:
-            request = _request_message(entry).SerializeToString()
+            # A request of another dialect becomes TensorFlow Serving's message, from its arrays.
+            message: Any
+            if entry.codec.method == "Predict":
+                message = serving_pb.PredictRequest(output_filter=entry.request.outputs)
+                for alias, array in entry.request.inputs.items():
+                    message.inputs[alias].CopyFrom(encode_tensor(array, as_content=True))
+            else:
+                is_classify = entry.codec.method == "Classify"
+                message = serving_pb.ClassificationRequest() if is_classify else serving_pb.RegressionRequest()
+                (examples,) = entry.request.inputs.values()
+                message.input.example_list.examples.extend(examples.tolist())
+            _write_spec(message.model_spec, entry)
+            request = message.SerializeToString()
             response = encoder.encode(entry.outputs, entry.request, entry.servable)
         log = _field(1, request) + _field(2, response)
         return _field(1, metadata.SerializeToString()) + _field(_LOG_FIELDS[entry.codec.method], log)
-
-
-def _request_message(entry: _Entry) -> Any:
-    """A request of another dialect as TensorFlow Serving's message, from its arrays."""
-    message: Any
-    match entry.codec.method:
-        case "Predict":
-            message = serving_pb.PredictRequest(output_filter=entry.request.outputs)
-            for alias, array in entry.request.inputs.items():
-                message.inputs[alias].CopyFrom(encode_tensor(array, as_content=True))
-        case method:
-            message = serving_pb.ClassificationRequest() if method == "Classify" else serving_pb.RegressionRequest()
-            (examples,) = entry.request.inputs.values()
-            message.input.example_list.examples.extend(examples.tolist())
-    _write_spec(message.model_spec, entry)
-    return message
 
 
 def _write_spec(proto: Any, entry: _Entry) -> None:

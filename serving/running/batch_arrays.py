@@ -49,25 +49,22 @@ def join(parts: Sequence[Inputs], rows: int, padding_value: float | None = None)
         arrays = [part[alias] for part in parts]
         if len({array.shape[1:] for array in arrays}) > 1:
             longest = tuple(max(lengths) for lengths in zip(*(array.shape[1:] for array in arrays), strict=True))
-            arrays = [_pad(array, longest, padding_value) for array in arrays]
+            for index, array in enumerate(arrays):
+                padding: object
+                if array.dtype.hasobject:
+                    # Text: serialized Examples, which are bytes, come as vectors, and those have nothing to pad.
+                    padding = array.flat[0] if array.size and padding_value is None else ""
+                elif padding_value is None:
+                    padding = array.flat[0] if array.size else 0
+                else:
+                    padding = array.dtype.type(padding_value)
+                padded = np.full((len(array), *longest), padding, array.dtype)
+                padded[tuple(slice(length) for length in array.shape)] = array
+                arrays[index] = padded
         if extra:
             arrays.append(np.repeat(arrays[-1][:1], extra, axis=0))
         joined[alias] = np.concatenate(arrays)
     return joined
-
-
-def _pad(array: Array, shape: tuple[int, ...], padding_value: float | None) -> Array:
-    padding: object
-    if array.dtype.hasobject:
-        # Text: serialized Examples, which are bytes, come as vectors, and those have nothing to pad.
-        padding = array.flat[0] if array.size and padding_value is None else ""
-    elif padding_value is None:
-        padding = array.flat[0] if array.size else 0
-    else:
-        padding = array.dtype.type(padding_value)
-    padded = np.full((len(array), *shape), padding, array.dtype)
-    padded[tuple(slice(length) for length in array.shape)] = array
-    return padded
 
 
 def split(outputs: Outputs, sizes: Sequence[int], rows: int) -> list[Outputs]:

@@ -69,7 +69,17 @@ class Binding(NamedTuple):
                         "tf.Examples."
                     )
             elif entry.dtype.is_string:
-                array = _as_text(array, entry.alias)
+                # As str, because ONNX Runtime's binding would take a bytes object for the text "b'..'".
+                flat = array.ravel()
+                text = flat.copy()
+                try:
+                    text[:] = [value.decode() for value in flat]
+                except UnicodeDecodeError as error:
+                    raise InvalidArgumentError(
+                        f"Input {entry.alias} holds a string that is not UTF-8 ({error.reason} at byte {error.start}); "
+                        "string tensors carry text."
+                    ) from None
+                array = text.reshape(array.shape)
             checked[entry.alias] = array
         if self.needs_rows:
             for alias, array in checked.items():
@@ -135,17 +145,3 @@ def bind(
             tuple(inputs), others | outputs, tuple(outputs), list(outputs.values()), has_rows, needs_rows
         )
     return bindings
-
-
-def _as_text(array: Array, alias: str) -> Array:
-    """Bytes to str, because ONNX Runtime's binding would take a bytes object for the text "b'..'"."""
-    flat = array.ravel()
-    text = flat.copy()
-    try:
-        text[:] = [value.decode() for value in flat]
-    except UnicodeDecodeError as error:
-        raise InvalidArgumentError(
-            f"Input {alias} holds a string that is not UTF-8 ({error.reason} at byte {error.start}); "
-            "string tensors carry text."
-        ) from None
-    return text.reshape(array.shape)

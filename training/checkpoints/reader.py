@@ -73,7 +73,11 @@ def load_checkpoint(ckpt_dir_or_file: PathLike) -> CheckpointReader:
             f"Unsuccessful TensorSliceReader constructor: Failed to find any matching files for {path}. Give a "
             "model_dir, or the path of a checkpoint without the ending of its files (…/model.ckpt-10)."
         )
-    return _reader_of_tensorflows(prefix) if _is_tensorflows(prefix) else _reader_of_ours(prefix)
+    if _is_tensorflows(prefix):
+        return _reader_of_tensorflows(prefix)
+    values = read_checkpoint(prefix).values
+    entries = {name: (dtypes.as_dtype(tensor.dtype), tuple(tensor.shape)) for name, tensor in values.items()}
+    return CheckpointReader(prefix, entries, lambda name: _as_array(values[name]))
 
 
 def verify_checkpoint(prefix: str) -> None:
@@ -100,12 +104,6 @@ def load_variable(ckpt_dir_or_file: PathLike, name: str) -> Array:
 def _is_tensorflows(prefix: str) -> bool:
     file = checkpoint_file(prefix)
     return file is not None and file.suffix == INDEX_SUFFIX
-
-
-def _reader_of_ours(prefix: str) -> CheckpointReader:
-    values = read_checkpoint(prefix).values
-    entries = {name: (dtypes.as_dtype(tensor.dtype), tuple(tensor.shape)) for name, tensor in values.items()}
-    return CheckpointReader(prefix, entries, lambda name: _as_array(values[name]))
 
 
 def _reader_of_tensorflows(prefix: str) -> CheckpointReader:

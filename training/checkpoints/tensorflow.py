@@ -57,7 +57,10 @@ class _Values(Mapping[str, Tensor]):
             array = self._bundle.read(keys[0]) if len(keys) == 1 else _put_together(self._bundle, name, keys)
         except TensorBundleError as error:
             raise CorruptCheckpointError(str(error)) from error
-        return _as_tensor(array)
+        # A copy of the array, which may be a view of the file.
+        if array.dtype == dtypes.bfloat16.numpy:
+            return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+        return torch.from_numpy(np.array(array))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
@@ -72,22 +75,18 @@ def _keys_by_name(bundle: TensorBundle) -> dict[str, list[str]]:
     objects = bundle.object_names()
     shared = {name for name, count in Counter(objects.values()).items() if count > 1}
     for key in bundle.keys():  # noqa: SIM118  not a mapping
-        if not _is_number(bundle, key):
+        try:
+            dtype = bundle.entry(key).dtype
+        except TensorDtypeError:
             continue
+        if dtype.numpy.kind not in "fiubc" and dtype is not dtypes.bfloat16:
+            continue  # no number
         part = _PART_OF_SLOT.fullmatch(key)
         name = objects.get(key, key)
         if part is not None and part["variable"] in bundle:
             name = f"{part['variable']}/{part['slot']}"
         keys.setdefault(key if name in shared else name, []).append(key)
     return keys
-
-
-def _is_number(bundle: TensorBundle, key: str) -> bool:
-    try:
-        dtype = bundle.entry(key).dtype
-    except TensorDtypeError:
-        return False
-    return dtype.numpy.kind in "fiubc" or dtype is dtypes.bfloat16
 
 
 def _put_together(bundle: TensorBundle, name: str, keys: Sequence[str]) -> Array:
@@ -106,10 +105,3 @@ def _put_together(bundle: TensorBundle, name: str, keys: Sequence[str]) -> Array
     for region, part in parts:
         whole[region] = part
     return whole
-
-
-def _as_tensor(array: Array) -> Tensor:
-    """A copy of the array, which may be a view of the file."""
-    if array.dtype == dtypes.bfloat16.numpy:
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array))

@@ -139,7 +139,14 @@ class WarmStartSettings:
     @property
     def checkpoint_path(self) -> str:
         """The prefix of the checkpoint to start from. Raises CheckpointNotFoundError if there is none."""
-        return _find_checkpoint(Path(self.ckpt_to_initialize_from))
+        path = Path(self.ckpt_to_initialize_from)
+        found = find_checkpoint(path)
+        if found is None:
+            raise CheckpointNotFoundError(
+                "Unsuccessful TensorSliceReader constructor: Failed to find any matching files for "
+                f"{path}. {_what_is_there(path)} {_GIVE_A_CHECKPOINT}"
+            )
+        return found
 
     @property
     def keeps_names_and_rows(self) -> bool:
@@ -326,16 +333,6 @@ def _compiled(wanted: object) -> list[re.Pattern[str]]:
 
 
 # -- where the checkpoint is ------------------------------------------------------------------------------------------
-
-
-def _find_checkpoint(path: Path) -> str:
-    found = find_checkpoint(path)
-    if found is None:
-        raise CheckpointNotFoundError(
-            "Unsuccessful TensorSliceReader constructor: Failed to find any matching files for "
-            f"{path}. {_what_is_there(path)} {_GIVE_A_CHECKPOINT}"
-        )
-    return found
 
 
 _GIVE_A_CHECKPOINT = (

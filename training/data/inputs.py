@@ -178,13 +178,10 @@ def call_input_fn(
             "Wrap it: input_fn=lambda: dataset."
         )
     offered = {"mode": mode, "params": params, "config": config, "input_context": input_context or InputContext()}
-    return input_fn(**{name: offered[name] for name in _declared(input_fn) if name in offered})
-
-
-def _declared(function: Callable[..., Any]) -> set[str]:
-    """The names of the parameters that are left to fill: without those that functools.partial has bound by name."""
-    bound = set(function.keywords) if isinstance(function, functools.partial) else set()
-    return set(inspect.signature(function).parameters) - bound
+    # What functools.partial has bound by name is not left to fill.
+    bound = input_fn.keywords if isinstance(input_fn, functools.partial) else {}
+    declared = inspect.signature(input_fn).parameters
+    return input_fn(**{name: value for name, value in offered.items() if name in declared and name not in bound})
 
 
 def iterate_batches(result: Any, mode: str) -> Iterator[Batch]:

@@ -46,7 +46,15 @@ def parser(features: FeatureSpec, label_name: str | None) -> Callable[[list[byte
     """
     if label_name is not None and label_name not in features:
         raise ValueError(f"The label {label_name!r} is not among the features: {', '.join(sorted(features))}.")
-    session = _session(features)
+    examples_values = spox.argument(spox.Tensor("uint8", ("n",)))
+    examples_splits = spox.argument(spox.Tensor("int64", ("batch+1",)))
+    outputs = onnx_ops.parse_example(examples_values, examples_splits, features)
+    model = spox.build({"values": examples_values, "row_splits": examples_splits}, outputs)
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    # A bad Example raises an exception; the log would repeat it.
+    options.log_severity_level = 4
+    session = ops.session(serialize(model), options=options)
     names = [output.name for output in session.get_outputs()]
     if label_name not in (None, *names):
         raise ValueError(f"The label {label_name!r} has a number of values that varies; read it with FixedLenFeature.")
@@ -67,15 +75,3 @@ def parser(features: FeatureSpec, label_name: str | None) -> Callable[[list[byte
         return batch, labels
 
     return parse
-
-
-def _session(features: FeatureSpec) -> Any:
-    values = spox.argument(spox.Tensor("uint8", ("n",)))
-    row_splits = spox.argument(spox.Tensor("int64", ("batch+1",)))
-    outputs = onnx_ops.parse_example(values, row_splits, features)
-    model = spox.build({"values": values, "row_splits": row_splits}, outputs)
-    options = SessionOptions()
-    options.intra_op_num_threads = 1
-    # A bad Example raises an exception; the log would repeat it.
-    options.log_severity_level = 4
-    return ops.session(serialize(model), options=options)

@@ -44,7 +44,12 @@ def watch(batches: Iterable[Batch], directory: str | os.PathLike[str]) -> Genera
             yield features, labels
     finally:
         if seen:
-            _write(Path(directory), describe(seen))
+            text = json.dumps(describe(seen), indent=1, sort_keys=True) + "\n"
+            folder = Path(directory)
+            folder.mkdir(parents=True, exist_ok=True)
+            aside = folder / f".{FILE}.{os.getpid()}.tmp"
+            aside.write_text(text)
+            aside.replace(folder / FILE)
 
 
 def read_statistics(checkpoint_path: str) -> dict[str, Any] | None:
@@ -61,8 +66,15 @@ def describe(batches: list[Mapping[str, Any]]) -> dict[str, Any]:
     joined = {key: _joined([batch[key] for batch in batches if key in batch]) for key in sorted(batches[0])}
     features = {key: values[:ROWS_MAX] for key, values in joined.items()}
     rows = max((len(values) for values in features.values()), default=0)
+    digest = hashlib.sha256()
+    for key, values in features.items():
+        digest.update(f"{key} {values.dtype} {values.shape} ".encode())
+        if values.dtype == object:
+            digest.update(json.dumps(values.tolist(), ensure_ascii=False).encode())
+        else:
+            digest.update(np.ascontiguousarray(values).tobytes())
     return {
-        "fingerprint": _fingerprint(features),
+        "fingerprint": f"sha256:{digest.hexdigest()}",
         "rows": rows,
         "features": {
             key: _describe_words(values) if values.dtype == object else _describe_numbers(values.ravel())
@@ -85,17 +97,6 @@ def _joined(parts: list[Array]) -> Array:
     rows = np.empty(sum(map(len, parts)), object)
     rows[:] = [row.ravel().tolist() for part in parts for row in part]
     return rows
-
-
-def _fingerprint(features: Mapping[str, Array]) -> str:
-    digest = hashlib.sha256()
-    for key, values in features.items():
-        digest.update(f"{key} {values.dtype} {values.shape} ".encode())
-        if values.dtype == object:
-            digest.update(json.dumps(values.tolist(), ensure_ascii=False).encode())
-        else:
-            digest.update(np.ascontiguousarray(values).tobytes())
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _describe_words(values: Array) -> dict[str, Any]:
@@ -123,10 +124,3 @@ def _describe_numbers(values: Array) -> dict[str, Any]:
 def _short(value: Any) -> float:
     """Nine digits: enough to tell float32 values apart, and too few to show the order of a sum."""
     return float(f"{float(value):.9g}")
-
-
-def _write(directory: Path, statistics: Mapping[str, Any]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    aside = directory / f".{FILE}.{os.getpid()}.tmp"
-    aside.write_text(json.dumps(statistics, indent=1, sort_keys=True) + "\n")
-    aside.replace(directory / FILE)

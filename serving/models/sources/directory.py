@@ -46,7 +46,15 @@ def find_versions(base_path: Path) -> tuple[dict[int, Path], list[str]]:
     for path in sorted(base_path.iterdir()):
         if not _ALMOST_VERSION_NAME.fullmatch(path.name):
             continue
-        reason = _why_not(path)
+        reason = ""
+        if not _VERSION_NAME.fullmatch(path.name):
+            reason = "its name is not a whole number in digits"
+        elif int(path.name) > VERSION_MAX:
+            reason = f"its number is above {VERSION_MAX}"
+        elif not path.is_dir():
+            reason = "it is a file" if path.is_file() else "it is a link that leads nowhere, or no directory"
+        elif not os.access(path, os.R_OK | os.X_OK):
+            reason = "it cannot be read; grant the server's user access"
         if reason:
             complaints.append(f"{path} is no version: {reason}.")
         elif int(path.name) in versions:
@@ -56,17 +64,6 @@ def find_versions(base_path: Path) -> tuple[dict[int, Path], list[str]]:
         else:
             versions[int(path.name)] = path
     return versions, complaints
-
-
-def _why_not(path: Path) -> str:
-    """Why something whose name is almost a number is no version directory; empty where it is one."""
-    if not _VERSION_NAME.fullmatch(path.name):
-        return "its name is not a whole number in digits"
-    if int(path.name) > VERSION_MAX:
-        return f"its number is above {VERSION_MAX}"
-    if not path.is_dir():
-        return "it is a file" if path.is_file() else "it is a link that leads nowhere, or no directory"
-    return "" if os.access(path, os.R_OK | os.X_OK) else "it cannot be read; grant the server's user access"
 
 
 class Scan(NamedTuple):
@@ -144,7 +141,22 @@ class DirectorySource:
             self._poll_models()
 
     def _poll_models(self) -> None:
-        found = {model.name: versions for model in self._models if (versions := self._find(model)) is not None}
+        found: dict[str, dict[int, Path]] = {}  # without the models whose base path cannot be read
+        for model in self._models:
+            base = model.base_path
+            try:
+                versions, complaints = find_versions(base)
+            except OSError as error:
+                text = f"The base path {base} cannot be read: {error.strerror}; create it, or fix the path."
+                self._complain(model, [text])
+                continue
+            if isinstance(model.version_policy, Specific):
+                absent = sorted(model.version_policy.versions - versions.keys())
+                complaints += [f"Version {number} of model {model.name} is wanted and not there." for number in absent]
+            if not versions:
+                complaints.append(f"The base path {base} holds no version directory; export a model into it.")
+            self._complain(model, complaints)
+            found[model.name] = versions
         unsettled = self._unsettled(found)
         for model in self._models:
             if model.name not in found:
@@ -160,24 +172,6 @@ class DirectorySource:
             except Exception:
                 # The thread has to outlive any one poll, or new versions would never be seen again.
                 _log.exception("Polling %s failed; it will be polled again.", model.base_path)
-
-    def _find(self, model: ModelConfig) -> dict[int, Path] | None:
-        """A model's version directories; None where its base path cannot be read."""
-        try:
-            versions, complaints = find_versions(model.base_path)
-        except OSError as error:
-            self._complain(
-                model,
-                [f"The base path {model.base_path} cannot be read: {error.strerror}; create it, or fix the path."],
-            )
-            return None
-        if isinstance(model.version_policy, Specific):
-            absent = sorted(model.version_policy.versions - versions.keys())
-            complaints += [f"Version {number} of model {model.name} is wanted and not there." for number in absent]
-        if not versions:
-            complaints.append(f"The base path {model.base_path} holds no version directory; export a model into it.")
-        self._complain(model, complaints)
-        return versions
 
     def _unsettled(self, found: Mapping[str, Mapping[int, Path]]) -> set[Path]:
         """Which of the new directories somebody is still writing into."""
