@@ -185,7 +185,11 @@ class _Conversion:
             if refused:
                 return refused
             names = {}
-            lowering = self._lowering(fed)
+            # Signatures that are fed the same tensors share a lowering.
+            nodes = frozenset(fed)
+            if nodes not in self._lowerings:
+                self._lowerings[nodes] = Lowering(self._graph, self._resources, self._builder, fed, self._examples)
+            lowering = self._lowerings[nodes]
             for alias, (ref, info) in outputs.items():
                 names[alias] = self._output(lowering, key, alias, ref, info)
         except Unsupported as refusal:
@@ -260,12 +264,6 @@ class _Conversion:
         shape = [None if dim < 0 else dim for dim in info.shape]
         self._inputs[name] = scratch.tensor(info.dtype.numpy, shape, emit)
         return self._inputs[name]
-
-    def _lowering(self, fed: Mapping[Ref, Value]) -> Lowering:
-        key = frozenset(fed)
-        if key not in self._lowerings:
-            self._lowerings[key] = Lowering(self._graph, self._resources, self._builder, fed, self._examples)
-        return self._lowerings[key]
 
     def _examples(self, serialized: Value, node: Node, spec: FeatureSpec) -> tuple[str, str]:
         """The graph inputs that carry Examples, for an input of a signature. Raises Unsupported for another value."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,7 +105,16 @@ class Resources:
         return node.tensor("value")
 
     def _from_file(self, initializer: Node, table: Node) -> Table:
-        lines = _read_lines(self._asset(initializer))
+        try:
+            path = self._saved_model.assets[self.origin(initializer.inputs[1]).node]
+        except KeyError:
+            raise SavedModelError(
+                f"The vocabulary file of {initializer.name} is none of the SavedModel's assets; export the model again."
+            ) from None
+        # Lines end in \n; the \r that some editors leave before it is part of none.
+        lines = [line.removesuffix(b"\r") for line in path.read_bytes().split(b"\n")]
+        if not lines[-1]:
+            lines.pop()
         size = initializer.integer("vocab_size", -1)
         if size >= 0:
             if len(lines) < size:
@@ -122,24 +130,6 @@ class Resources:
             for name, kind in (("key_index", "key_dtype"), ("value_index", "value_dtype"))
         ]
         return Table(*columns)
-
-    def _asset(self, initializer: Node) -> Path:
-        name = self.origin(initializer.inputs[1]).node
-        try:
-            return self._saved_model.assets[name]
-        except KeyError:
-            raise SavedModelError(
-                f"The vocabulary file of {initializer.name} is none of the SavedModel's assets; export the model again."
-            ) from None
-
-
-def _read_lines(path: Path) -> list[bytes]:
-    """Lines end in \\n; the \\r that some editors leave before it is part of none."""
-    content = path.read_bytes()
-    lines = content.split(b"\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    return [line.removesuffix(b"\r") for line in lines]
 
 
 def _column(lines: list[bytes], index: int, delimiter: bytes, dtype: np.dtype[Any], node: Node, offset: int) -> Array:

@@ -51,9 +51,8 @@ def _find(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if keys.dtype.kind == "f" or (target.kind != "O" and target.kind not in "iuf"):
         raise node.refuse(f"its table has keys of {keys.dtype} and values of {values.dtype}")
     kind = _kind(target)
-    attributes.append(
-        helper.make_attribute(f"default_{kind}", bytes(default) if kind == "string" else _number(default, kind))
-    )
+    missing = bytes(default) if kind == "string" else float(default) if kind == "float" else int(default)
+    attributes.append(helper.make_attribute(f"default_{kind}", missing))
 
     def emit(x: str) -> str:
         if not len(keys):
@@ -98,7 +97,3 @@ def _attribute(name: str, array: Array, dtype: np.dtype[Any]) -> list[AttributeP
         attribute.strings.extend(array.tolist())
         return [attribute]
     return [helper.make_attribute(f"{name}_{kind}s", array.astype(dtype).tolist())] if len(array) else []
-
-
-def _number(value: Any, kind: str) -> int | float:
-    return float(value) if kind == "float" else int(value)

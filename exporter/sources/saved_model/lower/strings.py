@@ -68,13 +68,13 @@ def _hash(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 def _lower_text(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if node.text("encoding", ""):
         raise node.refuse("it treats text as Unicode; only A to Z are converted")
+
+    def fold(array: Any) -> Any:
+        return np.vectorize(bytes.lower, otypes=[object])(array) if array.size else array
+
     return elementwise(
-        context, node, inputs, _STRING, lambda x: context.builder.node("LowerText", [x], domain=DOMAIN)[0], _fold_lower
+        context, node, inputs, _STRING, lambda x: context.builder.node("LowerText", [x], domain=DOMAIN)[0], fold
     )
-
-
-def _fold_lower(array: Any) -> Any:
-    return np.vectorize(bytes.lower, otypes=[object])(array) if array.size else array
 
 
 @lowers("StaticRegexReplace")
