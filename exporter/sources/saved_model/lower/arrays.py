@@ -20,6 +20,7 @@ from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
     can_move,
     cast,
     elementwise,
+    grid_of,
     move_weights,
 )
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
@@ -118,7 +119,11 @@ def _reshape(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 def reshape(context: Lowering, node: Node, value: Value, wanted: Sequence[Dim]) -> Value:
     """A value in other sizes; one of them may be -1."""
-    target = _resolve(shape_of(value, node), wanted)
+    # -1 is worked out where it follows from the others, and None where it does not.
+    left = (
+        divide(multiply(shape_of(value, node)), multiply(dim for dim in wanted if dim != -1)) if -1 in wanted else None
+    )
+    target = tuple(left if dim == -1 else dim for dim in wanted)
     if isinstance(value, Positions) and value.is_column and len(target) == 1:
         return Positions(value.cells, value.among, dtype=value.dtype)
     if isinstance(value, Positions) and target == value.shape:
@@ -142,14 +147,6 @@ def reshape(context: Lowering, node: Node, value: Value, wanted: Sequence[Dim]) 
         place = "row" if dense.row_numbers else ""
         return Flat(context.cells_of(rows, width, None), dense, place=place)
     return _reshape_dense(context, dense, wanted, target)
-
-
-def _resolve(shape: Shape, wanted: Sequence[Dim]) -> tuple[Dim | None, ...]:
-    """The wanted sizes with -1 worked out where it follows from the others, else None."""
-    if -1 not in wanted:
-        return tuple(wanted)
-    left = divide(multiply(shape), multiply(dim for dim in wanted if dim != -1))
-    return tuple(left if dim == -1 else dim for dim in wanted)
 
 
 def _reshape_flat(context: Lowering, node: Node, value: Flat, target: tuple[Dim | None, ...]) -> Value | None:
@@ -296,8 +293,12 @@ def _invert_permutation(context: Lowering, node: Node, inputs: list[Value]) -> L
 @lowers("Pack")
 def _pack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     axis = node.integer("axis", 0)
-    if made := _as_coordinates(inputs, axis, ()):
-        return made
+    flats = [one for one in inputs if isinstance(one, Flat)]
+    if 1 < len(flats) == len(inputs) and all(
+        not one.tail and one.dtype.kind in "iu" and one.cells.same(flats[0].cells) for one in flats
+    ):
+        # Integers of one set of cells side by side are the indices of a sparse tensor.
+        return Coordinates(tuple(flats), is_transposed=axis == 0)
     tensors = [context.dense(one, node) for one in inputs]
     first = tensors[0]
     axis = axis if axis >= 0 else axis + first.rank + 1
@@ -314,16 +315,6 @@ def _pack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return context.builder.one("Concat", *names, axis=axis)
 
     return context.tensor(first.dtype, shape, emit)
-
-
-def _as_coordinates(inputs: Sequence[Value], axis: int, tail: Shape) -> Coordinates | None:
-    """Integers of one set of cells side by side: the indices of a sparse tensor."""
-    flats = [one for one in inputs if isinstance(one, Flat)]
-    if len(flats) != len(inputs) or any(one.tail != tail or one.dtype.kind not in "iu" for one in flats):
-        return None
-    if len(flats) < 2 or not all(one.cells.same(flats[0].cells) for one in flats):
-        return None
-    return Coordinates(tuple(flats), is_transposed=axis == 0)
 
 
 @lowers("ConcatV2", "Concat")
@@ -371,18 +362,14 @@ def _concat_columns(context: Lowering, node: Node, parts: Sequence[Value]) -> Co
 def _unpack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
     axis = node.integer("axis", 0) % value.rank
-    return [_take(context, value, axis, index) for index in range(node.integer("num"))]
-
-
-def _take(context: Lowering, value: Tensor, axis: int, index: int) -> Tensor:
-    """One slice of an axis, without it."""
+    count = node.integer("num")
     if value.constant is not None:
-        return context.constant(np.take(value.constant, index, axis))
+        return [context.constant(np.take(value.constant, index, axis)) for index in range(count)]
     if value.sizes is not None:
-        return context.sizes([value.sizes[index]], value.dtype, 0)
+        return [context.sizes([value.sizes[index]], value.dtype, 0) for index in range(count)]
     shape = [dim for place, dim in enumerate(value.shape) if place != axis]
-    at = context.constant(np.array(index, np.int64))
-    return context.op("Gather", [value, at], value.dtype, shape, axis=axis)
+    places = [context.constant(np.array(index, np.int64)) for index in range(count)]
+    return [context.op("Gather", [value, at], value.dtype, shape, axis=axis) for at in places]
 
 
 @lowers("Split", "SplitV")
@@ -526,7 +513,15 @@ def _apply_plan(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut
     made = _cut_axes(context, node, value, [one for one in plan if one[3] != "new"])
     axes = [axis for axis, one in enumerate(one for one in plan if one[3] != "new") if one[3] == "shrink"]
     if axes:
-        made = _without_axes(context, made, axes)
+        cut = made
+        shape = [dim for axis, dim in enumerate(cut.shape) if axis not in axes]
+        made = context.tensor(
+            cut.dtype,
+            shape,
+            lambda: context.builder.one("Squeeze", cut.name, context.int64(*axes)),
+            low=cut.low,
+            high=cut.high,
+        )
     kept = [one for one in plan if one[3] != "shrink"]
     for axis, one in enumerate(kept):
         if one[3] == "new":
@@ -550,19 +545,12 @@ def _cut_axes(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut])
             shape[axis] = 1
         elif (begin, step) != (0, 1) or (end is not None and end != size):
             cuts.append((axis, begin, end, step))
-            shape[axis] = _cut_size(size, begin, end, step)
+            shape[axis] = None
+            if isinstance(size, int) and (end is None or isinstance(end, int)):
+                shape[axis] = len(range(size)[_numpy_index((begin, end, step, "keep"))])
+            elif step == 1 and begin == 0 and end is not None and not isinstance(end, int):
+                shape[axis] = end
     return _cut(context, value, cuts, shape) if cuts else value
-
-
-def _without_axes(context: Lowering, value: Tensor, axes: list[int]) -> Tensor:
-    shape = [dim for axis, dim in enumerate(value.shape) if axis not in axes]
-    return context.tensor(
-        value.dtype,
-        shape,
-        lambda: context.builder.one("Squeeze", value.name, context.int64(*axes)),
-        low=value.low,
-        high=value.high,
-    )
 
 
 def _with_axis(context: Lowering, value: Tensor, axis: int, shape: Sequence[Dim]) -> Tensor:
@@ -586,14 +574,6 @@ def _numpy_index(cut: Cut) -> Any:
         return begin
     first = begin if step > 0 or begin != -1 else None
     return slice(first, end, step)
-
-
-def _cut_size(size: Dim, begin: int, end: Dim | None, step: int) -> Dim | None:
-    if isinstance(size, int) and (end is None or isinstance(end, int)):
-        return len(range(size)[_numpy_index((begin, end, step, "keep"))])
-    if step == 1 and begin == 0 and end is not None and not isinstance(end, int):
-        return end
-    return None
 
 
 # ---- repeating ------------------------------------------------------------------------------------------------------
@@ -942,9 +922,11 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     condition, chosen, other = inputs
     if node.op == "Select":
         condition = _widened(context, node, condition, chosen)
-    if isinstance(condition, Tensor) and (mended := _mended(context, condition, chosen, other)) is not None:
-        other = mended
-        if _is_zero(chosen) and condition.row_flags is not None and other.zero_in is condition.row_flags:
+    flags = condition.row_flags if isinstance(condition, Tensor) else None
+    if isinstance(other, Tensor) and other.mended is not None and flags is other.mended[0]:
+        # This condition replaces the rows that were mended: what they were before is enough.
+        other = other.mended[1]
+        if _is_zero(chosen) and flags is not None and other.zero_in is flags:
             return other
     dtype = np.dtype(chosen.dtype)  # type: ignore[union-attr]
     made = elementwise(
@@ -955,11 +937,11 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         lambda c, x, y: context.builder.one("Where", c, x, y),
         np.where,
     )
-    target, flags, first, second = (_grid(one) for one in (made, condition, chosen, other))
+    target, tested, first, second = (grid_of(one) for one in (made, condition, chosen, other))
     if target is None or first is None or second is None:
         return made
     low, high = second.low, second.high
-    for tensor, at_least, at_most in flags.otherwise if flags is not None else ():
+    for tensor, at_least, at_most in tested.otherwise if tested is not None else ():
         # Ids out of range were replaced: what is left is within.
         if tensor is second:
             low, high = at_least if low is None else low, at_most if high is None else high
@@ -970,10 +952,6 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     return made
 
 
-def _grid(value: Value) -> Tensor | None:
-    return value.grid if isinstance(value, Flat) else value if isinstance(value, Tensor) else None
-
-
 def _widened(context: Lowering, node: Node, condition: Value, chosen: Value) -> Value:
     """Select's condition [b] for values [b, …] is one for each row."""
     rank = len(shape_of(chosen, node))
@@ -982,13 +960,6 @@ def _widened(context: Lowering, node: Node, condition: Value, chosen: Value) -> 
     if isinstance(condition, Flat) and not condition.tail and rank > 1:
         return reshape(context, node, condition, (condition.cells.count, *([1] * (rank - 1))))
     return condition
-
-
-def _mended(context: Lowering, condition: Tensor, chosen: Value, other: Value) -> Tensor | None:
-    """What `other` was before rows that this condition replaces were mended."""
-    if not isinstance(other, Tensor) or other.mended is None or condition.row_flags is not other.mended[0]:
-        return None
-    return other.mended[1]
 
 
 def _is_zero(value: Value) -> bool:

@@ -10,9 +10,9 @@ from onnx import AttributeProto, helper
 
 from estimator_serving.exporter.sources.saved_model.builder import ML_DOMAIN
 from estimator_serving.exporter.sources.saved_model.graph import Node, Ref
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, elementwise
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, elementwise, grid_of
 from estimator_serving.exporter.sources.saved_model.lowering import INT64, Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Flat, Handle, Tensor, Value
+from estimator_serving.exporter.sources.saved_model.values import Handle, Value
 
 Array = npt.NDArray[Any]
 
@@ -63,8 +63,8 @@ def _find(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return cast(context, found, target, values.dtype)
 
     made = elementwise(context, node, [inputs[1]], values.dtype, emit)
-    grid = made.grid if isinstance(made, Flat) else made
-    if isinstance(grid, Tensor) and values.dtype.kind in "iu":
+    grid = grid_of(made)
+    if grid is not None and values.dtype.kind in "iu":
         numbers = [int(default), *([int(values.min()), int(values.max())] if len(values) else [])]
         grid.low, grid.high = min(numbers), max(numbers)
     return made

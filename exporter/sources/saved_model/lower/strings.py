@@ -11,10 +11,10 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import elementwise
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import elementwise, grid_of
 from estimator_serving.exporter.sources.saved_model.lower.parsing import padded_feature
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Flat, Tensor, Value
+from estimator_serving.exporter.sources.saved_model.values import Tensor, Value
 from estimator_serving.ops import DOMAIN
 
 _STRING = np.dtype(object)
@@ -58,8 +58,8 @@ def _hash(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return ids if rank == 2 else one("Reshape", ids, one("Shape", x), allowzero=1)
 
     made = elementwise(context, node, inputs, INT64, emit)
-    grid = made.grid if isinstance(made, Flat) else made
-    if isinstance(grid, Tensor):
+    grid = grid_of(made)
+    if grid is not None:
         grid.low, grid.high = 0, buckets - 1
     return made
 
