@@ -74,12 +74,12 @@ class Lowering:
         resources: Resources,
         builder: Builder,
         fed: Mapping[Ref, Value],
-        examples: TakeExamples | None = None,
+        examples: TakeExamples,
     ) -> None:
         self.graph = graph
         self.resources = resources
         self.builder = builder
-        self.examples: TakeExamples = examples or _no_examples
+        self.examples = examples
         self._fed = dict(fed)
         self._done: dict[str, list[Value]] = {}
         self.cache: dict[Any, Any] = {}
@@ -396,10 +396,6 @@ def _emit_now(value: Value) -> None:
     if isinstance(tensor, Tensor) and tensor.constant is None and tensor.sizes is None and tensor.looked_up is None:
         with suppress(Unsupported):
             _ = tensor.name
-
-
-def _no_examples(_: Value, node: Node, __: FeatureSpec) -> tuple[str, str]:
-    raise node.refuse("it parses what is no input of the signature")
 
 
 def _onnx(dtype: np.dtype[Any]) -> int:

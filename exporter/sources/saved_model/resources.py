@@ -92,17 +92,19 @@ class Resources:
         restore = self._graph.nodes.get(source.node) if source is not None else None
         if source is None or restore is None or restore.op != "RestoreV2":
             return
-        keys, slices = (self._constant(one) for one in restore.inputs[1:3])
+        names = []
+        for one in restore.inputs[1:3]:
+            constant = self._graph.node(self.origin(one).node)
+            if constant.op != "Const":
+                raise SavedModelError(
+                    f"{constant.name} names what is restored and is no constant; the file is damaged."
+                )
+            names.append(constant.tensor("value"))
+        keys, slices = names
         if source.index >= len(keys) or len(slices) != len(keys):
             raise SavedModelError(f"{restore.name} restores no tensor {source.index}; the file is damaged.")
         target = self.origin(node.inputs[0]).node
         self._restored[target] = (keys[source.index].decode(), slices[source.index].decode())
-
-    def _constant(self, ref: Ref) -> Array:
-        node = self._graph.node(self.origin(ref).node)
-        if node.op != "Const":
-            raise SavedModelError(f"{node.name} names what is restored and is no constant; the file is damaged.")
-        return node.tensor("value")
 
     def _from_file(self, initializer: Node, table: Node) -> Table:
         try:

@@ -13,6 +13,7 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
+from estimator_serving.exporter.sources.saved_model.lower.arrays import transposed
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
     Emit,
     Fold,
@@ -403,8 +404,12 @@ def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = _dtype_of(inputs, node)
     op_type, is_negated, fold = _COMPARISONS[node.op]
     one = context.builder.one
-    if made := _known_comparison(context, node, inputs):
-        return made
+    left, lowest = inputs[0], _lowest(node, inputs[1])
+    if lowest is not None and isinstance(left, Flat) and not left.tail and left.cells.empty is None:
+        low = left.cells.bounds.get(left.grid, left.grid.low)
+        if low is not None and low >= lowest:
+            # True throughout by the range of the ids: those of hash buckets are not below 0.
+            return Flat(left.cells, context.constant(np.ones((1, 1), np.bool_)))
     wide = wider(dtype)
 
     def emit(x: str, y: str) -> str:
@@ -412,16 +417,16 @@ def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return one("Not", compared) if is_negated else compared
 
     made = elementwise(context, node, inputs, BOOL, emit, fold)
-    lowest, left, target = _lowest(node, inputs[1]), grid_of(inputs[0]), grid_of(made)
-    if left is None or target is None:
+    tested, target = grid_of(left), grid_of(made)
+    if tested is None or target is None:
         return made
     # What follows for the left side where the comparison holds, and where it does not.
     if lowest is not None:
-        target.implies = ((left, lowest),)
+        target.implies = ((tested, lowest),)
     if (limit := _limit(inputs[1])) is not None and node.op == "Less":
-        target.otherwise = ((left, limit, None),)
+        target.otherwise = ((tested, limit, None),)
     elif limit is not None and node.op == "GreaterEqual":
-        target.otherwise = ((left, None, limit - 1),)
+        target.otherwise = ((tested, None, limit - 1),)
     return made
 
 
@@ -429,20 +434,6 @@ def _lowest(node: Node, right: Value) -> int | None:
     """The number that the left side has at least where the comparison holds."""
     limit = _limit(right)
     return None if limit is None or node.op not in ("GreaterEqual", "Greater") else limit + (node.op == "Greater")
-
-
-def _known_comparison(context: Lowering, node: Node, inputs: list[Value]) -> Value | None:
-    """True throughout, where the range of the ids says so: ids of hash buckets are not below 0."""
-    left, lowest = inputs[0], _lowest(node, inputs[1])
-    if lowest is None or not isinstance(left, Flat) or left.tail:
-        return None
-    low = left.cells.bounds.get(left.grid, left.grid.low)
-    if low is None or low < lowest:
-        return None
-    if left.cells.empty is not None:
-        return None
-    truth = context.constant(np.ones((1, 1), np.bool_))
-    return Flat(left.cells, truth)
 
 
 def _limit(right: Value) -> int | None:
@@ -549,7 +540,7 @@ def _mat_mul(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     left, right = (context.dense(one, node) for one in inputs[:2])
     flags = ("transpose_a", "transpose_b") if node.op == "MatMul" else ("adj_x", "adj_y")
     left, right = (
-        _transposed(context, one) if node.flag(flag, False) else one
+        transposed(context, one, [*range(one.rank - 2), one.rank - 1, one.rank - 2]) if node.flag(flag, False) else one
         for one, flag in zip((left, right), flags, strict=True)
     )
     outer = broadcast(context, [left.shape[:-2], right.shape[:-2]])
@@ -561,13 +552,6 @@ def _mat_mul(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return cast(context, context.builder.one("MatMul", x, y), wide, dtype)
 
     return context.tensor(dtype, shape, emit)
-
-
-def _transposed(context: Lowering, value: Tensor) -> Tensor:
-    if value.constant is not None:
-        return context.constant(np.ascontiguousarray(np.swapaxes(value.constant, -1, -2)))
-    order = [*range(value.rank - 2), value.rank - 1, value.rank - 2]
-    return context.op("Transpose", [value], value.dtype, [value.shape[axis] for axis in order], perm=order)
 
 
 @lowers("BiasAdd", "BiasAddV1")

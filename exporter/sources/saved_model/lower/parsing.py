@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.arrays import coordinates_of
+from estimator_serving.exporter.sources.saved_model.lower.choosing import coordinates_of
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Flat, Symbol, Tensor, Value

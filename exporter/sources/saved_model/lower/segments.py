@@ -12,7 +12,7 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.arrays import safe_ids
+from estimator_serving.exporter.sources.saved_model.lower.choosing import safe_ids
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast
 from estimator_serving.exporter.sources.saved_model.lowering import INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Cells, Flat, Positions, Symbol, Tensor, Value

@@ -14,7 +14,7 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.arrays import coordinates_of, narrow
+from estimator_serving.exporter.sources.saved_model.lower.choosing import coordinates_of, narrow, scatter_nd
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast, move_weights
 from estimator_serving.exporter.sources.saved_model.lower.segments import row_counts, with_ones
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
@@ -242,19 +242,17 @@ def _inside(context: Lowering, column: Flat, size: Dim) -> Tensor:
 
 @lowers("ScatterNd")
 def _scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    from estimator_serving.exporter.sources.saved_model.lower import arrays
-
     indices, values = inputs[0], inputs[1]
     shape = context.dims(inputs[2], node, "shape")
     if not (isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.cells.same(values.cells)):
-        return arrays.scatter_nd(context, node, inputs)
+        return scatter_nd(context, node, inputs)
     cells = values.cells
     row, column = (*indices.columns, *indices.columns)[:2]
     is_grid = len(indices.columns) == 2 and row.place == "row" and not indices.is_transposed
     if not is_grid or cells.empty is not None or values.tail or shape[0] != cells.rows or values.dtype.kind != "f":
-        return arrays.scatter_nd(context, node, inputs)
+        return scatter_nd(context, node, inputs)
     if cells.bounds.get(column.grid, -1) < 0 and (column.grid.low is None or column.grid.low < 0):
-        return arrays.scatter_nd(context, node, inputs)
+        return scatter_nd(context, node, inputs)
     one, dtype = context.builder.one, values.dtype
 
     def emit() -> str:
