@@ -83,7 +83,18 @@ class Builder:
             key = id(array)
             self._large.append(array)
         if key not in self._constants:
-            self._constants[key] = self._add(f"_c{len(self._constants)}", array)
+            name = f"_c{len(self._constants)}"
+            if array.dtype.kind == "O":
+                tensor = TensorProto(name=name, data_type=TensorProto.STRING, dims=array.shape)
+                tensor.string_data.extend(array.ravel().tolist())
+            else:
+                tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+            if array.dtype.kind != "O" and array.nbytes >= weights.DETACHED_MIN_BYTES:
+                tensor.name = name = f"weights/{name}"
+                self.detached[name] = tensor
+            else:
+                self._initializers[name] = tensor
+            self._constants[key] = name
         return self._constants[key]
 
     def add_input(self, name: str, dtype: np.dtype[Any], shape: Sequence[int | str | None]) -> None:
@@ -114,16 +125,3 @@ class Builder:
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid(*one) for one in opsets], ir_version=_IR_VERSION
         )
-
-    def _add(self, name: str, array: Array) -> str:
-        if array.dtype.kind == "O":
-            tensor = TensorProto(name=name, data_type=TensorProto.STRING, dims=array.shape)
-            tensor.string_data.extend(array.ravel().tolist())
-        else:
-            tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-        if array.dtype.kind != "O" and array.nbytes >= weights.DETACHED_MIN_BYTES:
-            tensor.name = name = f"weights/{name}"
-            self.detached[name] = tensor
-        else:
-            self._initializers[name] = tensor
-        return name

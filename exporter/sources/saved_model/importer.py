@@ -115,7 +115,7 @@ def import_saved_model(
     base = Path(export_dir_base) / name if name else Path(export_dir_base)
     saved_model = open_saved_model(path, tags)
     imported = convert(saved_model, signatures, skip_unsupported)
-    content, data = _finish(imported, _provenance(saved_model, imported))
+    content, data = _finish(saved_model, imported)
     _check(imported, content, data)
 
     def fill(directory: Path) -> None:
@@ -185,7 +185,11 @@ class _Conversion:
             if refused:
                 return refused
             names = {}
-            lowering = self._lowering(fed)
+            # Signatures that are fed the same tensors share a lowering.
+            nodes = frozenset(fed)
+            if nodes not in self._lowerings:
+                self._lowerings[nodes] = Lowering(self._graph, self._resources, self._builder, fed, self._examples)
+            lowering = self._lowerings[nodes]
             for alias, (ref, info) in outputs.items():
                 names[alias] = self._output(lowering, key, alias, ref, info)
         except Unsupported as refusal:
@@ -251,7 +255,7 @@ class _Conversion:
             return self._inputs[name]
         if info.shape is None:
             raise Unsupported("Placeholder", name, "not even its rank is known")
-        scratch = Lowering(self._graph, self._resources, self._builder, {})
+        scratch = Lowering(self._graph, self._resources, self._builder, {}, self._examples)
 
         def emit() -> str:
             self._plain.add(name)
@@ -260,12 +264,6 @@ class _Conversion:
         shape = [None if dim < 0 else dim for dim in info.shape]
         self._inputs[name] = scratch.tensor(info.dtype.numpy, shape, emit)
         return self._inputs[name]
-
-    def _lowering(self, fed: Mapping[Ref, Value]) -> Lowering:
-        key = frozenset(fed)
-        if key not in self._lowerings:
-            self._lowerings[key] = Lowering(self._graph, self._resources, self._builder, fed, self._examples)
-        return self._lowerings[key]
 
     def _examples(self, serialized: Value, node: Node, spec: FeatureSpec) -> tuple[str, str]:
         """The graph inputs that carry Examples, for an input of a signature. Raises Unsupported for another value."""
@@ -333,23 +331,18 @@ def _tensor_info(proto: Any) -> TensorInfo:
 # ---- finishing ------------------------------------------------------------------------------------------------------
 
 
-def _provenance(saved_model: SavedModel, imported: Imported) -> dict[str, Any]:
-    digest = hashlib.sha256((saved_model.path / PROTO_FILE).read_bytes()).hexdigest()
-    used = {node.op_type for node in imported.model.graph.node if node.domain == ops.DOMAIN}
-    return {
+def _finish(saved_model: SavedModel, imported: Imported) -> tuple[bytes, tuple[bytes, ...]]:
+    """The bytes of model.onnx, and those of its weights' file where they are large."""
+    provenance = {
         **describe_versions(),
         "source": {
             "format": "SavedModel",
             "tensorflow": saved_model.tensorflow_version,
             "tags": sorted(saved_model.meta_graph.meta_info_def.tags),
-            "sha256": digest,
+            "sha256": hashlib.sha256((saved_model.path / PROTO_FILE).read_bytes()).hexdigest(),
         },
-        "ops": sorted(used),
+        "ops": sorted({node.op_type for node in imported.model.graph.node if node.domain == ops.DOMAIN}),
     }
-
-
-def _finish(imported: Imported, provenance: Mapping[str, Any]) -> tuple[bytes, tuple[bytes, ...]]:
-    """The bytes of model.onnx, and those of its weights' file where they are large."""
     properties = to_properties(imported.metadata) | {
         TOLERANCE_PROPERTY: json.dumps(dict(sorted(DEFAULT_OPTIONS.parity_tolerance.items()))),
         PROVENANCE_PROPERTY: json.dumps(provenance, sort_keys=True),
@@ -426,22 +419,20 @@ def _run_blank(session: InferenceSession, imported: Imported, signature: Signatu
     rows = 2
     for info in signature.inputs.values():
         if info.value_name in imported.specs:
-            examples = [_blank_example(imported.specs[info.value_name], number)] * rows
+            spec = imported.specs[info.value_name]
+            features: dict[str, Any] = {}
+            for key, feature in spec.items():
+                if isinstance(feature, FixedLenFeature | VarLenFeature):
+                    count = int(np.prod(feature.shape)) if isinstance(feature, FixedLenFeature) else 1
+                    element = b"" if feature.dtype.is_string else feature.dtype.numpy.type(number).item()
+                    features[key] = [element] * count
+            examples = [encode_example_by_spec(features, spec)] * rows
             feeds |= dict(zip(info.ragged_names, join_examples(examples), strict=True))
         else:
             shape = [rows if axis == 0 and dim < 0 else max(dim, 1) for axis, dim in enumerate(info.shape or ())]
             array = _blank(info.dtype.numpy, shape)
             feeds[info.value_name] = array if info.dtype.is_string else array + info.dtype.numpy.type(number)
     session.run([info.value_name for info in signature.outputs.values()], feeds)
-
-
-def _blank_example(spec: FeatureSpec, number: int) -> bytes:
-    features: dict[str, Any] = {}
-    for key, feature in spec.items():
-        if isinstance(feature, FixedLenFeature | VarLenFeature):
-            count = int(np.prod(feature.shape)) if isinstance(feature, FixedLenFeature) else 1
-            features[key] = [b"" if feature.dtype.is_string else feature.dtype.numpy.type(number).item()] * count
-    return encode_example_by_spec(features, spec)
 
 
 __all__ = ["Imported", "convert", "import_saved_model"]

@@ -74,12 +74,12 @@ class Lowering:
         resources: Resources,
         builder: Builder,
         fed: Mapping[Ref, Value],
-        examples: TakeExamples | None = None,
+        examples: TakeExamples,
     ) -> None:
         self.graph = graph
         self.resources = resources
         self.builder = builder
-        self.examples: TakeExamples = examples or _no_examples
+        self.examples = examples
         self._fed = dict(fed)
         self._done: dict[str, list[Value]] = {}
         self.cache: dict[Any, Any] = {}
@@ -181,7 +181,14 @@ class Lowering:
         numbers = known(tuple(dims))
         if numbers is not None:
             return self.constant(np.array(numbers if rank else numbers[0], dtype))
-        made = Tensor(dtype, (len(dims),) if rank else (), lambda: self._emit_sizes(dims, dtype, rank))
+
+        def emit() -> str:
+            name = self.shape_name(dims)
+            if rank == 0:
+                name = self.builder.one("Squeeze", name, self.int64(0))
+            return name if dtype == INT64 else self.builder.one("Cast", name, to=_onnx(dtype))
+
+        made = Tensor(dtype, (len(dims),) if rank else (), emit)
         made.sizes = tuple(dims)
         made.low = 0
         return made
@@ -214,12 +221,6 @@ class Lowering:
     def scalar(self, number: Any, dtype: np.dtype[Any]) -> str:
         return self.builder.constant(np.array(number, dtype))
 
-    def _emit_sizes(self, dims: Sequence[Dim], dtype: np.dtype[Any], rank: int) -> str:
-        name = self.shape_name(dims)
-        if rank == 0:
-            name = self.builder.one("Squeeze", name, self.int64(0))
-        return name if dtype == INT64 else self.builder.one("Cast", name, to=_onnx(dtype))
-
     # ---- reading values ----
 
     def dense(self, value: Value, node: Node) -> Tensor:
@@ -229,7 +230,7 @@ class Lowering:
         if isinstance(value, Handle | TensorList):
             raise node.refuse("it reads a resource or a list as a tensor")
         if value not in self.cache:
-            self.cache[value] = self._in_full(value, node)
+            self.cache[value] = _in_full(self, value, node)
         made: Tensor = self.cache[value]
         return made
 
@@ -271,73 +272,7 @@ class Lowering:
         if numbers is not None and int(np.prod([max(n, 0) for n in numbers], dtype=object)) > ELEMENTS_MAX:
             raise node.refuse(f"it makes a tensor of shape {list(numbers)}")
 
-    # ---- sparse values in full ----
-
-    def _in_full(self, value: Flat | Positions | Coordinates, node: Node) -> Tensor:
-        if isinstance(value, Positions):
-            return self._positions_in_full(value, node)
-        if isinstance(value, Coordinates):
-            columns = [self.dense(one, node) for one in value.columns]
-            axis = 0 if value.is_transposed else 1
-            names = [self.builder.one("Unsqueeze", one.name, self.int64(axis)) for one in columns]
-            return self.tensor(value.dtype, value.shape, lambda: self.builder.one("Concat", *names, axis=axis))
-        cells = value.cells
-        if cells.distinct is not None:
-            raise node.refuse("it reads distinct values in full; they are converted only in front of a lookup")
-        if cells.is_loose:
-            raise node.refuse("it depends on the order of entries that were sorted by their ids")
-        return self.tensor(value.dtype, value.shape, lambda: self._flat_in_full(value))
-
-    def _flat_in_full(self, value: Flat) -> str:
-        cells, one = value.cells, self.builder.one
-        grid = self.spread(value.grid, (cells.rows, cells.width, *value.tail))
-        mask = None if cells.mask is None else cells.mask.name
-        if cells.empty is not None:
-            if value.place == "row":
-                filler = one("Unsqueeze", self.row_numbers(cells).name, self.int64(1))
-                filler = filler if value.dtype == INT64 else one("Cast", filler, to=_onnx(value.dtype))
-            else:
-                assert value.filler is not None
-                filler = one("Expand", value.filler.name, self.shape_name((cells.rows, 1, *value.tail)))
-            grid = one("Concat", filler, grid, axis=1)
-            empty = one("Unsqueeze", cells.empty.name, self.int64(1))
-            assert mask is not None
-            mask = one("Concat", empty, mask, axis=1)
-        flat = (
-            one("Reshape", grid, self.shape_name((-1, *value.tail)), allowzero=0)
-            if not any(not isinstance(dim, int) or dim == 0 for dim in value.tail)
-            else one("Reshape", grid, self._flat_shape(cells, value.tail), allowzero=1)
-        )
-        if mask is None:
-            return flat
-        return one("Compress", flat, one("Reshape", mask, self.int64(-1)), axis=0)
-
-    def _flat_shape(self, cells: Cells, tail: Shape) -> str:
-        width = self.dim_name(cells.width)
-        if cells.empty is not None:
-            width = self.builder.one("Add", width, self.int64(1))
-        rows = self.builder.one("Mul", self.dim_name(cells.rows), width)
-        return self.builder.one("Concat", rows, *(self.dim_name(dim) for dim in tail), axis=0)
-
-    def _positions_in_full(self, value: Positions, node: Node) -> Tensor:
-        if value.among.distinct is not None:
-            raise node.refuse("it reads the places of distinct values in full")
-        cells, among, one = value.cells, value.among, self.builder.one
-
-        def emit() -> str:
-            if among.empty is not None or cells.empty is not None:
-                raise node.refuse("it reads positions among filled rows")
-            inner = self.all_true(cells) if cells.mask is None else cells.mask.name
-            if among.mask is None:
-                found = one("NonZero", one("Reshape", inner, self.int64(-1)))
-            else:
-                kept = one(
-                    "Compress", one("Reshape", inner, self.int64(-1)), one("Reshape", among.mask.name, self.int64(-1))
-                )
-                found = one("NonZero", kept)
-            return one("Transpose", found, perm=[1, 0]) if value.is_column else one("Squeeze", found, self.int64(0))
-
-        return self.tensor(value.dtype, value.shape, emit)
+    # ---- grids ----
 
     def all_true(self, cells: Cells) -> str:
         return self.builder.one("Expand", self.scalar(True, BOOL), self.shape_name((cells.rows, cells.width)))
@@ -381,6 +316,77 @@ class Lowering:
         return count.cells
 
 
+# ---- sparse values in full ----
+
+
+def _in_full(context: Lowering, value: Flat | Positions | Coordinates, node: Node) -> Tensor:
+    """A sparse value as the dense tensor that TensorFlow has. Raises Unsupported where its order or number is open."""
+    if isinstance(value, Positions):
+        return _positions_in_full(context, value, node)
+    if isinstance(value, Coordinates):
+        columns = [context.dense(one, node) for one in value.columns]
+        axis = 0 if value.is_transposed else 1
+        names = [context.builder.one("Unsqueeze", one.name, context.int64(axis)) for one in columns]
+        return context.tensor(value.dtype, value.shape, lambda: context.builder.one("Concat", *names, axis=axis))
+    cells = value.cells
+    if cells.distinct is not None:
+        raise node.refuse("it reads distinct values in full; they are converted only in front of a lookup")
+    if cells.is_loose:
+        raise node.refuse("it depends on the order of entries that were sorted by their ids")
+    return context.tensor(value.dtype, value.shape, lambda: _flat_in_full(context, value))
+
+
+def _flat_in_full(context: Lowering, value: Flat) -> str:
+    """The grid with the filler of empty rows in front, as a vector of entries, and of these the kept ones."""
+    cells, one = value.cells, context.builder.one
+    grid = context.spread(value.grid, (cells.rows, cells.width, *value.tail))
+    mask = None if cells.mask is None else cells.mask.name
+    if cells.empty is not None:
+        if value.place == "row":
+            filler = one("Unsqueeze", context.row_numbers(cells).name, context.int64(1))
+            filler = filler if value.dtype == INT64 else one("Cast", filler, to=_onnx(value.dtype))
+        else:
+            assert value.filler is not None
+            filler = one("Expand", value.filler.name, context.shape_name((cells.rows, 1, *value.tail)))
+        grid = one("Concat", filler, grid, axis=1)
+        empty = one("Unsqueeze", cells.empty.name, context.int64(1))
+        assert mask is not None
+        mask = one("Concat", empty, mask, axis=1)
+    if all(isinstance(dim, int) and dim != 0 for dim in value.tail):
+        flat = one("Reshape", grid, context.shape_name((-1, *value.tail)), allowzero=0)
+    else:
+        width = context.dim_name(cells.width)
+        if cells.empty is not None:
+            width = one("Add", width, context.int64(1))
+        count = one("Mul", context.dim_name(cells.rows), width)
+        shape = one("Concat", count, *(context.dim_name(dim) for dim in value.tail), axis=0)
+        flat = one("Reshape", grid, shape, allowzero=1)
+    if mask is None:
+        return flat
+    return one("Compress", flat, one("Reshape", mask, context.int64(-1)), axis=0)
+
+
+def _positions_in_full(context: Lowering, value: Positions, node: Node) -> Tensor:
+    if value.among.distinct is not None:
+        raise node.refuse("it reads the places of distinct values in full")
+    cells, among, one = value.cells, value.among, context.builder.one
+
+    def emit() -> str:
+        if among.empty is not None or cells.empty is not None:
+            raise node.refuse("it reads positions among filled rows")
+        inner = context.all_true(cells) if cells.mask is None else cells.mask.name
+        if among.mask is None:
+            found = one("NonZero", one("Reshape", inner, context.int64(-1)))
+        else:
+            kept = one(
+                "Compress", one("Reshape", inner, context.int64(-1)), one("Reshape", among.mask.name, context.int64(-1))
+            )
+            found = one("NonZero", kept)
+        return one("Transpose", found, perm=[1, 0]) if value.is_column else one("Squeeze", found, context.int64(0))
+
+    return context.tensor(value.dtype, value.shape, emit)
+
+
 def _emit_now(value: Value) -> None:
     """Writes the node of a computed value, so that a long chain of them is no deep recursion at its end.
 
@@ -390,10 +396,6 @@ def _emit_now(value: Value) -> None:
     if isinstance(tensor, Tensor) and tensor.constant is None and tensor.sizes is None and tensor.looked_up is None:
         with suppress(Unsupported):
             _ = tensor.name
-
-
-def _no_examples(_: Value, node: Node, __: FeatureSpec) -> tuple[str, str]:
-    raise node.refuse("it parses what is no input of the signature")
 
 
 def _onnx(dtype: np.dtype[Any]) -> int:

@@ -87,20 +87,15 @@ def open_saved_model(path: str | os.PathLike[str], tags: Sequence[str]) -> Saved
             f"{file} has schema version {saved_model.saved_model_schema_version}; this reader knows "
             f"{_SCHEMA_VERSION}. Write it with TensorFlow 1.x or 2.x."
         )
-    meta_graph = _pick(saved_model, tags, file)
-    return SavedModel(directory, meta_graph, _assets(meta_graph, directory))
-
-
-def _pick(saved_model: Any, tags: Sequence[str], file: Path) -> Any:
     wanted = set(tags)
-    for meta_graph in saved_model.meta_graphs:
-        if set(meta_graph.meta_info_def.tags) == wanted:
-            return meta_graph
-    there = "; ".join(", ".join(sorted(one.meta_info_def.tags)) or "none" for one in saved_model.meta_graphs)
-    raise SavedModelError(
-        f"{file} has no graph with the tags {', '.join(sorted(wanted)) or 'none'}; it has graphs with: "
-        f"{there or 'no graph at all'}. Give --tag for each tag of one of them."
-    )
+    meta_graph = next((one for one in saved_model.meta_graphs if set(one.meta_info_def.tags) == wanted), None)
+    if meta_graph is None:
+        there = "; ".join(", ".join(sorted(one.meta_info_def.tags)) or "none" for one in saved_model.meta_graphs)
+        raise SavedModelError(
+            f"{file} has no graph with the tags {', '.join(sorted(wanted)) or 'none'}; it has graphs with: "
+            f"{there or 'no graph at all'}. Give --tag for each tag of one of them."
+        )
+    return SavedModel(directory, meta_graph, _assets(meta_graph, directory))
 
 
 def _assets(meta_graph: Any, directory: Path) -> dict[str, Path]:
@@ -111,15 +106,15 @@ def _assets(meta_graph: Any, directory: Path) -> dict[str, Path]:
         definitions += [
             tensorflow_pb.AssetFileDef.FromString(one.value) for one in messages if one.type_url == _ASSET_TYPE
         ]
-    return {one.tensor_info.name.partition(":")[0]: _asset(one.filename, directory) for one in definitions}
-
-
-def _asset(filename: str, directory: Path) -> Path:
-    if filename in ("", ".", "..") or any(character in filename for character in "/\\\0"):
-        raise SavedModelError(
-            f"The SavedModel names an asset {filename!r}, which would lie outside assets/; nothing was read from it."
-        )
-    file = directory / "assets" / filename
-    if not file.is_file() or file.is_symlink():
-        raise SavedModelError(f"The SavedModel's asset {file} is not there; copy the whole directory.")
-    return file
+    assets: dict[str, Path] = {}
+    for one in definitions:
+        if one.filename in ("", ".", "..") or any(character in one.filename for character in "/\\\0"):
+            raise SavedModelError(
+                f"The SavedModel names an asset {one.filename!r}, which would lie outside assets/; nothing was read "
+                "from it."
+            )
+        file = directory / "assets" / one.filename
+        if not file.is_file() or file.is_symlink():
+            raise SavedModelError(f"The SavedModel's asset {file} is not there; copy the whole directory.")
+        assets[one.tensor_info.name.partition(":")[0]] = file
+    return assets

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,20 +92,31 @@ class Resources:
         restore = self._graph.nodes.get(source.node) if source is not None else None
         if source is None or restore is None or restore.op != "RestoreV2":
             return
-        keys, slices = (self._constant(one) for one in restore.inputs[1:3])
+        names = []
+        for one in restore.inputs[1:3]:
+            constant = self._graph.node(self.origin(one).node)
+            if constant.op != "Const":
+                raise SavedModelError(
+                    f"{constant.name} names what is restored and is no constant; the file is damaged."
+                )
+            names.append(constant.tensor("value"))
+        keys, slices = names
         if source.index >= len(keys) or len(slices) != len(keys):
             raise SavedModelError(f"{restore.name} restores no tensor {source.index}; the file is damaged.")
         target = self.origin(node.inputs[0]).node
         self._restored[target] = (keys[source.index].decode(), slices[source.index].decode())
 
-    def _constant(self, ref: Ref) -> Array:
-        node = self._graph.node(self.origin(ref).node)
-        if node.op != "Const":
-            raise SavedModelError(f"{node.name} names what is restored and is no constant; the file is damaged.")
-        return node.tensor("value")
-
     def _from_file(self, initializer: Node, table: Node) -> Table:
-        lines = _read_lines(self._asset(initializer))
+        try:
+            path = self._saved_model.assets[self.origin(initializer.inputs[1]).node]
+        except KeyError:
+            raise SavedModelError(
+                f"The vocabulary file of {initializer.name} is none of the SavedModel's assets; export the model again."
+            ) from None
+        # Lines end in \n; the \r that some editors leave before it is part of none.
+        lines = [line.removesuffix(b"\r") for line in path.read_bytes().split(b"\n")]
+        if not lines[-1]:
+            lines.pop()
         size = initializer.integer("vocab_size", -1)
         if size >= 0:
             if len(lines) < size:
@@ -122,24 +132,6 @@ class Resources:
             for name, kind in (("key_index", "key_dtype"), ("value_index", "value_dtype"))
         ]
         return Table(*columns)
-
-    def _asset(self, initializer: Node) -> Path:
-        name = self.origin(initializer.inputs[1]).node
-        try:
-            return self._saved_model.assets[name]
-        except KeyError:
-            raise SavedModelError(
-                f"The vocabulary file of {initializer.name} is none of the SavedModel's assets; export the model again."
-            ) from None
-
-
-def _read_lines(path: Path) -> list[bytes]:
-    """Lines end in \\n; the \\r that some editors leave before it is part of none."""
-    content = path.read_bytes()
-    lines = content.split(b"\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    return [line.removesuffix(b"\r") for line in lines]
 
 
 def _column(lines: list[bytes], index: int, delimiter: bytes, dtype: np.dtype[Any], node: Node, offset: int) -> Array:

@@ -2,6 +2,7 @@
 
 from estimator_serving.exporter.sources.saved_model.lower import (
     arrays,
+    choosing,
     control,
     image,
     lookup,
@@ -15,6 +16,7 @@ from estimator_serving.exporter.sources.saved_model.lower import (
 
 __all__ = [
     "arrays",
+    "choosing",
     "control",
     "image",
     "lookup",

@@ -1,7 +1,6 @@
-"""Shapes and places: what moves, cuts, joins and repeats elements without computing with them.
+"""Shapes: what moves, cuts, joins and repeats elements without computing with them.
 
-Owns the arithmetic of shapes, which stays symbolic, and the steps by which dense tensors become sparse ones and back:
-Where, GatherV2, GatherNd, Reshape.
+Owns the arithmetic of shapes, which stays symbolic. What takes elements by their places is in `choosing`.
 """
 
 from __future__ import annotations
@@ -12,19 +11,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
-    apply,
     broadcast,
-    can_move,
-    cast,
-    elementwise,
-    move_weights,
 )
-from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.lowering import Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import (
-    Cells,
     Coordinates,
     Dim,
     Flat,
@@ -118,7 +110,11 @@ def _reshape(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 def reshape(context: Lowering, node: Node, value: Value, wanted: Sequence[Dim]) -> Value:
     """A value in other sizes; one of them may be -1."""
-    target = _resolve(shape_of(value, node), wanted)
+    # -1 is worked out where it follows from the others, and None where it does not.
+    left = (
+        divide(multiply(shape_of(value, node)), multiply(dim for dim in wanted if dim != -1)) if -1 in wanted else None
+    )
+    target = tuple(left if dim == -1 else dim for dim in wanted)
     if isinstance(value, Positions) and value.is_column and len(target) == 1:
         return Positions(value.cells, value.among, dtype=value.dtype)
     if isinstance(value, Positions) and target == value.shape:
@@ -142,14 +138,6 @@ def reshape(context: Lowering, node: Node, value: Value, wanted: Sequence[Dim]) 
         place = "row" if dense.row_numbers else ""
         return Flat(context.cells_of(rows, width, None), dense, place=place)
     return _reshape_dense(context, dense, wanted, target)
-
-
-def _resolve(shape: Shape, wanted: Sequence[Dim]) -> tuple[Dim | None, ...]:
-    """The wanted sizes with -1 worked out where it follows from the others, else None."""
-    if -1 not in wanted:
-        return tuple(wanted)
-    left = divide(multiply(shape), multiply(dim for dim in wanted if dim != -1))
-    return tuple(left if dim == -1 else dim for dim in wanted)
 
 
 def _reshape_flat(context: Lowering, node: Node, value: Flat, target: tuple[Dim | None, ...]) -> Value | None:
@@ -277,12 +265,17 @@ def _transpose(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if isinstance(value, Coordinates) and order == [1, 0]:
         return Coordinates(value.columns, not value.is_transposed)
     dense = context.dense(value, node)
-    if dense.constant is not None:
-        return context.constant(np.ascontiguousarray(dense.constant.transpose(order)))
     order = [axis % dense.rank for axis in order]
-    if order == list(range(dense.rank)):
+    if dense.constant is None and order == list(range(dense.rank)):
         return dense
-    return context.op("Transpose", [dense], dense.dtype, [dense.shape[axis] for axis in order], perm=order)
+    return transposed(context, dense, order)
+
+
+def transposed(context: Lowering, value: Tensor, order: Sequence[int]) -> Tensor:
+    """A tensor with its axes in another order."""
+    if value.constant is not None:
+        return context.constant(np.ascontiguousarray(value.constant.transpose(order)))
+    return context.op("Transpose", [value], value.dtype, [value.shape[axis] for axis in order], perm=order)
 
 
 @lowers("InvertPermutation")
@@ -296,8 +289,12 @@ def _invert_permutation(context: Lowering, node: Node, inputs: list[Value]) -> L
 @lowers("Pack")
 def _pack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     axis = node.integer("axis", 0)
-    if made := _as_coordinates(inputs, axis, ()):
-        return made
+    flats = [one for one in inputs if isinstance(one, Flat)]
+    if 1 < len(flats) == len(inputs) and all(
+        not one.tail and one.dtype.kind in "iu" and one.cells.same(flats[0].cells) for one in flats
+    ):
+        # Integers of one set of cells side by side are the indices of a sparse tensor.
+        return Coordinates(tuple(flats), is_transposed=axis == 0)
     tensors = [context.dense(one, node) for one in inputs]
     first = tensors[0]
     axis = axis if axis >= 0 else axis + first.rank + 1
@@ -314,16 +311,6 @@ def _pack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return context.builder.one("Concat", *names, axis=axis)
 
     return context.tensor(first.dtype, shape, emit)
-
-
-def _as_coordinates(inputs: Sequence[Value], axis: int, tail: Shape) -> Coordinates | None:
-    """Integers of one set of cells side by side: the indices of a sparse tensor."""
-    flats = [one for one in inputs if isinstance(one, Flat)]
-    if len(flats) != len(inputs) or any(one.tail != tail or one.dtype.kind not in "iu" for one in flats):
-        return None
-    if len(flats) < 2 or not all(one.cells.same(flats[0].cells) for one in flats):
-        return None
-    return Coordinates(tuple(flats), is_transposed=axis == 0)
 
 
 @lowers("ConcatV2", "Concat")
@@ -371,18 +358,14 @@ def _concat_columns(context: Lowering, node: Node, parts: Sequence[Value]) -> Co
 def _unpack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
     axis = node.integer("axis", 0) % value.rank
-    return [_take(context, value, axis, index) for index in range(node.integer("num"))]
-
-
-def _take(context: Lowering, value: Tensor, axis: int, index: int) -> Tensor:
-    """One slice of an axis, without it."""
+    count = node.integer("num")
     if value.constant is not None:
-        return context.constant(np.take(value.constant, index, axis))
+        return [context.constant(np.take(value.constant, index, axis)) for index in range(count)]
     if value.sizes is not None:
-        return context.sizes([value.sizes[index]], value.dtype, 0)
+        return [context.sizes([value.sizes[index]], value.dtype, 0) for index in range(count)]
     shape = [dim for place, dim in enumerate(value.shape) if place != axis]
-    at = context.constant(np.array(index, np.int64))
-    return context.op("Gather", [value, at], value.dtype, shape, axis=axis)
+    places = [context.constant(np.array(index, np.int64)) for index in range(count)]
+    return [context.op("Gather", [value, at], value.dtype, shape, axis=axis) for at in places]
 
 
 @lowers("Split", "SplitV")
@@ -526,13 +509,28 @@ def _apply_plan(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut
     made = _cut_axes(context, node, value, [one for one in plan if one[3] != "new"])
     axes = [axis for axis, one in enumerate(one for one in plan if one[3] != "new") if one[3] == "shrink"]
     if axes:
-        made = _without_axes(context, made, axes)
+        cut = made
+        shape = [dim for axis, dim in enumerate(cut.shape) if axis not in axes]
+        made = context.tensor(
+            cut.dtype,
+            shape,
+            lambda: context.builder.one("Squeeze", cut.name, context.int64(*axes)),
+            low=cut.low,
+            high=cut.high,
+        )
     kept = [one for one in plan if one[3] != "shrink"]
     for axis, one in enumerate(kept):
         if one[3] == "new":
             shape = list(made.shape)
             shape.insert(axis, 1)
-            made = _with_axis(context, made, axis, shape)
+
+            def emit(inner: Tensor = made, axis: int = axis) -> str:
+                return context.builder.one("Unsqueeze", inner.name, context.int64(axis))
+
+            widened = context.tensor(made.dtype, shape, emit, low=made.low, high=made.high)
+            if axis > 0:
+                widened.row_flags, widened.row_numbers = made.row_flags, made.row_numbers
+            made = widened
     return made
 
 
@@ -550,32 +548,12 @@ def _cut_axes(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut])
             shape[axis] = 1
         elif (begin, step) != (0, 1) or (end is not None and end != size):
             cuts.append((axis, begin, end, step))
-            shape[axis] = _cut_size(size, begin, end, step)
+            shape[axis] = None
+            if isinstance(size, int) and (end is None or isinstance(end, int)):
+                shape[axis] = len(range(size)[_numpy_index((begin, end, step, "keep"))])
+            elif step == 1 and begin == 0 and end is not None and not isinstance(end, int):
+                shape[axis] = end
     return _cut(context, value, cuts, shape) if cuts else value
-
-
-def _without_axes(context: Lowering, value: Tensor, axes: list[int]) -> Tensor:
-    shape = [dim for axis, dim in enumerate(value.shape) if axis not in axes]
-    return context.tensor(
-        value.dtype,
-        shape,
-        lambda: context.builder.one("Squeeze", value.name, context.int64(*axes)),
-        low=value.low,
-        high=value.high,
-    )
-
-
-def _with_axis(context: Lowering, value: Tensor, axis: int, shape: Sequence[Dim]) -> Tensor:
-    made = context.tensor(
-        value.dtype,
-        shape,
-        lambda: context.builder.one("Unsqueeze", value.name, context.int64(axis)),
-        low=value.low,
-        high=value.high,
-    )
-    if axis > 0:
-        made.row_flags, made.row_numbers = value.row_flags, value.row_numbers
-    return made
 
 
 def _numpy_index(cut: Cut) -> Any:
@@ -586,14 +564,6 @@ def _numpy_index(cut: Cut) -> Any:
         return begin
     first = begin if step > 0 or begin != -1 else None
     return slice(first, end, step)
-
-
-def _cut_size(size: Dim, begin: int, end: Dim | None, step: int) -> Dim | None:
-    if isinstance(size, int) and (end is None or isinstance(end, int)):
-        return len(range(size)[_numpy_index((begin, end, step, "keep"))])
-    if step == 1 and begin == 0 and end is not None and not isinstance(end, int):
-        return end
-    return None
 
 
 # ---- repeating ------------------------------------------------------------------------------------------------------
@@ -729,360 +699,6 @@ def _pad(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     return context.op("Pad", [value, places, fill], value.dtype, shape, mode=mode)
 
 
-# ---- choosing -------------------------------------------------------------------------------------------------------
-
-
-@lowers("Where")
-def _where(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    condition = inputs[0]
-    if isinstance(condition, Flat) and not condition.tail and condition.cells.empty is None:
-        return Positions(narrow(context, condition), condition.cells, is_column=True)
-    dense = context.dense(condition, node)
-    one = context.builder.one
-    if dense.dtype != BOOL:
-        raise node.refuse(f"it looks for {dense.dtype} that are not 0")
-    if dense.rank == 2:
-        rows, width = dense.shape
-        return coordinates_of(context, context.cells_of(rows, width, dense))
-
-    def emit() -> str:
-        return one("Transpose", one("NonZero", dense.name), perm=[1, 0])
-
-    return context.tensor(INT64, [None, dense.rank], emit, low=0)
-
-
-def coordinates_of(context: Lowering, cells: Cells) -> Coordinates:
-    """The row and column numbers of cells."""
-    rows, columns = context.range_of(cells.rows), context.range_of(cells.width)
-    row_grid = context.tensor(
-        INT64, (cells.rows, 1), lambda: context.builder.one("Unsqueeze", rows.name, context.int64(1)), low=0
-    )
-    column_grid = context.tensor(
-        INT64, (1, cells.width), lambda: context.builder.one("Unsqueeze", columns.name, context.int64(0)), low=0
-    )
-    return Coordinates((Flat(cells, row_grid, place="row"), Flat(cells, column_grid, place="column")))
-
-
-def narrow(context: Lowering, condition: Flat) -> Cells:
-    """The cells for which a condition is true."""
-    cells, grid = condition.cells, condition.grid
-    if grid.constant is not None and grid.constant.all():
-        return cells
-    key = ("narrow", cells, grid)
-    if key not in context.cache:
-        if cells.mask is None:
-            mask = grid
-            if grid.shape != (cells.rows, cells.width):
-                whole = (cells.rows, cells.width)
-                mask = context.tensor(BOOL, whole, lambda: context.spread(grid, whole))
-        else:
-            mask = apply(context, [cells.mask, grid], BOOL, lambda x, y: context.builder.one("And", x, y))
-        context.cache[key] = context.cells_of(
-            cells.rows,
-            cells.width,
-            mask,
-            bounds={**cells.bounds, **dict(grid.implies)},
-            is_loose=cells.is_loose,
-        )
-    made: Cells = context.cache[key]
-    return made
-
-
-@lowers("GatherV2", "Gather", "ResourceGather")
-def _gather(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    params, indices = inputs[0], inputs[1]
-    if isinstance(params, Handle):
-        params = context.constant(context.resources.variable(params.node))
-    axis = int(context.array(inputs[2], node, "axis").ravel()[0]) if len(inputs) > 2 else 0
-    if node.integer("batch_dims", 0):
-        raise node.refuse("it gathers batch by batch")
-    if isinstance(indices, Positions) and axis == 0 and not indices.is_column:
-        taken = _take_cells(_moved(context, params, indices.among), indices)
-        if taken is not None:
-            return taken
-    if isinstance(params, Tensor) and isinstance(indices, Flat) and axis == 0:
-        return look_up(context, node, params, indices)
-    table, at = context.dense(params, node), context.dense(indices, node)
-    axis %= table.rank
-    if at.constant is not None:
-        if table.constant is not None:
-            return context.constant(np.take(table.constant, at.constant, axis))
-        if table.sizes is not None and table.rank == 1 and at.rank < 2:
-            return context.sizes([table.sizes[int(i)] for i in at.constant.ravel()], table.dtype, at.rank)
-    shape = [*table.shape[:axis], *at.shape, *table.shape[axis + 1 :]]
-    return context.tensor(
-        table.dtype,
-        shape,
-        lambda: context.builder.one("Gather", table.name, guarded(context, table, at, axis), axis=axis),
-    )
-
-
-def _moved(context: Lowering, params: Value, among: Cells) -> Value:
-    """Weights, or their indices, over the cells of their ids; other values as they are."""
-    if isinstance(params, Flat) and not params.cells.same(among):
-        return move_weights(context, params, among) or params
-    if isinstance(params, Coordinates) and not params.cells.same(among):
-        source = params.cells
-        # Whoever takes the indices takes the weights, too: that every row has as many is checked there.
-        are_places = [one.place for one in params.columns] == ["row", "column"] and not params.is_transposed
-        if are_places and can_move(source, among):
-            return coordinates_of(context, among)
-    return params
-
-
-def _take_cells(params: Value, indices: Positions) -> Value | None:
-    """What stands at positions among cells: the same grid, over the fewer cells."""
-    cells = indices.cells
-    if isinstance(params, Flat) and params.cells.same(indices.among):
-        return Flat(cells, params.grid, params.filler, params.place)
-    if isinstance(params, Coordinates) and not params.is_transposed and params.cells.same(indices.among):
-        return Coordinates(tuple(Flat(cells, one.grid, one.filler, one.place) for one in params.columns))
-    if isinstance(params, Positions) and not params.is_column and params.cells.same(indices.among):
-        return Positions(cells, params.among, dtype=params.dtype)
-    return None
-
-
-def guarded(context: Lowering, table: Tensor, at: Tensor, axis: int) -> str:
-    """Indices of which a negative one is an error, as in TensorFlow, and not counted from the end."""
-    if at.low is not None and at.low >= 0:
-        return at.name
-    if at.dtype == np.int32 or at.dtype == INT64:
-        one = context.builder.one
-        size = cast(context, context.dim_name(table.shape[axis]), INT64, at.dtype)
-        return one("Where", one("Less", at.name, context.scalar(0, at.dtype)), size, at.name)
-    return context.builder.one("Cast", at.name, to=onnx_type(INT64))
-
-
-def look_up(context: Lowering, node: Node, table: Tensor, ids: Flat) -> Flat:
-    """Rows of a table for the ids of cells; what stands in other cells is not read."""
-    cells, size = ids.cells, table.shape[0]
-    shape = (*ids.grid.shape, *table.shape[1:])
-
-    def emit() -> str:
-        return context.builder.one("Gather", table.name, safe_ids(context, table, ids, 0), axis=0)
-
-    grid = context.tensor(table.dtype, shape, emit, looked_up=(table, ids.grid) if isinstance(size, int) else None)
-    filler = None
-    if cells.empty is not None:
-        assert ids.filler is not None
-        if cells.part is not None and (number := cells.part[0].filler) is not None and number.constant != cells.part[1]:
-            # The row is looked up in another part.
-            filler = context.constant(np.zeros(tuple(table.shape[1:]), table.dtype))  # type: ignore[arg-type]
-        elif ids.filler.constant is not None and table.constant is not None:
-            filler = context.constant(np.take(table.constant, ids.filler.constant, 0))
-        else:
-            at = ids.filler
-            filler = context.tensor(
-                table.dtype,
-                (*at.shape, *table.shape[1:]),
-                lambda: context.builder.one("Gather", table.name, guarded(context, table, at, 0), axis=0),
-            )
-    return Flat(cells, grid, filler)
-
-
-def safe_ids(context: Lowering, table: Tensor, ids: Flat, blank: int) -> str:
-    """The ids of a grid, `blank` in the cells that are not kept; ids outside the table stay outside it."""
-    cells, grid, size = ids.cells, ids.grid, table.shape[0]
-    one = context.builder.one
-    lows = [low for low in (grid.low, cells.bounds.get(grid)) if low is not None]
-    low = max(lows, default=None)
-    is_within = isinstance(size, int) and grid.high is not None and grid.high < size
-    if is_within and grid.low is not None and grid.low >= 0 and blank == 0:
-        return grid.name
-    name, dtype = grid.name, grid.dtype
-    if not is_within and blank:
-        # The row behind the table is the blank one; what would meet it goes one further.
-        assert isinstance(size, int)
-        beyond = one("GreaterOrEqual", name, context.scalar(size, dtype))
-        name = one("Where", beyond, context.scalar(size + 1, dtype), name)
-    if low is None or low < 0:
-        number = (
-            context.scalar(size + 1, dtype)
-            if isinstance(size, int)
-            else cast(context, context.dim_name(size), INT64, dtype)
-        )
-        name = one("Where", one("Less", name, context.scalar(0, dtype)), number, name)
-    mask = cells.mask
-    if mask is None:
-        return name
-    kept = mask.name
-    for _ in ids.tail:
-        kept = one("Unsqueeze", kept, context.int64(2))
-    return one("Where", kept, name, context.scalar(blank, dtype))
-
-
-@lowers("GatherNd")
-def _gather_nd(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    params, indices = inputs
-    if isinstance(indices, Coordinates) and isinstance(params, Tensor) and not indices.is_transposed:
-        cells = indices.cells
-        places = [one.place for one in indices.columns]
-        if places == ["row", "column"] and params.shape[:2] == (cells.rows, cells.width) and cells.empty is None:
-            return Flat(cells, params)
-    table, at = context.dense(params, node), context.dense(indices, node)
-    depth = at.shape[-1]
-    if not isinstance(depth, int):
-        raise node.refuse("its indices have an open depth")
-    shape = [*at.shape[:-1], *table.shape[depth:]]
-
-    def emit() -> str:
-        name = cast(context, at.name, at.dtype, INT64)
-        if at.low is None or at.low < 0:
-            limit = context.scalar(np.iinfo(np.int64).max, INT64)
-            name = context.builder.one(
-                "Where", context.builder.one("Less", name, context.scalar(0, INT64)), limit, name
-            )
-        return context.builder.one("GatherND", table.name, name)
-
-    return context.tensor(table.dtype, shape, emit)
-
-
-@lowers("Select", "SelectV2")
-def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    condition, chosen, other = inputs
-    if node.op == "Select":
-        condition = _widened(context, node, condition, chosen)
-    if isinstance(condition, Tensor) and (mended := _mended(context, condition, chosen, other)) is not None:
-        other = mended
-        if _is_zero(chosen) and condition.row_flags is not None and other.zero_in is condition.row_flags:
-            return other
-    dtype = np.dtype(chosen.dtype)  # type: ignore[union-attr]
-    made = elementwise(
-        context,
-        node,
-        [condition, chosen, other],
-        dtype,
-        lambda c, x, y: context.builder.one("Where", c, x, y),
-        np.where,
-    )
-    target, flags, first, second = (_grid(one) for one in (made, condition, chosen, other))
-    if target is None or first is None or second is None:
-        return made
-    low, high = second.low, second.high
-    for tensor, at_least, at_most in flags.otherwise if flags is not None else ():
-        # Ids out of range were replaced: what is left is within.
-        if tensor is second:
-            low, high = at_least if low is None else low, at_most if high is None else high
-    if first.low is not None and low is not None:
-        target.low = min(first.low, low)
-    if first.high is not None and high is not None:
-        target.high = max(first.high, high)
-    return made
-
-
-def _grid(value: Value) -> Tensor | None:
-    return value.grid if isinstance(value, Flat) else value if isinstance(value, Tensor) else None
-
-
-def _widened(context: Lowering, node: Node, condition: Value, chosen: Value) -> Value:
-    """Select's condition [b] for values [b, …] is one for each row."""
-    rank = len(shape_of(chosen, node))
-    if isinstance(condition, Tensor) and condition.rank == 1 and rank > 1:
-        return reshape(context, node, condition, (condition.shape[0], *([1] * (rank - 1))))
-    if isinstance(condition, Flat) and not condition.tail and rank > 1:
-        return reshape(context, node, condition, (condition.cells.count, *([1] * (rank - 1))))
-    return condition
-
-
-def _mended(context: Lowering, condition: Tensor, chosen: Value, other: Value) -> Tensor | None:
-    """What `other` was before rows that this condition replaces were mended."""
-    if not isinstance(other, Tensor) or other.mended is None or condition.row_flags is not other.mended[0]:
-        return None
-    return other.mended[1]
-
-
-def _is_zero(value: Value) -> bool:
-    if not isinstance(value, Tensor):
-        return False
-    constant = (
-        value.constant if value.constant is not None else value.small.constant if value.small is not None else None
-    )
-    return constant is not None and constant.dtype.kind in "fiu" and not constant.any()
-
-
-@lowers("OneHot")
-def _one_hot(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    ids = context.dense(inputs[0], node)
-    depth = int(context.array(inputs[1], node, "depth").ravel()[0])
-    on, off = (context.dense(one, node) for one in inputs[2:4])
-    axis = node.integer("axis", -1)
-    axis = ids.rank if axis == -1 else axis
-    shape = [*ids.shape[:axis], depth, *ids.shape[axis:]]
-    dtype, one = on.dtype, context.builder.one
-
-    def one_hot(name: str) -> str:
-        name = cast(context, name, ids.dtype, INT64)
-        if ids.low is None or ids.low < 0:
-            # ONNX counts negative ones from the end.
-            is_below = one("Less", name, context.scalar(0, INT64))
-            name = one("Where", is_below, context.scalar(depth, INT64), name)
-        wide = dtype if dtype in (np.float32, np.int64, np.int32) else np.dtype(np.float32)
-        values = [one("Reshape", cast(context, value.name, dtype, wide), context.int64(1)) for value in (off, on)]
-        made = one("OneHot", name, context.scalar(depth, INT64), one("Concat", *values, axis=0), axis=axis)
-        return cast(context, made, wide, dtype)
-
-    if dtype.kind == "O" or (dtype.kind == "f" and dtype.itemsize > 4):
-        raise node.refuse(f"it makes values of {dtype}")
-    made = context.tensor(dtype, shape, lambda: one_hot(ids.name))
-    if ids.rank == 2 and axis == 2:
-        made.turned = lambda: one_hot(one("Transpose", ids.name, perm=[1, 0]))
-    return made
-
-
-@lowers("TopKV2", "TopK")
-def _top_k(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    value = context.dense(inputs[0], node)
-    count = int(context.array(inputs[1], node, "k").ravel()[0]) if node.op == "TopKV2" else node.integer("k")
-    shape = [*value.shape[:-1], count]
-
-    def emit(index: int) -> str:
-        inputs = [value.name, context.int64(count)]
-        return context.builder.node("TopK", inputs, outputs=2, axis=value.rank - 1, largest=1, sorted=1)[index]
-
-    values = context.tensor(value.dtype, shape, lambda: emit(0))
-    places = context.tensor(
-        np.dtype(np.int32), shape, lambda: context.builder.one("Cast", emit(1), to=onnx_type(np.dtype(np.int32))), low=0
-    )
-    return [values, places]
-
-
-def scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Tensor:
-    """ScatterNd of dense tensors: repeated indices add up."""
-    at, updates = (context.dense(one, node) for one in inputs[:2])
-    shape = context.dims(inputs[2], node, "shape")
-    if updates.dtype.kind not in "fiu":
-        raise node.refuse(f"it scatters {updates.dtype}")
-
-    def emit() -> str:
-        blank = context.builder.one("Expand", context.scalar(0, updates.dtype), context.shape_name(shape))
-        name = _not_negative(context, at)
-        return context.builder.one("ScatterND", blank, name, updates.name, reduction="add")
-
-    return context.tensor(updates.dtype, shape, emit)
-
-
-@lowers("TensorScatterUpdate", "TensorScatterAdd")
-def _tensor_scatter(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    value, at, updates = (context.dense(one, node) for one in inputs)
-    reduction = "none" if node.op == "TensorScatterUpdate" else "add"
-
-    def emit() -> str:
-        return context.builder.one(
-            "ScatterND", value.name, _not_negative(context, at), updates.name, reduction=reduction
-        )
-
-    return context.tensor(value.dtype, value.shape, emit)
-
-
-def _not_negative(context: Lowering, at: Tensor) -> str:
-    """Indices as int64, negative ones beyond every size: an error, and not counted from the end."""
-    name = cast(context, at.name, at.dtype, INT64)
-    if at.low is not None and at.low >= 0:
-        return name
-    limit = context.scalar(np.iinfo(np.int64).max, INT64)
-    return context.builder.one("Where", context.builder.one("Less", name, context.scalar(0, INT64)), limit, name)
-
-
 @lowers("Roll")
 def _roll(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     made = context.dense(inputs[0], node)
@@ -1101,51 +717,3 @@ def _roll(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         back = _cut(context, made, [(axis, split, None, 1)], ends)
         made = context.op("Concat", [back, front], made.dtype, made.shape, axis=axis)
     return made
-
-
-@lowers("DenseBincount", "Bincount")
-def _bincount(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    """How often each number comes in a row, or whether it does; numbers from `size` on count nowhere."""
-    values, weights = (context.dense(one, node) for one in (inputs[0], inputs[2]))
-    size = int(context.array(inputs[1], node, "size").ravel()[0])
-    if node.op == "Bincount" or values.rank not in (1, 2) or weights.shape != (0,):
-        raise node.refuse("it counts with weights")
-    dtype, one = weights.dtype, context.builder.one
-
-    def emit() -> str:
-        ids = cast(context, values.name, values.dtype, INT64)
-        if values.low is None or values.low < 0:
-            # TensorFlow refuses negative numbers; a lookup in a table of one row does, too.
-            is_below = one("Cast", one("Less", ids, context.scalar(0, INT64)), to=onnx_type(INT64))
-            nothing = one("Gather", context.builder.constant(np.zeros(1, np.int64)), is_below, axis=0)
-            ids = one("Add", ids, nothing)
-        onehot = one("OneHot", ids, context.scalar(size, INT64), context.builder.constant(np.array([0, 1], np.float32)))
-        counted = one("ReduceSum", onehot, context.int64(values.rank - 1), keepdims=0)
-        if node.flag("binary_output", False):
-            counted = one("Min", counted, context.scalar(1, np.dtype(np.float32)))
-        return cast(context, counted, np.dtype(np.float32), dtype)
-
-    return context.tensor(dtype, [*values.shape[:-1], size], emit)
-
-
-@lowers("NearestNeighbors")
-def _nearest_neighbors(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    """The nearest centres of each point, and the squares of their distances."""
-    points, centres = (context.dense(one, node) for one in inputs[:2])
-    count = int(context.array(inputs[2], node, "k").ravel()[0])
-    size = centres.shape[0]
-    count = min(count, size) if isinstance(size, int) else count
-    one, dtype = context.builder.one, points.dtype
-    shape = [points.shape[0], count]
-
-    def emit(index: int) -> str:
-        axis = context.int64(1)
-        products = one("MatMul", points.name, one("Transpose", centres.name, perm=[1, 0]))
-        lengths = one("ReduceSum", one("Mul", points.name, points.name), axis, keepdims=1)
-        others = one("ReduceSum", one("Mul", centres.name, centres.name), axis, keepdims=0)
-        squares = one("Sub", one("Add", lengths, others), one("Mul", products, context.scalar(2, dtype)))
-        inputs = [squares, context.int64(count)]
-        return context.builder.node("TopK", inputs, outputs=2, axis=1, largest=0, sorted=1)[index]
-
-    places = context.tensor(INT64, shape, lambda: emit(1), low=0)
-    return [places, context.tensor(dtype, shape, lambda: emit(0))]

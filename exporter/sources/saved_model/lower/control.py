@@ -11,7 +11,7 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lowering import Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Dim, Tensor, TensorList, Value
+from estimator_serving.exporter.sources.saved_model.values import Tensor, TensorList, Value
 
 STEPS_MAX = 2048
 
@@ -42,15 +42,11 @@ def _reserve(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     count = 0
     if node.op == "TensorListReserve":
         count = int(context.array(inputs[1], node, "length").ravel()[0])
-    return TensorList((None,) * count, node.dtype("element_dtype"), _element_shape(context, inputs[0]))
-
-
-def _element_shape(context: Lowering, value: Value) -> tuple[Dim, ...] | None:
-    if isinstance(value, Tensor) and value.sizes is not None and value.rank == 1:
-        return value.sizes
-    if isinstance(value, Tensor) and value.constant is not None and value.rank == 1:
-        return tuple(int(one) for one in value.constant)
-    return None
+    shape = inputs[0]
+    sizes = None
+    if isinstance(shape, Tensor) and shape.rank == 1 and (shape.sizes is not None or shape.constant is not None):
+        sizes = context.dims(shape, node, "element shape")
+    return TensorList((None,) * count, node.dtype("element_dtype"), sizes)
 
 
 def _list(value: Value, node: Node) -> TensorList:
@@ -65,15 +61,11 @@ def _from_tensor(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     count = value.shape[0]
     if not isinstance(count, int) or count > STEPS_MAX:
         raise node.refuse("how many steps it has is known only when the graph runs")
-    items = tuple(_take(context, value, index) for index in range(count))
-    return TensorList(items, value.dtype, value.shape[1:])
-
-
-def _take(context: Lowering, value: Tensor, index: int) -> Tensor:
     if value.constant is not None:
-        return context.constant(value.constant[index])
-    at = context.constant(np.array(index, np.int64))
-    return context.op("Gather", [value, at], value.dtype, value.shape[1:], axis=0)
+        return TensorList(tuple(context.constant(one) for one in value.constant), value.dtype, value.shape[1:])
+    places = [context.constant(np.array(index, np.int64)) for index in range(count)]
+    items = tuple(context.op("Gather", [value, at], value.dtype, value.shape[1:], axis=0) for at in places)
+    return TensorList(items, value.dtype, value.shape[1:])
 
 
 def _index(context: Lowering, node: Node, value: Value, length: int) -> int:

@@ -57,18 +57,23 @@ def broadcast(context: Lowering, shapes: Sequence[Shape]) -> list[Dim | None]:
     """The shape of values of these shapes together; None for a size that only the graph can tell."""
     rank = max(map(len, shapes), default=0)
     padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
-    return [_together(dims) for dims in zip(*padded, strict=True)]
+    together: list[Dim | None] = []
+    for dims in zip(*padded, strict=True):
+        others = {dim for dim in dims if dim != 1}
+        if len(others) < 2:
+            together.append(others.pop() if others else 1)
+            continue
+        numbers = [dim for dim in others if isinstance(dim, int)]
+        if len(numbers) > 1:
+            raise ValueError(f"shapes that do not broadcast: {numbers}")
+        # Beside a number other than 1 an open size can only be the same number, or 1.
+        together.append(numbers[0] if numbers else None)
+    return together
 
 
-def _together(dims: Sequence[Dim]) -> Dim | None:
-    others = {dim for dim in dims if dim != 1}
-    if len(others) < 2:
-        return others.pop() if others else 1
-    numbers = [dim for dim in others if isinstance(dim, int)]
-    if len(numbers) > 1:
-        raise ValueError(f"shapes that do not broadcast: {numbers}")
-    # Beside a number other than 1 an open size can only be the same number, or 1.
-    return numbers[0] if numbers else None
+def grid_of(value: Value) -> Tensor | None:
+    """What the elements of a value are computed in: its grid, or itself."""
+    return value.grid if isinstance(value, Flat) else value if isinstance(value, Tensor) else None
 
 
 def elementwise(

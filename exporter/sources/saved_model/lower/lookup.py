@@ -10,9 +10,9 @@ from onnx import AttributeProto, helper
 
 from estimator_serving.exporter.sources.saved_model.builder import ML_DOMAIN
 from estimator_serving.exporter.sources.saved_model.graph import Node, Ref
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, elementwise
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, elementwise, grid_of
 from estimator_serving.exporter.sources.saved_model.lowering import INT64, Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Flat, Handle, Tensor, Value
+from estimator_serving.exporter.sources.saved_model.values import Handle, Value
 
 Array = npt.NDArray[Any]
 
@@ -51,9 +51,8 @@ def _find(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if keys.dtype.kind == "f" or (target.kind != "O" and target.kind not in "iuf"):
         raise node.refuse(f"its table has keys of {keys.dtype} and values of {values.dtype}")
     kind = _kind(target)
-    attributes.append(
-        helper.make_attribute(f"default_{kind}", bytes(default) if kind == "string" else _number(default, kind))
-    )
+    missing = bytes(default) if kind == "string" else float(default) if kind == "float" else int(default)
+    attributes.append(helper.make_attribute(f"default_{kind}", missing))
 
     def emit(x: str) -> str:
         if not len(keys):
@@ -64,8 +63,8 @@ def _find(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return cast(context, found, target, values.dtype)
 
     made = elementwise(context, node, [inputs[1]], values.dtype, emit)
-    grid = made.grid if isinstance(made, Flat) else made
-    if isinstance(grid, Tensor) and values.dtype.kind in "iu":
+    grid = grid_of(made)
+    if grid is not None and values.dtype.kind in "iu":
         numbers = [int(default), *([int(values.min()), int(values.max())] if len(values) else [])]
         grid.low, grid.high = min(numbers), max(numbers)
     return made
@@ -98,7 +97,3 @@ def _attribute(name: str, array: Array, dtype: np.dtype[Any]) -> list[AttributeP
         attribute.strings.extend(array.tolist())
         return [attribute]
     return [helper.make_attribute(f"{name}_{kind}s", array.astype(dtype).tolist())] if len(array) else []
-
-
-def _number(value: Any, kind: str) -> int | float:
-    return float(value) if kind == "float" else int(value)

@@ -7,12 +7,13 @@ log1p of tiny numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
+from estimator_serving.exporter.sources.saved_model.lower.arrays import transposed
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
     Emit,
     Fold,
@@ -20,10 +21,11 @@ from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
     broadcast,
     cast,
     elementwise,
+    grid_of,
     map_values,
     wider,
 )
-from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.lowering import BOOL, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import (
     Coordinates,
     Dim,
@@ -98,9 +100,10 @@ for _name, (_op_type, _fold) in _PLAIN.items():
     _unary(_name, _node(_op_type), _fold)
 
 
-def _emits(
-    function: Callable[[Lowering, Node, np.dtype[Any], str], str],
-) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
+_OnArray: TypeAlias = Callable[[Lowering, Node, np.dtype[Any], str], str]
+
+
+def _emits(function: _OnArray) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
     return lambda context, node, dtype: lambda x: function(context, node, dtype, x)
 
 
@@ -112,6 +115,17 @@ _unary("LeakyRelu", _emits(lambda c, n, t, x: c.builder.one("LeakyRelu", x, alph
 _unary("Relu6", _emits(lambda c, n, t, x: c.builder.one("Clip", x, c.scalar(0, t), c.scalar(6, t))), None)
 
 
+def _unary_function(name: str, fold: Fold | None) -> Callable[[_OnArray], _OnArray]:
+    """Registers a function of one operand's ONNX value as the lowering of an op."""
+
+    def register(function: _OnArray) -> _OnArray:
+        _unary(name, _emits(function), fold)
+        return function
+
+    return register
+
+
+@_unary_function("Log1p", np.log1p)
 def _log1p(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     """log(1 + x) that keeps tiny x: where u = 1 + x is rounded, log(u) · x / (u - 1) takes the error out again."""
     one, unit = context.builder.one, context.scalar(1, dtype)
@@ -124,6 +138,7 @@ def _log1p(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     return one("Where", one("Equal", rest, context.scalar(0, dtype)), x, plain)
 
 
+@_unary_function("Expm1", np.expm1)
 def _expm1(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     """exp(x) - 1 that keeps tiny x: 2 · tanh(x / 2) · (exp(x) + 1) / 2."""
     one = context.builder.one
@@ -132,10 +147,6 @@ def _expm1(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     large = one("Sub", one("Exp", x), context.scalar(1, dtype))
     is_small = one("Less", one("Abs", x), context.scalar(0.5, dtype))
     return one("Where", is_small, small, large)
-
-
-_unary("Log1p", _emits(_log1p), np.log1p)
-_unary("Expm1", _emits(_expm1), np.expm1)
 
 
 @lowers("LogicalNot")
@@ -220,13 +231,9 @@ def _subtract_sizes(left: Dim, right: Dim) -> Dim | None:
     return 0 if left == right else left if right == 0 else None
 
 
-def _grid_of(value: Value) -> Tensor | None:
-    return value.grid if isinstance(value, Flat) else value if isinstance(value, Tensor) else None
-
-
 def _bound(name: str, inputs: list[Value], made: Value) -> None:
     """Keeps track of the range of ids, so that lookups in tables need no check."""
-    left, right, target = _grid_of(inputs[0]), _grid_of(inputs[1]), _grid_of(made)
+    left, right, target = grid_of(inputs[0]), grid_of(inputs[1]), grid_of(made)
     if left is None or right is None or target is None or target.dtype.kind not in "iu":
         return
     bounds = (left.low, left.high, right.low, right.high)
@@ -273,7 +280,7 @@ def _extreme(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return cast(context, context.builder.one(op_type, x, y), wide, dtype)
 
     made = elementwise(context, node, inputs, dtype, both, np.maximum if is_max else np.minimum)
-    target, grids = _grid_of(made), [_grid_of(one) for one in inputs]
+    target, grids = grid_of(made), [grid_of(one) for one in inputs]
     if target is not None and dtype.kind in "iu" and target.constant is None:
         lows = [one.low for one in grids if one is not None and one.low is not None]
         highs = [one.high for one in grids if one is not None and one.high is not None]
@@ -368,7 +375,7 @@ def _division(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         if fold is None and isinstance(inputs[0], Tensor) and inputs[0].constant is not None:
             fold = {"FloorMod": np.mod, "Mod": np.fmod, "TruncateMod": np.fmod}.get(node.op)
     wide = wider(dtype)
-    if dtype.kind in "iu" and node.op == "FloorDiv" and (grid := _grid_of(inputs[0])) is not None:
+    if dtype.kind in "iu" and node.op == "FloorDiv" and (grid := grid_of(inputs[0])) is not None:
         constant = divisor.constant if isinstance(divisor, Tensor) else None
         if (grid.low or -1) >= 0 and constant is not None and constant.min() > 0:
             emit = _op("Div")
@@ -397,8 +404,12 @@ def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = _dtype_of(inputs, node)
     op_type, is_negated, fold = _COMPARISONS[node.op]
     one = context.builder.one
-    if made := _known_comparison(context, node, inputs):
-        return made
+    left, lowest = inputs[0], _lowest(node, inputs[1])
+    if lowest is not None and isinstance(left, Flat) and not left.tail and left.cells.empty is None:
+        low = left.cells.bounds.get(left.grid, left.grid.low)
+        if low is not None and low >= lowest:
+            # True throughout by the range of the ids: those of hash buckets are not below 0.
+            return Flat(left.cells, context.constant(np.ones((1, 1), np.bool_)))
     wide = wider(dtype)
 
     def emit(x: str, y: str) -> str:
@@ -406,7 +417,16 @@ def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return one("Not", compared) if is_negated else compared
 
     made = elementwise(context, node, inputs, BOOL, emit, fold)
-    _imply(node, inputs, made)
+    tested, target = grid_of(left), grid_of(made)
+    if tested is None or target is None:
+        return made
+    # What follows for the left side where the comparison holds, and where it does not.
+    if lowest is not None:
+        target.implies = ((tested, lowest),)
+    if (limit := _limit(inputs[1])) is not None and node.op == "Less":
+        target.otherwise = ((tested, limit, None),)
+    elif limit is not None and node.op == "GreaterEqual":
+        target.otherwise = ((tested, None, limit - 1),)
     return made
 
 
@@ -414,32 +434,6 @@ def _lowest(node: Node, right: Value) -> int | None:
     """The number that the left side has at least where the comparison holds."""
     limit = _limit(right)
     return None if limit is None or node.op not in ("GreaterEqual", "Greater") else limit + (node.op == "Greater")
-
-
-def _known_comparison(context: Lowering, node: Node, inputs: list[Value]) -> Value | None:
-    """True throughout, where the range of the ids says so: ids of hash buckets are not below 0."""
-    left, lowest = inputs[0], _lowest(node, inputs[1])
-    if lowest is None or not isinstance(left, Flat) or left.tail:
-        return None
-    low = left.cells.bounds.get(left.grid, left.grid.low)
-    if low is None or low < lowest:
-        return None
-    if left.cells.empty is not None:
-        return None
-    truth = context.constant(np.ones((1, 1), np.bool_))
-    return Flat(left.cells, truth)
-
-
-def _imply(node: Node, inputs: list[Value], made: Value) -> None:
-    lowest, left, target = _lowest(node, inputs[1]), _grid_of(inputs[0]), _grid_of(made)
-    if left is None or target is None:
-        return
-    if lowest is not None:
-        target.implies = ((left, lowest),)
-    if (limit := _limit(inputs[1])) is not None and node.op == "Less":
-        target.otherwise = ((left, limit, None),)
-    elif limit is not None and node.op == "GreaterEqual":
-        target.otherwise = ((left, None, limit - 1),)
 
 
 def _limit(right: Value) -> int | None:
@@ -452,7 +446,7 @@ def _limit(right: Value) -> int | None:
 def _logical(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     op_type, fold = ("And", np.logical_and) if node.op == "LogicalAnd" else ("Or", np.logical_or)
     made = elementwise(context, node, inputs, BOOL, lambda x, y: context.builder.one(op_type, x, y), fold)
-    target, grids = _grid_of(made), [grid for one in inputs if (grid := _grid_of(one)) is not None]
+    target, grids = grid_of(made), [grid for one in inputs if (grid := grid_of(one)) is not None]
     if target is not None and node.op == "LogicalAnd":
         target.implies = tuple(fact for one in grids for fact in one.implies)
     elif target is not None:
@@ -511,35 +505,30 @@ def _cast_flat(context: Lowering, node: Node, value: Flat, source: np.dtype[Any]
 
 
 def _dense_cast(context: Lowering, value: Tensor, source: np.dtype[Any], target: np.dtype[Any]) -> Tensor:
-    made = apply(context, [value], target, lambda x: _emit_cast(context, x, source, target), _fold_cast(source, target))
+    one = context.builder.one
+
+    def emit(x: str) -> str:
+        if source == target:
+            return x
+        if source.kind == "f" and target.name in ("uint8", "int8", "int16", "uint16"):
+            # TensorFlow saturates; NaN becomes 0, or the smallest number of a signed type.
+            limits = np.iinfo(target)
+            wide = np.dtype(np.float32) if source.itemsize < 4 else source
+            x = cast(context, x, source, wide)
+            clipped = one("Clip", x, context.scalar(limits.min, wide), context.scalar(limits.max, wide))
+            blank = context.scalar(0 if target.kind == "u" else limits.min, wide)
+            clipped = one("Where", one("IsNaN", x), blank, clipped)
+            return one("Cast", one("Cast", clipped, to=onnx_type(np.dtype(np.int32))), to=onnx_type(target))
+        return one("Cast", x, to=onnx_type(target))
+
+    # Floats to integers go through the graph: what does not fit is ONNX Runtime's business at one place.
+    is_folded = source.kind not in "fV" or target.kind not in "iu"
+    made = apply(context, [value], target, emit, (lambda array: array.astype(target)) if is_folded else None)
     if source.kind in "iu" and target.kind in "iu":
         made.row_numbers = value.row_numbers
         if np.iinfo(target).bits >= np.iinfo(source).bits or None not in (value.low, value.high):
             made.low, made.high = value.low, value.high
     return made
-
-
-def _fold_cast(source: np.dtype[Any], target: np.dtype[Any]) -> Fold | None:
-    """Floats to integers go through the graph: what does not fit is ONNX Runtime's business at one place."""
-    if source.kind in "fV" and target.kind in "iu":
-        return None
-    return lambda array: array.astype(target)
-
-
-def _emit_cast(context: Lowering, name: str, source: np.dtype[Any], target: np.dtype[Any]) -> str:
-    one = context.builder.one
-    if source == target:
-        return name
-    if source.kind == "f" and target.name in ("uint8", "int8", "int16", "uint16"):
-        # TensorFlow saturates; NaN becomes 0, or the smallest number of a signed type.
-        limits = np.iinfo(target)
-        wide = np.dtype(np.float32) if source.itemsize < 4 else source
-        x = cast(context, name, source, wide)
-        clipped = one("Clip", x, context.scalar(limits.min, wide), context.scalar(limits.max, wide))
-        blank = context.scalar(0 if target.kind == "u" else limits.min, wide)
-        clipped = one("Where", one("IsNaN", x), blank, clipped)
-        return one("Cast", one("Cast", clipped, to=onnx_type(np.dtype(np.int32))), to=onnx_type(target))
-    return one("Cast", name, to=onnx_type(target))
 
 
 # ---- matrices -------------------------------------------------------------------------------------------------------
@@ -551,7 +540,7 @@ def _mat_mul(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     left, right = (context.dense(one, node) for one in inputs[:2])
     flags = ("transpose_a", "transpose_b") if node.op == "MatMul" else ("adj_x", "adj_y")
     left, right = (
-        _transposed(context, one) if node.flag(flag, False) else one
+        transposed(context, one, [*range(one.rank - 2), one.rank - 1, one.rank - 2]) if node.flag(flag, False) else one
         for one, flag in zip((left, right), flags, strict=True)
     )
     outer = broadcast(context, [left.shape[:-2], right.shape[:-2]])
@@ -563,13 +552,6 @@ def _mat_mul(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return cast(context, context.builder.one("MatMul", x, y), wide, dtype)
 
     return context.tensor(dtype, shape, emit)
-
-
-def _transposed(context: Lowering, value: Tensor) -> Tensor:
-    if value.constant is not None:
-        return context.constant(np.ascontiguousarray(np.swapaxes(value.constant, -1, -2)))
-    order = [*range(value.rank - 2), value.rank - 1, value.rank - 2]
-    return context.op("Transpose", [value], value.dtype, [value.shape[axis] for axis in order], perm=order)
 
 
 @lowers("BiasAdd", "BiasAddV1")
@@ -625,9 +607,6 @@ def _einsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 def _softmax(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
     return context.op(node.op, [value], value.dtype, value.shape, axis=value.rank - 1)
-
-
-_ = INT64
 
 
 # ---- buckets --------------------------------------------------------------------------------------------------------

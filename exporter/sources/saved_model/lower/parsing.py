@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.arrays import coordinates_of
+from estimator_serving.exporter.sources.saved_model.lower.choosing import coordinates_of
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Flat, Symbol, Tensor, Value
@@ -43,7 +43,9 @@ def _parse_example(context: Lowering, node: Node, inputs: list[Value]) -> Lowere
         raise node.refuse("it parses a key twice")
     check_spec(spec)
     tensors = _tensors(context, context.examples(serialized, node, spec), spec)
-    return _outputs(context, tensors, sparse_keys, dense_keys)
+    triples = [padded_feature(context, tensors[f"{key}/values"], tensors[f"{key}/lengths"]) for key in sparse_keys]
+    # All indices, then all values, then all shapes.
+    return [*(one for part in zip(*triples, strict=True) for one in part), *(tensors[key] for key in dense_keys)]
 
 
 def _keys(
@@ -92,7 +94,7 @@ def _tensors(context: Lowering, examples: tuple[str, str], spec: FeatureSpec) ->
         )
         return made[index]
 
-    rows = Symbol(lambda: _row_count(context, examples[1]))
+    rows = Symbol(lambda: context.builder.one("Sub", context.builder.one("Shape", examples[1]), context.int64(1)))
     made = {}
     for place, (_, tensor) in enumerate(described):
         shape = [rows if axis == 0 else dim if isinstance(dim, int) else None for axis, dim in enumerate(tensor.shape)]
@@ -100,38 +102,12 @@ def _tensors(context: Lowering, examples: tuple[str, str], spec: FeatureSpec) ->
     return made
 
 
-def _row_count(context: Lowering, row_splits: str) -> str:
-    return context.builder.one("Sub", context.builder.one("Shape", row_splits), context.int64(1))
-
-
-def _outputs(
-    context: Lowering, tensors: dict[str, Tensor], sparse_keys: Sequence[str], dense_keys: Sequence[str]
-) -> list[Value]:
-    indices: list[Value] = []
-    values: list[Value] = []
-    shapes: list[Value] = []
-    for key in sparse_keys:
-        index, value, shape = padded_feature(context, tensors[f"{key}/values"], tensors[f"{key}/lengths"])
-        indices.append(index)
-        values.append(value)
-        shapes.append(shape)
-    return [*indices, *values, *shapes, *(tensors[key] for key in dense_keys)]
-
-
 def padded_feature(context: Lowering, grid: Tensor, lengths: Tensor) -> list[Value]:
     """Padded values [rows, width] and their lengths as TensorFlow's indices, values and dense shape."""
     rows, width = grid.shape
     lengths.low = 0
-    cells = context.cells_of(rows, width, _mask(context, lengths, context.range_of(width)), lengths)
+    one, places = context.builder.one, context.range_of(width)
+    mask = apply(context, [lengths, places], BOOL, lambda x, y: one("Less", y, one("Unsqueeze", x, context.int64(1))))
+    mask.shape = (lengths.shape[0], places.shape[0])
+    cells = context.cells_of(rows, width, mask, lengths)
     return [coordinates_of(context, cells), Flat(cells, grid), context.sizes([rows, width], INT64)]
-
-
-def _mask(context: Lowering, lengths: Tensor, places: Tensor) -> Tensor:
-    one = context.builder.one
-
-    def emit(x: str, y: str) -> str:
-        return one("Less", y, one("Unsqueeze", x, context.int64(1)))
-
-    made = apply(context, [lengths, places], BOOL, emit)
-    made.shape = (lengths.shape[0], places.shape[0])
-    return made

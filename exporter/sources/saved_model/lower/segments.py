@@ -12,7 +12,7 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.arrays import safe_ids
+from estimator_serving.exporter.sources.saved_model.lower.choosing import safe_ids
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast
 from estimator_serving.exporter.sources.saved_model.lowering import INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Cells, Flat, Positions, Symbol, Tensor, Value
@@ -27,18 +27,17 @@ def row_counts(context: Lowering, cells: Cells) -> Tensor:
         return cells.lengths
     key = ("row counts", cells.rows, cells.width, cells.mask)
     if key not in context.cache:
-        context.cache[key] = context.tensor(INT64, (cells.rows,), lambda: _emit_counts(context, cells), low=0)
+        one = context.builder.one
+
+        def emit() -> str:
+            if cells.mask is None:
+                width = one("Squeeze", context.dim_name(cells.width), context.int64(0))
+                return one("Expand", width, context.dim_name(cells.rows))
+            return one("ReduceSum", one("Cast", cells.mask.name, to=7), context.int64(1), keepdims=0)
+
+        context.cache[key] = context.tensor(INT64, (cells.rows,), emit, low=0)
     made: Tensor = context.cache[key]
     return made
-
-
-def _emit_counts(context: Lowering, cells: Cells) -> str:
-    one = context.builder.one
-    if cells.mask is None:
-        width = one("Squeeze", context.dim_name(cells.width), context.int64(0))
-        return one("Expand", width, context.dim_name(cells.rows))
-    number = one("Cast", cells.mask.name, to=7)
-    return one("ReduceSum", number, context.int64(1), keepdims=0)
 
 
 # ---- distinct -------------------------------------------------------------------------------------------------------
@@ -49,7 +48,19 @@ def _unique(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = inputs[0]
     places = node.dtype("out_idx", np.dtype(np.int32))
     if isinstance(value, Flat) and not value.tail and value.cells.distinct is None:
-        distinct = _distinct(context, node, value.cells)
+        cells = value.cells
+        key = ("distinct", cells)
+        if key not in context.cache:
+
+            def refuse() -> str:
+                raise Unsupported(node.op, node.name, "how many distinct values there are is used")
+
+            count = Symbol(refuse)
+            count.cells = Cells(
+                cells.rows, cells.width, cells.mask, count, empty=cells.empty, bounds=cells.bounds, distinct=cells
+            )
+            context.cache[key] = count.cells
+        distinct: Cells = context.cache[key]
         return [Flat(distinct, value.grid, value.filler), Positions(value.cells, distinct, dtype=places)]
     dense = context.dense(value, node)
     if dense.rank != 1:
@@ -67,22 +78,6 @@ def _unique(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         context.tensor(dense.dtype, [None], lambda: emit(0), low=dense.low, high=dense.high),
         context.tensor(places, dense.shape, lambda: emit(2), low=0),
     ]
-
-
-def _distinct(context: Lowering, node: Node, cells: Cells) -> Cells:
-    key = ("distinct", cells)
-    if key not in context.cache:
-
-        def emit() -> str:
-            raise Unsupported(node.op, node.name, "how many distinct values there are is used")
-
-        count = Symbol(emit)
-        count.cells = Cells(
-            cells.rows, cells.width, cells.mask, count, empty=cells.empty, bounds=cells.bounds, distinct=cells
-        )
-        context.cache[key] = count.cells
-    made: Cells = context.cache[key]
-    return made
 
 
 # ---- segments -------------------------------------------------------------------------------------------------------
@@ -123,9 +118,7 @@ def reduce_rows(context: Lowering, data: Flat, combiner: str) -> Tensor:
         inner.zero_in = empty
 
         def emit() -> str:
-            flags = empty.name
-            for axis in range(1, inner.rank):
-                flags = context.builder.one("Unsqueeze", flags, context.int64(axis))
+            flags = with_ones(context, empty.name, 1, inner.rank - 1)
             return context.builder.one("Where", flags, filler.name, inner.name)
 
         return context.tensor(inner.dtype, inner.shape, emit, mended=(empty, inner))
@@ -170,14 +163,16 @@ def _reduce_grid(context: Lowering, data: Flat, combiner: str) -> Tensor:
         name = context.spread(grid, (cells.rows, cells.width, *tail))
         if cells.mask is not None:
             blank = {"max": _lowest(dtype), "min": _highest(dtype)}.get(combiner, 0)
-            name = one("Where", _wide_mask(context, cells.mask, len(tail)), name, context.scalar(blank, dtype))
+            name = one("Where", with_ones(context, cells.mask.name, 2, len(tail)), name, context.scalar(blank, dtype))
         if combiner in ("max", "min"):
             # One more cell, so that no row is empty.
             limit = _lowest(dtype) if combiner == "max" else _highest(dtype)
             more = one("Expand", context.scalar(limit, dtype), context.shape_name((cells.rows, 1, *tail)))
             op_type = "ReduceMax" if combiner == "max" else "ReduceMin"
             found = one(op_type, one("Concat", name, more, axis=1), context.int64(1), keepdims=0)
-            is_empty = one("Equal", _column(context, row_counts(context, cells), len(tail)), context.scalar(0, INT64))
+            is_empty = one(
+                "Equal", with_ones(context, row_counts(context, cells).name, 1, len(tail)), context.scalar(0, INT64)
+            )
             return one("Where", is_empty, context.scalar(0, dtype), found)
         # ONNX Runtime sums a first axis many times faster than one in the middle.
         turned = one("Transpose", name, perm=[1, 0, *range(2, 2 + len(tail))])
@@ -197,12 +192,16 @@ def _divisor(context: Lowering, cells: Cells, combiner: str, dtype: np.dtype[Any
     def emit() -> str:
         one = context.builder.one
         count = cast(context, one("Max", row_counts(context, cells).name, context.scalar(1, INT64)), INT64, dtype)
-        count = one("Sqrt", count) if combiner == "sqrtn" else count
-        for axis in range(tail_rank):
-            count = one("Unsqueeze", count, context.int64(axis + 1))
-        return count
+        return with_ones(context, one("Sqrt", count) if combiner == "sqrtn" else count, 1, tail_rank)
 
     return context.tensor(dtype, (cells.rows, *([1] * tail_rank)), emit)
+
+
+def with_ones(context: Lowering, name: str, axis: int, count: int) -> str:
+    """A value with `count` more axes of size 1, the first of them at `axis`."""
+    for place in range(axis, axis + count):
+        name = context.builder.one("Unsqueeze", name, context.int64(place))
+    return name
 
 
 def blanked(context: Lowering, table: Tensor) -> str:
@@ -215,20 +214,6 @@ def blanked(context: Lowering, table: Tensor) -> str:
         context.cache[key] = context.constant(np.concatenate([array, zeros]))
     made: Tensor = context.cache[key]
     return made.name
-
-
-def _wide_mask(context: Lowering, mask: Tensor, tail_rank: int) -> str:
-    name = mask.name
-    for axis in range(tail_rank):
-        name = context.builder.one("Unsqueeze", name, context.int64(axis + 2))
-    return name
-
-
-def _column(context: Lowering, rows: Tensor, tail_rank: int) -> str:
-    name = rows.name
-    for axis in range(tail_rank):
-        name = context.builder.one("Unsqueeze", name, context.int64(axis + 1))
-    return name
 
 
 def _lowest(dtype: np.dtype[Any]) -> Any:
@@ -259,8 +244,7 @@ def _segment_in_full(context: Lowering, node: Node, data: Tensor, segments: Tens
             one("Expand", context.scalar(1, dtype), one("Shape", ids)),
             reduction="add",
         )
-        for axis in range(1, data.rank):
-            counts = one("Unsqueeze", counts, context.int64(axis))
+        counts = with_ones(context, counts, 1, data.rank - 1)
         if combiner in ("max", "min"):
             limit = _lowest(dtype) if combiner == "max" else _highest(dtype)
             blank = one("Expand", context.scalar(limit, dtype), shape)

@@ -14,9 +14,9 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.arrays import coordinates_of, narrow
+from estimator_serving.exporter.sources.saved_model.lower.choosing import coordinates_of, narrow, scatter_nd
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast, move_weights
-from estimator_serving.exporter.sources.saved_model.lower.segments import row_counts
+from estimator_serving.exporter.sources.saved_model.lower.segments import row_counts, with_ones
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import (
     Cells,
@@ -242,19 +242,17 @@ def _inside(context: Lowering, column: Flat, size: Dim) -> Tensor:
 
 @lowers("ScatterNd")
 def _scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    from estimator_serving.exporter.sources.saved_model.lower import arrays
-
     indices, values = inputs[0], inputs[1]
     shape = context.dims(inputs[2], node, "shape")
     if not (isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.cells.same(values.cells)):
-        return arrays.scatter_nd(context, node, inputs)
+        return scatter_nd(context, node, inputs)
     cells = values.cells
     row, column = (*indices.columns, *indices.columns)[:2]
     is_grid = len(indices.columns) == 2 and row.place == "row" and not indices.is_transposed
     if not is_grid or cells.empty is not None or values.tail or shape[0] != cells.rows or values.dtype.kind != "f":
-        return arrays.scatter_nd(context, node, inputs)
+        return scatter_nd(context, node, inputs)
     if cells.bounds.get(column.grid, -1) < 0 and (column.grid.low is None or column.grid.low < 0):
-        return arrays.scatter_nd(context, node, inputs)
+        return scatter_nd(context, node, inputs)
     one, dtype = context.builder.one, values.dtype
 
     def emit() -> str:
@@ -278,8 +276,19 @@ def _sparse_cross(context: Lowering, node: Node, inputs: list[Value]) -> Lowered
     if not node.flag("hashed_output", False) or node.integer("num_buckets", 0) < 1:
         raise node.refuse("it gives the crossed text itself, or ids without a bound")
     triples = list(zip(inputs[:count], inputs[count : 2 * count], inputs[2 * count : 3 * count], strict=True))
-    keys = [_packed_key(context, node, *one) for one in triples]
-    keys += [_dense_key(context, node, one) for one in inputs[3 * count :]]
+    keys: list[tuple[Tensor, Tensor]] = []
+    for indices, values, _ in triples:
+        if not (isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.cells.same(values.cells)):
+            raise node.refuse("it crosses entries that are no feature's, or were moved in a way that is not followed")
+        if values.cells.empty is not None or values.tail or indices.columns[0].place != "row":
+            raise node.refuse("it crosses entries that were filled before")
+        keys.append(packed(context, values))
+    for one in inputs[3 * count :]:
+        dense = context.dense(one, node)
+        if dense.rank != 2:
+            raise node.refuse("it crosses a dense tensor that is no matrix")
+        whole = context.cells_of(dense.shape[0], dense.shape[1], None)
+        keys.append((_crossable(context, dense), row_counts(context, whole)))
     rows = keys[0][0].shape[0]
     buckets = node.integer("num_buckets")
     signed = int(np.uint64(node.integer("hash_key") % (1 << 64)).astype(np.int64))
@@ -300,22 +309,6 @@ def _sparse_cross(context: Lowering, node: Node, inputs: list[Value]) -> Lowered
     lengths = row_counts(context, cells)
     cells.lengths = lengths
     return [coordinates_of(context, cells), Flat(cells, ids), context.sizes([rows, ids.shape[1]], INT64)]
-
-
-def _packed_key(context: Lowering, node: Node, indices: Value, values: Value, _: Value) -> tuple[Tensor, Tensor]:
-    if not (isinstance(indices, Coordinates) and isinstance(values, Flat) and indices.cells.same(values.cells)):
-        raise node.refuse("it crosses entries that are no feature's, or were moved in a way that is not followed")
-    if values.cells.empty is not None or values.tail or indices.columns[0].place != "row":
-        raise node.refuse("it crosses entries that were filled before")
-    return packed(context, values)
-
-
-def _dense_key(context: Lowering, node: Node, value: Value) -> tuple[Tensor, Tensor]:
-    dense = context.dense(value, node)
-    if dense.rank != 2:
-        raise node.refuse("it crosses a dense tensor that is no matrix")
-    rows, width = dense.shape
-    return _crossable(context, dense), row_counts(context, context.cells_of(rows, width, None))
 
 
 def _crossable(context: Lowering, values: Tensor) -> Tensor:
@@ -453,10 +446,7 @@ def _stitch_parts(context: Lowering, places: Sequence[Value], values: Sequence[V
         at = context.constant(np.array(index, number.dtype))
 
         def emit(x: str, y: str) -> str:
-            name = context.builder.one("Equal", x, y)
-            for axis in range(tail_rank):
-                name = context.builder.one("Unsqueeze", name, context.int64(lead + axis))
-            return name
+            return with_ones(context, context.builder.one("Equal", x, y), lead, tail_rank)
 
         made = apply(context, [number, at], BOOL, emit, None)
         made.shape = (*made.shape, *([1] * tail_rank))

@@ -11,10 +11,10 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import elementwise
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import elementwise, grid_of
 from estimator_serving.exporter.sources.saved_model.lower.parsing import padded_feature
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Flat, Tensor, Value
+from estimator_serving.exporter.sources.saved_model.values import Tensor, Value
 from estimator_serving.ops import DOMAIN
 
 _STRING = np.dtype(object)
@@ -58,8 +58,8 @@ def _hash(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return ids if rank == 2 else one("Reshape", ids, one("Shape", x), allowzero=1)
 
     made = elementwise(context, node, inputs, INT64, emit)
-    grid = made.grid if isinstance(made, Flat) else made
-    if isinstance(grid, Tensor):
+    grid = grid_of(made)
+    if grid is not None:
         grid.low, grid.high = 0, buckets - 1
     return made
 
@@ -68,13 +68,13 @@ def _hash(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 def _lower_text(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if node.text("encoding", ""):
         raise node.refuse("it treats text as Unicode; only A to Z are converted")
+
+    def fold(array: Any) -> Any:
+        return np.vectorize(bytes.lower, otypes=[object])(array) if array.size else array
+
     return elementwise(
-        context, node, inputs, _STRING, lambda x: context.builder.node("LowerText", [x], domain=DOMAIN)[0], _fold_lower
+        context, node, inputs, _STRING, lambda x: context.builder.node("LowerText", [x], domain=DOMAIN)[0], fold
     )
-
-
-def _fold_lower(array: Any) -> Any:
-    return np.vectorize(bytes.lower, otypes=[object])(array) if array.size else array
 
 
 @lowers("StaticRegexReplace")
