@@ -124,7 +124,13 @@ def _trace(function: Normalizer, key: str, shape: tuple[int, ...]) -> Trace:
     sample = torch.rand(_SAMPLE_ROWS, *shape, generator=torch.Generator().manual_seed(0)) * 50 + 0.5
     sample[0] = 0.0
     sample[1] = -sample[1]
-    subject = f"The normalizer_fn {_where(function)} of numeric_column {key!r}"
+    inner: Any = inspect.unwrap(function)
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "forward", None), "__code__", None)
+    name = getattr(inner, "__name__", type(inner).__name__)
+    where = f"{name} ({Path(code.co_filename)}:{code.co_firstlineno})" if code else name
+    subject = f"The normalizer_fn {where} of numeric_column {key!r}"
     try:
         _check_behaviour(function, sample, shape)
         with warnings.catch_warnings(), torch.no_grad():
@@ -213,13 +219,3 @@ def _refusal(subject: str, error: Exception) -> str:
         "constants, for example lambda x: (torch.log1p(x) - 2.9) / 0.8, with means and deviations computed beforehand, "
         "torch.where(...) for a condition, and no numpy call or .item()."
     )
-
-
-def _where(function: Any) -> str:
-    """The function's name, file and line."""
-    inner = inspect.unwrap(function)
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "forward", None), "__code__", None)
-    name = getattr(inner, "__name__", type(inner).__name__)
-    return f"{name} ({Path(code.co_filename)}:{code.co_firstlineno})" if code else name
