@@ -139,7 +139,18 @@ def _trace(function: Normalizer, key: str, shape: tuple[int, ...]) -> Trace:
             program = torch.export.export(_Row(function), (sample,), dynamic_shapes=({0: batch},), strict=False)
         if not _same(program.module()(sample), function(sample.clone())):
             raise _RefusedError("its traced graph computes other numbers than the function does")
-        return Trace(subject, program, sample, _define(program))
+        # The definition: the graph's nodes as text, one a line, and its constants: their values, or a hash of many.
+        calls = [node for node in program.graph.nodes if node.op == "call_function"]
+        lines = [f"{node.name} = {node.target}{tuple(node.args)}{dict(node.kwargs) or ''}" for node in calls]
+        constants: dict[str, Any] = {}
+        for constant, value in sorted({**program.constants, **program.state_dict}.items()):
+            array = value.detach().numpy()
+            if array.size <= _CONSTANT_VALUES_MAX:
+                content: dict[str, Any] = {"values": array.ravel().tolist()}
+            else:
+                content = {"sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}
+            constants[constant] = {"dtype": str(array.dtype), "shape": list(array.shape), **content}
+        return Trace(subject, program, sample, {"graph": lines, "constants": constants})
     except Exception as error:
         raise ValueError(_refusal(subject, error)) from error
 
@@ -182,21 +193,6 @@ def _check_behaviour(function: Normalizer, sample: torch.Tensor, shape: tuple[in
 
 def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
     return left.shape == right.shape and torch.allclose(left.float(), right.float(), 1e-5, 1e-5, equal_nan=True)
-
-
-def _define(program: torch.export.ExportedProgram) -> dict[str, Any]:
-    """The graph's nodes as text, one a line, and its constants: their values, or a hash where there are many."""
-    calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    constants: dict[str, Any] = {}
-    for name, value in sorted({**program.constants, **program.state_dict}.items()):
-        array = value.detach().numpy()
-        if array.size <= _CONSTANT_VALUES_MAX:
-            content: dict[str, Any] = {"values": array.ravel().tolist()}
-        else:
-            content = {"sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}
-        constants[name] = {"dtype": str(array.dtype), "shape": list(array.shape), **content}
-    lines = [f"{node.name} = {node.target}{tuple(node.args)}{dict(node.kwargs) or ''}" for node in calls]
-    return {"graph": lines, "constants": constants}
 
 
 # What torch says -> what the writer of the function needs to know; the first row that fits wins.
