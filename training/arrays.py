@@ -58,26 +58,26 @@ def as_text(array: Array, name: str) -> Array:
     flat = array.ravel().tolist()
     if array.dtype == object and set(map(type, flat)) <= {str}:
         return array
+    decoded: list[str] = []
+    for row, entry in enumerate(flat):
+        if isinstance(entry, str):
+            decoded.append(str(entry))
+            continue
+        if not isinstance(entry, bytes):
+            raise ValueError(
+                f"Feature {name} holds {entry!r} (a {type(entry).__name__}) at entry {row} where text was expected; "
+                "write '' for what is missing and str(...) for the rest."
+            )
+        try:
+            decoded.append(entry.decode())
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"Feature {name} holds the bytes {entry[:32]!r} at entry {row}, which are not UTF-8; "
+                "decode them yourself, or hash them to a number first."
+            ) from None
     text = np.empty(len(flat), dtype=object)
-    text[:] = [_decode(entry, row, name) for row, entry in enumerate(flat)]
+    text[:] = decoded
     return text.reshape(array.shape)
-
-
-def _decode(entry: Any, row: int, name: str) -> str:
-    if isinstance(entry, str):
-        return str(entry)
-    if not isinstance(entry, bytes):
-        raise ValueError(
-            f"Feature {name} holds {entry!r} (a {type(entry).__name__}) at entry {row} where text was expected; "
-            "write '' for what is missing and str(...) for the rest."
-        )
-    try:
-        return entry.decode()
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"Feature {name} holds the bytes {entry[:32]!r} at entry {row}, which are not UTF-8; "
-            "decode them yourself, or hash them to a number first."
-        ) from None
 
 
 def as_tensors(given: Any) -> Any:

@@ -90,7 +90,7 @@ class ClassificationOutput(ExportOutput):
     def __post_init__(self) -> None:
         if self.scores is None and self.classes is None:
             raise ValueError("Cannot create a ClassificationOutput with empty scores and classes: give at least one.")
-        if self.scores is not None and not _is_float(self.scores):
+        if self.scores is not None and not (isinstance(self.scores, Tensor) and self.scores.is_floating_point()):
             raise ValueError(f"Classification scores must be a float32 Tensor; got {self.scores!r}.")
         if self.classes is not None and not isinstance(self.classes, StringPrediction):
             raise ValueError(
@@ -106,12 +106,8 @@ class RegressionOutput(ExportOutput):
     value: Tensor
 
     def __post_init__(self) -> None:
-        if not _is_float(self.value):
+        if not (isinstance(self.value, Tensor) and self.value.is_floating_point()):
             raise ValueError(f"Regression output value must be a float32 Tensor; got {self.value!r}.")
-
-
-def _is_float(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 @dataclass(frozen=True)
@@ -195,17 +191,13 @@ def _checked_predictions(predictions: Predictions | None, mode: str) -> Predicti
         if mode == ModeKeys.PREDICT:
             raise ValueError("Missing predictions. Return them in the EstimatorSpec of mode 'infer'.")
         return {}
-    if not isinstance(predictions, dict):
-        _check_prediction("predictions", predictions)
-        return predictions
-    for key, value in predictions.items():
-        _check_prediction(f"predictions[{key}]", value)
+    named: list[tuple[str, object]] = [("predictions", predictions)]
+    if isinstance(predictions, dict):
+        named = [(f"predictions[{key}]", value) for key, value in predictions.items()]
+    for name, value in named:
+        if not isinstance(value, Tensor | StringPrediction):
+            raise TypeError(f"{name} must be Tensor (or a StringPrediction for strings), given: {value!r}")
     return predictions
-
-
-def _check_prediction(name: str, value: object) -> None:
-    if not isinstance(value, Tensor | StringPrediction):
-        raise TypeError(f"{name} must be Tensor (or a StringPrediction for strings), given: {value!r}")
 
 
 def _checked_metrics(metrics: Mapping[str, Metric] | None) -> Mapping[str, Metric]:

@@ -88,7 +88,18 @@ class RunConfig:
         object.__setattr__(self, "save_checkpoints_steps", steps)
         object.__setattr__(self, "save_checkpoints_secs", seconds)
         tf_config = read_tf_config()
-        object.__setattr__(self, "model_dir", _model_dir(self.model_dir, tf_config))
+        path = None if self.model_dir is None else os.fspath(self.model_dir)
+        if path == "":
+            raise ValueError("model_dir should be non-empty.")
+        from_environment = tf_config.get("model_dir")
+        if from_environment == "":
+            raise ValueError("model_dir in TF_CONFIG should be non-empty.")
+        if path and from_environment and path != from_environment:
+            raise ValueError(
+                "`model_dir` provided in RunConfig construct, if set, must have the same value as the model_dir in "
+                f'TF_CONFIG. model_dir: {path}, TF_CONFIG["model_dir"]: {from_environment}.'
+            )
+        object.__setattr__(self, "model_dir", path or from_environment)
         object.__setattr__(self, _CLUSTER, cluster_of(tf_config))
         _check_fields(vars(self))
 
@@ -171,18 +182,3 @@ def _check_fields(fields: dict[str, Any]) -> None:
     for name in ("train_distribute", "eval_distribute", "experimental_distribute"):
         if fields[name] is not None:
             raise ValueError(f"{name} is not supported: training runs in one process. Leave it None.")
-
-
-def _model_dir(given: str | os.PathLike[str] | None, tf_config: dict[str, Any]) -> str | None:
-    path = None if given is None else os.fspath(given)
-    if path == "":
-        raise ValueError("model_dir should be non-empty.")
-    from_environment = tf_config.get("model_dir")
-    if from_environment == "":
-        raise ValueError("model_dir in TF_CONFIG should be non-empty.")
-    if path and from_environment and path != from_environment:
-        raise ValueError(
-            "`model_dir` provided in RunConfig construct, if set, must have the same value as the model_dir in "
-            f'TF_CONFIG. model_dir: {path}, TF_CONFIG["model_dir"]: {from_environment}.'
-        )
-    return path or from_environment

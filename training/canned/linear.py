@@ -128,8 +128,17 @@ class LinearSum:
         """Logits f32 [B, units]."""
         with variable_scope("linear"):
             logits = linear_model(features, self.feature_columns, units, self.sparse_combiner)
-        if current_store().summaries is not None:
-            _summarise_weights()
+        store = current_store()
+        if store.summaries is not None:
+            prefix = "linear/linear_model/"
+            weights = {name: w.detach() for name, w in store.trainable_variables.items() if name.startswith(prefix)}
+            bias = weights.pop(f"{prefix}bias_weights")
+            if bias.numel() == 1:
+                summaries.scalar("bias", bias.reshape(()))
+            else:
+                summaries.histogram("bias", bias)
+            everything = torch.cat([value.reshape(-1) for value in weights.values()])
+            summaries.scalar("fraction_of_zero_weights", (everything == 0).float().mean())
         return logits
 
 
@@ -138,18 +147,3 @@ def _required(feature_columns: Iterable[FeatureColumn]) -> tuple[FeatureColumn, 
     if not columns:
         raise ValueError("feature_columns must not be empty. Pass at least one column.")
     return columns
-
-
-def _summarise_weights() -> None:
-    weights: dict[str, Tensor] = {
-        name: value.detach()
-        for name, value in current_store().trainable_variables.items()
-        if name.startswith("linear/linear_model/")
-    }
-    bias = weights.pop("linear/linear_model/bias_weights")
-    if bias.numel() == 1:
-        summaries.scalar("bias", bias.reshape(()))
-    else:
-        summaries.histogram("bias", bias)
-    everything = torch.cat([value.reshape(-1) for value in weights.values()])
-    summaries.scalar("fraction_of_zero_weights", (everything == 0).float().mean())

@@ -125,7 +125,13 @@ class GrowthStep(TrainOp):
         self.window.add(self.rows.numpy(), gradients, hessians, place)
         if self.rules.center_bias and not self.ensemble.is_centered:
             if self.window.batches == self.rules.n_batches_per_layer:
-                _centre(self.ensemble, self.window)
+                # One Newton step of the bias. The bias is found when the step is small.
+                window = self.window
+                first, second = (np.concatenate(parts).sum(axis=0) for parts in (window.gradients, window.hessians))
+                step = -first / np.maximum(second, np.finfo(np.float32).tiny)
+                self.ensemble.bias.add_(torch.from_numpy(step))
+                self.ensemble.is_centered.fill_(float(np.abs(step).max() < _CENTERED))
+                window.clear()
         elif self.window.batches == self.rules.batches_per_tree:
             grow(self.ensemble, self.rules, self.window)
 
@@ -141,15 +147,6 @@ def derivatives(loss: Tensor, logits: Tensor) -> tuple[Array, Array]:
         for output in range(logits.shape[1])
     ]
     return first.detach().numpy(), torch.stack(second, dim=1).numpy()
-
-
-def _centre(ensemble: Ensemble, window: Window) -> None:
-    """One Newton step of the bias. The bias is found when the step is small."""
-    first, second = (np.concatenate(parts).sum(axis=0) for parts in (window.gradients, window.hessians))
-    step = -first / np.maximum(second, np.finfo(np.float32).tiny)
-    ensemble.bias.add_(torch.from_numpy(step))
-    ensemble.is_centered.fill_(float(np.abs(step).max() < _CENTERED))
-    window.clear()
 
 
 def grow(ensemble: Ensemble, rules: GrowthRules, window: Window) -> None:

@@ -46,11 +46,21 @@ def finish_graph(
     """
     finished = ModelProto()
     finished.CopyFrom(model)
-    for graph in _graphs(finished.graph):
-        _constants_to_initializers(graph)
+    for part in _graphs(finished.graph):
+        _constants_to_initializers(part)
     _drop_traces(finished)
     _name_batch(finished.graph, batch_dim)
-    _set_value_info(finished)
+    # Infer all types and shapes anew, from what the op library's nodes give: ONNX knows nothing of those. Without their
+    # types onnx's inference of LabelEncoder crashes the process (seen with onnx 1.23).
+    graph = finished.graph
+    del graph.value_info[:]
+    graph.value_info.extend(info for node in graph.node if node.domain == DOMAIN for info in describe_outputs(node))
+    inferred = shape_inference.infer_shapes(finished, data_prop=True)
+    known = {value.name: value for value in inferred.graph.value_info}
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    produced = {name for node in graph.node for name in node.output}
+    del graph.value_info[:]
+    graph.value_info.extend(known[name] for name in sorted(known.keys() & produced - ends))
     _make_axes_positive(finished)
     finished.ir_version = min(finished.ir_version, IR_VERSION_MAX)
     finished.producer_name = _PRODUCER
@@ -148,22 +158,6 @@ def _name_batch(graph: GraphProto, batch_dim: str) -> None:
             unnamed = axis == 0 and not dim.HasField("dim_value") and not dim.dim_param
             if unnamed or (dim.dim_param and dim.dim_param in made_up):
                 dim.dim_param = batch_dim
-
-
-def _set_value_info(model: ModelProto) -> None:
-    """Infer all types and shapes anew, from what the op library's nodes give: ONNX knows nothing of those.
-
-    Without their types onnx's inference of LabelEncoder crashes the process (seen with onnx 1.23).
-    """
-    graph = model.graph
-    del graph.value_info[:]
-    graph.value_info.extend(info for node in graph.node if node.domain == DOMAIN for info in describe_outputs(node))
-    inferred = shape_inference.infer_shapes(model, data_prop=True)
-    known = {value.name: value for value in inferred.graph.value_info}
-    ends = {value.name for value in (*graph.input, *graph.output)}
-    produced = {name for node in graph.node for name in node.output}
-    del graph.value_info[:]
-    graph.value_info.extend(known[name] for name in sorted(known.keys() & produced - ends))
 
 
 def _make_axes_positive(model: ModelProto) -> None:

@@ -135,7 +135,14 @@ def inputs_of(definitions: Iterable[Definition]) -> tuple[Input, ...]:
         ValueError: one key asked for in two shapes or two dtypes.
     """
     by_names: dict[tuple[str, ...], Input] = {}
-    for wanted in (_input(leaf) for definition in definitions for leaf in _leaves(definition)):
+    for leaf in (leaf for definition in definitions for leaf in _leaves(definition)):
+        key, kind = leaf["key"], leaf["kind"]
+        dtype = dtypes.as_dtype(leaf.get("dtype", "string"))
+        wanted: Input
+        if kind == "numeric":
+            wanted = NumericInput(key, tuple(leaf["shape"]))
+        else:
+            wanted = _READ[kind](key, dtype) if kind in _READ else CategoricalInput(key, dtype, kind)
         known = by_names.setdefault(wanted.names, wanted)
         if known != wanted:
             first, second = (
@@ -163,15 +170,6 @@ def _leaves(definition: Any) -> Iterator[Mapping[str, Any]]:
     elif isinstance(definition, Mapping | list):
         for value in definition.values() if isinstance(definition, Mapping) else definition:
             yield from _leaves(value)
-
-
-def _input(leaf: Mapping[str, Any]) -> Input:
-    key, kind = leaf["key"], leaf["kind"]
-    if kind == "numeric":
-        return NumericInput(key, tuple(leaf["shape"]))
-    dtype = dtypes.as_dtype(leaf.get("dtype", "string"))
-    read = _READ.get(kind)
-    return CategoricalInput(key, dtype, kind) if read is None else read(key, dtype)
 
 
 # How the kinds of definitions read their feature; every other kind is a categorical column's.

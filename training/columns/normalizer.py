@@ -124,7 +124,13 @@ def _trace(function: Normalizer, key: str, shape: tuple[int, ...]) -> Trace:
     sample = torch.rand(_SAMPLE_ROWS, *shape, generator=torch.Generator().manual_seed(0)) * 50 + 0.5
     sample[0] = 0.0
     sample[1] = -sample[1]
-    subject = f"The normalizer_fn {_where(function)} of numeric_column {key!r}"
+    inner: Any = inspect.unwrap(function)
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "forward", None), "__code__", None)
+    name = getattr(inner, "__name__", type(inner).__name__)
+    where = f"{name} ({Path(code.co_filename)}:{code.co_firstlineno})" if code else name
+    subject = f"The normalizer_fn {where} of numeric_column {key!r}"
     try:
         _check_behaviour(function, sample, shape)
         with warnings.catch_warnings(), torch.no_grad():
@@ -133,7 +139,18 @@ def _trace(function: Normalizer, key: str, shape: tuple[int, ...]) -> Trace:
             program = torch.export.export(_Row(function), (sample,), dynamic_shapes=({0: batch},), strict=False)
         if not _same(program.module()(sample), function(sample.clone())):
             raise _RefusedError("its traced graph computes other numbers than the function does")
-        return Trace(subject, program, sample, _define(program))
+        # The definition: the graph's nodes as text, one a line, and its constants: their values, or a hash of many.
+        calls = [node for node in program.graph.nodes if node.op == "call_function"]
+        lines = [f"{node.name} = {node.target}{tuple(node.args)}{dict(node.kwargs) or ''}" for node in calls]
+        constants: dict[str, Any] = {}
+        for constant, value in sorted({**program.constants, **program.state_dict}.items()):
+            array = value.detach().numpy()
+            if array.size <= _CONSTANT_VALUES_MAX:
+                content: dict[str, Any] = {"values": array.ravel().tolist()}
+            else:
+                content = {"sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}
+            constants[constant] = {"dtype": str(array.dtype), "shape": list(array.shape), **content}
+        return Trace(subject, program, sample, {"graph": lines, "constants": constants})
     except Exception as error:
         raise ValueError(_refusal(subject, error)) from error
 
@@ -178,21 +195,6 @@ def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
     return left.shape == right.shape and torch.allclose(left.float(), right.float(), 1e-5, 1e-5, equal_nan=True)
 
 
-def _define(program: torch.export.ExportedProgram) -> dict[str, Any]:
-    """The graph's nodes as text, one a line, and its constants: their values, or a hash where there are many."""
-    calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    constants: dict[str, Any] = {}
-    for name, value in sorted({**program.constants, **program.state_dict}.items()):
-        array = value.detach().numpy()
-        if array.size <= _CONSTANT_VALUES_MAX:
-            content: dict[str, Any] = {"values": array.ravel().tolist()}
-        else:
-            content = {"sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}
-        constants[name] = {"dtype": str(array.dtype), "shape": list(array.shape), **content}
-    lines = [f"{node.name} = {node.target}{tuple(node.args)}{dict(node.kwargs) or ''}" for node in calls]
-    return {"graph": lines, "constants": constants}
-
-
 # What torch says -> what the writer of the function needs to know; the first row that fits wins.
 _REASONS = (
     ("data-dependent", _TAKES_VALUES),
@@ -213,13 +215,3 @@ def _refusal(subject: str, error: Exception) -> str:
         "constants, for example lambda x: (torch.log1p(x) - 2.9) / 0.8, with means and deviations computed beforehand, "
         "torch.where(...) for a condition, and no numpy call or .item()."
     )
-
-
-def _where(function: Any) -> str:
-    """The function's name, file and line."""
-    inner = inspect.unwrap(function)
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "forward", None), "__code__", None)
-    name = getattr(inner, "__name__", type(inner).__name__)
-    return f"{name} ({Path(code.co_filename)}:{code.co_firstlineno})" if code else name

@@ -87,26 +87,24 @@ class Transform:
                 their ids. A ValueError, too.
         """
         fed = feed(raw, self.inputs)
+        names = tuple(fed)
         try:
-            return dict(zip(self._names, self._session(tuple(fed)).run(self._names, fed), strict=True))
+            if names not in self._sessions:
+                options = onnxruntime.SessionOptions()
+                # The graphs are small and run between training steps: more threads would only take cores from torch.
+                options.intra_op_num_threads = 1
+                options.inter_op_num_threads = 1
+                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+                options.log_severity_level = 4  # what it would log is raised
+                model_bytes = self.model_bytes
+                if not set(names) <= set(self.input_names):
+                    # Padding nodes come before the graph where features come dense.
+                    model_bytes = serialize(pad_inputs(onnx.load_from_string(model_bytes), self.inputs, names))
+                self._sessions[names] = ops.session(model_bytes, options=options)
+            return dict(zip(self._names, self._sessions[names].run(self._names, fed), strict=True))
         except InvalidArgument as error:
             # An op of ours refused the values; its sentence follows the name of the node.
             raise InvalidArgumentError(ops.own_text(error)) from None
-
-    def _session(self, fed: tuple[str, ...]) -> onnxruntime.InferenceSession:
-        """The session that takes these arrays: the bytes, behind padding nodes where features come dense."""
-        if fed not in self._sessions:
-            options = onnxruntime.SessionOptions()
-            # The graphs are small and run between training steps: more threads would only take cores from torch.
-            options.intra_op_num_threads = 1
-            options.inter_op_num_threads = 1
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.log_severity_level = 4  # what it would log is raised
-            model_bytes = self.model_bytes
-            if not set(fed) <= set(self.input_names):
-                model_bytes = serialize(pad_inputs(onnx.load_from_string(model_bytes), self.inputs, fed))
-            self._sessions[fed] = ops.session(model_bytes, options=options)
-        return self._sessions[fed]
 
 
 def build_transform(columns: Iterable[FeatureColumn | Output]) -> Transform:

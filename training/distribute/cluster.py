@@ -81,6 +81,10 @@ def cluster_of(tf_config: Mapping[str, Any]) -> Cluster:
             f"{number} is not a valid task_id for task_type {kind} in the cluster_spec:\n{jobs}\n\n{_NOTE}"
         )
     counts = {job: len(hosts) for job, hosts in jobs.items()}
+    # The number of the process, counted over the chief, the workers, other jobs by name, and parameter servers.
+    first = [job for job in (CHIEF, MASTER, WORKER) if job in counts]
+    in_order = [*first, *sorted(counts.keys() - {*first, PS}), PS]
+    global_id = number + sum(counts[job] for job in in_order[: in_order.index(kind)])
     address = "" if sum(counts.values()) == 1 else f"grpc://{jobs[kind][number]}"
     return Cluster(
         jobs,
@@ -91,7 +95,7 @@ def cluster_of(tf_config: Mapping[str, Any]) -> Cluster:
         num_ps_replicas=counts.get(PS, 0),
         master=address if master is None else master,
         evaluation_master=evaluation_master,
-        global_id=_global_id(counts, kind, number),
+        global_id=global_id,
         service=service,
     )
 
@@ -111,11 +115,3 @@ def _check_chief_and_task(jobs: Mapping[str, Any], task: Mapping[str, Any]) -> N
         raise ValueError('If "cluster" is set in TF_CONFIG, task index must be set.')
     if int(task["index"]) < 0:
         raise ValueError("Task index must be non-negative number.")
-
-
-def _global_id(counts: Mapping[str, int], kind: str, number: int) -> int:
-    """The number of the process, counted over the chief, the workers, other jobs by name, and parameter servers."""
-    first = [job for job in (CHIEF, MASTER, WORKER) if job in counts]
-    others = sorted(counts.keys() - {*first, PS})
-    before = [*first, *others, PS]
-    return number + sum(counts[job] for job in before[: before.index(kind)])

@@ -83,26 +83,21 @@ class _Replay:
             if spec is not None:
                 return spec
         if signature in self._seen and len(recordings) < _RECORDINGS_MAX:
-            return self._record(features, labels, inputs, recordings)
+            recorder = _Recorder(inputs, self._store)
+            with recorder:
+                spec = self._call(features, labels)
+                assert spec.train_op is not None
+                assert spec.loss is not None
+                spec = spec.of_step(spec.loss, spec.train_op.with_gradients())
+            made = None if self._store.pending_updates or spec.predictions else recorder.finish(spec)
+            if made is None:
+                self._is_possible = False
+            else:
+                recordings.append(made)
+            return spec
         if len(self._seen) < _SIGNATURES_MAX:
             self._seen.add(signature)
         return self._call(features, labels)
-
-    def _record(
-        self, features: Features, labels: Tensor, inputs: Sequence[Tensor], recordings: list[_Recording]
-    ) -> EstimatorSpec:
-        recorder = _Recorder(inputs, self._store)
-        with recorder:
-            spec = self._call(features, labels)
-            assert spec.train_op is not None
-            assert spec.loss is not None
-            spec = spec.of_step(spec.loss, spec.train_op.with_gradients())
-        recording = None if self._store.pending_updates or spec.predictions else recorder.finish(spec)
-        if recording is None:
-            self._is_possible = False
-        else:
-            recordings.append(recording)
-        return spec
 
 
 class _Recording:
@@ -167,7 +162,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
             return None
         if not self._can_repeat:
             return None
-        lines = [f"def program({', '.join(self._inputs)}):", *_needed_lines(self._lines, needed), f"return {results}"]
+        # From the last line to the first: those that the needed values come from, each followed by a `del` of the
+        # values that no later line needs.
+        kept = [f"return {results}"]
+        for line in reversed(self._lines):
+            if line.must_run or line.makes & needed:
+                over = sorted(name for name in (line.needs | line.makes) - needed if name.startswith("v"))
+                needed |= line.needs
+                kept += [f"del {', '.join(over)}"] * bool(over)
+                kept.append(line.text)
+        lines = [f"def program({', '.join(self._inputs)}):", *reversed(kept)]
         exec("\n    ".join(lines), self._constants)  # every word of it was made above
         assert spec.loss is not None
         loss = spec.loss.detach()  # not the recorded batch's autograd graph, which would stay in memory
@@ -226,15 +230,3 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         name = f"c{next(self._numbers)}"
         self._constants[name] = value
         return name
-
-
-def _needed_lines(lines: Sequence[_Line], needed: set[str]) -> list[str]:
-    """The lines that the needed values come from, each followed by a `del` of the values that no later line needs."""
-    kept: list[str] = []
-    for line in reversed(lines):
-        if line.must_run or line.makes & needed:
-            over = sorted(name for name in (line.needs | line.makes) - needed if name.startswith("v"))
-            needed |= line.needs
-            kept += [f"del {', '.join(over)}"] * bool(over)
-            kept.append(line.text)
-    return kept[::-1]

@@ -109,7 +109,8 @@ class TrainedModels:
             checkpoint = read_checkpoint(path)
             values = {name: value for name, value in checkpoint.values.items() if not name.startswith(SLOTS)}
             store = VariableStore(seed=self._model.new_seed(), values=values, source=checkpoint.path, frozen=True)
-            self._kept = (key, TrainedModel(self._model, store, _transform_of(checkpoint), checkpoint.path))
+            transform = None if checkpoint.transform is None else Transform.from_bytes(checkpoint.transform)
+            self._kept = (key, TrainedModel(self._model, store, transform, checkpoint.path))
         return self._kept[1]
 
     def load_or_initialize(self, checkpoint_path: str | None, purpose: str) -> TrainedModel:
@@ -137,16 +138,13 @@ class TrainedModels:
         checkpoint = read_checkpoint(checkpoint_path)
         logger.info("Restoring parameters from %s", checkpoint_path)
         store = VariableStore(seed=seed, values=checkpoint.values, source=checkpoint.path)
-        return Run(store, TransformRecorder(_transform_of(checkpoint)), self._model.config)
+        transform = None if checkpoint.transform is None else Transform.from_bytes(checkpoint.transform)
+        return Run(store, TransformRecorder(transform), self._model.config)
 
     def _new_store(self, seed: int, frozen: bool = False) -> VariableStore:
         """The variables of a model without a checkpoint."""
         start = None if self._warm_start is None else WarmStart(self._warm_start)
         return VariableStore(seed=seed, start=start, frozen=frozen)
-
-
-def _transform_of(checkpoint: Checkpoint) -> Transform | None:
-    return None if checkpoint.transform is None else Transform.from_bytes(checkpoint.transform)
 
 
 def _version(path: str, purpose: str = "") -> tuple[str, int]:

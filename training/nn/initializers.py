@@ -44,7 +44,12 @@ def variance_scaling(scale: float = 1.0, mode: str = "fan_in", distribution: str
         raise ValueError(f"Invalid `distribution` argument: {distribution}. It must be one of {sorted(_SCALED)}.")
 
     def draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        variance = scale / max(1.0, _FAN_MODES[mode](_fans(shape)))
+        if len(shape) < 2:
+            fan_in = fan_out = float(shape[0]) if shape else 1.0
+        else:
+            receptive_field = math.prod(shape[:-2])
+            fan_in, fan_out = float(shape[-2] * receptive_field), float(shape[-1] * receptive_field)
+        variance = scale / max(1.0, _FAN_MODES[mode]((fan_in, fan_out)))
         return _SCALED[distribution](variance)(shape, generator)
 
     return draw
@@ -76,14 +81,6 @@ def random_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
         return torch.empty(tuple(shape)).normal_(mean, stddev, generator=generator)
 
     return draw
-
-
-def _fans(shape: Sequence[int]) -> tuple[float, float]:
-    if len(shape) < 2:
-        only = float(shape[0]) if shape else 1.0
-        return only, only
-    receptive_field = math.prod(shape[:-2])
-    return float(shape[-2] * receptive_field), float(shape[-1] * receptive_field)
 
 
 _FAN_MODES: dict[str, Callable[[tuple[float, float]], float]] = {

@@ -19,7 +19,7 @@ from estimator_serving.training.arrays import Array
 from estimator_serving.training.nn.variables import current_store, scoped_name
 
 if TYPE_CHECKING:
-    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
 logger = logging.getLogger("estimator_serving.training")
 
@@ -82,7 +82,7 @@ class EventWriter:
 
 
 def _value(tag: str, value: float | Array | str) -> Summary.Value:
-    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.types_pb2 import DT_STRING
 
@@ -93,7 +93,21 @@ def _value(tag: str, value: float | Array | str) -> Summary.Value:
         )
     if np.ndim(value) == 0:
         return Summary.Value(tag=tag, simple_value=float(value))
-    return Summary.Value(tag=tag, histo=_histogram(np.asarray(value, np.float64).ravel()))
+    numbers = np.asarray(value, np.float64).ravel()
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        return Summary.Value(tag=tag, histo=HistogramProto(bucket_limit=[0.0], bucket=[0.0]))
+    counts, edges = np.histogram(finite, bins=_HISTOGRAM_BUCKETS)
+    distribution = HistogramProto(
+        min=finite.min(),
+        max=finite.max(),
+        num=finite.size,
+        sum=finite.sum(),
+        sum_squares=np.square(finite).sum(),
+        bucket_limit=edges[1:].tolist(),
+        bucket=counts.tolist(),
+    )
+    return Summary.Value(tag=tag, histo=distribution)
 
 
 def _metric_values(tag: str, value: Any) -> list[Summary.Value]:
@@ -122,21 +136,3 @@ def _metric_values(tag: str, value: Any) -> list[Summary.Value]:
         type(value).__name__,
     )
     return []
-
-
-def _histogram(values: Array) -> HistogramProto:
-    from tensorboard.compat.proto.summary_pb2 import HistogramProto
-
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return HistogramProto(bucket_limit=[0.0], bucket=[0.0])
-    counts, edges = np.histogram(finite, bins=_HISTOGRAM_BUCKETS)
-    return HistogramProto(
-        min=finite.min(),
-        max=finite.max(),
-        num=finite.size,
-        sum=finite.sum(),
-        sum_squares=np.square(finite).sum(),
-        bucket_limit=edges[1:].tolist(),
-        bucket=counts.tolist(),
-    )

@@ -299,7 +299,15 @@ class Optimizer:
         slot_names = tuple([f"{path}/{names[id(p)]}/{slot}" for p in wanted] for slot in self.slot_names)
         for slot, full_names in zip(self.slot_names, slot_names, strict=True):
             for name, p in zip(full_names, wanted, strict=True):
-                self._find_slot(store, names[id(p)], slot, name)
+                # A slot has another name in a checkpoint of TensorFlow. Keras outside an estimator writes
+                # `Adam/<variable>/m`. TensorFlow 1 numbers them: `<variable>/Adam`, `…/Adam_1`.
+                variable = names[id(p)]
+                for kind in (self.name, self.v1_name or self.default_name):
+                    store.rename_restored(f"{kind}/{variable}/{slot}", name, lambda value: value)
+                    if slot in self.v1_slots:
+                        number = self.v1_slots.index(slot)
+                        old = f"{variable}/{kind}_{number}" if number else f"{variable}/{kind}"
+                        store.rename_restored(old, name, partial(self.from_v1, slot, step=store.global_step))
         slots = tuple(
             [
                 store.slot(name, p.shape, partial(self.first_slot, slot, p, store.global_step))
@@ -312,18 +320,6 @@ class Optimizer:
         if not callable(self.learning_rate):
             store.hyperparameter(f"{path}/learning_rate", self.learning_rate)
         return _Plan(path, wanted, slots, slot_names)
-
-    def _find_slot(self, store: VariableStore, variable: str, slot: str, name: str) -> None:
-        """Make the store find a slot that has another name in a checkpoint of TensorFlow.
-
-        Keras outside an estimator writes `Adam/<variable>/m`. TensorFlow 1 numbers them: `<variable>/Adam`, `…/Adam_1`.
-        """
-        for kind in (self.name, self.v1_name or self.default_name):
-            store.rename_restored(f"{kind}/{variable}/{slot}", name, lambda value: value)
-            if slot in self.v1_slots:
-                number = self.v1_slots.index(slot)
-                old = f"{variable}/{kind}_{number}" if number else f"{variable}/{kind}"
-                store.rename_restored(old, name, partial(self.from_v1, slot, step=store.global_step))
 
     def _clipped(self, gradients: Gradients) -> Gradients:
         """Limited in TF's order: entries first, then each variable, then all variables together."""

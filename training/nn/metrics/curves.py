@@ -79,26 +79,22 @@ _METHODS: dict[str, Callable[[Any, Any], Any]] = {
 
 def _area(state: State, curve: str, method: str) -> Any:
     if curve == "PR" and method == "interpolation":
-        return _area_under_pr(state)
+        # Interpolated as Davis and Goadrich do, which TF follows.
+        xp = array_module(state)
+        tp, fp = _above(state)
+        predicted = tp + fp
+        dtp, dp = tp[:-1] - tp[1:], predicted[:-1] - predicted[1:]
+        slope = divide(dtp, dp.clip(0))
+        intercept = tp[1:] - slope * predicted[1:]
+        both = (predicted[:-1] > 0) & (predicted[1:] > 0)
+        ratio = xp.where(both, divide(predicted[:-1], predicted[1:].clip(0)), 1.0)
+        area = slope * (dtp + intercept * xp.log(ratio))
+        return divide(area, tp[0].clip(0)).sum()
     x, y = curve_points(state, curve)
     if curve == "PR" and method != "trapezoidal":
         tp, fp = _above(state)
         y = divide(tp, tp + fp)
     return ((x[:-1] - x[1:]) * _METHODS[method](y[:-1], y[1:])).sum()
-
-
-def _area_under_pr(state: State) -> Any:
-    """Interpolated as Davis and Goadrich do, which TF follows."""
-    xp = array_module(state)
-    tp, fp = _above(state)
-    predicted = tp + fp
-    dtp, dp = tp[:-1] - tp[1:], predicted[:-1] - predicted[1:]
-    slope = divide(dtp, dp.clip(0))
-    intercept = tp[1:] - slope * predicted[1:]
-    both = (predicted[:-1] > 0) & (predicted[1:] > 0)
-    ratio = xp.where(both, divide(predicted[:-1], predicted[1:].clip(0)), 1.0)
-    area = slope * (dtp + intercept * xp.log(ratio))
-    return divide(area, tp[0].clip(0)).sum()
 
 
 def _above(state: State) -> tuple[Any, Any]:
