@@ -109,24 +109,21 @@ def _fit_lines(path: str, fit: CheckpointFit) -> Iterator[str]:
         for name, (wanted, found) in sorted(fit.misshapen.items()):
             yield f"  {name}  {_shape(found)}, and the estimator asks for {_shape(wanted)}"
     yield from _group("The estimator leaves", fit.left)
-    yield f"\n{_verdict(fit)}"
-
-
-def _verdict(fit: CheckpointFit) -> str:
+    start = "The estimator can start from it (warm_start_from)"
     if not fit.fits and not all(name.startswith(SLOTS) for name in (*fit.lacking, *fit.misshapen)):
-        return (
-            "The estimator cannot start from it as it is. WarmStartSettings can leave variables out, rename them, or "
+        yield (
+            "\nThe estimator cannot start from it as it is. WarmStartSettings can leave variables out, rename them, or "
             "move their rows by a vocabulary."
         )
-    start = "The estimator can start from it (warm_start_from)"
-    if not fit.has_slots:
-        return f"{start}. The slots of its optimizer are not known without data; return its input_fn as well."
-    if not fit.fits:
-        return (
-            f"{start}. Training cannot continue in its model_dir, because the checkpoint lacks slots of the "
+    elif not fit.has_slots:
+        yield f"\n{start}. The slots of its optimizer are not known without data; return its input_fn as well."
+    elif not fit.fits:
+        yield (
+            f"\n{start}. Training cannot continue in its model_dir, because the checkpoint lacks slots of the "
             "estimator's optimizer."
         )
-    return f"{start}, and training can continue in its model_dir."
+    else:
+        yield f"\n{start}, and training can continue in its model_dir."
 
 
 def _group(title: str, shapes: Mapping[str, Shape], more: Callable[[str], str] = lambda _: "") -> Iterator[str]:

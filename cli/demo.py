@@ -24,7 +24,6 @@ from rich.console import Console
 
 from estimator_serving.examples.titanic import client_grpc, client_rest, train
 from estimator_serving.training import (
-    DNNClassifier,
     ProgressBarHook,
     numpy_input_fn,
 )
@@ -56,13 +55,25 @@ def main(chosen: argparse.Namespace) -> int:
     exported = train.export(classifier, base / "servable")
     console.print(f"\n[bold]Exported[/bold] to {exported}")
     with _serve(base / "servable") as (rest, grpc_address):
-        answers = _ask(classifier, rest, grpc_address, console)
+        console.print("\n[bold]One passenger[/bold]", client_rest.PASSENGER)
+        body = {"signature_name": "predict", "instances": [client_rest.PASSENGER]}
+        by_rest = client_rest.ask(rest, "predict", body)["predictions"][0]
+        console.print("\n[bold]REST answer[/bold]", by_rest)
+        with grpc.insecure_channel(grpc_address) as channel:
+            by_grpc = client_grpc.predict(channel, client_grpc.PASSENGER)
+        console.print("\n[bold]gRPC answer[/bold]", {alias: value.tolist() for alias, value in by_grpc.items()})
+        rows = {name: np.array([value]) for name, value in client_grpc.PASSENGER.items()}
+        in_process = next(iter(classifier.predict(numpy_input_fn(rows, shuffle=False))))
+        answers = {
+            "REST": np.float32(by_rest["logistic"][0]),
+            "gRPC": by_grpc["logistic"][0, 0],
+            "estimator.predict": in_process["logistic"][0],
+        }
     console.print("\n[bold]Ask again yourself[/bold]")
     # The command beside this Python, because a checkout's .venv is not on the PATH.
     command = Path(sys.executable).with_name("estimator-serving")
-    body = json.dumps({"signature_name": "predict", "instances": [client_rest.PASSENGER]})
     print(f"  {command} serve --model_name=titanic --model_base_path={base / 'servable'}")
-    print(f"  curl -d '{body}' http://localhost:8501/v1/models/titanic:predict")
+    print(f"  curl -d '{json.dumps(body)}' http://localhost:8501/v1/models/titanic:predict")
     rest_answer, grpc_answer, expected = answers["REST"], answers["gRPC"], answers["estimator.predict"]
     agree = rest_answer == grpc_answer and abs(rest_answer - expected) <= TOLERANCE * max(1.0, abs(float(expected)))
     console.print("\n[bold]Probability of survival[/bold]")
@@ -106,21 +117,3 @@ def _answers(url: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def _ask(classifier: DNNClassifier, rest: str, grpc_address: str, console: Console) -> dict[str, np.float32]:
-    """One passenger's probability of survival: over REST, over gRPC and from estimator.predict."""
-    console.print("\n[bold]One passenger[/bold]", client_rest.PASSENGER)
-    body = {"signature_name": "predict", "instances": [client_rest.PASSENGER]}
-    by_rest = client_rest.ask(rest, "predict", body)["predictions"][0]
-    console.print("\n[bold]REST answer[/bold]", by_rest)
-    with grpc.insecure_channel(grpc_address) as channel:
-        by_grpc = client_grpc.predict(channel, client_grpc.PASSENGER)
-    console.print("\n[bold]gRPC answer[/bold]", {alias: value.tolist() for alias, value in by_grpc.items()})
-    rows = {name: np.array([value]) for name, value in client_grpc.PASSENGER.items()}
-    in_process = next(iter(classifier.predict(numpy_input_fn(rows, shuffle=False))))
-    return {
-        "REST": np.float32(by_rest["logistic"][0]),
-        "gRPC": by_grpc["logistic"][0, 0],
-        "estimator.predict": in_process["logistic"][0],
-    }

@@ -131,7 +131,11 @@ def decode_example(serialized: bytes) -> dict[str, list[Any]]:
         example = tensorflow_pb.Example.FromString(serialized)
     except Exception as error:
         raise ExampleError(f"These {len(serialized)} bytes are not a serialized tf.Example: {error}.") from None
-    return {name: _values(feature) for name, feature in example.features.feature.items()}
+    kinds = {name: feature.WhichOneof("kind") for name, feature in example.features.feature.items()}
+    return {
+        name: [] if kind is None else list(getattr(example.features.feature[name], kind).value)
+        for name, kind in kinds.items()
+    }
 
 
 def join_examples(serialized: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -197,8 +201,3 @@ def _stored(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode()
     return int(value) if isinstance(value, bool) else value
-
-
-def _values(feature: tensorflow_pb.Feature) -> list[Any]:
-    kind = feature.WhichOneof("kind")
-    return [] if kind is None else list(getattr(feature, kind).value)

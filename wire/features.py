@@ -174,22 +174,20 @@ class SparseFeature:
         object.__setattr__(self, "dtype", _example_dtype(self.dtype, "sparse_types"))
         if not isinstance(self.index_key, str):
             object.__setattr__(self, "index_key", tuple(self.index_key))
-        object.__setattr__(self, "size", self._checked_size())
-
-    def _checked_size(self) -> int | tuple[int, ...]:
         if isinstance(self.index_key, str):
             if not _is_length(self.size):
                 raise ExampleError(
                     f"vocab_size has to be a Tensor or Python int. Found {type(self.size)}: {self.size}."
                 )
-            return int(self.size)  # type: ignore[arg-type]
+            object.__setattr__(self, "size", int(self.size))  # type: ignore[arg-type]
+            return
         sizes = tuple(self.size) if isinstance(self.size, Iterable) else ()
         if len(sizes) != len(self.index_key) or not all(map(_is_length, sizes)):
             raise ExampleError(
                 f"sp_ids and vocab_size have to have equal lengths. Give one size for each of the index keys "
                 f"{list(self.index_key)}; size is {self.size!r}."
             )
-        return tuple(map(int, sizes))
+        object.__setattr__(self, "size", tuple(map(int, sizes)))
 
     @property
     def index_keys(self) -> tuple[str, ...]:

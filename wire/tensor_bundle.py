@@ -281,7 +281,12 @@ class TensorBundle:
         ]
         # The slices are read before the result is allocated, so that their sizes limit its size.
         parts = [(self._stored_slice(key, part, region, dtype), region, common) for part, region, common in pieces]
-        self._check_disjoint_bytes(key, [part for part, _, _ in pieces])
+        # Slices that share bytes could make a small file describe a tensor of any size.
+        entries = [self._decode(_slice_key(key, part), key) for part, _, _ in pieces]
+        spans = sorted((e.shard_id, e.offset, e.offset + e.size) for e in entries)
+        for before, after in pairwise(spans):
+            if before[0] == after[0] and after[1] < before[2]:
+                raise self._damaged(f"slices of {key} share bytes")
         whole = np.empty(shape, dtype.numpy)
         for array, region, common in parts:
             whole[_relative(common, wanted)] = array[_relative(common, region)]
@@ -376,14 +381,6 @@ class TensorBundle:
                 f"it was written. {_WRITE_AGAIN}."
             )
 
-    def _check_disjoint_bytes(self, key: str, parts: list[tensorflow_pb.TensorSliceProto]) -> None:
-        """Checks that slices do not share bytes, because a small file could then describe a tensor of any size."""
-        entries = [self._decode(_slice_key(key, part), key) for part in parts]
-        spans = sorted((e.shard_id, e.offset, e.offset + e.size) for e in entries)
-        for before, after in pairwise(spans):
-            if before[0] == after[0] and after[1] < before[2]:
-                raise self._damaged(f"slices of {key} share bytes")
-
     def _damaged(self, what: str) -> TensorBundleError:
         return TensorBundleError(f"{self._index} is not a whole index of a checkpoint: {what}. {_WRITE_AGAIN}.")
 
@@ -454,20 +451,14 @@ def _slice_key(key: str, part: tensorflow_pb.TensorSliceProto) -> bytes:
         _ordered_signed(extent.start) + _ordered_signed(extent.length if extent.HasField("length") else -1)
         for extent in part.extent
     )
-    return b"\0" + _ordered_name(_bytes(key)) + _ordered_unsigned(len(part.extent)) + b"".join(pairs)
+    name = b"".join(_ESCAPES.get(byte, bytes((byte,))) for byte in _bytes(key)) + b"\x00\x01"
+    # An unsigned number is its count of bytes, then the bytes, the most significant one first.
+    rank = len(part.extent)
+    rank_bytes = rank.to_bytes((rank.bit_length() + 7) // 8, "big")
+    return b"\0" + name + bytes((len(rank_bytes),)) + rank_bytes + b"".join(pairs)
 
 
 _ESCAPES: Mapping[int, bytes] = {0x00: b"\x00\xff", 0xFF: b"\xff\x00"}
-
-
-def _ordered_name(name: bytes) -> bytes:
-    return b"".join(_ESCAPES.get(byte, bytes((byte,))) for byte in name) + b"\x00\x01"
-
-
-def _ordered_unsigned(value: int) -> bytes:
-    """The number of bytes, then the bytes, the most significant one first."""
-    length = (value.bit_length() + 7) // 8
-    return bytes((length,)) + value.to_bytes(length, "big")
 
 
 def _ordered_signed(value: int) -> bytes:

@@ -242,7 +242,12 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if isinstance(other, Tensor) and other.mended is not None and flags is other.mended[0]:
         # This condition replaces the rows that were mended: what they were before is enough.
         other = other.mended[1]
-        if _is_zero(chosen) and flags is not None and other.zero_in is flags:
+        constant = None
+        if isinstance(chosen, Tensor):
+            small = None if chosen.small is None else chosen.small.constant
+            constant = chosen.constant if chosen.constant is not None else small
+        is_zero = constant is not None and constant.dtype.kind in "fiu" and not constant.any()
+        if is_zero and flags is not None and other.zero_in is flags:
             return other
     dtype = np.dtype(chosen.dtype)  # type: ignore[union-attr]
     made = elementwise(
@@ -266,15 +271,6 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if first.high is not None and high is not None:
         target.high = max(first.high, high)
     return made
-
-
-def _is_zero(value: Value) -> bool:
-    if not isinstance(value, Tensor):
-        return False
-    constant = (
-        value.constant if value.constant is not None else value.small.constant if value.small is not None else None
-    )
-    return constant is not None and constant.dtype.kind in "fiu" and not constant.any()
 
 
 @lowers("OneHot")

@@ -80,7 +80,7 @@ def _convolution(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     def emit() -> str:
         x = _first(context, value, is_last)
         if "auto_pad" in padding and padding["auto_pad"] == "SAME_UPPER" and any(d > 1 for d in dilations):
-            x, attributes = _pad_same(context, node, x, sizes, taps, strides, dilations)
+            attributes = _pads_of_same(node, sizes, taps, strides, dilations)
         else:
             attributes = padding
         made = context.builder.one(
@@ -91,9 +91,9 @@ def _convolution(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     return context.tensor(value.dtype, shape, emit)
 
 
-def _pad_same(
-    context: Lowering, node: Node, x: str, sizes: list[Dim], taps: list[int], strides: list[int], dilations: list[int]
-) -> tuple[str, dict[str, Any]]:
+def _pads_of_same(
+    node: Node, sizes: list[Dim], taps: list[int], strides: list[int], dilations: list[int]
+) -> dict[str, Any]:
     """SAME of a dilated kernel, in numbers: ONNX Runtime refuses the word with dilations."""
     pads = []
     for size, tap, stride, dilation in zip(sizes, taps, strides, dilations, strict=True):
@@ -104,7 +104,7 @@ def _pad_same(
         else:
             total = max((-(-size // stride) - 1) * stride + (tap - 1) * dilation + 1 - size, 0)
         pads.append((total // 2, total - total // 2))
-    return x, {"pads": [one for one, _ in pads] + [other for _, other in pads]}
+    return {"pads": [one for one, _ in pads] + [other for _, other in pads]}
 
 
 def _kernel(node: Node, kernel: Tensor, channels: Dim) -> tuple[np.ndarray[Any, Any], int]:

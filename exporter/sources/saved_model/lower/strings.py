@@ -31,13 +31,14 @@ def _as_string(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return elementwise(context, node, inputs, _STRING, lambda x: one("Where", x, *words))
     if dtype.kind not in "iu":
         raise node.refuse(f"ONNX writes numbers of {dtype} differently; hash or look up whole numbers")
-    return elementwise(context, node, inputs, _STRING, lambda x: one("Cast", x, to=onnx_type(_STRING)), _fold_string)
 
+    def fold(array: Any) -> Any:
+        made = np.empty(array.shape, object)
+        if array.size:
+            made[...] = np.vectorize(lambda number: str(int(number)).encode(), otypes=[object])(array)
+        return made
 
-def _fold_string(array: Any) -> Any:
-    made = np.empty(array.shape, object)
-    made[...] = np.vectorize(lambda number: str(int(number)).encode(), otypes=[object])(array) if array.size else made
-    return made
+    return elementwise(context, node, inputs, _STRING, lambda x: one("Cast", x, to=onnx_type(_STRING)), fold)
 
 
 @lowers("StringToHashBucketFast", "StringToHashBucketStrong")
