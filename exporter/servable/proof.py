@@ -11,20 +11,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from estimator_serving.training.arrays import Array
-from estimator_serving.wire.pb import serving_pb
-from estimator_serving.wire.signatures import (
-    CLASSIFY_CLASSES,
-    CLASSIFY_METHOD,
-    CLASSIFY_SCORES,
-    PREDICT_METHOD,
-    REGRESS_METHOD,
-    REGRESS_OUTPUTS,
-    Signature,
-)
-from estimator_serving.wire.tensors import encode_tensor
+from estimator_serving.wire.prediction_logs import LOG_FIELDS, log_of
+from estimator_serving.wire.signatures import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD, Signature
 
 Arrays = Mapping[str, Array]
 
@@ -61,42 +50,8 @@ def sample_logs(
         outputs = answer(rows)
         for key, signature in recorded.items():
             named = {alias: outputs[info.value_name] for alias, info in signature.outputs.items()}
-            log = _log(key, signature, rows, named)
+            log = log_of(signature.method_name, key, rows, named)
             responses.append(log.SerializeToString(deterministic=True))
-            for kind in ("predict_log", "classify_log", "regress_log"):
-                if log.HasField(kind):
-                    getattr(log, kind).ClearField("response")
+            getattr(log, LOG_FIELDS[signature.method_name]).ClearField("response")
             requests.append(log.SerializeToString(deterministic=True))
     return {REQUESTS_FILE: requests, RESPONSES_FILE: responses} if responses else {}
-
-
-def _log(key: str, signature: Signature, rows: Arrays, outputs: Arrays) -> serving_pb.PredictionLog:
-    """The request for these rows and its answer, as the signature's method has them."""
-    log = serving_pb.PredictionLog()
-    if signature.method_name == PREDICT_METHOD:
-        predict = log.predict_log
-        predict.request.model_spec.signature_name = predict.response.model_spec.signature_name = key
-        for alias in signature.inputs:
-            predict.request.inputs[alias].CopyFrom(encode_tensor(rows[alias]))
-        for alias, array in outputs.items():
-            predict.response.outputs[alias].CopyFrom(encode_tensor(array))
-        return log
-    is_regress = signature.method_name == REGRESS_METHOD
-    request = log.regress_log.request if is_regress else log.classify_log.request
-    response = log.regress_log.response if is_regress else log.classify_log.response
-    request.model_spec.signature_name = response.model_spec.signature_name = key
-    (examples,) = rows.values()
-    request.input.example_list.examples.extend(examples.tolist())
-    if is_regress:
-        values = outputs[REGRESS_OUTPUTS]
-        for value in values.reshape(len(values), -1)[:, 0].tolist():
-            log.regress_log.response.result.regressions.add(value=value)
-        return log
-    some = next(iter(outputs.values()))
-    labels = outputs.get(CLASSIFY_CLASSES, np.full(some.shape, ""))
-    scores = outputs.get(CLASSIFY_SCORES, np.zeros(some.shape, np.float32))
-    for row_labels, row_scores in zip(labels.tolist(), scores.tolist(), strict=True):
-        classes = log.classify_log.response.result.classifications.add()
-        for label, score in zip(row_labels, row_scores, strict=True):
-            classes.classes.add(label=label, score=score)
-    return log
