@@ -4,7 +4,9 @@ Owns the names that may be asked for and the watchers. The state itself comes fr
 nothing stored here can go stale.
 
 Two threads meet here: grpc's own, which add and remove watchers, and the one that follows the state and tells them. A
-lock guards the watchers, and is never held while one is told. Once `stop` has been called, the state is "not serving".
+lock guards the set of watchers, and is never held while one is told. Each watcher has a second lock for that, because
+grpc cannot take a message, or the end, of a stream before it has sent the message before: the call that brings it would
+wait for ever, or grpc's own thread would end. Once `stop` has been called, the state is "not serving".
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -25,13 +28,23 @@ _Send = Callable[[Any], None]
 _STATE = health_pb2.HealthCheckResponse
 
 
+@dataclass(eq=False)
+class _Watcher:
+    """One open Watch stream: the service it follows, how to send to it, and the lock held while it is told."""
+
+    name: str
+    send: _Send
+    ended: bool = False
+    sending: threading.Lock = field(default_factory=threading.Lock)
+
+
 class Health:
     """Check and Watch. `start` before the first call, `stop` when no more calls are wanted."""
 
     def __init__(self, unready: Callable[[], str], names: Collection[str]) -> None:
         self._unready = unready
         self._names = frozenset(names)
-        self._watchers: dict[_Send, str] = {}
+        self._watchers: set[_Watcher] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="health", daemon=True)
@@ -56,11 +69,7 @@ class Health:
     def stop(self) -> None:
         """Tell every watcher "not serving" and end its stream, which would otherwise hold up the server's end."""
         self._stopped.set()
-        with self._lock:
-            watchers = list(self._watchers.items())
-        for send, name in watchers:
-            send(self._state_of(name))
-            send(None)
+        self._tell_all()
 
     def check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Any:
         """The state of a service now; NOT_FOUND for an unknown name."""
@@ -75,18 +84,34 @@ class Health:
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send_response_callback: _Send
     ) -> None:
         """Send the state now and at each change, until the client or the server ends. Holds no thread meanwhile."""
-        send = send_response_callback
+        watcher = _Watcher(request.service, send_response_callback)
         with self._lock:
-            self._watchers[send] = request.service
+            self._watchers.add(watcher)
 
         def forget() -> None:
             with self._lock:
-                self._watchers.pop(send, None)
+                self._watchers.discard(watcher)
 
         if context.add_callback(forget):
-            send(self._state_of(request.service))
+            self._tell(watcher)
         else:
             forget()
+
+    def _tell(self, watcher: _Watcher) -> None:
+        """Send the state as it is when the stream is free; after `stop`, end the stream too."""
+        with watcher.sending:
+            if watcher.ended:
+                return
+            watcher.ended = self._stopped.is_set()
+            watcher.send(self._state_of(watcher.name))
+            if watcher.ended:
+                watcher.send(None)
+
+    def _tell_all(self) -> None:
+        with self._lock:
+            watchers = list(self._watchers)
+        for watcher in watchers:
+            self._tell(watcher)
 
     def _state_of(self, name: str) -> Any:
         if name not in self._names:
@@ -100,10 +125,7 @@ class Health:
         while not self._stopped.wait(WATCH_PERIOD_S):
             now = self._state_of("").status
             if now != last:
-                with self._lock:
-                    watchers = list(self._watchers.items())
-                for send, name in watchers:
-                    send(self._state_of(name))
+                self._tell_all()
             last = now
 
 
