@@ -36,7 +36,7 @@ fmt: .venv/.ready  ## format the sources and mend what the linter can
 proto: .venv/.ready  ## compile proto/ into wire/pb
 	@$(BIN)/python tools/compile_protos.py
 
-build: .venv/.ready  ## compile the op library again
+build: .venv/.ready  ## compile the op library and the codecs again
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 
 serve: .venv/.ready  ## serve the Titanic model that `make demo` left in build/demo
@@ -84,17 +84,20 @@ oracle-python:
 	@test -n "$(TF)" || { echo "Give a Python that has tensorflow 2.15, for example: make oracle-ops TF=/opt/tf/bin/python"; exit 1; }
 	@$(TF) -c 'import tensorflow' 2>/dev/null || { echo "$(TF) cannot import tensorflow; install tensorflow==2.15.1 there."; exit 1; }
 
-fuzz:  ## fuzz the decoder with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
+fuzz:  ## fuzz the decoder and the JSON reader with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
 	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null
-	@cmake --build build/fuzz --target fuzz_decode_example
+	@cmake --build build/fuzz --target fuzz_decode_example fuzz_read_numbers
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
 	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/corpus
+	@mkdir -p build/fuzz/json && printf '{"signature_name": "s", "instances": [[1, -2.5e3], [0, 1e-7]]}' >build/fuzz/json/body
+	@build/fuzz/fuzz/fuzz_read_numbers -max_len=200 \
+	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/json
 
 clean:  ## remove what these targets made
 	rm -rf .venv .links build
 
-.venv/.ready: pyproject.toml constraints.txt ops/CMakeLists.txt $(wildcard ops/*.cc ops/*.h)
+.venv/.ready: pyproject.toml constraints.txt $(wildcard ops/CMakeLists.txt ops/*.cc ops/*.h wire/native/CMakeLists.txt wire/native/*.cc wire/native/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed, $(PYTHON) is older; install one and say PYTHON=python3.x."; exit 1; }
 	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \

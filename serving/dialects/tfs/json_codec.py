@@ -19,7 +19,7 @@ from estimator_serving.serving.errors import InvalidArgumentError, ServingError
 from estimator_serving.serving.predictor import Codec
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request, as_strings
 from estimator_serving.serving.running.servable import Servable
-from estimator_serving.wire import dtypes
+from estimator_serving.wire import dtypes, native
 from estimator_serving.wire.examples import ExampleEncoder, ExampleError, FeatureSpec, encode_example
 from estimator_serving.wire.signatures import (
     CLASSIFY_METHOD,
@@ -33,9 +33,6 @@ from estimator_serving.wire.signatures import (
 ENTRYPOINT = "REST"
 # How a predict request wrote its tensors, which is how its answer is written.
 ROW, COLUMN = "instances", "inputs"
-# What a text of numbers without exponents is made of; and what is then left of a request that holds nothing else.
-_NUMBER_CHARACTERS = b"0123456789+-.,[] \t\r\n"
-_ONLY_NUMBERS = frozenset({b'{"instances":}', b'{"inputs":}'})
 
 
 def _parse(payload: bytes, target: ModelSpec | None) -> Document:
@@ -57,6 +54,23 @@ def _parse(payload: bytes, target: ModelSpec | None) -> Document:
 # --- predict ---
 
 
+class _NumbersBody(NamedTuple):
+    """A predict body that holds nothing but numbers: most of them do."""
+
+    layout: str
+    numbers: json_tensor.Numbers
+
+
+def _parse_predict(payload: bytes, target: ModelSpec | None) -> Document:
+    assert target is not None, "the URL names the model"
+    read = native.read_numbers_body(payload)
+    if read is None:
+        return _parse(payload, target)
+    layout, name, shape, are_integers, values = read
+    spec = target._replace(signature_name=name) if name else target
+    return Document(spec, _NumbersBody(layout, json_tensor.Numbers(shape, are_integers, values)), payload)
+
+
 def _decode_predict(options: Options, document: Document, servable: Servable) -> Request:
     spec, members, payload = document
     signature = servable.signatures.get(spec.signature_name)
@@ -67,6 +81,15 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
         )
     if options.check_method_names:
         outcomes.check_method_name(signature, "prediction", PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
+    if type(members) is _NumbersBody:
+        layout, numbers = members
+        # Rows are a list, and a row of several inputs is an object: what this is not, the reader below says so.
+        if len(signature.inputs) == 1 and (numbers.shape or layout == COLUMN):
+            ((alias, info),) = signature.inputs.items()
+            array = numbers.to_array(info.dtype)
+            if array is not None:
+                return Request(spec.signature_name, {alias: array}, (), layout)
+        members = json_text.parse(payload)
     if ROW not in members and COLUMN not in members:
         raise InvalidArgumentError(f"JSON Value: {quote(members)} Missing 'inputs' or 'instances' key")
     if ROW in members and COLUMN in members:
@@ -75,15 +98,8 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
             "to exist "
         )
     layout = ROW if ROW in members else COLUMN
-    if len(signature.inputs) == 1 and payload.translate(None, _NUMBER_CHARACTERS) in _ONLY_NUMBERS:
-        # Most requests hold nothing but the numbers of the only input. What numpy would silently convert (true, "3",
-        # null) cannot be in them, so numpy may read them.
-        ((alias, info),) = signature.inputs.items()
-        array = json_tensor.read_numbers(members[layout], info.dtype)
-        if array is not None and array.ndim and len(array):
-            return Request(spec.signature_name, {alias: array}, (), layout)
     reader = _Reader(spec.signature_name, signature, servable)
-    inputs = (reader.read_instances if layout is ROW else reader.read_inputs)(members[layout])
+    inputs = (reader.read_instances if layout == ROW else reader.read_inputs)(members[layout])
     return Request(spec.signature_name, inputs, (), layout)
 
 
@@ -242,9 +258,11 @@ def _encode_predict(outputs: Outputs, request: Request, _servable: Servable) -> 
         raise InvalidArgumentError(
             f"Cannot convert empty tensor map to JSON; the signature {request.signature_name} has no outputs."
         )
-    if request.form is not ROW:
-        columns = {alias: json_tensor.to_json(array, alias) for alias, array in outputs.items()}
-        return json_tensor.dump({"outputs": columns if len(columns) > 1 else next(iter(columns.values()))})
+    if request.form != ROW:
+        texts = {alias: json_tensor.write_tensor(array, alias) for alias, array in outputs.items()}
+        if len(texts) == 1:
+            return b'{"outputs":%b}' % next(iter(texts.values()))
+        return b'{"outputs":{%b}}' % b",".join(json_tensor.key_text(alias) + text for alias, text in texts.items())
     expected = None
     for alias, array in outputs.items():
         if array.ndim == 0:
@@ -254,11 +272,10 @@ def _encode_predict(outputs: Outputs, request: Request, _servable: Servable) -> 
             raise InvalidArgumentError(
                 f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {expected}"
             )
-    columns = {alias: json_tensor.to_json(array, alias) for alias, array in outputs.items()}
-    if len(columns) == 1:
-        return json_tensor.dump({"predictions": next(iter(columns.values()))})
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return json_tensor.dump({"predictions": rows})
+    if len(outputs) == 1:
+        ((alias, array),) = outputs.items()
+        return b'{"predictions":%b}' % json_tensor.write_tensor(array, alias)
+    return b'{"predictions":%b}' % json_tensor.write_rows(outputs)
 
 
 # --- classify and regress ---
@@ -298,7 +315,7 @@ def codecs(options: Options) -> Mapping[str, Codec]:
     classify = partial(_decode_examples, "classify", outcomes.classify_request, options)
     regress = partial(_decode_examples, "regress", outcomes.regress_request, options)
     return {
-        "predict": Codec("Predict", ENTRYPOINT, _parse, predict, _encode_predict),
+        "predict": Codec("Predict", ENTRYPOINT, _parse_predict, predict, _encode_predict),
         "classify": Codec("Classify", ENTRYPOINT, _parse, classify, _encode_results, takes_examples=True),
         "regress": Codec("Regress", ENTRYPOINT, _parse, regress, _encode_results, takes_examples=True),
     }

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -18,11 +19,9 @@ import orjson
 from estimator_serving.serving.dialects.json_text import is_base64, kind, quote, read_base64
 from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
 from estimator_serving.serving.request import Array, as_strings
-from estimator_serving.wire import dtypes
+from estimator_serving.wire import dtypes, native
 from estimator_serving.wire.dtypes import DType
 
-# Up to here a Python loop prints floats faster than a dozen numpy calls.
-_FEW_FLOATS = 24
 BYTES_SUFFIX = "_bytes"
 
 _INT32 = (-(2**31), 2**31 - 1)
@@ -39,20 +38,32 @@ _INTEGER_RANGES = {
 _FLOATS = {dtypes.float16, dtypes.float32, dtypes.float64}
 # numpy's letters of what tolist() makes ready to print: text, double, bool, and the integers but for uint16.
 _PLAIN = frozenset("Od?bBhilqILQ")
+# Those that the compiled writer prints.
+_NATIVE = frozenset("fd?bBhilqILQ")
 
 
-def read_numbers(value: Any, dtype: DType) -> Array | None:
-    """The tensor of nested lists that hold nothing but numbers, as numpy itself reads them.
+class Numbers(NamedTuple):
+    """A tensor of nothing but numbers, as `native.read_numbers_body` gives it.
 
-    None if TensorFlow Serving would read them otherwise: ragged lists, other dtypes, numbers that do not fit.
+    values: int64 if `are_integers`, else float64.
     """
-    try:
-        if dtype is dtypes.float32 or dtype is dtypes.float64:
-            return np.asarray(value, dtype.numpy)
-        natural = np.asarray(value)
-    except (ValueError, RuntimeWarning):  # ragged; overflow, where warnings are errors
-        return None
-    return natural if dtype is dtypes.int64 and natural.dtype == np.int64 else None
+
+    shape: tuple[int, ...]
+    are_integers: bool
+    values: bytes
+
+    def to_array(self, dtype: DType) -> Array | None:
+        """The tensor of this dtype, as `read_tensor` reads it; None if that has something to say about the numbers."""
+        if dtype is dtypes.float32 and not self.are_integers:
+            return np.ndarray(self.shape, np.float32, native.narrow_floats(self.values))
+        array = np.ndarray(self.shape, np.int64 if self.are_integers else np.float64, self.values)
+        if dtype in _FLOATS:
+            with np.errstate(over="ignore", under="ignore"):
+                return array.astype(np.float64).astype(dtype.numpy)
+        low, high = _INTEGER_RANGES.get(dtype, (1, 0))
+        if not self.are_integers or array.min() < low or array.max() > high:
+            return None
+        return array.astype(dtype.numpy)
 
 
 def read_tensor(value: Any, dtype: DType) -> Array:
@@ -112,7 +123,7 @@ def to_json(array: Array, alias: str) -> Any:
     """
     letter = array.dtype.char
     if letter == "f":
-        return _map_nested(round_float, array.tolist()) if array.size <= _FEW_FLOATS else round_floats(array).tolist()
+        return _map_nested(_round_float, array.tolist())
     if letter == "e":
         # numpy writes a half with the fewest digits that give it back.
         return array.astype(str).astype(np.float64).tolist()
@@ -134,6 +145,36 @@ def dump(value: Any) -> bytes:
     if b"null" not in text:
         return text
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def write_tensor(array: Array, alias: str) -> bytes:
+    """The text of an output. Raises InvalidArgumentError as `to_json` does."""
+    text = native.write_array(array) if array.dtype.char in _NATIVE else None
+    return dump(to_json(array, alias)) if text is None else text
+
+
+def write_rows(outputs: Mapping[str, Array]) -> bytes:
+    """The text of a list of objects, one for each row of the outputs, which have the same number of rows.
+
+    Raises InvalidArgumentError as `to_json` does.
+    """
+    keys = tuple(map(key_text, outputs))
+    columns = [array if array.dtype.char in _NATIVE else _row_texts(array, alias) for alias, array in outputs.items()]
+    text = native.write_rows(keys, tuple(columns))
+    if text is None:
+        text = native.write_rows(keys, tuple(_row_texts(array, alias) for alias, array in outputs.items()))
+    assert text is not None, "it has nothing but texts to write"
+    return text
+
+
+@lru_cache(maxsize=1024)
+def key_text(alias: str) -> bytes:
+    """An object's key as it is printed, with its colon."""
+    return orjson.dumps(alias) + b":"
+
+
+def _row_texts(array: Array, alias: str) -> list[bytes]:
+    return [dump(row) for row in to_json(array, alias)]
 
 
 def _flatten(value: Any, shape: Sequence[int], level: int, values: list[Any]) -> None:
@@ -201,40 +242,10 @@ def _map_nested(function: Callable[[Any], Any], value: Any) -> Any:
     return [_map_nested(function, one) for one in value] if type(value) is list else function(value)
 
 
-def round_float(value: float) -> float:
-    """One float32 as `round_floats` gives it; quicker for a few of them."""
+def _round_float(value: float) -> float:
+    """A float32 as the double with 6 significant digits if these give it back, else with 9."""
     short = float(f"{value:.6g}")
     return short if _FLOAT32.unpack(_FLOAT32.pack(short))[0] == value else float(f"{value:.9g}")
 
 
 _FLOAT32 = struct.Struct("f")
-
-
-def round_floats(array: Array) -> Array:
-    """float32 to the doubles whose text has 6 significant digits if these give the float32 back, else 9.
-
-    A double of at most 15 digits prints as these digits, so rounding the value is the same as printing with `%.9g`.
-    """
-    with np.errstate(all="ignore"):
-        exact = array.astype(np.float64)
-        short, short_unsure = _round_digits(exact, 6)
-        long, long_unsure = _round_digits(exact, 9)
-        rounded = np.where(short.astype(np.float32) == array, short, long)
-        # Zeros and what is not finite have no digits; beyond these bounds the powers of ten are not exact.
-        plain = (np.abs(exact) > 1e-12) & (np.abs(exact) < 1e22)
-    unsure = ~plain | short_unsure | long_unsure
-    if unsure.any():
-        rounded[unsure] = [round_float(value) for value in exact[unsure].tolist()]
-    return rounded
-
-
-_POWERS = np.array([float(f"1e{exponent}") for exponent in range(23)])
-
-
-def _round_digits(exact: Array, digits: int) -> tuple[Array, Array]:
-    """Each value rounded to so many significant digits, and whether it lay so near a tie that this is not certain."""
-    exponent = digits - 1 - np.nan_to_num(np.floor(np.log10(np.abs(exact))), posinf=0, neginf=0).astype(np.int64)
-    up, down = _POWERS[np.clip(exponent, 0, 22)], _POWERS[np.clip(-exponent, 0, 22)]
-    scaled = exact * up / down
-    whole = np.rint(scaled)
-    return whole / up * down, np.abs(np.abs(scaled - whole) - 0.5) < 1e-5

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as np_st
 from estimator_serving.serving.dialects import json_text
 from estimator_serving.serving.dialects.tfs import json_tensor
 from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
-from estimator_serving.wire import dtypes
+from estimator_serving.wire import dtypes, native
 from estimator_serving.wire.dtypes import as_dtype
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -24,14 +24,11 @@ def printed(value: float) -> float:
     return short if np.float32(short) == np.float32(value) else float(f"{value:.9g}")
 
 
-@given(np_st.arrays(np.float32, st.integers(25, 60), elements=FLOAT32))
-def test_many_floats_print_as_tensorflow_serving_prints_them(array):
-    assert json_tensor.round_floats(array).tolist() == [printed(value) for value in array.tolist()]
-
-
-@given(FLOAT32)
-def test_one_float_prints_alike(value):
-    assert json_tensor.round_float(value) == printed(value)
+@given(np_st.arrays(np.float32, st.integers(1, 60), elements=FLOAT32))
+def test_floats_print_as_tensorflow_serving_prints_them(array):
+    expected = [printed(value) for value in array.tolist()]
+    assert json_tensor.to_json(array, "y") == expected
+    assert json.loads(json_tensor.write_tensor(array, "y")) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,7 +36,9 @@ def test_one_float_prints_alike(value):
 )
 def test_edges_of_float32(bits):
     value = np.array([bits], np.uint32).view(np.float32)
-    assert json_tensor.round_floats(value).tolist() == [printed(value.item())]
+    assert (
+        json.loads(json_tensor.write_tensor(value, "y")) == json_tensor.to_json(value, "y") == [printed(value.item())]
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,15 +133,38 @@ def test_dtypes_without_a_json_form(name):
         json_tensor.to_json(np.zeros(1, as_dtype(name).numpy), "y")
 
 
-NUMBERS = st.lists(st.integers(-(10**20), 10**20) | st.decimals(-1000, 1000, places=3), min_size=1, max_size=4)
+NUMBERS = st.integers(-(10**20), 10**20) | st.decimals(-1000, 1000, places=3) | st.sampled_from(["1e39", "-0", "2e3"])
+DTYPES = ["float", "double", "half", "int64", "int32", "int8", "uint8", "uint32", "uint64", "bool", "string", "uint16"]
 
 
-@given(st.lists(NUMBERS, min_size=1, max_size=4), st.sampled_from([dtypes.float32, dtypes.float64, dtypes.int64]))
-def test_the_quick_way_agrees_with_the_thorough_one(rows, dtype):
-    value = json_text.parse(("[" + ",".join("[" + ",".join(map(str, row)) + "]" for row in rows) + "]").encode())
-    quick = json_tensor.read_numbers(value, dtype)
-    if quick is not None:
-        np.testing.assert_array_equal(quick, json_tensor.read_tensor(value, dtype))
+@given(st.lists(st.lists(NUMBERS, min_size=1, max_size=4), min_size=1, max_size=4), st.sampled_from(DTYPES))
+def test_the_quick_way_agrees_with_the_thorough_one(rows, name):
+    text = "[" + ",".join("[" + ",".join(map(str, row)) + "]" for row in rows) + "]"
+    read = native.read_numbers_body(b'{"inputs": %b}' % text.encode())
+    if read is not None:
+        quick = json_tensor.Numbers(*read[2:]).to_array(as_dtype(name))
+        if quick is not None:
+            thorough = json_tensor.read_tensor(json_text.parse(text.encode()), as_dtype(name))
+            assert (quick.dtype, quick.shape, quick.tobytes()) == (thorough.dtype, thorough.shape, thorough.tobytes())
+
+
+@pytest.mark.parametrize("name", ["float", "double", "half", "int64", "int32", "int16", "int8", "uint8", "uint32"])
+def test_plain_numbers_take_the_quick_way(name):
+    read = native.read_numbers_body(b'{"inputs": [1, 2]}')
+    np.testing.assert_array_equal(json_tensor.Numbers(*read[2:]).to_array(as_dtype(name)), [1, 2])
+
+
+@given(np_st.arrays(np_st.boolean_dtypes() | np_st.integer_dtypes(endianness="=") | np_st.floating_dtypes(
+    endianness="=", sizes=(32, 64)), np_st.array_shapes(min_dims=0, min_side=0, max_dims=3)))  # fmt: skip
+def test_both_writers_print_alike(array):
+    if array.dtype.char != "H":
+        assert json_tensor.write_tensor(array, "y") == json_tensor.dump(json_tensor.to_json(array, "y"))
+
+
+def test_rows_of_several_outputs():
+    outputs = {"n": np.array([[1], [2]]), "é": np.array(["a", 'b"'], object), "x": np.float32([0.1, np.nan])}
+    rows = '[{"n":[1],"é":"a","x":0.1},{"n":[2],"é":"b\\"","x":NaN}]'
+    assert json_tensor.write_rows(outputs).decode() == rows
 
 
 def test_nested_json_is_read_by_shape():

@@ -1,0 +1,361 @@
+#include "json_numbers.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace estimator {
+namespace {
+
+// ---- reading ------------------------------------------------------------------------------------------------------
+
+bool IsDigit(char c) { return '0' <= c && c <= '9'; }
+
+class Reader {
+ public:
+  explicit Reader(std::string_view text) : at_(text.data()), end_(text.data() + text.size()) {}
+
+  std::optional<NumbersBody> ReadBody() {
+    NumbersBody body;
+    SkipSpace();
+    if (!Take('{')) return std::nullopt;
+    do {
+      SkipSpace();
+      const auto key = ReadString();
+      SkipSpace();
+      if (!key || !Take(':')) return std::nullopt;
+      SkipSpace();
+      if (*key == "signature_name") {
+        if (body.signature_name) return std::nullopt;
+        body.signature_name = ReadString();
+        if (!body.signature_name) return std::nullopt;
+      } else {
+        if (!body.key.empty() || (*key != "instances" && *key != "inputs")) return std::nullopt;
+        body.key = *key;
+        if (!ReadTensor(body.numbers)) return std::nullopt;
+      }
+      SkipSpace();
+    } while (Take(','));
+    if (!Take('}') || body.key.empty()) return std::nullopt;
+    SkipSpace();
+    if (at_ != end_) return std::nullopt;
+    return body;
+  }
+
+ private:
+  bool Take(char c) {
+    if (at_ == end_ || *at_ != c) return false;
+    ++at_;
+    return true;
+  }
+
+  void SkipSpace() {
+    while (at_ != end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
+  }
+
+  // A string of printable ASCII without escapes.
+  std::optional<std::string_view> ReadString() {
+    if (!Take('"')) return std::nullopt;
+    const char* const begin = at_;
+    while (at_ != end_ && ' ' <= *at_ && *at_ <= '~' && *at_ != '"' && *at_ != '\\') ++at_;
+    const std::string_view value(begin, static_cast<std::size_t>(at_ - begin));
+    if (!Take('"')) return std::nullopt;
+    return value;
+  }
+
+  // The lists are read without recursion: `counts` holds how many elements each open list has so far.
+  bool ReadTensor(Numbers& numbers) {
+    std::array<std::int64_t, kDimensionsMax> counts;
+    std::size_t depth = 0;
+    std::optional<std::size_t> rank;  // known from the first number on
+    std::vector<std::int64_t>& shape = numbers.shape;
+    while (true) {
+      while (Take('[')) {
+        if (depth == kDimensionsMax || (rank && depth == *rank)) return false;
+        counts[depth++] = 0;
+        SkipSpace();
+      }
+      if (!rank) {
+        rank = depth;
+        shape.assign(depth, -1);
+      }
+      if (depth != *rank || !ReadNumber(numbers)) return false;
+      // Close every list that ends here.
+      while (depth > 0) {
+        ++counts[depth - 1];
+        SkipSpace();
+        if (Take(',')) {
+          SkipSpace();
+          break;
+        }
+        if (!Take(']')) return false;
+        --depth;
+        if (shape[depth] < 0) shape[depth] = counts[depth];
+        if (shape[depth] != counts[depth]) return false;
+      }
+      if (depth == 0) return true;
+    }
+  }
+
+  // The syntax is JSON's, which is narrower than what from_chars takes.
+  bool ReadNumber(Numbers& numbers) {
+    const char* const begin = at_;
+    if (at_ != end_ && *at_ == '-') ++at_;
+    const char* const digits = at_;
+    while (at_ != end_ && IsDigit(*at_)) ++at_;
+    if (at_ == digits || (*digits == '0' && at_ - digits > 1)) return false;
+    bool is_integer = true;
+    if (at_ != end_ && *at_ == '.') {
+      is_integer = false;
+      const char* const fraction = ++at_;
+      while (at_ != end_ && IsDigit(*at_)) ++at_;
+      if (at_ == fraction) return false;
+    }
+    if (at_ != end_ && (*at_ == 'e' || *at_ == 'E')) {
+      is_integer = false;
+      ++at_;
+      if (at_ != end_ && (*at_ == '+' || *at_ == '-')) ++at_;
+      const char* const exponent = at_;
+      while (at_ != end_ && IsDigit(*at_)) ++at_;
+      if (at_ == exponent) return false;
+    }
+    if (is_integer) {
+      std::int64_t value;
+      if (std::from_chars(begin, at_, value).ec != std::errc()) return false;
+      if (numbers.are_integers) {
+        numbers.integers.push_back(value);
+      } else {
+        numbers.reals.push_back(static_cast<double>(value));
+      }
+      return true;
+    }
+    double value;
+    // A value beyond the range of a double is for the slower reader to judge.
+    if (std::from_chars(begin, at_, value).ec != std::errc()) return false;
+    if (numbers.are_integers) {
+      numbers.reals.assign(numbers.integers.begin(), numbers.integers.end());
+      numbers.integers = {};
+      numbers.are_integers = false;
+    }
+    numbers.reals.push_back(value);
+    return true;
+  }
+
+  const char* at_;
+  const char* const end_;
+};
+
+// ---- writing ------------------------------------------------------------------------------------------------------
+
+// Longer than any number's text.
+using NumberText = std::array<char, 32>;
+
+// Significant digits without the zeros at their end, and the power of ten of the first one.
+struct Decimal {
+  NumberText digits;
+  int count = 0;
+  int exponent = 0;
+
+  void DropZeros() {
+    while (count > 1 && digits[static_cast<std::size_t>(count - 1)] == '0') --count;
+  }
+};
+
+// Of a text in scientific notation, d.ddde±xx, of a positive number.
+Decimal ReadScientific(const char* at, const char* const end) {
+  Decimal decimal;
+  for (; at != end && *at != 'e'; ++at) {
+    if (*at != '.') decimal.digits[static_cast<std::size_t>(decimal.count++)] = *at;
+  }
+  decimal.DropZeros();
+  at += at[1] == '+' ? 2 : 1;
+  std::from_chars(at, end, decimal.exponent);
+  return decimal;
+}
+
+Decimal Rounded(double value, int digits) {
+  NumberText text;
+  const auto end = std::to_chars(text.begin(), text.end(), value, std::chars_format::scientific, digits - 1).ptr;
+  return ReadScientific(text.data(), end);
+}
+
+template <class T>
+Decimal Shortest(T value) {
+  NumberText text;
+  const auto end = std::to_chars(text.begin(), text.end(), value, std::chars_format::scientific).ptr;
+  return ReadScientific(text.data(), end);
+}
+
+constexpr int kShort = 6, kLong = 9;
+
+// 9 digits of a float whose first digit has this power of ten. A double holds the scaled value so exactly that the
+// rounding is right unless it is nearly a tie; then the library, which is exact and slower, decides.
+Decimal LongOf(float value, int exponent) {
+  static constexpr double kPowers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                       1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+  constexpr int kExact = 22;  // larger powers are not exact
+  const int power = kLong - 1 - exponent;
+  if (power < -kExact || power > kExact) return Rounded(value, kLong);
+  const double scaled = power < 0 ? value / kPowers[-power] : value * kPowers[power];
+  const double below = std::floor(scaled);
+  const double rest = scaled - below;
+  const double whole = below + (rest > 0.5);
+  if (std::abs(rest - 0.5) < 1e-5 || whole < kPowers[kLong - 1] || whole >= kPowers[kLong]) {
+    return Rounded(value, kLong);
+  }
+  Decimal decimal;
+  std::to_chars(decimal.digits.begin(), decimal.digits.end(), static_cast<std::int64_t>(whole));
+  decimal.count = kLong;
+  decimal.exponent = exponent;
+  decimal.DropZeros();
+  return decimal;
+}
+
+// 6 digits if these give the float back, else 9.
+Decimal DecimalOf(float value) {
+  if (value >= std::numeric_limits<float>::min()) {
+    // Floats lie so much closer than numbers of 6 digits that at most one of these gives the float back, and the
+    // shortest text finds it. Of numbers of 9 digits the shortest text is the nearest one, as rounding is.
+    const Decimal shortest = Shortest(value);
+    return shortest.count <= kShort || shortest.count == kLong ? shortest
+                                                                       : LongOf(value, shortest.exponent);
+  }
+  NumberText text;
+  const auto end = std::to_chars(text.begin(), text.end(), static_cast<double>(value), std::chars_format::scientific,
+                                 kShort - 1).ptr;
+  double back = 0;
+  std::from_chars(text.data(), end, back);
+  return static_cast<float>(back) == value ? ReadScientific(text.data(), end) : Rounded(value, kLong);
+}
+
+Decimal DecimalOf(double value) { return Shortest(value); }
+
+// As orjson lays out a double: plain from 1e-5 up to 1e16, else with an exponent.
+void Append(const Decimal& decimal, std::string& text) {
+  constexpr int kPlainFrom = -5, kPlainTo = 16;
+  const char* const digits = decimal.digits.data();
+  const std::size_t count = static_cast<std::size_t>(decimal.count);
+  const int exponent = decimal.exponent;
+  if (exponent < kPlainFrom || exponent >= kPlainTo) {
+    text += digits[0];
+    if (count > 1) text.append(1, '.').append(digits + 1, count - 1);
+    NumberText power;
+    text.append(exponent < 0 ? "e" : "e+").append(power.data(), std::to_chars(power.begin(), power.end(), exponent).ptr);
+  } else if (exponent < 0) {
+    text.append("0.").append(static_cast<std::size_t>(-exponent - 1), '0').append(digits, count);
+  } else {
+    const std::size_t whole = static_cast<std::size_t>(exponent) + 1;
+    if (count <= whole) {
+      text.append(digits, count).append(whole - count, '0').append(".0");
+    } else {
+      text.append(digits, whole).append(1, '.').append(digits + whole, count - whole);
+    }
+  }
+}
+
+template <class T>
+bool AppendNumber(T value, std::string& text) {
+  if constexpr (std::is_same_v<T, bool>) {
+    text += value ? "true" : "false";
+  } else if constexpr (std::is_floating_point_v<T>) {
+    if (!std::isfinite(value)) return false;
+    if (std::signbit(value)) text += '-';
+    if (value == 0) {
+      text += "0.0";
+    } else {
+      Append(DecimalOf(std::abs(value)), text);
+    }
+  } else {
+    NumberText digits;
+    text.append(digits.data(), std::to_chars(digits.begin(), digits.end(), value).ptr);
+  }
+  return true;
+}
+
+// One array, printed piece by piece: each piece is what lies below an index of the dimensions before `from`.
+class Printer {
+ public:
+  Printer(const ArrayView& array, std::size_t from)
+      : type_(array.type), next_(static_cast<const char*>(array.data)), shape_(array.shape), from_(from) {}
+
+  bool PrintNext(std::string& text) {
+    switch (type_) {
+      case '?': return Print<bool>(from_, text);
+      case 'b': return Print<signed char>(from_, text);
+      case 'B': return Print<unsigned char>(from_, text);
+      case 'h': return Print<short>(from_, text);
+      case 'i': return Print<int>(from_, text);
+      case 'I': return Print<unsigned int>(from_, text);
+      case 'l': return Print<long>(from_, text);
+      case 'L': return Print<unsigned long>(from_, text);
+      case 'q': return Print<long long>(from_, text);
+      case 'Q': return Print<unsigned long long>(from_, text);
+      case 'f': return Print<float>(from_, text);
+      case 'd': return Print<double>(from_, text);
+      default: return false;
+    }
+  }
+
+ private:
+  template <class T>
+  bool Print(std::size_t dimension, std::string& text) {
+    if (dimension == shape_.size()) {
+      T value;
+      __builtin_memcpy(&value, next_, sizeof(T));
+      next_ += sizeof(T);
+      return AppendNumber(value, text);
+    }
+    text += '[';
+    for (std::int64_t index = 0; index < shape_[dimension]; ++index) {
+      if (index) text += ',';
+      if (!Print<T>(dimension + 1, text)) return false;
+    }
+    text += ']';
+    return true;
+  }
+
+  char type_;
+  const char* next_;
+  const std::vector<std::int64_t>& shape_;
+  std::size_t from_;
+};
+
+}  // namespace
+
+std::optional<NumbersBody> ReadNumbersBody(std::string_view text) { return Reader(text).ReadBody(); }
+
+bool WriteArray(const ArrayView& array, std::string& text) { return Printer(array, 0).PrintNext(text); }
+
+bool WriteRows(const std::vector<Column>& columns, std::string& text) {
+  std::vector<std::optional<Printer>> printers;
+  for (const Column& column : columns) {
+    if (column.array) {
+      printers.emplace_back(std::in_place, *column.array, 1);
+    } else {
+      printers.emplace_back();
+    }
+  }
+  text += '[';
+  for (std::size_t row = 0; row < columns.at(0).rows(); ++row) {
+    if (row) text += ',';
+    for (std::size_t index = 0; index < columns.size(); ++index) {
+      text += index ? ',' : '{';
+      text += columns[index].key;
+      if (!printers[index]) {
+        text += columns[index].texts[row];
+      } else if (!printers[index]->PrintNext(text)) {
+        return false;
+      }
+    }
+    text += '}';
+  }
+  text += ']';
+  return true;
+}
+
+}  // namespace estimator
