@@ -22,12 +22,18 @@ NESTED = st.recursive(NUMBER, lambda inner: st.lists(inner, max_size=3).map(lamb
 
 
 def read(text: str | bytes):
-    return native.read_numbers_body(text.encode() if isinstance(text, str) else text)
+    return native.read_body(text.encode() if isinstance(text, str) else text)
 
 
-def values_of(result) -> np.ndarray:
-    _key, _name, shape, are_integers, values = result
+def array_of(tensor) -> np.ndarray:
+    shape, are_integers, values = tensor
     return np.frombuffer(values, np.int64 if are_integers else np.float64).reshape(shape)
+
+
+def check_tensor(tensor, value) -> None:
+    expected, array = np.array(value), array_of(tensor)
+    assert array.tolist() == expected.tolist()
+    assert np.array_equal(np.signbit(array), np.signbit(expected))
 
 
 def check_against_python(text: bytes) -> None:
@@ -35,25 +41,60 @@ def check_against_python(text: bytes) -> None:
     result = read(text)
     if result is None:
         return
-    body = orjson.loads(text)
-    assert set(body) <= {result[0], "signature_name"}
-    assert body.get("signature_name") == result[1]
-    expected = np.array(body[result[0]])
-    assert values_of(result).tolist() == expected.tolist()
-    assert np.array_equal(np.signbit(values_of(result)), np.signbit(expected))
+    body = json.loads(text, object_pairs_hook=once)
+    assert orjson.loads(text) is not None
+    key, name, content = result
+    assert set(body) <= {key, "signature_name"}
+    assert body.get("signature_name") == name
+    if isinstance(content, tuple):
+        check_tensor(content, body[key])
+    elif isinstance(content, dict):
+        assert content.keys() == body[key].keys()
+        for alias, tensor in content.items():
+            check_tensor(tensor, body[key][alias])
+    else:
+        columns = native.read_columns(content)
+        for alias, tensor in (columns or {}).items():
+            check_tensor(tensor, [row[alias] for row in body[key]])
 
 
-@given(
-    st.sampled_from(["instances", "inputs", "examples"]),
-    SPACE,
-    NESTED,
-    st.sampled_from(["", ', "signature_name": "s"']),
-)
+def once(pairs):
+    assert len({key for key, _ in pairs}) == len(pairs), "a key that comes twice was read"
+    return dict(pairs)
+
+
+REST = st.sampled_from(["", ', "signature_name": "s"'])
+
+
+@given(st.sampled_from(["instances", "inputs", "examples"]), SPACE, NESTED, REST)
 def test_bodies_are_read_as_python_reads_them(key, space, nested, rest):
     check_against_python(f'{space}{{{space}"{key}"{space}:{nested}{space}{rest}}}{space}'.encode())
 
 
-BODIES = [b'{"instances": [[1.5, -2e3], [0.25, 4]]}', b'{"signature_name":"a","inputs":[[1],[2]]}', b'{"inputs": 7}']
+PLAIN = st.one_of(NUMBER, st.sampled_from(['"a"', '""', '"\\n"', '"é"', "[]"]))
+VALUE = PLAIN | st.lists(PLAIN).map(lambda parts: f"[{','.join(parts)}]")
+MEMBERS = st.lists(st.tuples(st.sampled_from("abc"), VALUE), max_size=4)
+OBJECT = MEMBERS.map(lambda members: "{" + ", ".join(f'"{key}" :{value}' for key, value in members) + "}")
+
+
+@given(st.lists(OBJECT, min_size=1, max_size=4), REST)
+def test_rows_are_read_as_python_reads_them(rows, rest):
+    check_against_python(f'{{"instances": [{" , ".join(rows)}]{rest}}}'.encode())
+
+
+@given(st.dictionaries(st.sampled_from("abc"), NESTED, min_size=1), REST)
+def test_columns_are_read_as_python_reads_them(columns, rest):
+    members = ",".join(f'"{key}":{value}' for key, value in columns.items())
+    check_against_python(f'{{"inputs":{{{members}}}{rest}}}'.encode())
+
+
+BODIES = [
+    b'{"instances":[{"a":1,"b":["x"]},{"a":2,"b":[]}]}',
+    b'{"inputs": {"a":[1,2], "b":3}}',
+    b'{"instances": [[1.5, -2e3], [0.25, 4]]}',
+    b'{"signature_name":"a","inputs":[[1],[2]]}',
+    b'{"inputs": 7}',
+]
 
 
 @given(st.sampled_from(BODIES), st.data())
@@ -75,7 +116,7 @@ def test_broken_bodies_are_never_read_otherwise(body, data):
 def test_plain_bodies(text, key, name, values):
     result = read(text)
     assert result[:2] == (key, name)
-    assert values_of(result).tolist() == values
+    assert array_of(result[2]).tolist() == values
 
 
 @pytest.mark.parametrize(
@@ -85,13 +126,42 @@ def test_plain_bodies(text, key, name, values):
         '{"instances": [1, [2]]}', '{"instances": [1,]}', '{"instances": [9223372036854775808]}', '{"inputs": [1]} x',
         '{"instances": [1], "inputs": [1]}', '{"instances": [1], "instances": [1]}', '{"inputs": [1], "other": 1}',
         '{"inputs": [1], "signature_name": 5}', '{"inputs": [1], "signature_name": "\\u0061"}', '{"inputs": [null]}',
-        '{"inputs": {"a": 1}}', '{"inputs": [1],}', '{"signature_name": "a"}', '{"inputs": [1e999]}',
+        '{"instances": {"a": 1}}', '{"inputs": [{"a": 1}]}', '{"instances": [{}]}', '{"inputs": {}}',
+        '{"instances": [{"a": {"b64": ""}}]}',
+        '{"instances": [{"a": ["x", 1]}]}', '{"instances": [{"a": [[1]]}]}', '{"instances": [{"a": 1}, 1]}',
+        '{"inputs": [1],}', '{"signature_name": "a"}', '{"inputs": [1e999]}',
         '{"inputs": ["1"]}',
         '{"inputs": ' + "[" * 33 + "1" + "]" * 33 + "}",
     ],
 )  # fmt: skip
 def test_what_is_left_to_the_tolerant_reader(text):
     assert read(text) is None
+
+
+def test_columns_of_rows():
+    _, _, rows = read('{"instances": [{"a": 1, "b": [1, 2.5]}, {"b": [3, 4], "a": 2}]}')
+    columns = {alias: array_of(tensor).tolist() for alias, tensor in native.read_columns(rows).items()}
+    assert columns == {"a": [1, 2], "b": [[1.0, 2.5], [3.0, 4.0]]}
+
+
+@pytest.mark.parametrize(
+    "rows", ['{"a": 1}, {"b": 1}', '{"a": 1}, {"a": [1]}', '{"a": [1]}, {"a": [1, 2]}', '{"a": "x"}', '{"a": []}',
+             '{"a": 1}, {"a": 1, "b": 1}', '{"a": 1, "b": 1}, {"a": 1}']
+)  # fmt: skip
+def test_rows_that_are_no_columns(rows):
+    assert native.read_columns(read(f'{{"instances": [{rows}]}}')[2]) is None
+
+
+@pytest.mark.parametrize("wrong", [5, None, native.example_writer({})])
+def test_what_are_no_rows(wrong):
+    with pytest.raises((TypeError, ValueError)):
+        native.read_columns(wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"a": "x"}, {"a": 5}, {5: "f"}, []])
+def test_features_of_no_type(wrong):
+    with pytest.raises((TypeError, ValueError)):
+        native.example_writer(wrong)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
@@ -137,7 +207,7 @@ def test_rows_that_do_not_match(keys, columns):
 
 def test_what_is_no_buffer():
     with pytest.raises(TypeError):
-        native.read_numbers_body("text")
+        native.read_body("text")
     with pytest.raises(TypeError):
         native.write_array([1.0])
 

@@ -4,12 +4,41 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-def read_numbers_body(body: bytes) -> tuple[str, str | None, tuple[int, ...], bool, bytes] | None:
-    """The tensor of a JSON body {"instances": numbers} or {"inputs": numbers}, with or without a "signature_name".
+# A tensor of nothing but numbers: its shape, whether all numbers are integers, and the numbers, int64 if they are, else
+# float64.
+Tensor = tuple[tuple[int, ...], bool, bytes]
 
-    Gives the key, the signature's name (None if the body has none), the shape, whether all numbers are integers, and
-    the numbers: int64 if they are, else float64. None for every other text, for empty or uneven lists, and for numbers
-    that int64 or float64 does not hold.
+class Rows:
+    """A list of JSON objects, kept by the compiled module."""
+
+class ExampleWriter:
+    """The features of a tf.Example, kept by the compiled module."""
+
+def read_body(body: bytes) -> tuple[str, str | None, Tensor | dict[str, Tensor] | Rows] | None:
+    """What a JSON body {"instances": …} or {"inputs": …} holds, with or without a "signature_name".
+
+    Gives the key, the signature's name (None if the body has none), and the content: a tensor; under inputs also named
+    tensors; under instances also rows of numbers, texts, and flat lists of either. None for every other text, for
+    empty or uneven lists of a tensor, for numbers that int64 or float64 does not hold, for a key that an object has
+    twice, and for strings with escapes or other characters than ASCII.
+    """
+
+def read_columns(rows: Rows) -> dict[str, Tensor] | None:
+    """Rows as one tensor for each key, of shape [rows] or [rows, n].
+
+    None for rows that differ in their keys or in the lengths of their lists, and for rows with text or an empty list.
+    """
+
+def example_writer(features: dict[str, str]) -> ExampleWriter:
+    """What writes tf.Examples of these features; f, i and s stand for float, int64 and bytes.
+
+    Raises TypeError or ValueError for anything else.
+    """
+
+def write_examples(writer: ExampleWriter, rows: Rows) -> list[bytes] | None:
+    """One serialized tf.Example for each row, its features in the order of their keys.
+
+    An integer is taken for a float. None where a key is no feature's, or a value has not its feature's type.
     """
 
 def write_array(array: NDArray[Any]) -> bytes | None:

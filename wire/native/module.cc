@@ -1,23 +1,31 @@
-// The Python module: takes buffers apart for json_numbers and wraps what it gives. Owns no syntax.
+// The Python module: takes Python's objects apart for the codecs and wraps what they give. Owns no syntax.
 //
 // Built against the limited API of Python 3.11, so that one library serves that version and every later one.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <cstring>
+#include <memory>
 #include <new>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "json_numbers.h"
+#include "example_writer.h"
+#include "json_body.h"
+#include "json_writer.h"
 
 namespace {
 
 using estimator::ArrayView;
+using estimator::Body;
 using estimator::Column;
-using estimator::NumbersBody;
+using estimator::Columns;
+using estimator::ExampleWriter;
+using estimator::FeatureType;
+using estimator::Numbers;
+using estimator::Rows;
 
 // From this size on, other threads may run meanwhile.
 constexpr Py_ssize_t kUnlockBytes = 1 << 15;
@@ -57,14 +65,73 @@ PyObject* Bytes(const void* data, std::size_t size) {
   return PyBytes_FromStringAndSize(static_cast<const char*>(data), static_cast<Py_ssize_t>(size));
 }
 
-PyObject* ReadNumbersBody(PyObject*, PyObject* body) {
-  const Buffer buffer(body, PyBUF_SIMPLE);
+// A tensor as (shape, whether all its numbers are integers, the numbers).
+PyObject* Wrap(const Numbers& numbers) {
+  PyObject* const shape = PyTuple_New(static_cast<Py_ssize_t>(numbers.shape.size()));
+  if (!shape) return nullptr;
+  for (std::size_t index = 0; index < numbers.shape.size(); ++index) {
+    PyTuple_SetItem(shape, static_cast<Py_ssize_t>(index), PyLong_FromLongLong(numbers.shape[index]));
+  }
+  PyObject* const values = numbers.are_integers ? Bytes(numbers.integers.data(), numbers.integers.size() * 8)
+                                                : Bytes(numbers.reals.data(), numbers.reals.size() * 8);
+  // N takes over the references, and a null one becomes the error that is set.
+  return Py_BuildValue("NNN", shape, PyBool_FromLong(numbers.are_integers), values);
+}
+
+PyObject* Wrap(const Columns& columns) {
+  PyObject* const wrapped = PyDict_New();
+  for (const auto& [key, numbers] : columns) {
+    PyObject* const name = Text(key);
+    PyObject* const value = Wrap(numbers);
+    const bool is_set = wrapped && name && value && PyDict_SetItem(wrapped, name, value) == 0;
+    Py_XDECREF(name);
+    Py_XDECREF(value);
+    if (!is_set) {
+      Py_XDECREF(wrapped);
+      return nullptr;
+    }
+  }
+  return wrapped;
+}
+
+// What is kept between two calls in C++ stands in a capsule of its type's name.
+template <class T>
+constexpr const char* kName = nullptr;
+template <>
+constexpr const char* kName<ExampleWriter> = "estimator_serving.ExampleWriter";
+
+// Rows, and the buffer of the text that they point into.
+struct KeptRows {
+  explicit KeptRows(PyObject* body) : buffer(body, PyBUF_SIMPLE) {}
+  const Buffer buffer;
+  Rows rows;
+};
+template <>
+constexpr const char* kName<KeptRows> = "estimator_serving.Rows";
+
+template <class T>
+PyObject* Keep(std::unique_ptr<T> value) {
+  PyObject* const capsule = PyCapsule_New(value.get(), kName<T>, [](PyObject* self) {
+    delete static_cast<T*>(PyCapsule_GetPointer(self, kName<T>));
+  });
+  if (capsule) value.release();
+  return capsule;
+}
+
+// Null with Python's TypeError or ValueError set for anything but such a capsule.
+template <class T>
+const T* Kept(PyObject* capsule) {
+  return static_cast<const T*>(PyCapsule_GetPointer(capsule, kName<T>));
+}
+
+PyObject* ReadBody(PyObject*, PyObject* body) {
+  auto kept = std::make_unique<KeptRows>(body);
+  const Buffer& buffer = kept->buffer;
   if (!buffer) return nullptr;
-  const std::string_view text(static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len));
-  std::optional<NumbersBody> read;
-  bool has_memory = Run(buffer->len, [&] {
+  std::optional<Body> read;
+  const bool has_memory = Run(buffer->len, [&] {
     try {
-      read = estimator::ReadNumbersBody(text);
+      read = estimator::ReadBody({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
       return true;
     } catch (const std::bad_alloc&) {
       return false;
@@ -72,17 +139,85 @@ PyObject* ReadNumbersBody(PyObject*, PyObject* body) {
   });
   if (!has_memory) return PyErr_NoMemory();
   if (!read) Py_RETURN_NONE;
-  const estimator::Numbers& numbers = read->numbers;
-  PyObject* const shape = PyTuple_New(static_cast<Py_ssize_t>(numbers.shape.size()));
-  if (!shape) return nullptr;
-  for (std::size_t index = 0; index < numbers.shape.size(); ++index) {
-    PyTuple_SetItem(shape, static_cast<Py_ssize_t>(index), PyLong_FromLongLong(numbers.shape[index]));
-  }
+  PyObject* const key = Text(read->key);
   PyObject* const name = read->signature_name ? Text(*read->signature_name) : Py_NewRef(Py_None);
-  PyObject* const values = numbers.are_integers ? Bytes(numbers.integers.data(), numbers.integers.size() * 8)
-                                                : Bytes(numbers.reals.data(), numbers.reals.size() * 8);
-  // N takes over the references, and a null one becomes the error that is set.
-  return Py_BuildValue("NNNNN", Text(read->key), name, shape, PyBool_FromLong(numbers.are_integers), values);
+  PyObject* content;
+  if (Rows* const rows = std::get_if<Rows>(&read->content)) {
+    kept->rows = std::move(*rows);
+    content = Keep(std::move(kept));
+  } else if (const Columns* columns = std::get_if<Columns>(&read->content)) {
+    content = Wrap(*columns);
+  } else {
+    content = Wrap(std::get<Numbers>(read->content));
+  }
+  return Py_BuildValue("NNN", key, name, content);
+}
+
+PyObject* ReadColumns(PyObject*, PyObject* rows) {
+  const KeptRows* const kept = Kept<KeptRows>(rows);
+  if (!kept) return nullptr;
+  try {
+    const auto columns = kept->rows.ToColumns();
+    if (!columns) Py_RETURN_NONE;
+    return Wrap(*columns);
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
+PyObject* MakeExampleWriter(PyObject*, PyObject* features) {
+  PyObject *key, *type;
+  Py_ssize_t at = 0;
+  if (!PyDict_Check(features)) {
+    PyErr_SetString(PyExc_TypeError, "example_writer takes a dict of the features' types by their keys.");
+    return nullptr;
+  }
+  try {
+    std::vector<std::pair<std::string, FeatureType>> read;
+    while (PyDict_Next(features, &at, &key, &type)) {
+      Py_ssize_t size, letters;
+      const char* const text = PyUnicode_AsUTF8AndSize(key, &size);
+      const char* const letter = text ? PyUnicode_AsUTF8AndSize(type, &letters) : nullptr;
+      if (!letter) return nullptr;
+      if (letters != 1 || !std::strchr("fis", letter[0])) {
+        PyErr_SetString(PyExc_ValueError, "A feature's type is f, i or s.");
+        return nullptr;
+      }
+      read.emplace_back(std::string(text, static_cast<std::size_t>(size)), static_cast<FeatureType>(letter[0]));
+    }
+    return Keep(std::make_unique<ExampleWriter>(std::move(read)));
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
+PyObject* WriteExamples(PyObject*, PyObject* arguments) {
+  PyObject *writer_capsule, *rows_capsule;
+  if (!PyArg_ParseTuple(arguments, "OO:write_examples", &writer_capsule, &rows_capsule)) return nullptr;
+  const ExampleWriter* const writer = Kept<ExampleWriter>(writer_capsule);
+  const KeptRows* const kept = writer ? Kept<KeptRows>(rows_capsule) : nullptr;
+  if (!kept) return nullptr;
+  std::optional<std::vector<std::string>> examples;
+  const bool has_memory = Run(kept->buffer->len, [&] {
+    try {
+      examples = writer->Write(kept->rows);
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  });
+  if (!has_memory) return PyErr_NoMemory();
+  if (!examples) Py_RETURN_NONE;
+  PyObject* const list = PyList_New(static_cast<Py_ssize_t>(examples->size()));
+  for (std::size_t index = 0; list && index < examples->size(); ++index) {
+    PyObject* const example = Bytes((*examples)[index].data(), (*examples)[index].size());
+    if (!example) {
+      Py_DECREF(list);
+      return nullptr;
+    }
+    PyList_SetItem(list, static_cast<Py_ssize_t>(index), example);
+  }
+  return list;
 }
 
 std::optional<ArrayView> View(const Buffer& buffer) {
@@ -195,7 +330,10 @@ PyObject* NarrowFloats(PyObject*, PyObject* values) {
 
 PyMethodDef kMethods[] = {
     {"narrow_floats", NarrowFloats, METH_O, nullptr},
-    {"read_numbers_body", ReadNumbersBody, METH_O, nullptr},
+    {"example_writer", MakeExampleWriter, METH_O, nullptr},
+    {"read_body", ReadBody, METH_O, nullptr},
+    {"read_columns", ReadColumns, METH_O, nullptr},
+    {"write_examples", WriteExamples, METH_VARARGS, nullptr},
     {"write_array", WriteArray, METH_O, nullptr},
     {"write_rows", WriteRows, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},

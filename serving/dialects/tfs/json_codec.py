@@ -33,6 +33,8 @@ from estimator_serving.wire.signatures import (
 ENTRYPOINT = "REST"
 # How a predict request wrote its tensors, which is how its answer is written.
 ROW, COLUMN = "instances", "inputs"
+# An object of this key alone stands for bytes.
+_BASE64 = "b64"
 
 
 def _parse(payload: bytes, target: ModelSpec | None) -> Document:
@@ -54,21 +56,52 @@ def _parse(payload: bytes, target: ModelSpec | None) -> Document:
 # --- predict ---
 
 
-class _NumbersBody(NamedTuple):
-    """A predict body that holds nothing but numbers: most of them do."""
+class _PlainBody(NamedTuple):
+    """A predict body that holds nothing but numbers and plain text, as `native.read_body` gives it: most of them do."""
 
     layout: str
-    numbers: json_tensor.Numbers
+    content: native.Tensor | dict[str, native.Tensor] | native.Rows
 
 
 def _parse_predict(payload: bytes, target: ModelSpec | None) -> Document:
     assert target is not None, "the URL names the model"
-    read = native.read_numbers_body(payload)
+    read = native.read_body(payload)
     if read is None:
         return _parse(payload, target)
-    layout, name, shape, are_integers, values = read
-    spec = target._replace(signature_name=name) if name else target
-    return Document(spec, _NumbersBody(layout, json_tensor.Numbers(shape, are_integers, values)), payload)
+    layout, name, content = read
+    return Document(target._replace(signature_name=name) if name else target, _PlainBody(layout, content), payload)
+
+
+def _read_plain(body: _PlainBody, signature_name: str, servable: Servable) -> dict[str, Array] | None:
+    """The inputs of a plain body; None if `_Reader` has something to say about it, or reads it in another way."""
+    layout, content = body
+    infos = servable.signatures[signature_name].inputs
+    alias = next(iter(infos), "")
+    if isinstance(content, tuple):
+        # Rows are a list, and a row of several inputs is an object.
+        if len(infos) != 1 or (layout == ROW and not content[0]):
+            return None
+        return _as_arrays({alias: content}, infos)
+    if isinstance(content, dict):
+        return _as_arrays(content, infos) if infos.keys() <= content.keys() else None
+    if len(infos) == 1 and servable.takes_examples(signature_name, alias):
+        encoder = servable.encoder
+        if encoder is None or alias in encoder.keys or _BASE64 in encoder.keys:
+            return None  # an object of such a key may be no feature dictionary
+        examples = encoder.encode_rows(content)
+        return None if examples is None else {alias: as_strings(examples)}
+    columns = native.read_columns(content)
+    return _as_arrays(columns, infos) if columns is not None and columns.keys() == infos.keys() else None
+
+
+def _as_arrays(tensors: Mapping[str, native.Tensor], infos: Mapping[str, TensorInfo]) -> dict[str, Array] | None:
+    arrays = {}
+    for alias, info in infos.items():
+        array = None if alias == _BASE64 else json_tensor.Numbers(*tensors[alias]).to_array(info.dtype)
+        if array is None:
+            return None
+        arrays[alias] = array
+    return arrays
 
 
 def _decode_predict(options: Options, document: Document, servable: Servable) -> Request:
@@ -81,14 +114,10 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
         )
     if options.check_method_names:
         outcomes.check_method_name(signature, "prediction", PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
-    if type(members) is _NumbersBody:
-        layout, numbers = members
-        # Rows are a list, and a row of several inputs is an object: what this is not, the reader below says so.
-        if len(signature.inputs) == 1 and (numbers.shape or layout == COLUMN):
-            ((alias, info),) = signature.inputs.items()
-            array = numbers.to_array(info.dtype)
-            if array is not None:
-                return Request(spec.signature_name, {alias: array}, (), layout)
+    if type(members) is _PlainBody:
+        inputs = _read_plain(members, spec.signature_name, servable)
+        if inputs is not None:
+            return Request(spec.signature_name, inputs, (), members.layout)
         members = json_text.parse(payload)
     if ROW not in members and COLUMN not in members:
         raise InvalidArgumentError(f"JSON Value: {quote(members)} Missing 'inputs' or 'instances' key")

@@ -43,7 +43,7 @@ _NATIVE = frozenset("fd?bBhilqILQ")
 
 
 class Numbers(NamedTuple):
-    """A tensor of nothing but numbers, as `native.read_numbers_body` gives it.
+    """A tensor of nothing but numbers, as `native.read_body` gives it.
 
     values: int64 if `are_integers`, else float64.
     """

@@ -1,7 +1,4 @@
-// JSON numbers <-> arrays, for the bodies of requests and answers that hold little else.
-//
-// Owns the syntax of numbers and of nested lists, and how numbers are printed. Knows no Python, and says nothing about
-// what is wrong with a text: whatever is out of the ordinary is left to a slower reader, which has the sentences.
+// Arrays -> JSON text. Owns how numbers are printed. Knows no Python.
 #pragma once
 
 #include <cstddef>
@@ -12,26 +9,6 @@
 #include <vector>
 
 namespace estimator {
-
-// A tensor as JSON writes it. Its numbers are all integers or all reals, eight bytes each.
-struct Numbers {
-  std::vector<std::int64_t> shape;  // [] for a single number
-  std::vector<std::int64_t> integers;
-  std::vector<double> reals;  // used where any number has a fraction or an exponent; then `integers` is empty
-  bool are_integers = true;
-};
-
-// {"KEY": numbers} or {"KEY": numbers, "signature_name": "…"}, in any order.
-struct NumbersBody {
-  std::string_view key;  // into the text: instances or inputs
-  std::optional<std::string_view> signature_name;
-  Numbers numbers;
-};
-
-// Nothing for a text of any other form, and for one that holds what this reader leaves to a slower one: empty or uneven
-// lists, integers beyond int64, more than kDimensionsMax dimensions, escapes in a string, NaN.
-inline constexpr std::size_t kDimensionsMax = 32;
-std::optional<NumbersBody> ReadNumbersBody(std::string_view text);
 
 // An array in memory, in row-major order without gaps.
 struct ArrayView {

@@ -1,4 +1,4 @@
-#include "json_numbers.h"
+#include "json_writer.h"
 
 #include <array>
 #include <charconv>
@@ -7,150 +7,9 @@
 #include <limits>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 namespace estimator {
 namespace {
-
-// ---- reading ------------------------------------------------------------------------------------------------------
-
-bool IsDigit(char c) { return '0' <= c && c <= '9'; }
-
-class Reader {
- public:
-  explicit Reader(std::string_view text) : at_(text.data()), end_(text.data() + text.size()) {}
-
-  std::optional<NumbersBody> ReadBody() {
-    NumbersBody body;
-    SkipSpace();
-    if (!Take('{')) return std::nullopt;
-    do {
-      SkipSpace();
-      const auto key = ReadString();
-      SkipSpace();
-      if (!key || !Take(':')) return std::nullopt;
-      SkipSpace();
-      if (*key == "signature_name") {
-        if (body.signature_name) return std::nullopt;
-        body.signature_name = ReadString();
-        if (!body.signature_name) return std::nullopt;
-      } else {
-        if (!body.key.empty() || (*key != "instances" && *key != "inputs")) return std::nullopt;
-        body.key = *key;
-        if (!ReadTensor(body.numbers)) return std::nullopt;
-      }
-      SkipSpace();
-    } while (Take(','));
-    if (!Take('}') || body.key.empty()) return std::nullopt;
-    SkipSpace();
-    if (at_ != end_) return std::nullopt;
-    return body;
-  }
-
- private:
-  bool Take(char c) {
-    if (at_ == end_ || *at_ != c) return false;
-    ++at_;
-    return true;
-  }
-
-  void SkipSpace() {
-    while (at_ != end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
-  }
-
-  // A string of printable ASCII without escapes.
-  std::optional<std::string_view> ReadString() {
-    if (!Take('"')) return std::nullopt;
-    const char* const begin = at_;
-    while (at_ != end_ && ' ' <= *at_ && *at_ <= '~' && *at_ != '"' && *at_ != '\\') ++at_;
-    const std::string_view value(begin, static_cast<std::size_t>(at_ - begin));
-    if (!Take('"')) return std::nullopt;
-    return value;
-  }
-
-  // The lists are read without recursion: `counts` holds how many elements each open list has so far.
-  bool ReadTensor(Numbers& numbers) {
-    std::array<std::int64_t, kDimensionsMax> counts;
-    std::size_t depth = 0;
-    std::optional<std::size_t> rank;  // known from the first number on
-    std::vector<std::int64_t>& shape = numbers.shape;
-    while (true) {
-      while (Take('[')) {
-        if (depth == kDimensionsMax || (rank && depth == *rank)) return false;
-        counts[depth++] = 0;
-        SkipSpace();
-      }
-      if (!rank) {
-        rank = depth;
-        shape.assign(depth, -1);
-      }
-      if (depth != *rank || !ReadNumber(numbers)) return false;
-      // Close every list that ends here.
-      while (depth > 0) {
-        ++counts[depth - 1];
-        SkipSpace();
-        if (Take(',')) {
-          SkipSpace();
-          break;
-        }
-        if (!Take(']')) return false;
-        --depth;
-        if (shape[depth] < 0) shape[depth] = counts[depth];
-        if (shape[depth] != counts[depth]) return false;
-      }
-      if (depth == 0) return true;
-    }
-  }
-
-  // The syntax is JSON's, which is narrower than what from_chars takes.
-  bool ReadNumber(Numbers& numbers) {
-    const char* const begin = at_;
-    if (at_ != end_ && *at_ == '-') ++at_;
-    const char* const digits = at_;
-    while (at_ != end_ && IsDigit(*at_)) ++at_;
-    if (at_ == digits || (*digits == '0' && at_ - digits > 1)) return false;
-    bool is_integer = true;
-    if (at_ != end_ && *at_ == '.') {
-      is_integer = false;
-      const char* const fraction = ++at_;
-      while (at_ != end_ && IsDigit(*at_)) ++at_;
-      if (at_ == fraction) return false;
-    }
-    if (at_ != end_ && (*at_ == 'e' || *at_ == 'E')) {
-      is_integer = false;
-      ++at_;
-      if (at_ != end_ && (*at_ == '+' || *at_ == '-')) ++at_;
-      const char* const exponent = at_;
-      while (at_ != end_ && IsDigit(*at_)) ++at_;
-      if (at_ == exponent) return false;
-    }
-    if (is_integer) {
-      std::int64_t value;
-      if (std::from_chars(begin, at_, value).ec != std::errc()) return false;
-      if (numbers.are_integers) {
-        numbers.integers.push_back(value);
-      } else {
-        numbers.reals.push_back(static_cast<double>(value));
-      }
-      return true;
-    }
-    double value;
-    // A value beyond the range of a double is for the slower reader to judge.
-    if (std::from_chars(begin, at_, value).ec != std::errc()) return false;
-    if (numbers.are_integers) {
-      numbers.reals.assign(numbers.integers.begin(), numbers.integers.end());
-      numbers.integers = {};
-      numbers.are_integers = false;
-    }
-    numbers.reals.push_back(value);
-    return true;
-  }
-
-  const char* at_;
-  const char* const end_;
-};
-
-// ---- writing ------------------------------------------------------------------------------------------------------
 
 // Longer than any number's text.
 using NumberText = std::array<char, 32>;
@@ -326,8 +185,6 @@ class Printer {
 };
 
 }  // namespace
-
-std::optional<NumbersBody> ReadNumbersBody(std::string_view text) { return Reader(text).ReadBody(); }
 
 bool WriteArray(const ArrayView& array, std::string& text) { return Printer(array, 0).PrintNext(text); }
 
