@@ -84,17 +84,17 @@ oracle-python:
 	@test -n "$(TF)" || { echo "Give a Python that has tensorflow 2.15, for example: make oracle-ops TF=/opt/tf/bin/python"; exit 1; }
 	@$(TF) -c 'import tensorflow' 2>/dev/null || { echo "$(TF) cannot import tensorflow; install tensorflow==2.15.1 there."; exit 1; }
 
-fuzz:  ## fuzz the decoder and the JSON reader with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
+fuzz:  ## fuzz what reads requests in C++ with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
 	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null
-	@cmake --build build/fuzz --target fuzz_decode_example fuzz_read_body
+	@cmake --build build/fuzz --target fuzz_decode_example fuzz_read_body fuzz_read_predict
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
+	@$(PYTHON) ops/fuzz/request_seeds.py build/fuzz
 	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/corpus
-	@mkdir -p build/fuzz/json && printf '{"signature_name": "s", "instances": [[1, -2.5e3], [0, 1e-7]]}' >build/fuzz/json/tensor
-	@printf '{"instances": [{"f": 1.5, "s": ["a", "b"], "i": []}, {"f": 2}]}' >build/fuzz/json/rows
-	@printf '{"inputs": {"a": [1, 2], "b": 3.5}}' >build/fuzz/json/columns
 	@build/fuzz/fuzz/fuzz_read_body -max_len=200 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/json
+	@build/fuzz/fuzz/fuzz_read_predict -max_len=200 \
+	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/predict
 
 clean:  ## remove what these targets made
 	rm -rf .venv .links build

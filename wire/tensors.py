@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.wire import dtypes
+from estimator_serving.wire import dtypes, native
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.pb import tensorflow_pb
 
@@ -84,6 +83,16 @@ def decode_tensor(proto: tensorflow_pb.TensorProto) -> Array:
     return filled.reshape(shape)
 
 
+def tensor_of_parts(parts: native.TensorParts) -> Array:
+    """The array of a TensorProto that `native.read_predict_request` took apart; a read-only one of numbers."""
+    number, shape, values = parts
+    if isinstance(values, bytes):
+        return np.ndarray(shape, dtypes.from_number(number).numpy, values)
+    strings = np.empty(len(values), object)
+    strings[:] = values
+    return strings.reshape(shape)
+
+
 def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.TensorProto:
     """The TensorProto of an array, values in the typed field of its dtype, or in tensor_content where asked.
 
@@ -113,22 +122,6 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     return proto
 
 
-def tensor_parts(array: Array, *, as_content: bool = False) -> list[bytes | memoryview]:
-    """The bytes of `encode_tensor(array)`, to be joined; for most arrays without the message in between, which costs
-    several times what a small model does. The last part is the array's own memory, so that a large one is copied once.
-
-    Raises TypeError for an array TensorFlow has no type for.
-    """
-    dtype = dtypes.from_numpy(array.dtype)
-    is_packed = dtype.values_field in _PACKED
-    if dtype.is_string or not array.size or not (as_content or is_packed):
-        return [encode_tensor(array, as_content=as_content).SerializeToString()]
-    tag = _CONTENT_TAG if as_content else _PACKED[dtype.values_field][0]
-    # As plain bytes, because Python's buffers know no bfloat16.
-    content = np.ascontiguousarray(array, dtype.numpy.newbyteorder("<")).reshape(-1).view(np.uint8)
-    return [_header_bytes(dtype.number, array.shape) + tag + write_varint(content.nbytes), content.data]
-
-
 def _header(shape: tuple[int, ...], dtype: DType) -> tensorflow_pb.TensorProto:
     proto = tensorflow_pb.TensorProto(dtype=dtype.number)
     for length in shape:
@@ -136,14 +129,6 @@ def _header(shape: tuple[int, ...], dtype: DType) -> tensorflow_pb.TensorProto:
     return proto
 
 
-@lru_cache(maxsize=1024)
-def _header_bytes(number: int, shape: tuple[int, ...]) -> bytes:
-    """The dtype and shape of a tensor as they stand in a message: a model's outputs have few."""
-    return _header(shape, dtypes.from_number(number)).SerializeToString()
-
-
-# The tag of tensor_content: number and wire type 2.
-_CONTENT_TAG = b"\x22"
 # A packed field of fixed width lies on the wire as its values lie in memory. Going through Python value by value costs
 # forty times the copy. Field -> its tag (number and wire type 2) and the dtype of its values.
 _PACKED: Mapping[str, tuple[bytes, np.dtype[Any]]] = {

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import tensorflow_pb
-from estimator_serving.wire.tensors import TensorError, decode_tensor, encode_tensor, tensor_parts
+from estimator_serving.wire.tensors import TensorError, decode_tensor, encode_tensor
 
 FLOAT, INT32, UINT8, INT8, STRING, INT64, BOOL, BFLOAT16, HALF, COMPLEX64 = 1, 3, 4, 6, 7, 9, 10, 14, 19, 8
 
@@ -158,13 +158,3 @@ def test_text_becomes_utf8_bytes():
 def test_an_object_that_is_no_text_is_refused():
     with pytest.raises(TypeError, match="int 3"):
         encode_tensor(np.array([3], object))
-
-
-@pytest.mark.parametrize("as_content", [False, True])
-@pytest.mark.parametrize("size", [0, 3, 100])
-@pytest.mark.parametrize("dtype", dtypes.ALL, ids=lambda dtype: dtype.name)
-def test_serialized_as_the_message_is(dtype, size, as_content):
-    array = np.arange(size).astype(str).astype(object) if dtype.is_string else np.arange(size).astype(dtype.numpy)
-    for shaped in (array, array[::-1], array.reshape(1, size, 1)):
-        proto = tensorflow_pb.TensorProto.FromString(b"".join(tensor_parts(shaped, as_content=as_content)))
-        assert proto == encode_tensor(shaped, as_content=as_content)

@@ -7,7 +7,7 @@ same and also has the sentences for what is wrong; these here answer None for wh
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from estimator_serving.wire.native._native import ExampleWriter, Rows, Tensor
+    from estimator_serving.wire.native._native import ExampleWriter, Rows, Tensor, TensorParts
 
 try:
     from estimator_serving.wire.native._native import (
@@ -15,8 +15,10 @@ try:
         narrow_floats,
         read_body,
         read_columns,
+        read_predict_request,
         write_array,
         write_examples,
+        write_predict_response,
         write_rows,
     )
 except ImportError as error:
@@ -26,14 +28,21 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "WRITABLE",
     "ExampleWriter",
     "Rows",
     "Tensor",
+    "TensorParts",
     "example_writer",
     "narrow_floats",
     "read_body",
     "read_columns",
+    "read_predict_request",
     "write_array",
     "write_examples",
+    "write_predict_response",
     "write_rows",
 ]
+
+# numpy's letters of the dtypes that the writers here take.
+WRITABLE = frozenset("?bBhilqILQfd")

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 # float64.
 Tensor = tuple[tuple[int, ...], bool, bytes]
 
+# A TensorProto: the number of its dtype, its shape, and its values as they lie in memory, or a list of strings.
+TensorParts = tuple[int, tuple[int, ...], bytes | list[bytes]]
+
 class Rows:
     """A list of JSON objects, kept by the compiled module."""
 
@@ -58,3 +61,21 @@ def write_rows(keys: tuple[bytes, ...], columns: tuple[NDArray[Any] | list[bytes
 
 def narrow_floats(values: bytes) -> bytes:
     """float64 as float32; what is too large becomes an infinity, without a warning."""
+
+def read_predict_request(
+    message: bytes,
+) -> tuple[str, int | None, str | None, str | None, tuple[str, ...], dict[str, TensorParts]] | None:
+    """The model's name, version, label and signature, the output filter and the inputs of a PredictRequest.
+
+    None for unknown fields, a field that comes twice, a tensor that is empty or has more or fewer values than its shape
+    says, other dtypes than bool, the integers but for uint16, float32, float64 and string, and names beyond ASCII.
+    """
+
+def write_predict_response(
+    start: bytes, aliases: tuple[bytes, ...], tensors: tuple[NDArray[Any] | bytes, ...], as_content: bool
+) -> bytes | None:
+    """A PredictResponse: `start`, and an entry of its outputs for each tensor.
+
+    tensors: arrays of WRITABLE dtypes, or TensorProtos that are serialized already. as_content: values in
+    tensor_content instead of their typed field. None for an array with gaps or of another dtype.
+    """

@@ -5,31 +5,14 @@
 #include <cstdint>
 #include <cstring>
 
+#include "proto_wire.h"
+
 namespace estimator {
 namespace {
 
 // Example.features, Features.feature, the map's key and value, the three lists of a Feature and a list's values all are
-// length-delimited fields with a number below 4.
-constexpr char Tag(int field) { return static_cast<char>(field << 3 | 2); }
+// length-delimited fields.
 constexpr int kBytesList = 1, kFloatList = 2, kInt64List = 3;
-
-std::size_t VarintSize(std::uint64_t value) {
-  std::size_t size = 1;
-  while (value >>= 7) ++size;
-  return size;
-}
-
-void AppendVarint(std::uint64_t value, std::string& out) {
-  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
-  out += static_cast<char>(value);
-}
-
-void AppendHead(int field, std::size_t size, std::string& out) {
-  out += Tag(field);
-  AppendVarint(size, out);
-}
-
-std::size_t DelimitedSize(std::size_t size) { return 1 + VarintSize(size) + size; }
 
 int ListOf(FeatureType type) {
   return type == FeatureType::kBytes ? kBytesList : type == FeatureType::kFloat ? kFloatList : kInt64List;

@@ -15,6 +15,7 @@
 #include "example_writer.h"
 #include "json_body.h"
 #include "json_writer.h"
+#include "predict_messages.h"
 
 namespace {
 
@@ -328,12 +329,119 @@ PyObject* NarrowFloats(PyObject*, PyObject* values) {
   return narrowed;
 }
 
+// A tensor as (TensorFlow's number of its dtype, its shape, its values: bytes, or a list of bytes for strings).
+PyObject* Wrap(const estimator::TensorMessage& tensor) {
+  PyObject* const shape = PyTuple_New(static_cast<Py_ssize_t>(tensor.shape.size()));
+  if (!shape) return nullptr;
+  for (std::size_t index = 0; index < tensor.shape.size(); ++index) {
+    PyTuple_SetItem(shape, static_cast<Py_ssize_t>(index), PyLong_FromLongLong(tensor.shape[index]));
+  }
+  PyObject* values;
+  if (tensor.dtype == estimator::kStringType) {
+    values = PyList_New(static_cast<Py_ssize_t>(tensor.strings.size()));
+    for (std::size_t index = 0; values && index < tensor.strings.size(); ++index) {
+      PyObject* const one = Bytes(tensor.strings[index].data(), tensor.strings[index].size());
+      PyList_SetItem(values, static_cast<Py_ssize_t>(index), one);
+      if (!one) Py_CLEAR(values);
+    }
+  } else {
+    values = Bytes(tensor.memory().data(), tensor.memory().size());
+  }
+  return Py_BuildValue("iNN", tensor.dtype, shape, values);
+}
+
+PyObject* Wrap(const std::vector<estimator::PredictRequest::Input>& inputs) {
+  PyObject* const wrapped = PyDict_New();
+  for (const auto& input : inputs) {
+    PyObject* const name = Text(input.alias);
+    PyObject* const value = Wrap(input.tensor);
+    const bool is_set = wrapped && name && value && PyDict_SetItem(wrapped, name, value) == 0;
+    Py_XDECREF(name);
+    Py_XDECREF(value);
+    if (!is_set) {
+      Py_XDECREF(wrapped);
+      return nullptr;
+    }
+  }
+  return wrapped;
+}
+
+PyObject* TextOrNone(std::string_view value) { return value.empty() ? Py_NewRef(Py_None) : Text(value); }
+
+PyObject* ReadPredictRequest(PyObject*, PyObject* message) {
+  const Buffer buffer(message, PyBUF_SIMPLE);
+  if (!buffer) return nullptr;
+  std::optional<estimator::PredictRequest> read;
+  const bool has_memory = Run(buffer->len, [&] {
+    try {
+      read = estimator::ReadPredictRequest({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  });
+  if (!has_memory) return PyErr_NoMemory();
+  if (!read) Py_RETURN_NONE;
+  PyObject* const filter = PyTuple_New(static_cast<Py_ssize_t>(read->output_filter.size()));
+  for (std::size_t index = 0; filter && index < read->output_filter.size(); ++index) {
+    PyTuple_SetItem(filter, static_cast<Py_ssize_t>(index), Text(read->output_filter[index]));
+  }
+  return Py_BuildValue("NNNNNN", Text(read->name),
+                       read->version ? PyLong_FromLongLong(*read->version) : Py_NewRef(Py_None), TextOrNone(read->label),
+                       TextOrNone(read->signature_name), filter, Wrap(read->inputs));
+}
+
+PyObject* WritePredictResponse(PyObject*, PyObject* arguments) {
+  PyObject *spec, *aliases, *tensors;
+  int as_content;
+  if (!PyArg_ParseTuple(arguments, "SO!O!p:write_predict_response", &spec, &PyTuple_Type, &aliases, &PyTuple_Type, &tensors,
+                        &as_content)) {
+    return nullptr;
+  }
+  const Py_ssize_t count = PyTuple_Size(aliases);
+  if (PyTuple_Size(tensors) != count) {
+    PyErr_SetString(PyExc_ValueError, "write_predict_response takes as many aliases as tensors.");
+    return nullptr;
+  }
+  std::vector<estimator::Output> outputs(static_cast<std::size_t>(count));
+  std::vector<std::optional<Buffer>> buffers(outputs.size());
+  Py_ssize_t bytes = 0;
+  for (std::size_t index = 0; index < outputs.size(); ++index) {
+    char* text;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(PyTuple_GetItem(aliases, static_cast<Py_ssize_t>(index)), &text, &size)) return nullptr;
+    outputs[index].alias = std::string_view(text, static_cast<std::size_t>(size));
+    PyObject* const one = PyTuple_GetItem(tensors, static_cast<Py_ssize_t>(index));
+    if (PyBytes_Check(one)) {
+      PyBytes_AsStringAndSize(one, &text, &size);
+      outputs[index].tensor = std::string_view(text, static_cast<std::size_t>(size));
+      bytes += size;
+      continue;
+    }
+    const Buffer& buffer = buffers[index].emplace(one, kArray);
+    if (!buffer) return NotPrintable();
+    outputs[index].array = View(buffer);
+    if (!outputs[index].array) Py_RETURN_NONE;
+    bytes += buffer->len;
+  }
+  char* head;
+  Py_ssize_t head_size;
+  PyBytes_AsStringAndSize(spec, &head, &head_size);
+  return Written(bytes / 2, [&](std::string& message) {
+    message.append(head, static_cast<std::size_t>(head_size));
+    estimator::WriteOutputs(outputs, as_content, message);
+    return true;
+  });
+}
+
 PyMethodDef kMethods[] = {
     {"narrow_floats", NarrowFloats, METH_O, nullptr},
     {"example_writer", MakeExampleWriter, METH_O, nullptr},
     {"read_body", ReadBody, METH_O, nullptr},
     {"read_columns", ReadColumns, METH_O, nullptr},
     {"write_examples", WriteExamples, METH_VARARGS, nullptr},
+    {"read_predict_request", ReadPredictRequest, METH_O, nullptr},
+    {"write_predict_response", WritePredictResponse, METH_VARARGS, nullptr},
     {"write_array", WriteArray, METH_O, nullptr},
     {"write_rows", WriteRows, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},

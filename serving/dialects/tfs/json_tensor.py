@@ -38,8 +38,6 @@ _INTEGER_RANGES = {
 _FLOATS = {dtypes.float16, dtypes.float32, dtypes.float64}
 # numpy's letters of what tolist() makes ready to print: text, double, bool, and the integers but for uint16.
 _PLAIN = frozenset("Od?bBhilqILQ")
-# Those that the compiled writer prints.
-_NATIVE = frozenset("fd?bBhilqILQ")
 
 
 class Numbers(NamedTuple):
@@ -149,7 +147,7 @@ def dump(value: Any) -> bytes:
 
 def write_tensor(array: Array, alias: str) -> bytes:
     """The text of an output. Raises InvalidArgumentError as `to_json` does."""
-    text = native.write_array(array) if array.dtype.char in _NATIVE else None
+    text = native.write_array(array) if array.dtype.char in native.WRITABLE else None
     return dump(to_json(array, alias)) if text is None else text
 
 
@@ -159,7 +157,9 @@ def write_rows(outputs: Mapping[str, Array]) -> bytes:
     Raises InvalidArgumentError as `to_json` does.
     """
     keys = tuple(map(key_text, outputs))
-    columns = [array if array.dtype.char in _NATIVE else _row_texts(array, alias) for alias, array in outputs.items()]
+    columns = [
+        array if array.dtype.char in native.WRITABLE else _row_texts(array, alias) for alias, array in outputs.items()
+    ]
     text = native.write_rows(keys, tuple(columns))
     if text is None:
         text = native.write_rows(keys, tuple(_row_texts(array, alias) for alias, array in outputs.items()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -28,6 +28,7 @@ from estimator_serving.serving.request import (
 )
 from estimator_serving.serving.running.binding import qualified
 from estimator_serving.serving.running.servable import Servable
+from estimator_serving.wire import native
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.signatures import (
     CLASSIFY_METHOD,
@@ -36,7 +37,7 @@ from estimator_serving.wire.signatures import (
     REGRESS_OUTPUTS,
     Signature,
 )
-from estimator_serving.wire.tensors import TensorError, decode_tensor, tensor_parts, write_varint
+from estimator_serving.wire.tensors import TensorError, decode_tensor, encode_tensor, tensor_of_parts, write_varint
 
 ENTRYPOINT = "GRPC"
 
@@ -81,12 +82,27 @@ def _parse(kind: type[Message], payload: bytes, _target: ModelSpec | None) -> Do
 
 
 # The same objects for all options: the request log knows by them which payloads it may log as they came.
-_parse_predict = partial(_parse, serving_pb.PredictRequest)
 _parse_classify = partial(_parse, serving_pb.ClassificationRequest)
 _parse_regress = partial(_parse, serving_pb.RegressionRequest)
 
 
 # --- Predict ---
+
+
+class _PlainRequest(NamedTuple):
+    """A PredictRequest that `native.read_predict_request` took apart: most can be."""
+
+    output_filter: tuple[str, ...]
+    inputs: dict[str, native.TensorParts]
+
+
+def _parse_predict(payload: bytes, target: ModelSpec | None) -> Document:
+    read = native.read_predict_request(payload)
+    if read is None:
+        return _parse(serving_pb.PredictRequest, payload, target)
+    name, version, label, signature_name, output_filter, inputs = read
+    spec = ModelSpec(name, version, label, signature_name or DEFAULT_SIGNATURE)
+    return Document(spec, _PlainRequest(output_filter, inputs), payload)
 
 
 def _decode_predict(options: Options, document: Document, servable: Servable) -> Request:
@@ -98,7 +114,7 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
         )
     if options.check_method_names:
         outcomes.check_method_name(signature, "prediction", PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
-    tensors = message.inputs
+    tensors, decode = message.inputs, tensor_of_parts if isinstance(message, _PlainRequest) else decode_tensor
     # Not by comparing keys(): protobuf's maps do that in Python.
     if len(tensors) != len(signature.inputs) or not all(alias in tensors for alias in signature.inputs):
         _check_names(signature, tensors.keys())
@@ -118,7 +134,7 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
             inputs[alias] = signature.defaults[alias]
             continue
         try:
-            inputs[alias] = decode_tensor(tensors[alias])
+            inputs[alias] = decode(tensors[alias])
         except TensorError as error:
             raise InvalidArgumentError(f"tensor parsing error: {alias}. {error}") from None
     return Request(name, inputs, tuple(outputs))
@@ -151,16 +167,19 @@ def _set(names: Iterable[str]) -> str:
 
 
 def _encode_predict(options: Options, outputs: Outputs, request: Request, servable: Servable) -> bytes:
-    parts: list[bytes | memoryview] = [_answered_spec(servable.name, servable.version, request.signature_name)]
-    for alias, array in outputs.items():
-        # An entry of PredictResponse.outputs, field 1: a message of the key, field 1, and the value, field 2. Written
-        # here because a message would copy a large tensor four times, which takes longer than a small model does.
-        tensor = tensor_parts(array, as_content=options.tensor_content)
-        key, size = alias.encode(), sum(map(len, tensor))
-        head = b"".join((b"\x0a", write_varint(len(key)), key, b"\x12", write_varint(size)))
-        parts.append(b"\x0a" + write_varint(len(head) + size) + head)
-        parts += tensor
-    return b"".join(parts)
+    start = _answered_spec(servable.name, servable.version, request.signature_name)
+    aliases = tuple([alias.encode() for alias in outputs])
+
+    def written(array: Array) -> bytes:
+        return encode_tensor(array, as_content=options.tensor_content).SerializeToString()
+
+    tensors = tuple([array if array.dtype.char in native.WRITABLE else written(array) for array in outputs.values()])
+    message = native.write_predict_response(start, aliases, tensors, options.tensor_content)
+    if message is None:
+        tensors = tuple(map(written, outputs.values()))
+        message = native.write_predict_response(start, aliases, tensors, options.tensor_content)
+    assert message is not None, "it has nothing but bytes to write"
+    return message
 
 
 @lru_cache(maxsize=1024)
