@@ -13,13 +13,7 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from estimator_serving.training.columns.base import (
-    Arguments,
-    CategoricalColumn,
-    DenseColumn,
-    FeatureColumn,
-    ParseSpec,
-)
+from estimator_serving.training.columns.base import Arguments, CategoricalColumn, DenseColumn
 from estimator_serving.training.columns.definitions import Definition
 from estimator_serving.training.columns.numeric import NumericColumn
 from estimator_serving.training.columns.padding import Padded
@@ -43,14 +37,6 @@ class BucketizedColumn(DenseColumn, CategoricalColumn):
     @property
     def num_elements(self) -> int:
         return self.num_buckets
-
-    @property
-    def parse_example_spec(self) -> ParseSpec:
-        return self.source_column.parse_example_spec
-
-    @property
-    def parts(self) -> tuple[FeatureColumn, ...]:
-        return (self.source_column,)
 
     def define(self) -> Definition:
         return {"kind": "bucketized", "source": self.source_column.define(), "boundaries": list(self.boundaries)}
