@@ -71,23 +71,17 @@ def _read_record(file: BinaryIO | gzip.GzipFile, header: bytes, path: str | Path
     length, length_crc = _HEADER.unpack(header)
     if masked_crc32c(header[:8]) != length_crc:
         raise RecordError(f"{path} is not a TFRecord file, or byte {start} of it changed: a length's checksum differs.")
-    data, footer = _read(file, length), file.read(_FOOTER.size)
+    # In pieces: a crafted file may have a length with its checksum, and nothing behind it.
+    pieces, left = [], length
+    while left and (piece := file.read(min(left, _PIECE_BYTES))):
+        pieces.append(piece)
+        left -= len(piece)
+    data, footer = b"".join(pieces), file.read(_FOOTER.size)
     if len(data) < length or len(footer) < _FOOTER.size:
         raise RecordError(_cut(path, start))
     if masked_crc32c(data) != _FOOTER.unpack(footer)[0]:
         raise RecordError(f"The record at byte {start} of {path} changed since it was written; write the file again.")
     return data
-
-
-def _read(file: BinaryIO | gzip.GzipFile, length: int) -> bytes:
-    """Up to `length` bytes, in pieces: the checksum holds the length, yet a crafted file may have both."""
-    if length <= _PIECE_BYTES:
-        return file.read(length)
-    pieces = []
-    while length and (piece := file.read(min(length, _PIECE_BYTES))):
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)
 
 
 def _cut(path: str | Path, start: int) -> str:
