@@ -129,6 +129,8 @@ class CategoricalColumn(FeatureColumn):
 
     is_sequence: ClassVar[bool] = False
     """Whether the order within a row counts; such a column has a `step_count`."""
+    marks_nothing: ClassVar[bool] = False
+    """Whether `rows` already gives -1 wherever a row has no id."""
 
     @property
     def num_buckets(self) -> int:
@@ -158,6 +160,8 @@ class CategoricalColumn(FeatureColumn):
     def ids(self, arguments: Arguments) -> Var:
         """The nodes that compute int64 [batch, k], with -1 for nothing."""
         found = arguments.rows(self)
+        if self.marks_nothing:
+            return found.values
         return op.where(is_within(found), found.values, op.const(np.int64(-1)))
 
     def weights(self, arguments: Arguments) -> Var | None:

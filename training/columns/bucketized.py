@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
@@ -25,6 +26,7 @@ class BucketizedColumn(DenseColumn, CategoricalColumn):
 
     source_column: NumericColumn
     boundaries: tuple[float, ...]
+    marks_nothing: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -53,9 +55,6 @@ class BucketizedColumn(DenseColumn, CategoricalColumn):
         # 0 * bucket + 1, summed: a constant would not know how many rows there are.
         ones = op.add(op.mul(found, op.const(np.int64(0))), op.const(np.int64(1)))
         return Padded(found, op.reduce_sum(ones, op.const([1]), keepdims=0))
-
-    def ids(self, arguments: Arguments) -> Var:
-        return arguments.rows(self).values
 
     def _buckets(self, arguments: Arguments) -> Var:
         """Int64 [batch, n]: how many boundaries x is not below, so a boundary belongs to its right and NaN to the

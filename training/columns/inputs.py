@@ -47,12 +47,12 @@ class PaddedInput:
     dtype: DType
     holds_numbers: ClassVar[bool] = False
     """Whether the values are float32 in the graph. Otherwise they are text or int64, as `dtype` says."""
-    place: ClassVar[str] = ""
+    infix: ClassVar[str] = ""
     """What stands between the key and the rest of the names."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (f"{self.key}{self.place}/values", f"{self.key}{self.place}/lengths")
+        return (f"{self.key}{self.infix}/values", f"{self.key}{self.infix}/lengths")
 
     @property
     def element(self) -> Any:
@@ -94,7 +94,7 @@ class TextInput(PaddedInput):
     """A feature that a cross reads by its name, text or integers. It stands beside the CategoricalInput of that key,
     because here '' and -1 are values."""
 
-    place: ClassVar[str] = "/text"
+    infix: ClassVar[str] = "/text"
 
     def pad(self, values: Var) -> Padded:
         return pad_whole(values)
