@@ -331,8 +331,20 @@ def example_dtypes(spec: FeatureSpec) -> dict[str, DType]:
     found: dict[str, _Wanted] = {}
     for name, feature in spec.items():
         for key, wanted in _reads(name, feature):
-            if found.setdefault(key, wanted) != wanted:
-                _refuse_conflict(key, found[key], wanted)
+            first = found.setdefault(key, wanted)
+            if first == wanted:
+                continue
+            kinds = {first[0], wanted[0]}
+            for one, other in (("Dense", "sparse"), ("Dense", "ragged"), ("Ragged", "sparse")):
+                if kinds == {one.lower(), other}:
+                    raise ExampleError(
+                        f"{one} and {other} keys must not intersect; {key!r} is read as both. Read it once."
+                    )
+            if first[1] != wanted[1]:
+                types = f"{first[1].name} vs {wanted[1].name}"
+                raise ExampleError(f"Conflicting type {types} for feature {key}. Read it as one.")
+            splits = " vs ".join(each[2].name for each in (first, wanted) if each[2])
+            raise ExampleError(f"Conflicting partition type {splits} for feature {key}. Give both the same.")
     return {key: dtype for key, (_, dtype, _) in found.items()}
 
 
@@ -398,18 +410,6 @@ def _reads(name: str, feature: Feature) -> Iterator[tuple[str, _Wanted]]:
             for partition in feature.partitions:
                 if not isinstance(partition, UniformRowLength):
                     yield partition.key, ("ragged", dtypes.int64, feature.row_splits_dtype)
-
-
-def _refuse_conflict(key: str, first: _Wanted, second: _Wanted) -> None:
-    kinds = {first[0], second[0]}
-    if len(kinds) == 2:
-        pair = next(pair for pair in (("Dense", "sparse"), ("Dense", "ragged"), ("Ragged", "sparse"))
-                    if {pair[0].lower(), pair[1]} == kinds)  # fmt: skip
-        raise ExampleError(f"{pair[0]} and {pair[1]} keys must not intersect; {key!r} is read as both. Read it once.")
-    if first[1] != second[1]:
-        raise ExampleError(f"Conflicting type {first[1].name} vs {second[1].name} for feature {key}. Read it as one.")
-    splits = [wanted[2].name for wanted in (first, second) if wanted[2]]
-    raise ExampleError(f"Conflicting partition type {' vs '.join(splits)} for feature {key}. Give both the same.")
 
 
 # ---- the tensors of a parsed feature --------------------------------------------------------------------------------
