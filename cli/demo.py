@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -96,7 +96,9 @@ def _serve(base_path: Path) -> Iterator[tuple[str, str]]:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
             deadline_s = time.monotonic() + START_TIMEOUT_S
-            while not _answers(f"http://127.0.0.1:{rest_port}/readyz"):
+            while True:
+                with suppress(OSError), urlopen(f"http://127.0.0.1:{rest_port}/readyz", timeout=1):
+                    break
                 if time.monotonic() > deadline_s or process.poll() is not None:
                     raise ValueError(
                         f"The server did not become ready within {START_TIMEOUT_S} s. "
@@ -109,11 +111,3 @@ def _serve(base_path: Path) -> Iterator[tuple[str, str]]:
             code = process.wait(STOP_TIMEOUT_S)
     if code != 0:
         raise ValueError(f"The server exited with code {code}. Run `estimator-serving serve` by hand to see why.")
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=1):
-            return True
-    except OSError:
-        return False

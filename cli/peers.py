@@ -7,9 +7,10 @@ command line and how its answers become arrays. Does not know what they are comp
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -44,7 +45,7 @@ class Refusal(NamedTuple):
     text: str
 
 
-class Peer(Protocol):
+class Peer(ABC):
     """One side of a comparison.
 
     Attributes:
@@ -53,18 +54,13 @@ class Peer(Protocol):
         directory: the version directory of a servable; None for a server.
     """
 
-    @property
-    def signatures(self) -> Mapping[str, Signature]: ...
+    signatures: Mapping[str, Signature]
+    feature_spec: FeatureSpec | None = None
+    directory: Path | None = None
 
-    @property
-    def feature_spec(self) -> FeatureSpec | None: ...
-
-    @property
-    def directory(self) -> Path | None: ...
-
+    @abstractmethod
     def ask(self, key: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]] | Refusal:
         """The outputs of a signature by alias, or the error it answers with."""
-        ...
 
 
 def open_peer(text: str, timeout_s: float) -> Peer:
@@ -80,11 +76,8 @@ def open_peer(text: str, timeout_s: float) -> Peer:
     return _Server(text, found["host"], found["model"], found["version"], timeout_s)
 
 
-class _Server:
+class _Server(Peer):
     """A model of a server that speaks TensorFlow Serving's gRPC API."""
-
-    directory = None
-    feature_spec = None
 
     def __init__(self, text: str, host: str, model: str, version: str | None, timeout_s: float) -> None:
         self._spec = serving_pb.ModelSpec(name=model)
@@ -124,7 +117,7 @@ class _Server:
         return rpc(request, timeout=self._timeout_s)
 
 
-class _Servable:
+class _Servable(Peer):
     """A servable on disk, run in this process."""
 
     def __init__(self, path: str) -> None:
@@ -132,7 +125,7 @@ class _Servable:
             self._loaded = load(path)
         except ServingError as error:
             raise ValueError(str(error)) from error
-        self.directory: Path | None = self._loaded.path
+        self.directory = self._loaded.path
         self.feature_spec = self._loaded.feature_spec
         self.signatures = {key: one.signature for key, one in self._loaded.signatures.items()}
 

@@ -7,7 +7,7 @@ nothing of receivers or of signatures' key rules.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import setitem
 from typing import Any
@@ -146,6 +146,7 @@ class ModelFnArguments:
         return name not in self.direct or self.is_bare or self.direct[name] in read_keys
 
 
+@dataclass(eq=False)
 class ModelFnCaller:
     """Calls a trained model_fn for export: tensors by name in, its spec out.
 
@@ -158,13 +159,12 @@ class ModelFnCaller:
         label_vocabularies: the words of labels that are words, by name, as far as a head has said them.
     """
 
-    def __init__(self, model: TrainedModel, mode: str, arguments: ModelFnArguments) -> None:
-        self.model = model
-        self.mode = mode
-        self.arguments = arguments
-        self.read_keys: set[str] = set()
-        self.vocabulary_files: tuple[str, ...] = ()
-        self.label_vocabularies: dict[str, tuple[str, ...]] = {}
+    model: TrainedModel
+    mode: str
+    arguments: ModelFnArguments
+    read_keys: set[str] = field(default_factory=set)
+    vocabulary_files: tuple[str, ...] = ()
+    label_vocabularies: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> EstimatorSpec:
         """What model_fn returns for these tensors, by their names in `arguments`."""

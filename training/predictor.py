@@ -13,7 +13,6 @@ from torch import Tensor
 
 from estimator_serving.training.arrays import Array, as_array, as_tensors
 from estimator_serving.training.columns.features import prepare
-from estimator_serving.training.model_fn import Prediction
 
 if TYPE_CHECKING:
     from estimator_serving.training.loop.trained_model import TrainedModel
@@ -39,21 +38,17 @@ class Predictor:
         self._model = model
         self._recorder = model.recorder()
         self._keys = as_keys(predict_keys)
-
-    @property
-    def checkpoint_path(self) -> str | None:
-        return self._model.checkpoint_path
-
-    @property
-    def global_step(self) -> int:
-        return self._model.global_step
+        self.checkpoint_path = model.checkpoint_path
+        self.global_step = model.global_step
 
     def __call__(self, features: Any) -> dict[str, Array]:
         is_named = isinstance(features, Mapping)
         given = prepare(features, self._recorder) if is_named else as_tensors(as_array(features, "features"))
         predictions = selected(self._model.call(given).predictions, self._keys)
-        named = predictions if isinstance(predictions, Mapping) else {SINGLE_OUTPUT: predictions}
-        return {key: _array(value) for key, value in named.items()}
+        named: dict[str, Array] = arrays(
+            predictions if isinstance(predictions, Mapping) else {SINGLE_OUTPUT: predictions}
+        )
+        return named
 
 
 def as_keys(predict_keys: str | Sequence[str] | None) -> list[str]:
@@ -92,13 +87,9 @@ def warn_of_unknown(predictions: Any, wanted: Sequence[str]) -> None:
 def arrays(predictions: Any) -> Any:
     """numpy arrays for tensors, arrays of bytes for strings; dicts alike."""
     if isinstance(predictions, Mapping):
-        return {key: _array(value) for key, value in predictions.items()}
-    return _array(predictions)
-
-
-def _array(prediction: Prediction) -> Array:
+        return {key: arrays(value) for key, value in predictions.items()}
     # A copy: a prediction may be a variable itself, or one row of it repeated, and the caller may write into it.
-    return prediction.detach().numpy().copy() if isinstance(prediction, Tensor) else prediction.numpy()
+    return predictions.detach().numpy().copy() if isinstance(predictions, Tensor) else predictions.numpy()
 
 
 def examples(predictions: Any) -> Iterator[Any]:

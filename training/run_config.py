@@ -6,18 +6,15 @@ cluster this is.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from estimator_serving.training.distribute.cluster import Cluster, cluster_of, read_tf_config
+from estimator_serving.training.distribute.cluster import cluster_of, read_tf_config
 from estimator_serving.training.model_fn import argument_names
 
 _UNSET: Any = object()
-# Kept beside the fields: it is not an argument, and two configs are not compared by it.
-_CLUSTER = "_cluster_of_tf_config"
 
 _DEFAULT_SAVE_CHECKPOINTS_SECS = 600
 
@@ -75,6 +72,18 @@ class RunConfig:
     checkpoint_save_graph_def: bool = True
     resume_input: bool = False
 
+    # What TF_CONFIG said when this was made: no arguments, and two configs are not compared by it.
+    cluster_spec: dict[str, Any] = field(init=False, repr=False, compare=False)
+    task_type: str = field(init=False, repr=False, compare=False)
+    task_id: int = field(init=False, repr=False, compare=False)
+    global_id_in_cluster: int | None = field(init=False, repr=False, compare=False)
+    master: str = field(init=False, repr=False, compare=False)
+    evaluation_master: str = field(init=False, repr=False, compare=False)
+    is_chief: bool = field(init=False, repr=False, compare=False)
+    num_worker_replicas: int = field(init=False, repr=False, compare=False)
+    num_ps_replicas: int = field(init=False, repr=False, compare=False)
+    service: Mapping[str, Any] | None = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         steps, seconds = self.save_checkpoints_steps, self.save_checkpoints_secs
         if steps is _UNSET and seconds is _UNSET:
@@ -100,7 +109,9 @@ class RunConfig:
                 f'TF_CONFIG. model_dir: {path}, TF_CONFIG["model_dir"]: {from_environment}.'
             )
         object.__setattr__(self, "model_dir", path or from_environment)
-        object.__setattr__(self, _CLUSTER, cluster_of(tf_config))
+        cluster = asdict(cluster_of(tf_config))
+        cluster["cluster_spec"], cluster["global_id_in_cluster"] = cluster.pop("spec"), cluster.pop("global_id")
+        vars(self).update(cluster)
         _check_fields(vars(self))
 
     def replace(self, **changes: Any) -> RunConfig:
@@ -108,77 +119,30 @@ class RunConfig:
         for name in changes:
             if name not in _REPLACEABLE:
                 raise ValueError(f"Replacing {name} is not supported. Allowed properties are {list(_REPLACEABLE)}.")
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
         schedules = {"save_checkpoints_steps", "save_checkpoints_secs"}
         if len(schedules & changes.keys()) == 1:  # the one that is replaced clears the other
-            fields |= dict.fromkeys(schedules)
-        replaced = RunConfig(**{**fields, **changes})
-        object.__setattr__(replaced, _CLUSTER, self._cluster)
+            values |= dict.fromkeys(schedules)
+        replaced = RunConfig(**{**values, **changes})
+        vars(replaced).update({one.name: getattr(self, one.name) for one in fields(self) if not one.init})
         return replaced
 
-    # -- TF_CONFIG, as it was when this was made -----------------------------------------------------------------------
 
-    @property
-    def cluster_spec(self) -> dict[str, Any]:
-        return dict(self._cluster.spec)
-
-    @property
-    def task_type(self) -> str:
-        return self._cluster.task_type
-
-    @property
-    def task_id(self) -> int:
-        return self._cluster.task_id
-
-    @property
-    def global_id_in_cluster(self) -> int | None:
-        return self._cluster.global_id
-
-    @property
-    def master(self) -> str:
-        return self._cluster.master
-
-    @property
-    def evaluation_master(self) -> str:
-        return self._cluster.evaluation_master
-
-    @property
-    def is_chief(self) -> bool:
-        return self._cluster.is_chief
-
-    @property
-    def num_worker_replicas(self) -> int:
-        return self._cluster.num_worker_replicas
-
-    @property
-    def num_ps_replicas(self) -> int:
-        return self._cluster.num_ps_replicas
-
-    @property
-    def service(self) -> Mapping[str, Any] | None:
-        return self._cluster.service
-
-    @property
-    def _cluster(self) -> Cluster:
-        cluster: Cluster = vars(self)[_CLUSTER]
-        return cluster
-
-
-def _check_fields(fields: dict[str, Any]) -> None:
-    seed = fields["tf_random_seed"]
+def _check_fields(given: dict[str, Any]) -> None:
+    seed = given["tf_random_seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise ValueError(f"tf_random_seed must be integer. Given: {seed!r}.")
     for name in ("save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs", "keep_checkpoint_max"):
-        if fields[name] is not None and fields[name] < 0:
-            raise ValueError(f"{name} should be >= 0. Given: {fields[name]!r}.")
+        if given[name] is not None and given[name] < 0:
+            raise ValueError(f"{name} should be >= 0. Given: {given[name]!r}.")
     for name in ("keep_checkpoint_every_n_hours", "log_step_count_steps", "session_creation_timeout_secs"):
-        if fields[name] is not None and fields[name] <= 0:
-            raise ValueError(f"{name} should be > 0. Given: {fields[name]!r}.")
-    device_fn = fields["device_fn"]
+        if given[name] is not None and given[name] <= 0:
+            raise ValueError(f"{name} should be > 0. Given: {given[name]!r}.")
+    device_fn = given["device_fn"]
     if device_fn is not None and not (callable(device_fn) and argument_names(device_fn) == {"op"}):
         raise ValueError(f"device_fn must be callable with exactly one argument 'op'. Given: {device_fn!r}.")
-    if fields["protocol"] not in (None, "grpc", "grpc+verbs"):
-        raise ValueError(f"protocol should be grpc or grpc+verbs. Given: {fields['protocol']!r}.")
+    if given["protocol"] not in (None, "grpc", "grpc+verbs"):
+        raise ValueError(f"protocol should be grpc or grpc+verbs. Given: {given['protocol']!r}.")
     for name in ("train_distribute", "eval_distribute", "experimental_distribute"):
-        if fields[name] is not None:
+        if given[name] is not None:
             raise ValueError(f"{name} is not supported: training runs in one process. Leave it None.")

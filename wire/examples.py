@@ -202,13 +202,8 @@ def _extend(feature: tensorflow_pb.Feature, name: str, values: list[Any], dtype:
     target = getattr(feature, _LISTS[dtype])
     target.SetInParent()
     try:
-        target.value.extend([_stored(one) for one in values])
+        # Text as UTF-8, a bool as 0 or 1.
+        plain = [int(one) if isinstance(one, bool) else one for one in values]
+        target.value.extend([one.encode() if isinstance(one, str) else one for one in plain])
     except (ValueError, UnicodeEncodeError):
         raise ExampleError(f"The feature {name!r} has a value that does not fit {dtype.name}: {values!r}.") from None
-
-
-def _stored(value: Any) -> Any:
-    """A value as its list takes it: text as UTF-8, a bool as 0 or 1."""
-    if isinstance(value, str):
-        return value.encode()
-    return int(value) if isinstance(value, bool) else value

@@ -71,10 +71,14 @@ class FixedLenFeature:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", _example_dtype(self.dtype, "Tdense"))
         object.__setattr__(self, "shape", _known_shape(self.shape, "Consider using FixedLenSequenceFeature."))
-        if self.default_value is not None:
-            object.__setattr__(self, "default_value", _nested(self._default_array()))
+        if (default := self.default_array) is not None:
+            object.__setattr__(self, "default_value", _nested(default.tolist()))
 
-    def _default_array(self) -> npt.NDArray[Any]:
+    @property
+    def default_array(self) -> npt.NDArray[Any] | None:
+        """The default as an array of `shape` (strings: object array of bytes), None where the feature is required."""
+        if self.default_value is None:
+            return None
         array = _as_array(self.default_value, self.dtype)
         if array.size != int(np.prod(self.shape, dtype=np.int64)):
             raise ExampleError(
@@ -82,11 +86,6 @@ class FixedLenFeature:
                 f"{int(np.prod(self.shape, dtype=np.int64))}. Give one value for each element."
             )
         return array.reshape(self.shape)
-
-    @property
-    def default_array(self) -> npt.NDArray[Any] | None:
-        """The default as an array of `shape` (strings: object array of bytes), None where the feature is required."""
-        return None if self.default_value is None else self._default_array()
 
 
 @dataclass(frozen=True)
@@ -128,10 +127,14 @@ class FixedLenSequenceFeature:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", _example_dtype(self.dtype, "Tdense"))
         object.__setattr__(self, "shape", _known_shape(self.shape, "The number of steps is not part of the shape."))
-        if self.default_value is not None:
-            object.__setattr__(self, "default_value", _nested(self._default_array()))
+        if (default := self.default_array) is not None:
+            object.__setattr__(self, "default_value", _nested(default.tolist()))
 
-    def _default_array(self) -> npt.NDArray[Any]:
+    @property
+    def default_array(self) -> npt.NDArray[Any] | None:
+        """What pads, as an array without dimensions; None where that is 0 or ''."""
+        if self.default_value is None:
+            return None
         array = _as_array(self.default_value, self.dtype)
         if array.size != 1:
             raise ExampleError(
@@ -139,11 +142,6 @@ class FixedLenSequenceFeature:
                 "of a FixedLenSequenceFeature pads each element, so give one value."
             )
         return array.reshape(())
-
-    @property
-    def default_array(self) -> npt.NDArray[Any] | None:
-        """What pads, as an array without dimensions; None where that is 0 or ''."""
-        return None if self.default_value is None else self._default_array()
 
 
 @dataclass(frozen=True)
@@ -333,8 +331,20 @@ def example_dtypes(spec: FeatureSpec) -> dict[str, DType]:
     found: dict[str, _Wanted] = {}
     for name, feature in spec.items():
         for key, wanted in _reads(name, feature):
-            if found.setdefault(key, wanted) != wanted:
-                _refuse_conflict(key, found[key], wanted)
+            first = found.setdefault(key, wanted)
+            if first == wanted:
+                continue
+            kinds = {first[0], wanted[0]}
+            for one, other in (("Dense", "sparse"), ("Dense", "ragged"), ("Ragged", "sparse")):
+                if kinds == {one.lower(), other}:
+                    raise ExampleError(
+                        f"{one} and {other} keys must not intersect; {key!r} is read as both. Read it once."
+                    )
+            if first[1] != wanted[1]:
+                types = f"{first[1].name} vs {wanted[1].name}"
+                raise ExampleError(f"Conflicting type {types} for feature {key}. Read it as one.")
+            splits = " vs ".join(each[2].name for each in (first, wanted) if each[2])
+            raise ExampleError(f"Conflicting partition type {splits} for feature {key}. Give both the same.")
     return {key: dtype for key, (_, dtype, _) in found.items()}
 
 
@@ -400,18 +410,6 @@ def _reads(name: str, feature: Feature) -> Iterator[tuple[str, _Wanted]]:
             for partition in feature.partitions:
                 if not isinstance(partition, UniformRowLength):
                     yield partition.key, ("ragged", dtypes.int64, feature.row_splits_dtype)
-
-
-def _refuse_conflict(key: str, first: _Wanted, second: _Wanted) -> None:
-    kinds = {first[0], second[0]}
-    if len(kinds) == 2:
-        pair = next(pair for pair in (("Dense", "sparse"), ("Dense", "ragged"), ("Ragged", "sparse"))
-                    if {pair[0].lower(), pair[1]} == kinds)  # fmt: skip
-        raise ExampleError(f"{pair[0]} and {pair[1]} keys must not intersect; {key!r} is read as both. Read it once.")
-    if first[1] != second[1]:
-        raise ExampleError(f"Conflicting type {first[1].name} vs {second[1].name} for feature {key}. Read it as one.")
-    splits = [wanted[2].name for wanted in (first, second) if wanted[2]]
-    raise ExampleError(f"Conflicting partition type {' vs '.join(splits)} for feature {key}. Give both the same.")
 
 
 # ---- the tensors of a parsed feature --------------------------------------------------------------------------------
@@ -490,40 +488,37 @@ def spec_to_proto(spec: FeatureSpec) -> tensorflow_pb.ExampleParserConfiguration
     """TensorFlow's message for a feature spec; kinds it has not are fields of our own, numbered from 1001."""
     proto = tensorflow_pb.ExampleParserConfiguration()
     for name, feature in spec.items():
-        _feature_to_proto(feature, proto.feature_map[name])
+        entry = proto.feature_map[name]
+        match feature:
+            case VarLenFeature():
+                entry.var_len_feature.dtype = feature.dtype.number
+            case FixedLenFeature():
+                _dense_to_proto(feature, entry.fixed_len_feature)
+            case FixedLenSequenceFeature():
+                _dense_to_proto(feature, entry.fixed_len_sequence_feature)
+                entry.fixed_len_sequence_feature.allow_missing = feature.allow_missing
+            case SparseFeature():
+                sparse = entry.sparse_feature
+                sparse.dtype, sparse.value_key = feature.dtype.number, feature.value_key
+                sparse.index_key.extend(feature.index_keys)
+                sparse.size.extend(feature.sizes)
+                sparse.is_list, sparse.already_sorted = not isinstance(feature.index_key, str), feature.already_sorted
+            case RaggedFeature():
+                ragged = entry.ragged_feature
+                ragged.dtype, ragged.row_splits_dtype = feature.dtype.number, feature.row_splits_dtype.number
+                ragged.value_key, ragged.validate = feature.value_key or "", feature.validate
+                for partition in feature.partitions:
+                    added = ragged.partition.add()
+                    if isinstance(partition, UniformRowLength):
+                        added.uniform_row_length = partition.length
+                    else:
+                        setattr(added, _PARTITION_FIELDS[type(partition)], partition.key)
     return proto
 
 
 def spec_from_proto(proto: tensorflow_pb.ExampleParserConfiguration) -> dict[str, Feature]:
     """The feature spec of TensorFlow's message, features in name order. Raises ExampleError for an unset kind."""
     return {name: _feature_from_proto(name, proto.feature_map[name]) for name in sorted(proto.feature_map)}
-
-
-def _feature_to_proto(feature: Feature, proto: tensorflow_pb.FeatureConfiguration) -> None:
-    match feature:
-        case VarLenFeature():
-            proto.var_len_feature.dtype = feature.dtype.number
-        case FixedLenFeature():
-            _dense_to_proto(feature, proto.fixed_len_feature)
-        case FixedLenSequenceFeature():
-            _dense_to_proto(feature, proto.fixed_len_sequence_feature)
-            proto.fixed_len_sequence_feature.allow_missing = feature.allow_missing
-        case SparseFeature():
-            sparse = proto.sparse_feature
-            sparse.dtype, sparse.value_key = feature.dtype.number, feature.value_key
-            sparse.index_key.extend(feature.index_keys)
-            sparse.size.extend(feature.sizes)
-            sparse.is_list, sparse.already_sorted = not isinstance(feature.index_key, str), feature.already_sorted
-        case RaggedFeature():
-            ragged = proto.ragged_feature
-            ragged.dtype, ragged.row_splits_dtype = feature.dtype.number, feature.row_splits_dtype.number
-            ragged.value_key, ragged.validate = feature.value_key or "", feature.validate
-            for partition in feature.partitions:
-                added = ragged.partition.add()
-                if isinstance(partition, UniformRowLength):
-                    added.uniform_row_length = partition.length
-                else:
-                    setattr(added, _PARTITION_FIELDS[type(partition)], partition.key)
 
 
 def _dense_to_proto(
@@ -553,12 +548,11 @@ def _feature_from_proto(name: str, configuration: tensorflow_pb.FeatureConfigura
         case "var_len_feature":
             return VarLenFeature(dtypes.from_number(configuration.var_len_feature.dtype))
         case "fixed_len_feature":
-            fixed = configuration.fixed_len_feature
-            return FixedLenFeature(_shape_of(fixed), dtypes.from_number(fixed.dtype), _default_of(fixed))
+            return FixedLenFeature(*_dense_from_proto(configuration.fixed_len_feature))
         case "fixed_len_sequence_feature":
             steps = configuration.fixed_len_sequence_feature
-            dtype = dtypes.from_number(steps.dtype)
-            return FixedLenSequenceFeature(_shape_of(steps), dtype, steps.allow_missing, _default_of(steps))
+            shape, dtype, default = _dense_from_proto(steps)
+            return FixedLenSequenceFeature(shape, dtype, steps.allow_missing, default)
         case "sparse_feature":
             sparse = configuration.sparse_feature
             keys, sizes = tuple(sparse.index_key), tuple(sparse.size)
@@ -581,14 +575,12 @@ def _feature_from_proto(name: str, configuration: tensorflow_pb.FeatureConfigura
     raise ExampleError(f"The parser configuration of feature {name!r} has no kind; export the model again.")
 
 
-def _shape_of(
+def _dense_from_proto(
     proto: tensorflow_pb.FixedLenFeatureProto | tensorflow_pb.FixedLenSequenceFeatureProto,
-) -> tuple[int, ...]:
-    return tuple(dim.size for dim in proto.shape.dim)
-
-
-def _default_of(proto: tensorflow_pb.FixedLenFeatureProto | tensorflow_pb.FixedLenSequenceFeatureProto) -> Any:
-    return decode_tensor(proto.default_value) if proto.HasField("default_value") else None
+) -> tuple[tuple[int, ...], DType, Any]:
+    """Shape, dtype and default."""
+    default = decode_tensor(proto.default_value) if proto.HasField("default_value") else None
+    return tuple(dim.size for dim in proto.shape.dim), dtypes.from_number(proto.dtype), default
 
 
 def _partition_from_proto(proto: tensorflow_pb.RaggedPartitionProto) -> Partition:
@@ -642,10 +634,6 @@ def _as_array(value: Any, dtype: DType) -> npt.NDArray[Any]:
     return out.reshape(array.shape)
 
 
-def _nested(array: npt.NDArray[Any]) -> Any:
-    """The array as nested tuples, so that a feature compares and hashes by value."""
-
-    def freeze(value: Any) -> Any:
-        return tuple(freeze(one) for one in value) if isinstance(value, list) else value
-
-    return freeze(array.tolist())
+def _nested(value: Any) -> Any:
+    """Lists as tuples at any depth, so that a feature compares and hashes by value."""
+    return tuple(map(_nested, value)) if isinstance(value, list) else value

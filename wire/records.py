@@ -11,7 +11,6 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -38,7 +37,27 @@ def read_records(path: str | Path, *, is_gzip: bool = False) -> Iterator[bytes]:
     with gzip.open(path, "rb") if is_gzip else open(path, "rb") as file:
         try:
             while header := file.read(_HEADER.size):
-                yield _read_record(file, header, path)
+                start = file.tell() - len(header)
+                if len(header) < _HEADER.size:
+                    raise RecordError(_CUT.format(path, start))
+                length, length_crc = _HEADER.unpack(header)
+                if masked_crc32c(header[:8]) != length_crc:
+                    raise RecordError(
+                        f"{path} is not a TFRecord file, or byte {start} of it changed: a length's checksum differs."
+                    )
+                # In pieces: a crafted file may have a length with its checksum, and nothing behind it.
+                pieces, left = [], length
+                while left and (piece := file.read(min(left, _PIECE_BYTES))):
+                    pieces.append(piece)
+                    left -= len(piece)
+                data, footer = b"".join(pieces), file.read(_FOOTER.size)
+                if left or len(footer) < _FOOTER.size:
+                    raise RecordError(_CUT.format(path, start))
+                if masked_crc32c(data) != _FOOTER.unpack(footer)[0]:
+                    raise RecordError(
+                        f"The record at byte {start} of {path} changed since it was written; write the file again."
+                    )
+                yield data
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise RecordError(f"{path} is not a whole gzip file ({error}); write or copy it again.") from None
 
@@ -64,31 +83,4 @@ def masked_crc32c(*parts: bytes | npt.NDArray[np.uint8]) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _read_record(file: BinaryIO | gzip.GzipFile, header: bytes, path: str | Path) -> bytes:
-    start = file.tell() - len(header)
-    if len(header) < _HEADER.size:
-        raise RecordError(_cut(path, start))
-    length, length_crc = _HEADER.unpack(header)
-    if masked_crc32c(header[:8]) != length_crc:
-        raise RecordError(f"{path} is not a TFRecord file, or byte {start} of it changed: a length's checksum differs.")
-    data, footer = _read(file, length), file.read(_FOOTER.size)
-    if len(data) < length or len(footer) < _FOOTER.size:
-        raise RecordError(_cut(path, start))
-    if masked_crc32c(data) != _FOOTER.unpack(footer)[0]:
-        raise RecordError(f"The record at byte {start} of {path} changed since it was written; write the file again.")
-    return data
-
-
-def _read(file: BinaryIO | gzip.GzipFile, length: int) -> bytes:
-    """Up to `length` bytes, in pieces: the checksum holds the length, yet a crafted file may have both."""
-    if length <= _PIECE_BYTES:
-        return file.read(length)
-    pieces = []
-    while length and (piece := file.read(min(length, _PIECE_BYTES))):
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)
-
-
-def _cut(path: str | Path, start: int) -> str:
-    return f"{path} ends inside the record at byte {start}; the file was cut, write or copy it again."
+_CUT = "{} ends inside the record at byte {}; the file was cut, write or copy it again."

@@ -233,18 +233,18 @@ class TensorBundle:
 
     def _regions(self, key: str, entry: tensorflow_pb.BundleEntryProto) -> tuple[Region, ...]:
         shape = self._shape(key, entry)
-        return tuple(self._region(key, part, shape) for part in entry.slices)
-
-    def _region(self, key: str, part: tensorflow_pb.TensorSliceProto, shape: tuple[int, ...]) -> Region:
-        if len(part.extent) != len(shape):
-            raise self._damaged(f"a slice of {key} has {len(part.extent)} dimensions and the tensor {len(shape)}")
-        region = tuple(
-            slice(extent.start, extent.start + (extent.length if extent.HasField("length") else length))
-            for extent, length in zip(part.extent, shape, strict=True)
-        )
-        if not all(0 <= s.start <= s.stop <= length for s, length in zip(region, shape, strict=True)):
-            raise self._damaged(f"a slice of {key} reaches outside of its shape {list(shape)}")
-        return region
+        regions: list[Region] = []
+        for part in entry.slices:
+            if len(part.extent) != len(shape):
+                raise self._damaged(f"a slice of {key} has {len(part.extent)} dimensions and the tensor {len(shape)}")
+            region = tuple(
+                slice(extent.start, extent.start + (extent.length if extent.HasField("length") else length))
+                for extent, length in zip(part.extent, shape, strict=True)
+            )
+            if not all(0 <= s.start <= s.stop <= length for s, length in zip(region, shape, strict=True)):
+                raise self._damaged(f"a slice of {key} reaches outside of its shape {list(shape)}")
+            regions.append(region)
+        return tuple(regions)
 
     # Tensors.
 
@@ -273,12 +273,12 @@ class TensorBundle:
     ) -> Array:
         """The wanted region, copied from the slices that share elements with it."""
         shape = tuple(s.stop - s.start for s in wanted)
-        shared = [_intersection(region, wanted) for region in regions]
-        pieces = [
-            (part, region, common)
-            for part, region, common in zip(entry.slices, regions, shared, strict=True)
-            if common is not None
-        ]
+        pieces: list[tuple[tensorflow_pb.TensorSliceProto, Region, Region]] = []
+        for part, region in zip(entry.slices, regions, strict=True):
+            pairs = zip(region, wanted, strict=True)
+            common = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs)
+            if all(s.start < s.stop for s in common):
+                pieces.append((part, region, common))
         # The slices are read before the result is allocated, so that their sizes limit its size.
         parts = [(self._stored_slice(key, part, region, dtype), region, common) for part, region, common in pieces]
         # Slices that share bytes could make a small file describe a tensor of any size.
@@ -303,7 +303,14 @@ class TensorBundle:
         return self._stored(key, entry, dtype, shape)
 
     def _stored(self, key: str, entry: tensorflow_pb.BundleEntryProto, dtype: DType, shape: tuple[int, ...]) -> Array:
-        content = self._content(key, entry)
+        shard = self._shard(key, entry.shard_id)
+        start, stop = entry.offset, entry.offset + entry.size
+        if not 0 <= start <= stop <= shard.size:
+            raise TensorBundleError(
+                f"{self._shard_path(entry.shard_id)} has {shard.size} bytes, and {key} is in bytes {start} to {stop}. "
+                f"The file was truncated, or belongs to another checkpoint. {_WRITE_AGAIN}."
+            )
+        content = shard[start:stop]
         count = math.prod(shape)
         if dtype.is_string:
             return self._strings(key, entry, content, count).reshape(shape)
@@ -344,16 +351,6 @@ class TensorBundle:
             values[number] = data[position : position + length]
             position += length
         return values
-
-    def _content(self, key: str, entry: tensorflow_pb.BundleEntryProto) -> Bytes:
-        shard = self._shard(key, entry.shard_id)
-        start, stop = entry.offset, entry.offset + entry.size
-        if not 0 <= start <= stop <= shard.size:
-            raise TensorBundleError(
-                f"{self._shard_path(entry.shard_id)} has {shard.size} bytes, and {key} is in bytes {start} to {stop}. "
-                f"The file was truncated, or belongs to another checkpoint. {_WRITE_AGAIN}."
-            )
-        return shard[start:stop]
 
     def _shard(self, key: str, number: int) -> Bytes:
         if not 0 <= number < self._shard_count:
@@ -429,12 +426,6 @@ def _tiles(shape: tuple[int, ...], regions: tuple[Region, ...]) -> bool:
         cells = zip(edges, region, strict=True)
         grid[tuple(slice(bisect_left(e, s.start), bisect_left(e, s.stop)) for e, s in cells)] = True
     return bool(grid.all())
-
-
-def _intersection(left: Region, right: Region) -> Region | None:
-    """The elements that are in both regions, None if there are none."""
-    both = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(left, right, strict=True))
-    return both if all(s.start < s.stop for s in both) else None
 
 
 def _relative(region: Region, outer: Region) -> Region:

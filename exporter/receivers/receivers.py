@@ -8,6 +8,7 @@ Source: TF 2.15 estimator, export.ServingInputReceiver and its builders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +37,7 @@ SINGLE_RECEIVER_KEY = "input"
 SINGLE_LABEL_KEY = "label"
 
 
+@dataclass(eq=False, repr=False)
 class ReceiverTensor:
     """One tensor a client sends; `placeholder` makes it.
 
@@ -48,10 +50,9 @@ class ReceiverTensor:
         parsed: what was made of them, by key.
     """
 
-    def __init__(self, info: TensorInfo) -> None:
-        self.info = info
-        self.feature_spec: FeatureSpec | None = None
-        self.parsed: dict[str, Var | Padded] = {}
+    info: TensorInfo
+    feature_spec: FeatureSpec | None = None
+    parsed: dict[str, Var | Padded] = field(default_factory=dict)
 
     @cached_property
     def var(self) -> Var:
@@ -162,13 +163,20 @@ class ServingInputReceiver:
             the features, that clients may send instead. Each group makes signatures `<name>:<key>`. Rows of any number
             of values come as one tensor, filled up with '' in text, -1 in integers and NaN in floats.
 
+    Attributes:
+        feature_values: the features by key, also where model_fn takes a bare tensor.
+        is_bare: whether model_fn takes one tensor instead of a mapping.
+
     Raises ValueError with TF's texts. Source: TF 2.15 estimator, export.ServingInputReceiver.
     """
+
+    is_bare = False
 
     def __init__(
         self, features: Any, receiver_tensors: Any, receiver_tensors_alternatives: Mapping[str, Any] | None = None
     ) -> None:
-        self.features: Any = _checked_features(features, SINGLE_FEATURE_KEY)
+        self.feature_values: Mapping[str, Var | Padded] = _checked_features(features, SINGLE_FEATURE_KEY)
+        self.features: Any = self.feature_values
         if receiver_tensors is None or (isinstance(receiver_tensors, Mapping) and not receiver_tensors):
             raise ValueError("receiver_tensors must be defined. Give the receiver at least one that clients send.")
         self.receiver_tensors: dict[str, ReceiverTensor] = _by_alias(
@@ -182,17 +190,6 @@ class ServingInputReceiver:
         self.receiver_tensors_alternatives: dict[str, dict[str, FeatureValue]] = {
             name: _by_alias(group, "receiver_tensors_alternative", FeatureValue) for name, group in alternatives.items()
         }
-
-    @property
-    def feature_values(self) -> Mapping[str, Var | Padded]:
-        """The features by key, also where model_fn takes a bare tensor."""
-        values: Mapping[str, Var | Padded] = self.features
-        return values
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether model_fn takes one tensor instead of a mapping."""
-        return False
 
     def source_of(self, value: Var | Padded, key: Any) -> str:
         """How clients call a value that they send as it is; its own key where it is computed of what they send."""
@@ -226,6 +223,8 @@ class TensorServingInputReceiver(ServingInputReceiver):
     Raises ValueError with TF's texts. Source: TF 2.15 estimator, export.TensorServingInputReceiver.
     """
 
+    is_bare = True
+
     def __init__(
         self, features: Any, receiver_tensors: Any, receiver_tensors_alternatives: Mapping[str, Any] | None = None
     ) -> None:
@@ -237,16 +236,7 @@ class TensorServingInputReceiver(ServingInputReceiver):
                 f"tensor, given: {features!r}; use ServingInputReceiver for several."
             )
         super().__init__(features, receiver_tensors, receiver_tensors_alternatives)
-        self._values: Mapping[str, Var | Padded] = self.features
-        self.features = self._values[SINGLE_FEATURE_KEY]
-
-    @property
-    def feature_values(self) -> Mapping[str, Var | Padded]:
-        return self._values
-
-    @property
-    def is_bare(self) -> bool:
-        return True
+        self.features = self.feature_values[SINGLE_FEATURE_KEY]
 
 
 class SupervisedInputReceiver(ServingInputReceiver):
@@ -258,13 +248,9 @@ class SupervisedInputReceiver(ServingInputReceiver):
 
     def __init__(self, features: Any, labels: Any, receiver_tensors: Any) -> None:
         super().__init__(features, receiver_tensors)
-        self._takes_one_tensor = not isinstance(features, Mapping)
+        self.is_bare = not isinstance(features, Mapping)
         self.labels = _checked_features(labels, SINGLE_LABEL_KEY, "label")
         self.has_one_label = not isinstance(labels, Mapping)
-
-    @property
-    def is_bare(self) -> bool:
-        return self._takes_one_tensor
 
 
 ServingInputReceiverFn = Callable[[], ServingInputReceiver]

@@ -9,11 +9,11 @@ Owns the estimators, their features, importances and explanations. Does not know
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ class _BoostedTrees(Estimator):
             if not explains:
                 return spec
             assert isinstance(spec.predictions, Mapping)
-            return dataclasses.replace(spec, predictions={**spec.predictions, **_explained(ensemble, rows, head)})
+            return replace(spec, predictions={**spec.predictions, **_explained(ensemble, rows, head)})
 
         return model_fn
 
@@ -176,31 +176,31 @@ def _training_spec(
 
     spec = head.create_estimator_spec(features, ModeKeys.TRAIN, logits, labels, train_op_fn=train_op)
     hooks = [*(spec.training_hooks or ()), _StopWithLastTree(ensemble, rules, window)]
-    return dataclasses.replace(spec, training_hooks=hooks)
+    return replace(spec, training_hooks=hooks)
 
 
+@dataclass(eq=False)
 class _StopWithLastTree(SessionRunHook):
     """Ends training with the last tree. If the data ends before the first tree, makes one of the batches so far."""
 
-    def __init__(self, ensemble: Ensemble, rules: GrowthRules, window: Window) -> None:
-        self._ensemble = ensemble
-        self._rules = rules
-        self._window = window
+    ensemble: Ensemble
+    rules: GrowthRules
+    window: Window
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        if self._ensemble.is_full:
+        if self.ensemble.is_full:
             run_context.request_stop()
 
     def end(self, session: Any) -> None:
-        if self._ensemble.grown:
+        if self.ensemble.grown:
             return
-        if self._window.batches >= self._rules.n_batches_per_layer:
-            grow(self._ensemble, self._rules, self._window)
+        if self.window.batches >= self.rules.n_batches_per_layer:
+            grow(self.ensemble, self.rules, self.window)
         else:
             logger.warning(
                 "Training ended before the first tree, which takes %d batches. Let input_fn repeat, or set "
                 "n_batches_per_layer to the batches of one pass over the data.",
-                self._rules.batches_per_tree,
+                self.rules.batches_per_tree,
             )
 
 

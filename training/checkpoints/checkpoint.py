@@ -218,13 +218,13 @@ def _listed(directory: Path) -> list[str]:
             "from nothing."
         )
     others = re.findall(r'^all_model_checkpoint_paths:\s*"(.+)"\s*$', text, re.MULTILINE)
-    return [_located(directory, name) for name in (*(o for o in others if o != newest[0]), newest[0])]
-
-
-def _located(directory: Path, name: str) -> str:
-    """The prefix of a listed checkpoint. TensorFlow may list an absolute path, which is wrong once the files move."""
-    named, beside = str(directory / name), str(directory / Path(name).name)
-    return beside if checkpoint_file(named) is None and checkpoint_file(beside) is not None else named
+    prefixes = []
+    for name in (*(other for other in others if other != newest[0]), newest[0]):
+        # TensorFlow may list an absolute path, which is wrong once the files move.
+        named, beside = str(directory / name), str(directory / Path(name).name)
+        is_beside = checkpoint_file(named) is None and checkpoint_file(beside) is not None
+        prefixes.append(beside if is_beside else named)
+    return prefixes
 
 
 def _file(prefix: str) -> Path:

@@ -48,7 +48,7 @@ class TryingStore(VariableStore):
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__(values=values)
         self._tried = _TriedValues(values)
-        self._first_values = self._tried
+        self.first_values = self._tried
 
     def fit(self, *, has_slots: bool) -> CheckpointFit:
         """The result, after model_fn has been called with this store."""

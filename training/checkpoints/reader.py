@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from estimator_serving.training.checkpoints.checkpoint import checkpoint_file, find_checkpoint, read_checkpoint
 from estimator_serving.training.errors import CheckpointNotFoundError, CorruptCheckpointError, NotFoundError
@@ -77,7 +76,14 @@ def load_checkpoint(ckpt_dir_or_file: PathLike) -> CheckpointReader:
         return _reader_of_tensorflows(prefix)
     values = read_checkpoint(prefix).values
     entries = {name: (dtypes.as_dtype(tensor.dtype), tuple(tensor.shape)) for name, tensor in values.items()}
-    return CheckpointReader(prefix, entries, lambda name: _as_array(values[name]))
+    # torch cannot convert bfloat16 to numpy.
+    arrays = {
+        name: tensor.view(torch.int16).numpy().view(dtypes.bfloat16.numpy)
+        if tensor.dtype == torch.bfloat16
+        else tensor.numpy()
+        for name, tensor in values.items()
+    }
+    return CheckpointReader(prefix, entries, arrays.__getitem__)
 
 
 def verify_checkpoint(prefix: str) -> None:
@@ -126,10 +132,3 @@ def _reader_of_tensorflows(prefix: str) -> CheckpointReader:
             raise CorruptCheckpointError(str(error)) from error
 
     return CheckpointReader(prefix, entries, read)
-
-
-def _as_array(tensor: Tensor) -> Array:
-    if tensor.dtype == torch.bfloat16:  # torch cannot convert it to numpy
-        return tensor.view(torch.int16).numpy().view(dtypes.bfloat16.numpy)
-    array: Array = tensor.numpy()
-    return array

@@ -42,13 +42,14 @@ class FeatureColumn:
         raise NotImplementedError
 
     @property
-    def parse_example_spec(self) -> ParseSpec:
-        raise NotImplementedError
-
-    @property
     def parts(self) -> tuple[FeatureColumn, ...]:
         """The columns that this one is made of."""
-        return ()
+        return tuple(value for value in vars(self).values() if isinstance(value, FeatureColumn))
+
+    @property
+    def parse_example_spec(self) -> ParseSpec:
+        """What an Example must carry for the column: here, what its parts need."""
+        return {key: feature for part in self.parts for key, feature in part.parse_example_spec.items()}
 
     @property
     def vocabulary_files(self) -> tuple[str, ...]:
@@ -126,6 +127,11 @@ class DenseColumn(FeatureColumn):
 class CategoricalColumn(FeatureColumn):
     """A column that gives ids in [0, num_buckets), any number of them a row."""
 
+    is_sequence: ClassVar[bool] = False
+    """Whether the order within a row counts; such a column has a `step_count`."""
+    marks_nothing: ClassVar[bool] = False
+    """Whether `rows` already gives -1 wherever a row has no id."""
+
     @property
     def num_buckets(self) -> int:
         raise NotImplementedError
@@ -138,11 +144,6 @@ class CategoricalColumn(FeatureColumn):
     def unwrapped(self) -> CategoricalColumn:
         """The column whose ids these are: without weights, and not as a sequence."""
         return self
-
-    @property
-    def is_sequence(self) -> bool:
-        """Whether the order within a row counts; such a column has a `step_count`."""
-        return False
 
     @property
     def id_outputs(self) -> tuple[Output, ...]:
@@ -159,6 +160,8 @@ class CategoricalColumn(FeatureColumn):
     def ids(self, arguments: Arguments) -> Var:
         """The nodes that compute int64 [batch, k], with -1 for nothing."""
         found = arguments.rows(self)
+        if self.marks_nothing:
+            return found.values
         return op.where(is_within(found), found.values, op.const(np.int64(-1)))
 
     def weights(self, arguments: Arguments) -> Var | None:
@@ -208,14 +211,6 @@ class DenseOfCategoricalColumn(DenseColumn):
         return f"{self.categorical_column.name}_{self.kind}"
 
     @property
-    def parts(self) -> tuple[FeatureColumn, ...]:
-        return (self.categorical_column,)
-
-    @property
-    def parse_example_spec(self) -> ParseSpec:
-        return self.categorical_column.parse_example_spec
-
-    @property
     def layer_outputs(self) -> tuple[Output, ...]:
         inner = self.categorical_column
         if inner.is_sequence:
@@ -249,10 +244,6 @@ class WrappedIds:
         return self.categorical_column.num_buckets
 
     @property
-    def parts(self) -> tuple[FeatureColumn, ...]:
-        return (self.categorical_column,)
-
-    @property
     def unwrapped(self) -> CategoricalColumn:
         return self.categorical_column.unwrapped
 
@@ -273,6 +264,8 @@ class Output:
 
     column: Any
     use: ClassVar[str]
+    is_shared: ClassVar[bool] = False
+    """Whether other outputs, too, may be made of what the method gives."""
 
     @property
     def output_name(self) -> str:
@@ -288,6 +281,9 @@ class Output:
 
     def compute(self, arguments: Arguments) -> Var:
         """The nodes of the output."""
+        if self.is_shared:
+            # An output is a node's own result: ids shared by two outputs would be one value under two names.
+            return op.identity(arguments.once(self.use, self.column))
         made: Var = getattr(self.column, self.use)(arguments)
         return made
 
@@ -314,19 +310,14 @@ class Ids(Output):
     """The ids of a categorical column: int64 [batch, k] with -1 for nothing."""
 
     use = "ids"
-
-    def compute(self, arguments: Arguments) -> Var:
-        # An output is a node's own result: ids shared by two outputs would be one value under two names.
-        return op.identity(arguments.once(self.use, self.column))
+    is_shared = True
 
 
 class Weights(Output):
     """The weights of a weighted column's ids: float32 [batch, k]."""
 
     use = "weights"
-
-    def compute(self, arguments: Arguments) -> Var:
-        return op.identity(arguments.once(self.use, self.column))
+    is_shared = True
 
 
 class Arguments:
@@ -335,9 +326,6 @@ class Arguments:
     def __init__(self, inputs: Iterable[Input]) -> None:
         self.by_name = {name: var for wanted in inputs for name, var in wanted.arguments().items()}
         self._made: dict[tuple[str, str], Any] = {}
-
-    def numeric(self, key: str) -> Var:
-        return self.by_name[key]
 
     def padded(self, wanted: PaddedInput) -> Padded:
         return Padded(*(self.by_name[name] for name in wanted.names))

@@ -8,18 +8,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from estimator_serving.training.columns.base import (
-    Arguments,
-    CategoricalColumn,
-    DenseColumn,
-    FeatureColumn,
-    ParseSpec,
-)
+from estimator_serving.training.columns.base import Arguments, CategoricalColumn, DenseColumn
 from estimator_serving.training.columns.definitions import Definition
 from estimator_serving.training.columns.numeric import NumericColumn
 from estimator_serving.training.columns.padding import Padded
@@ -31,6 +26,7 @@ class BucketizedColumn(DenseColumn, CategoricalColumn):
 
     source_column: NumericColumn
     boundaries: tuple[float, ...]
+    marks_nothing: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -43,14 +39,6 @@ class BucketizedColumn(DenseColumn, CategoricalColumn):
     @property
     def num_elements(self) -> int:
         return self.num_buckets
-
-    @property
-    def parse_example_spec(self) -> ParseSpec:
-        return self.source_column.parse_example_spec
-
-    @property
-    def parts(self) -> tuple[FeatureColumn, ...]:
-        return (self.source_column,)
 
     def define(self) -> Definition:
         return {"kind": "bucketized", "source": self.source_column.define(), "boundaries": list(self.boundaries)}
@@ -67,9 +55,6 @@ class BucketizedColumn(DenseColumn, CategoricalColumn):
         # 0 * bucket + 1, summed: a constant would not know how many rows there are.
         ones = op.add(op.mul(found, op.const(np.int64(0))), op.const(np.int64(1)))
         return Padded(found, op.reduce_sum(ones, op.const([1]), keepdims=0))
-
-    def ids(self, arguments: Arguments) -> Var:
-        return arguments.rows(self).values
 
     def _buckets(self, arguments: Arguments) -> Var:
         """Int64 [batch, n]: how many boundaries x is not below, so a boundary belongs to its right and NaN to the

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
-from spox import Var
 
 from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.base import Arguments, CategoricalColumn, FeatureColumn, ParseSpec
@@ -33,6 +33,7 @@ class CrossedColumn(CategoricalColumn):
     keys: tuple[str | CategoricalColumn, ...]
     hash_bucket_size: int
     hash_key: int
+    marks_nothing: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -81,9 +82,6 @@ class CrossedColumn(CategoricalColumn):
         found = onnx_ops.cross_hash(pairs, self.hash_bucket_size, self.hash_key)
         is_id = op.cast(op.greater_or_equal(found, op.const(np.int64(0))), to=np.int64)
         return Padded(found, op.reduce_sum(is_id, op.const([1]), keepdims=0))
-
-    def ids(self, arguments: Arguments) -> Var:
-        return arguments.rows(self).values
 
 
 def crossed_column(

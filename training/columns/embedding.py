@@ -6,6 +6,7 @@ Source of rules and texts: TF 2.15 feature_column_v2.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,26 +73,24 @@ class EmbeddingColumn(DenseOfCategoricalColumn):
     def first_values(self) -> Initializer:
         """What the table starts from: a checkpoint's variable, the column's initializer, or TensorFlow's default."""
         if self.ckpt_to_load_from is not None and self.tensor_name_in_ckpt is not None:
-            return _from_checkpoint(self.ckpt_to_load_from, self.tensor_name_in_ckpt)
+            return functools.partial(_read_table, self.ckpt_to_load_from, self.tensor_name_in_ckpt)
         return self.initializer or initializers.truncated_normal(0.0, 1 / math.sqrt(self.dimension))
 
 
-def _from_checkpoint(path: str, name: str) -> Initializer:
-    def read(shape: Sequence[int], generator: torch.Generator) -> Tensor:  # noqa: ARG001  initializers are called alike
-        values = read_checkpoint(path).values
-        if name not in values:
-            raise ValueError(
-                f"Tensor {name} is not found in {path} checkpoint, which holds {sorted(values)}; "
-                "name one of them as tensor_name_in_ckpt."
-            )
-        if tuple(values[name].shape) != tuple(shape):
-            raise ValueError(
-                f"Shape of variable {name} in the checkpoint {path} is {tuple(values[name].shape)} and the embedding "
-                f"has {tuple(shape)}; let the column have the buckets and the dimension it had there."
-            )
-        return values[name].clone()
-
-    return read
+def _read_table(path: str, name: str, shape: Sequence[int], generator: torch.Generator) -> Tensor:  # noqa: ARG001
+    """The variable `name` of a checkpoint, which must have this shape. Initializers are called with a generator."""
+    values = read_checkpoint(path).values
+    if name not in values:
+        raise ValueError(
+            f"Tensor {name} is not found in {path} checkpoint, which holds {sorted(values)}; "
+            "name one of them as tensor_name_in_ckpt."
+        )
+    if tuple(values[name].shape) != tuple(shape):
+        raise ValueError(
+            f"Shape of variable {name} in the checkpoint {path} is {tuple(values[name].shape)} and the embedding "
+            f"has {tuple(shape)}; let the column have the buckets and the dimension it had there."
+        )
+    return values[name].clone()
 
 
 @dataclass(frozen=True)

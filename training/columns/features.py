@@ -7,7 +7,7 @@ with a checkpoint's transform. Knows nothing of layers or variables.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -107,15 +107,20 @@ class Features(Mapping[str, Any]):
     Columns are read with `input_layer` and `linear_model`, not here.
 
     Args:
-        raw: the batch as numpy arrays, [batch, …].
+        raw: the batch as numpy arrays, [batch, …]. Reading it is not noted as the model's own reading.
         recorder: notes what is asked for.
         ready: the transform's results for this batch, where the input pipeline made them ahead.
+
+    Attributes:
+        is_traced: whether these are an export's tensors, none of them computed here.
     """
+
+    is_traced: ClassVar[bool] = False
 
     def __init__(
         self, raw: RawFeatures, recorder: TransformRecorder, ready: Mapping[str, Tensor] | None = None
     ) -> None:
-        self._raw = raw
+        self.raw = raw
         self._recorder = recorder
         self._ready: Mapping[str, Tensor] = ready or {}
         self._direct: dict[str, Any] = {}
@@ -141,43 +146,33 @@ class Features(Mapping[str, Any]):
         return self._direct[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._raw)
+        return iter(self.raw)
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return len(self.raw)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._raw
+        return key in self.raw
 
     def __repr__(self) -> str:
         return f"Features({', '.join(sorted(map(str, self)))})"
 
     @property
-    def raw(self) -> RawFeatures:
-        """The batch as it came. Reading it is not noted as the model's own reading."""
-        return self._raw
-
-    @property
-    def is_traced(self) -> bool:
-        """Whether these are an export's tensors, none of them computed here."""
-        return False
-
-    @property
     def batch_size(self) -> Any:
         """Rows of the batch: an int, or torch's symbolic one under export."""
-        for value in self._raw.values():
+        for value in self.raw.values():
             return len(value)
         raise ValueError("These features hold no array, so they have no batch size; let input_fn return some.")
 
     def require(self, columns: Iterable[FeatureColumn | Output]) -> None:
         """Announce the columns of a layer at once, so that the transform is built once for all of them."""
-        self._recorder.require(columns, self._raw)
+        self._recorder.require(columns, self.raw)
 
     def output(self, output: Output) -> Tensor:
         """One output of the transform for this batch."""
-        name = self._recorder.output_name(output, self._raw)
+        name = self._recorder.output_name(output, self.raw)
         if name not in self._ready:
-            self._ready = _transformed(self._recorder.require([output], self._raw), self._raw)
+            self._ready = _transformed(self._recorder.require([output], self.raw), self.raw)
         return self._ready[name]
 
     def tensors(self) -> list[Any]:
@@ -197,7 +192,7 @@ class Features(Mapping[str, Any]):
         return {output.output_name: self.output(output) for output in outputs}
 
     def _read(self, key: str) -> Any:
-        array = as_array(self._raw[key], key)
+        array = as_array(self.raw[key], key)
         if array.dtype == object:
             return array
         self._recorder.read_keys.add(key)
@@ -208,6 +203,8 @@ class Features(Mapping[str, Any]):
 
 
 class _TracedFeatures(Features):
+    is_traced = True
+
     def __init__(
         self, outputs: Mapping[str, Tensor], direct: Mapping[str, Tensor], recorder: TransformRecorder
     ) -> None:
@@ -215,14 +212,10 @@ class _TracedFeatures(Features):
         self._ready = dict(outputs)
 
     @property
-    def is_traced(self) -> bool:
-        return True
-
-    @property
     def batch_size(self) -> Any:
         for tensor in self._ready.values():
             return tensor.shape[0]
-        for key in self._raw:
+        for key in self.raw:
             return self._read(key).shape[0]
         raise ValueError(
             "The model reads no feature, so its batch size is unknown; give the receiver at least one feature."
@@ -242,9 +235,9 @@ class _TracedFeatures(Features):
         return tensor
 
     def _read(self, key: str) -> Tensor:
-        if key in self._raw:
+        if key in self.raw:
             self._recorder.read_keys.add(key)
-            tensor: Tensor = self._raw[key]
+            tensor: Tensor = self.raw[key]
             return tensor
         raise ValueError(
             f"The model_fn reads features[{key!r}] in export. A text feature never enters the network: use a "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from spox import Tensor, Var, argument
@@ -45,15 +45,19 @@ class PaddedInput:
 
     key: str
     dtype: DType
+    holds_numbers: ClassVar[bool] = False
+    """Whether the values are float32 in the graph. Otherwise they are text or int64, as `dtype` says."""
+    infix: ClassVar[str] = ""
+    """What stands between the key and the rest of the names."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (f"{self.key}/values", f"{self.key}/lengths")
+        return (f"{self.key}{self.infix}/values", f"{self.key}{self.infix}/lengths")
 
     @property
     def element(self) -> Any:
         """The values' numpy dtype in the graph."""
-        return np.str_ if self.dtype.is_string else np.int64
+        return np.float32 if self.holds_numbers else np.str_ if self.dtype.is_string else np.int64
 
     @property
     def dense_names(self) -> tuple[str, str]:
@@ -61,8 +65,8 @@ class PaddedInput:
         return (f"{self.names[0]}/dense", f"{self.names[0]}/single")
 
     def pad(self, values: Var) -> Padded:
-        """Values and lengths of a dense feature of `element`, [batch] or [batch, k]."""
-        raise NotImplementedError
+        """Values and lengths of a dense feature of `element`, [batch] or [batch, k]: here without its blanks."""
+        return pad_dense(values, 0.0 if self.holds_numbers else "" if self.dtype.is_string else -1)
 
     def arguments(self) -> dict[str, Var]:
         """The graph's inputs, by name."""
@@ -84,18 +88,13 @@ class CategoricalInput(PaddedInput):
 
     kind: str = field(default="", compare=False)
 
-    def pad(self, values: Var) -> Padded:
-        return pad_dense(values, "" if self.dtype.is_string else -1)
-
 
 @dataclass(frozen=True)
 class TextInput(PaddedInput):
     """A feature that a cross reads by its name, text or integers. It stands beside the CategoricalInput of that key,
     because here '' and -1 are values."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (f"{self.key}/text/values", f"{self.key}/text/lengths")
+    infix: ClassVar[str] = "/text"
 
     def pad(self, values: Var) -> Padded:
         return pad_whole(values)
@@ -105,21 +104,14 @@ class TextInput(PaddedInput):
 class WeightInput(PaddedInput):
     """The weights of a weighted column: fed as `dtype`, float32 in the graph; 0.0 counts as nothing."""
 
-    @property
-    def element(self) -> Any:
-        return np.float32
-
-    def pad(self, values: Var) -> Padded:
-        return pad_dense(values, 0.0)
+    holds_numbers: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class SequenceInput(PaddedInput):
     """The numbers of a sequence: fed as any number, float32 in the graph; zeros at a row's end count as nothing."""
 
-    @property
-    def element(self) -> Any:
-        return np.float32
+    holds_numbers: ClassVar[bool] = True
 
     def pad(self, values: Var) -> Padded:
         return pad_sequence(values, 0.0)

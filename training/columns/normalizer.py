@@ -1,8 +1,8 @@
 """A normalizer_fn as a graph: traced once, checked against the function, turned into ONNX.
 
 Owns what a function must be to become part of the exported model (torch functions of its one argument, rows
-independent, no randomness, no Python branch on values) and the sentence that refuses others. Of a column it knows only
-what Normalized says.
+independent, no randomness, no Python branch on values) and the sentence that refuses others. Of a column it reads only
+the key, the shape and the function.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -26,25 +26,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from estimator_serving.training.columns.onnx_export import to_onnx
 
+if TYPE_CHECKING:
+    from estimator_serving.training.columns.numeric import NumericColumn
+    from estimator_serving.training.columns.sequence import SequenceNumericColumn
+
 _SAMPLE_ROWS = 6
 _CONSTANT_VALUES_MAX = 16
 _TRACES_MAX = 512
 
 
 Normalizer = Callable[[torch.Tensor], torch.Tensor]
-
-
-class Normalized(Protocol):
-    """A column with a normalizer_fn."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def normalizer_fn(self) -> Normalizer | None: ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ class _Row(torch.nn.Module):
         return self.function(x)
 
 
-def trace(column: Normalized) -> Trace:
+def trace(column: NumericColumn | SequenceNumericColumn) -> Trace:
     """The column's normalizer_fn as a graph. The same function is traced once in a process.
 
     Raises:

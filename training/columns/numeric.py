@@ -49,7 +49,7 @@ class NumericColumn(DenseColumn):
         return {"kind": "numeric", "key": self.key, "shape": list(self.shape), "normalizer": traced}
 
     def dense(self, arguments: Arguments) -> Var:
-        x = arguments.numeric(self.key)
+        x = arguments.by_name[self.key]
         if self.normalizer_fn is not None:
             (x,) = spox.inline(normalizer.trace(self).model)(x).values()
             x = op.cast(x, to=np.float32) if x.unwrap_tensor().dtype != np.float32 else x
@@ -101,7 +101,7 @@ def _checked_default(shape: tuple[int, ...], value: Any, dtype: DType, key: str)
             "The shape of default_value must be equal to given shape. "
             f"default_value: {given}, shape: {shape}, key: {key}"
         )
-    entries = _entries(given)
+    entries = np.array(given, object).ravel().tolist()
     kinds = (int,) if dtype.numpy.kind in "iu" else (int, float)
     if not all(isinstance(entry, kinds) for entry in entries):
         raise TypeError(
@@ -118,10 +118,6 @@ def _shape_of(value: Any) -> tuple[int, ...] | None:
     inner = {_shape_of(entry) for entry in value}
     rest = inner.pop() if len(inner) == 1 else None
     return None if rest is None else (len(value), *rest)
-
-
-def _entries(value: Any) -> list[Any]:
-    return [entry for part in value for entry in _entries(part)] if isinstance(value, list | tuple) else [value]
 
 
 def _as_tuple(value: Any) -> Any:

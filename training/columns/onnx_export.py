@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import onnx
 import torch
@@ -21,20 +21,6 @@ OPSET = 21
 _TALKERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the loggers of torch's exporter at errors while it works."""
-    loggers = [logging.getLogger(name) for name in _TALKERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def to_onnx(
     program: torch.export.ExportedProgram,
     *,
@@ -42,8 +28,11 @@ def to_onnx(
     output_names: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """The program as an ONNX model, not yet finished."""
-    with warnings.catch_warnings(), _quiet():
+    with warnings.catch_warnings(), ExitStack() as restored:
         warnings.simplefilter("ignore")
+        for logger in map(logging.getLogger, _TALKERS):
+            restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
         exported = torch.onnx.export(
             program,
             dynamo=True,

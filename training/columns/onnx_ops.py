@@ -5,7 +5,7 @@ Owns the attributes and output types of these nodes. The kernels are in ops/, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -225,62 +225,47 @@ def _feature_of(
 
 def attributes_of(features: Sequence[Placed]) -> list[onnx.AttributeProto]:
     """The attributes of a ParseExample or ParseSequenceExample node that reads these features."""
-    dims = [_dims(feature) for _, feature, _ in features]
+    encoded = [_encoded(i, name, feature) for i, (name, feature, _) in enumerate(features)]
     ints = {
         "kinds": [_KINDS.index(type(feature)) for _, feature, _ in features],
         "dtypes": [feature.dtype.number for _, feature, _ in features],
-        "ranks": list(map(len, dims)),
-        "flags": [_flags(feature) | _IN_LISTS * in_lists for _, feature, in_lists in features],
-        "dims": [dim for feature_dims in dims for dim in feature_dims],
+        "ranks": [len(dims) for dims, _, _ in encoded],
+        "flags": [
+            flags | _IN_LISTS * in_lists for (_, flags, _), (_, _, in_lists) in zip(encoded, features, strict=True)
+        ],
+        "dims": [dim for dims, _, _ in encoded for dim in dims],
     }
     # An empty list does not tell its own type.
     lists = [helper.make_attribute(name, value, attr_type=AttributeProto.INTS) for name, value in ints.items()]
-    named = [one for i, placed in enumerate(features) for one in _named_attributes(i, *placed)]
-    return lists + [helper.make_attribute(name, value) for name, value in named]
+    return lists + [helper.make_attribute(*one) for _, _, named in encoded for one in named.items()]
 
 
-def _named_attributes(i: int, name: str, feature: Feature, _: bool) -> Iterator[tuple[str, Any]]:
+def _encoded(i: int, name: str, feature: Feature) -> tuple[Sequence[int], int, dict[str, Any]]:
+    """The dims and flags of feature `i`, and its attributes by name: its keys and its default."""
+    named: dict[str, Any] = {f"key_{i}": name}
     match feature:
+        case VarLenFeature():
+            return (), 0, named
         case SparseFeature():
-            yield f"key_{i}", feature.value_key
-            yield from ((f"key_{i}_{j}", key) for j, key in enumerate(feature.index_keys))
+            named = {f"key_{i}": feature.value_key}
+            named |= {f"key_{i}_{j}": key for j, key in enumerate(feature.index_keys)}
+            return feature.sizes, _ALREADY_SORTED * feature.already_sorted, named
         case RaggedFeature():
-            yield f"key_{i}", feature.value_key or name
+            named = {f"key_{i}": feature.value_key or name}
+            dims = []
             for j, partition in enumerate(feature.partitions):
-                if not isinstance(partition, UniformRowLength):
-                    yield f"key_{i}_{j}", partition.key
-        case VarLenFeature():
-            yield f"key_{i}", name
+                if isinstance(partition, UniformRowLength):
+                    dims.append(partition.length)
+                else:
+                    dims.append(-_PARTITIONS.index(type(partition)))
+                    named[f"key_{i}_{j}"] = partition.key
+            splits = _INT64_SPLITS * (feature.row_splits_dtype is dtypes.int64)
+            return dims, _VALIDATE * feature.validate + splits, named
         case FixedLenFeature() | FixedLenSequenceFeature():
-            yield f"key_{i}", name
             if (default := feature.default_array) is not None:
-                yield f"default_{i}", numpy_helper.from_array(default)
-
-
-def _dims(feature: Feature) -> Sequence[int]:
-    match feature:
-        case VarLenFeature():
-            return ()
-        case SparseFeature():
-            return feature.sizes
-        case RaggedFeature():
-            return [
-                partition.length if isinstance(partition, UniformRowLength) else -_PARTITIONS.index(type(partition))
-                for partition in feature.partitions
-            ]
-        case FixedLenFeature() | FixedLenSequenceFeature():
-            return feature.shape
-
-
-def _flags(feature: Feature) -> int:
-    match feature:
-        case FixedLenSequenceFeature():
-            return _ALLOW_MISSING * feature.allow_missing
-        case SparseFeature():
-            return _ALREADY_SORTED * feature.already_sorted
-        case RaggedFeature():
-            return _VALIDATE * feature.validate + _INT64_SPLITS * (feature.row_splits_dtype is dtypes.int64)
-    return 0
+                named[f"default_{i}"] = numpy_helper.from_array(default)
+            may_lack = isinstance(feature, FixedLenSequenceFeature) and feature.allow_missing
+            return feature.shape, _ALLOW_MISSING * may_lack, named
 
 
 # ---- nodes ----------------------------------------------------------------------------------------------------------

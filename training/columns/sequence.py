@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import spox
@@ -47,18 +47,11 @@ class SequenceCategoricalColumn(WrappedIds, CategoricalColumn):
     """Another column's ids, in which the order within a row counts."""
 
     categorical_column: KeyedCategoricalColumn
+    is_sequence: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         return self.categorical_column.name
-
-    @property
-    def parse_example_spec(self) -> ParseSpec:
-        return self.categorical_column.parse_example_spec
-
-    @property
-    def is_sequence(self) -> bool:
-        return True
 
     def define(self) -> Definition:
         return self.categorical_column.define()

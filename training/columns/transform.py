@@ -37,13 +37,18 @@ class Transform:
         definitions: output name -> definition of what it holds, JSON-able; they stand in the model's metadata_props, so
             that the bytes restore everything.
         inputs: what it reads of raw features.
+        input_names: `key` float32 [batch, *shape]; `key/values` [batch, k] with `key/lengths` int64 [batch], and
+            `key/text/…` where a cross reads the feature itself.
+        output_names: `column/dense` float32 [batch, n]; `column/ids` int64 [batch, k] with -1 for nothing, and
+            `column/weights` float32 [batch, k] beside the ids of a weighted column.
     """
 
     def __init__(self, model_bytes: bytes, definitions: Mapping[str, Definition]) -> None:
         self.model_bytes = model_bytes
         self.definitions = dict(definitions)
         self.inputs: tuple[Input, ...] = inputs_of(self.definitions.values())
-        self._names = list(self.definitions)
+        self.input_names = tuple(name for wanted in self.inputs for name in wanted.names)
+        self.output_names = tuple(self.definitions)
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = {}
 
     @classmethod
@@ -65,18 +70,6 @@ class Transform:
     @functools.cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.model_bytes).hexdigest()
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """`key` float32 [batch, *shape]; `key/values` [batch, k] with `key/lengths` int64 [batch], and `key/text/…`
-        where a cross reads the feature itself."""
-        return tuple(name for wanted in self.inputs for name in wanted.names)
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """`column/dense` float32 [batch, n]; `column/ids` int64 [batch, k] with -1 for nothing, and
-        `column/weights` float32 [batch, k] beside the ids of a weighted column."""
-        return tuple(self.definitions)
 
     def __call__(self, raw: RawFeatures) -> dict[str, Array]:
         """Every output for a batch of raw features: numpy arrays [batch, …]; text as str, bytes are decoded as UTF-8.
@@ -101,7 +94,8 @@ class Transform:
                     # Padding nodes come before the graph where features come dense.
                     model_bytes = serialize(pad_inputs(onnx.load_from_string(model_bytes), self.inputs, names))
                 self._sessions[names] = ops.session(model_bytes, options=options)
-            return dict(zip(self._names, self._sessions[names].run(self._names, fed), strict=True))
+            results = self._sessions[names].run(self.output_names, fed)
+            return dict(zip(self.output_names, results, strict=True))
         except InvalidArgument as error:
             # An op of ours refused the values; its sentence follows the name of the node.
             raise InvalidArgumentError(ops.own_text(error)) from None

@@ -42,7 +42,7 @@ class WeightedCategoricalColumn(WrappedIds, CategoricalColumn):
 
     @property
     def parse_example_spec(self) -> ParseSpec:
-        spec = dict(self.categorical_column.parse_example_spec)
+        spec = super().parse_example_spec
         if self.weight_feature_key in spec:
             raise ValueError(
                 f"Parse config {spec[self.weight_feature_key]} already exists for {self.weight_feature_key}. "

@@ -13,7 +13,7 @@ from typing import Any
 from estimator_serving.training.arrays import Array, as_array
 from estimator_serving.training.data import record_file, table_file
 from estimator_serving.training.data.csv_file import ColumnRules, read_columns
-from estimator_serving.training.data.elements import Element, cast, check_lengths, map_leaves, rows_between
+from estimator_serving.training.data.elements import Element, cast, check_lengths, map_leaves, taken
 from estimator_serving.training.data.pipeline import Pass, Pipeline, Unit
 from estimator_serving.wire.examples import FeatureSpec
 
@@ -40,7 +40,7 @@ class Dataset(Pipeline):
         """
         columns = map_leaves(as_array, tensors)
         check_lengths(columns)
-        return cls(lambda: iter((columns,)), Unit.COLUMNS, no_rows=lambda: rows_between(columns, 0, 0))
+        return cls(lambda: iter((columns,)), Unit.COLUMNS, no_rows=lambda: taken(columns, slice(0)))
 
     @classmethod
     def from_csv(

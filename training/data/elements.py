@@ -29,11 +29,6 @@ def map_leaves(function: Callable[[Any, str], Any], element: Element, name: str 
     return function(element, name)
 
 
-def copied(element: Element) -> Element:
-    """The same values in new arrays and dicts."""
-    return map_leaves(lambda value, _: value.copy() if isinstance(value, np.ndarray) else value, element)
-
-
 def _leaves(element: Element) -> list[tuple[str, Array]]:
     found: list[tuple[str, Array]] = []
     map_leaves(lambda array, name: found.append((name, array)), element)
@@ -58,12 +53,6 @@ def check_lengths(columns: Element) -> None:
         raise ValueError(f"Columns must have the same number of rows; got {lengths}.")
 
 
-def single_rows(columns: Element) -> Iterator[Element]:
-    """The rows one by one, in the structure of `columns`."""
-    for row in range(length(columns)):
-        yield taken(columns, row)
-
-
 def batches_of(passes: Iterator[Element], size: int, drop_remainder: bool) -> Iterator[Element]:
     """Batches of `size` rows over the passes, each of which is whole columns. A batch may cross from pass to pass."""
     rest: Element = None
@@ -71,14 +60,14 @@ def batches_of(passes: Iterator[Element], size: int, drop_remainder: bool) -> It
         start = 0
         if rest is not None:
             start = size - length(rest)
-            rest = _joined(rest, rows_between(columns, 0, start))
+            rest = _joined(rest, taken(columns, slice(start)))
             if length(rest) < size:
                 continue
             yield rest
         full = start + (length(columns) - start) // size * size
         for first in range(start, full, size):
-            yield rows_between(columns, first, first + size)
-        rest = rows_between(columns, full, None) if full < length(columns) else None
+            yield taken(columns, slice(first, first + size))
+        rest = taken(columns, slice(full, None)) if full < length(columns) else None
     if rest is not None and not drop_remainder:
         yield rest
 
@@ -161,13 +150,11 @@ def _check_yielded(fits: bool, element: Element, types: Element) -> None:
         )
 
 
-def rows_between(columns: Element, start: int, stop: int | None) -> Element:
-    """The rows from `start` up to `stop`, None for all that follow. Views of the columns."""
-    return taken(columns, slice(start, stop))
-
-
 def taken(columns: Element, rows: Any) -> Element:
-    """`rows` (an index, a slice or an order) of every column. Runs for every batch, so it does without map_leaves."""
+    """`rows` (an index, a slice or an order) of every column; a slice gives views of the columns.
+
+    It runs for every batch, so it does without map_leaves.
+    """
     if isinstance(columns, np.ndarray):
         return columns[rows]
     if isinstance(columns, dict):

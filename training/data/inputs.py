@@ -122,20 +122,17 @@ def pandas_input_fn(
     """
     if not isinstance(target_column, str):
         raise TypeError(f"target_column must be a string type; got {type(target_column).__name__}")
-    if y is not None and not _is_frame(y) and target_column in x:
+    y_is_frame = hasattr(y, "columns")
+    if y is not None and not y_is_frame and target_column in x:
         raise ValueError(
             f"Cannot use name {target_column} for target column: DataFrame already has a column with that name: "
             f"{x.columns}"
         )
     if y is not None and not np.array_equal(x.index, y.index):
         raise ValueError(f"Index for x and y are mismatched.\nIndex for x: {x.index}\nIndex for y: {y.index}\n")
-    labels = None if y is None else _columns(y) if _is_frame(y) else y
+    labels = _columns(y) if y_is_frame else y
     columns = {key: value.to_numpy() for key, value in _columns(x).items()}
     return numpy_input_fn(columns, labels, batch_size, num_epochs, shuffle, queue_capacity, num_threads)
-
-
-def _is_frame(table: Any) -> bool:
-    return hasattr(table, "columns")
 
 
 def _columns(frame: Any) -> dict[str, Any]:

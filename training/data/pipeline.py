@@ -20,13 +20,10 @@ from estimator_serving.training.data.elements import (
     Element,
     batches_of,
     check_lengths,
-    copied,
     groups,
     length,
     map_leaves,
     mixed,
-    rows_between,
-    single_rows,
     stacked,
     taken,
 )
@@ -69,6 +66,7 @@ class Pipeline:
     ) -> None:
         self._passes = passes
         self._unit = unit
+        self._is_whole, self._is_batched = unit is Unit.COLUMNS, unit is Unit.BATCHES
         self._gather = gather
         self.no_rows = no_rows
         """Makes a batch without rows, with the columns and dtypes of the others; None if only reading shows them."""
@@ -79,14 +77,6 @@ class Pipeline:
         return type(self)(
             passes, unit or self._unit, may_read_ahead=self.may_read_ahead, gather=self._gather, no_rows=self.no_rows
         )
-
-    @property
-    def _is_batched(self) -> bool:
-        return self._unit is Unit.BATCHES
-
-    @property
-    def _is_whole(self) -> bool:
-        return self._unit is Unit.COLUMNS
 
     def shuffle(
         self, buffer_size: int | None = None, seed: int | None = None, reshuffle_each_iteration: bool = True
@@ -185,7 +175,7 @@ class Pipeline:
             seen = 0
             for columns in self._passes():
                 first, last = max(start - seen, 0), None if stop is None else stop - seen
-                yield rows_between(columns, first, last)
+                yield taken(columns, slice(first, last))
                 seen += length(columns)
                 if stop is not None and seen >= stop:
                     return
@@ -266,7 +256,7 @@ class Pipeline:
             )
 
         def call(element: Element) -> Element:
-            own = copied(element)
+            own = map_leaves(lambda value, _: value.copy() if isinstance(value, np.ndarray) else value, element)
             made = function(*own) if isinstance(own, tuple) else function(own)
             if made is None:
                 raise ValueError("The function given to map returned None; let it return the features, or a pair.")
@@ -298,7 +288,7 @@ class Pipeline:
         gather = self._gather
         for one in self._passes():
             if self._is_whole:
-                yield from single_rows(one)
+                yield from (taken(one, row) for row in range(length(one)))
             elif self._is_batched or gather is None:
                 yield from one
             else:

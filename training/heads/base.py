@@ -62,23 +62,15 @@ NO_LABELS = (
 class Head(ABC):
     """Turns logits f32 [B, logits_dimension] into a loss, predictions, metrics and export outputs.
 
-    `name` is appended to every metric's key as `/name`.
+    Attributes:
+        name: the suffix that tells this head's metrics from another's: it is appended to every key as `/name`.
+        loss_reduction: how the losses of a batch become one.
+        logits_dimension: how many logits an example has.
     """
 
-    @property
-    @abstractmethod
-    def name(self) -> str | None:
-        """The suffix that tells this head's metrics from another's."""
-
-    @property
-    @abstractmethod
-    def loss_reduction(self) -> str:
-        """How the losses of a batch become one."""
-
-    @property
-    @abstractmethod
-    def logits_dimension(self) -> int:
-        """How many logits an example has."""
+    name: str | None
+    loss_reduction: str
+    logits_dimension: int
 
     @abstractmethod
     def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[Any, Prediction]:
@@ -210,16 +202,8 @@ class OneTargetHead(Head):
             self._label_ids = {_text(word): i for i, word in enumerate(label_vocabulary)}
         self._loss_fn = loss_fn
         self._loss_fn_names = names
-        self._loss_reduction = loss_reduction
-        self._name = name
-
-    @property
-    def name(self) -> str | None:
-        return self._name
-
-    @property
-    def loss_reduction(self) -> str:
-        return self._loss_reduction
+        self.loss_reduction = loss_reduction
+        self.name = name
 
     # -- what a head says about its own kind of target ----------------------------------------------------------------
 
@@ -240,12 +224,12 @@ class OneTargetHead(Head):
     def _training_loss(self, labels: Any, logits: Tensor, features: Mapping[str, Any] | None) -> Tensor:
         _check_logits(logits, self.logits_dimension)
         labels = self._checked_labels(labels, logits)
-        is_mean = self._weight_column is None and self._loss_fn is None and self._loss_reduction != Reduction.SUM
+        is_mean = self._weight_column is None and self._loss_fn is None and self.loss_reduction != Reduction.SUM
         # The loss of a batch without rows is 0, as it is with weights. PyTorch's mean would be NaN.
         if is_mean and (torch.compiler.is_exporting() or len(logits)):
             return self._losses(labels, logits, "mean")
         losses, weights = self._unreduced(labels, logits, features)
-        return compute_weighted_loss(losses, weights, self._loss_reduction)
+        return compute_weighted_loss(losses, weights, self.loss_reduction)
 
     def _batch_metrics(self, labels: Any, logits: Tensor, features: Mapping[str, Any] | None) -> dict[str, Metric]:
         _check_logits(logits, self.logits_dimension)
@@ -261,7 +245,7 @@ class OneTargetHead(Head):
         if self._loss_fn is None:
             losses = self._losses(labels, logits)
         else:
-            extra = {"features": features, "loss_reduction": self._loss_reduction}
+            extra = {"features": features, "loss_reduction": self.loss_reduction}
             taken = {key: value for key, value in extra.items() if key in self._loss_fn_names}
             losses = self._loss_fn(labels=labels, logits=logits, **taken)
             if losses.shape != (*logits.shape[:-1], self.losses_dimension):

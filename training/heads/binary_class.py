@@ -46,6 +46,8 @@ class BinaryClassHead(OneTargetHead):
     Raises ValueError for thresholds out of range, an unknown reduction, or a loss_fn with wrong arguments.
     """
 
+    logits_dimension = 1
+
     def __init__(
         self,
         weight_column: WeightColumn = None,
@@ -61,10 +63,6 @@ class BinaryClassHead(OneTargetHead):
             if not 0.0 < threshold < 1.0:
                 raise ValueError(f"thresholds not in (0, 1): {(self._thresholds,)}.")
         self._names = class_names(2, label_vocabulary)
-
-    @property
-    def logits_dimension(self) -> int:
-        return 1
 
     def predictions(self, logits: Tensor, keys: Sequence[str] | None = None) -> dict[str, Prediction]:
         """logits f32 [B,1], logistic f32 [B,1], probabilities f32 [B,2], class_ids int64 [B,1], classes str [B,1],

@@ -61,12 +61,8 @@ class MultiClassHead(OneTargetHead):
                 f'"label_vocabulary" does not have "n_classes" items. len(label_vocabulary)={len(label_vocabulary)}, '
                 f"n_classes={n_classes}, label_vocabulary={label_vocabulary}"
             )
-        self._n_classes = n_classes
+        self.logits_dimension = n_classes
         self._names = class_names(n_classes, label_vocabulary)
-
-    @property
-    def logits_dimension(self) -> int:
-        return self._n_classes
 
     def predictions(self, logits: Tensor, keys: Sequence[str] | None = None) -> dict[str, Prediction]:
         """logits f32 [B,n], probabilities f32 [B,n], class_ids int64 [B,1], classes str [B,1], all_class_ids
@@ -78,8 +74,8 @@ class MultiClassHead(OneTargetHead):
             "probabilities": torch.softmax(logits, dim=-1),
             "class_ids": class_ids,
             "classes": StringPrediction(class_ids, self._names),
-            "all_class_ids": all_class_ids(logits, self._n_classes),
-            "all_classes": StringPrediction(all_class_ids(logits, self._n_classes, torch.int64), self._names),
+            "all_class_ids": all_class_ids(logits, self.logits_dimension),
+            "all_classes": StringPrediction(all_class_ids(logits, self.logits_dimension, torch.int64), self._names),
         }
         return {key: made[key] for key in wanted}
 
@@ -96,7 +92,7 @@ class MultiClassHead(OneTargetHead):
         ids: Tensor = self._lookup(column_labels(labels, logits))
         if ids.is_floating_point() or ids.dtype == torch.bool:
             raise ValueError(f"Labels dtype should be integer. Instead got {ids.dtype}: cast them to int64.")
-        check_label_range(ids, self._n_classes)
+        check_label_range(ids, self.logits_dimension)
         return ids.long()
 
     def _losses(self, labels: Tensor, logits: Tensor, reduction: str = "none") -> Tensor:

@@ -39,24 +39,11 @@ class MultiHead(Head):
             if head.name is None:
                 raise ValueError(f"All given heads must have name specified. Given: {head}")
         self._names = [str(head.name) for head in heads]
+        self.name = "_".join(self._names)
+        self.loss_reduction = heads[0].loss_reduction
+        self.logits_dimension = sum(head.logits_dimension for head in heads)
         self._heads = tuple(heads)
         self._weights = tuple(head_weights or (1.0,) * len(heads))
-
-    @property
-    def name(self) -> str:
-        return "_".join(self._names)
-
-    @property
-    def loss_reduction(self) -> str:
-        """The one that all heads have. Raises ValueError if they differ."""
-        reductions = [head.loss_reduction for head in self._heads]
-        if len(set(reductions)) > 1:
-            raise ValueError(f"The loss_reduction must be the same for different heads. Given: {reductions}")
-        return reductions[0]
-
-    @property
-    def logits_dimension(self) -> int:
-        return sum(head.logits_dimension for head in self._heads)
 
     def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[tuple[str, str], Prediction]:
         """(head name, key) -> prediction of every head. With `keys` only these predictions of each head."""
@@ -93,7 +80,9 @@ class MultiHead(Head):
         return found
 
     def _losses(self, labels: Any, logits: Any, features: Mapping[str, Any] | None) -> list[Tensor]:
-        _ = self.loss_reduction  # refuses heads that reduce differently
+        reductions = [head.loss_reduction for head in self._heads]
+        if len(set(reductions)) > 1:
+            raise ValueError(f"The loss_reduction must be the same for different heads. Given: {reductions}")
         if not isinstance(labels, Mapping):
             raise ValueError(f"labels must be a dict. Given: {labels}. Let input_fn return one array a head.")
         missing = sorted(set(self._names) - set(labels))

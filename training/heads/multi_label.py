@@ -78,15 +78,11 @@ class MultiLabelHead(OneTargetHead):
                 f"Length of label_vocabulary must be n_classes ({n_classes}). Given: {len(label_vocabulary)}"
             )
         super().__init__(weight_column, label_vocabulary, loss_reduction, loss_fn, name)
-        self._n_classes = n_classes
+        self.logits_dimension = n_classes
         self._names = class_names(n_classes, label_vocabulary)
         measured = [_measured_id(one, n_classes, label_vocabulary) for one in classes_for_class_based_metrics or ()]
         # (id, the name in the keys of its metrics): `class2`, or its word with a vocabulary.
         self._measured = [(i, f"class{i}" if label_vocabulary is None else str(label_vocabulary[i])) for i in measured]
-
-    @property
-    def logits_dimension(self) -> int:
-        return self._n_classes
 
     def predictions(self, logits: Tensor, keys: Sequence[str] | None = None) -> dict[str, Prediction]:
         """logits f32 [B,n], probabilities f32 [B,n], classes str [B,n]: the names of all classes, whatever their
@@ -94,7 +90,7 @@ class MultiLabelHead(OneTargetHead):
         made: dict[str, Prediction] = {
             "logits": logits,
             "probabilities": torch.sigmoid(logits),
-            "classes": StringPrediction(all_class_ids(logits, self._n_classes, torch.int64), self._names),
+            "classes": StringPrediction(all_class_ids(logits, self.logits_dimension, torch.int64), self._names),
         }
         return {key: made[key] for key in wanted_keys(keys, _KEYS)}
 
@@ -113,11 +109,11 @@ class MultiLabelHead(OneTargetHead):
         if isinstance(labels, ExportedWords):
             raise ValueError(
                 "The labels are words, which a graph cannot make multi-hot; let clients of the export send 0 and 1 for "
-                f"each of the {self._n_classes} classes, by a head without label_vocabulary."
+                f"each of the {self.logits_dimension} classes, by a head without label_vocabulary."
             )
         if is_ragged(labels) or self._label_ids is not None:
-            labels = torch.from_numpy(multi_hot(self._class_ids(labels), self._n_classes))
-        labels = column_labels(labels, logits, self._n_classes)
+            labels = torch.from_numpy(multi_hot(self._class_ids(labels), self.logits_dimension))
+        labels = column_labels(labels, logits, self.logits_dimension)
         if isinstance(labels, np.ndarray):
             labels = self._lookup(labels)
         is_known = not torch.compiler.is_exporting() and labels.numel() > 0

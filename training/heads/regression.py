@@ -54,12 +54,8 @@ class RegressionHead(OneTargetHead):
         if label_dimension < 1:
             raise ValueError(f"Invalid label_dimension {label_dimension}. It must be at least 1.")
         super().__init__(weight_column, None, loss_reduction, loss_fn, name)
-        self.losses_dimension = label_dimension
+        self.losses_dimension = self.logits_dimension = label_dimension
         self._inverse_link_fn = inverse_link_fn
-
-    @property
-    def logits_dimension(self) -> int:
-        return self.losses_dimension
 
     def predictions(self, logits: Tensor, keys: Sequence[str] | None = None) -> dict[str, Prediction]:
         """predictions f32 [B, d]; with an inverse_link_fn also the logits f32 [B, d] they are made of."""

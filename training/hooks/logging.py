@@ -102,18 +102,17 @@ class StepCounterHook(EventHook):
 
 
 class FinalOpsHook(SessionRunHook):
-    """Keep the values of `final_ops` (what Run.fetch takes) at the end of the run in `final_ops_values`."""
+    """Keep the values of `final_ops` (what Run.fetch takes) at the end of the run.
+
+    Attributes:
+        final_ops_values: in the shape of `final_ops`; None before the end, or if nothing was asked for.
+    """
 
     def __init__(self, final_ops: Any, final_ops_feed_dict: None = None) -> None:
         refuse_feed(final_ops_feed_dict)
         self._final_ops = final_ops
-        self._values: Any = None
-
-    @property
-    def final_ops_values(self) -> Any:
-        """The values in the shape of `final_ops`; None before the end, or if nothing was asked for."""
-        return self._values
+        self.final_ops_values: Any = None
 
     def end(self, session: Run) -> None:
         if self._final_ops is not None:
-            self._values = session.fetch(self._final_ops)
+            self.final_ops_values = session.fetch(self._final_ops)

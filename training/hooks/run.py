@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from estimator_serving.training.run_config import RunConfig
 
 
+@dataclass(eq=False)
 class Run:
     """The train, evaluate or predict call that is going on.
 
@@ -35,15 +37,14 @@ class Run:
         stop_requested: whether the run ends after this step.
     """
 
-    def __init__(self, store: VariableStore, recorder: TransformRecorder, config: RunConfig) -> None:
-        self.store = store
-        self.recorder = recorder
-        self.config = config
-        self.spec: EstimatorSpec | None = None
-        self.first_spec: EstimatorSpec | None = None
-        self.loss = math.nan
-        self.last_step: int | None = None
-        self.stop_requested = False
+    store: VariableStore
+    recorder: TransformRecorder
+    config: RunConfig
+    spec: EstimatorSpec | None = None
+    first_spec: EstimatorSpec | None = None
+    loss: float = math.nan
+    last_step: int | None = None
+    stop_requested: bool = False
 
     @property
     def global_step(self) -> int:

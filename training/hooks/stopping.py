@@ -6,6 +6,7 @@ Owns when they do. Does not know what happens after the last step.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,7 @@ def make_stop_at_checkpoint_step_hook(
     return StopAtStepHook(last_step=last_step)
 
 
+@dataclass(eq=False)
 class GlobalStepWaiterHook(SessionRunHook):
     """Start only at a global_step, which in TensorFlow other workers raise meanwhile.
 
@@ -61,14 +63,13 @@ class GlobalStepWaiterHook(SessionRunHook):
     `wait_until_step` raises ValueError where TensorFlow would wait, and any other begins at once.
     """
 
-    def __init__(self, wait_until_step: int) -> None:
-        self._wait_until_step = wait_until_step
+    wait_until_step: int
 
     def after_create_session(self, session: Run, coord: None) -> None:
-        if session.global_step < self._wait_until_step:
+        if session.global_step < self.wait_until_step:
             raise ValueError(
                 f"GlobalStepWaiterHook would wait for ever: global_step is {session.global_step}, it waits for "
-                f"{self._wait_until_step}, and no other worker takes steps meanwhile. Remove the hook."
+                f"{self.wait_until_step}, and no other worker takes steps meanwhile. Remove the hook."
             )
 
 

@@ -59,7 +59,7 @@ class Model:
             spec = self.apply(features, labels, mode, self.config)
         if not isinstance(spec, EstimatorSpec):
             raise ValueError(f"model_fn should return an EstimatorSpec. It returned {type(spec).__name__}.")
-        store.complete_start()
+        store.first_values.complete()
         return spec
 
     def call_input_fn(self, input_fn: InputFn, mode: str, context: InputContext | None = None) -> Any:

@@ -27,7 +27,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,7 +88,8 @@ class _Replay:
                 spec = self._call(features, labels)
                 assert spec.train_op is not None
                 assert spec.loss is not None
-                spec = spec.of_step(spec.loss, spec.train_op.with_gradients())
+                train_op = spec.train_op
+                spec = spec.of_step(spec.loss, train_op.of(train_op.loss, train_op.compute_gradients()))
             made = None if self._store.pending_updates or spec.predictions else recorder.finish(spec)
             if made is None:
                 self._is_possible = False
@@ -100,21 +101,20 @@ class _Replay:
         return self._call(features, labels)
 
 
-class _Recording:
-    def __init__(self, program: Callable[..., tuple[Tensor | None, ...] | None], spec: EstimatorSpec) -> None:
-        self._program = program
-        self._spec = spec
+class _Recording(NamedTuple):
+    program: Callable[..., tuple[Tensor | None, ...] | None]
+    spec: EstimatorSpec
 
     def replay(self, inputs: Sequence[Tensor]) -> EstimatorSpec | None:
         """The spec of a step on these inputs, None where an answer differs from the recorded one."""
         with torch.no_grad():
-            made = self._program(*inputs)
+            made = self.program(*inputs)
         if made is None:
             return None
         loss, *gradients = made
         assert loss is not None
-        assert self._spec.train_op is not None
-        return self._spec.of_step(loss, self._spec.train_op.of(loss, tuple(gradients)))
+        assert self.spec.train_op is not None
+        return self.spec.of_step(loss, self.spec.train_op.of(loss, tuple(gradients)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ class TrainedModel:
     """A checkpoint as a function: variables and transform of one step, never changed.
 
     `store` holds the variables (an nn.Module), `transform` the checkpoint's transform or None, `checkpoint_path` and
-    `global_step` say which checkpoint it is (None and 0 for initial values).
+    `global_step` say which checkpoint it is (None and 0 for initial values). `model_fn` is the user's function, for
+    messages that name it.
     """
 
     def __init__(
@@ -43,16 +44,9 @@ class TrainedModel:
         self.store = store
         self.transform = transform
         self.checkpoint_path = checkpoint_path
+        self.global_step = store.global_step
+        self.model_fn: ModelFn = model.model_fn
         self._lock = threading.RLock()
-
-    @property
-    def global_step(self) -> int:
-        return self.store.global_step
-
-    @property
-    def model_fn(self) -> ModelFn:
-        """The function as the user wrote it, for messages that name it."""
-        return self._model.model_fn
 
     def recorder(self) -> TransformRecorder:
         """A fresh recorder that knows the checkpoint's transform and refuses columns it does not have."""

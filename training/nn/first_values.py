@@ -1,19 +1,22 @@
 """First values of a model's variables and slots: from its checkpoint, from a start, or from their initializers.
 
 Owns the order of the three, the errors of a checkpoint that does not fit the model, and the seeds of initial values.
-Does not know files: a checkpoint is a mapping from names to tensors, a start whatever has the methods of Start.
+Does not know files: a checkpoint is a mapping from names to tensors, and a start is asked for one variable at a time.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from estimator_serving.training.errors import VariableMissingError, VariableShapeError
+
+if TYPE_CHECKING:
+    from estimator_serving.training.checkpoints.warm_start import WarmStart
 
 SLOTS = "training/"
 """Optimizer slots are named `training/<Optimizer>/<variable>/<slot>`."""
@@ -21,18 +24,6 @@ SLOTS = "training/"
 _RESTORING_FAILED = "Restoring from checkpoint failed. This is most likely due to a "
 _NOT_ALTERED = "Please ensure that you have not altered the graph expected based on the checkpoint."
 _NEW_MODEL_DIR = "Give the changed model a new model_dir, or change it back to the one that was trained."
-
-
-class Start(Protocol):
-    """What the variables of a model start from as long as it has no checkpoint (`checkpoints.warm_start.WarmStart`)."""
-
-    def first_value(
-        self, name: str, shape: tuple[int, ...], *, trainable: bool, generator: torch.Generator
-    ) -> Tensor | None:
-        """The variable's first value; None if the initializer's value holds."""
-
-    def complete(self) -> None:
-        """model_fn was called and has made its variables."""
 
 
 class FirstValues:
@@ -43,7 +34,9 @@ class FirstValues:
     otherwise.
     """
 
-    def __init__(self, seed: int, checkpoint: Mapping[str, Tensor] | None, source: str, start: Start | None) -> None:
+    def __init__(
+        self, seed: int, checkpoint: Mapping[str, Tensor] | None, source: str, start: WarmStart | None
+    ) -> None:
         self._seed = seed
         self._checkpoint = None if checkpoint is None else dict(checkpoint)
         self._source = source or "the checkpoint"

@@ -12,6 +12,7 @@ TensorFlow's names.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -450,27 +451,16 @@ def batch_normalization(
         moving_variance = _weight("moving_variance", width, moving_variance_initializer, False, reuse)
     rows = values.reshape(-1, width[0])
     if training and not current_store().without_steps:
-        unbiased = inputs.ndim == 4 if fused is None else fused
-        _follow_moments(rows, moving_mean, moving_variance, momentum, unbiased)
+        variance, average = torch.var_mean(rows.detach(), 0, correction=0)
+        if inputs.ndim == 4 if fused is None else fused:
+            variance = variance * (len(rows) / max(1, len(rows) - 1))
+        for moving, seen in ((moving_mean, average), (moving_variance, variance)):
+            current_store().pending_updates.append(partial(moving.lerp_, seen, 1.0 - momentum))
         # functional.batch_norm refuses a batch of one row, which TF takes.
         outputs = torch.batch_norm(rows, gamma, beta, None, None, True, 0.0, epsilon, False)
     else:
         outputs = functional.batch_norm(rows, moving_mean, moving_variance, gamma, beta, False, 0.0, epsilon)
     return outputs.reshape(values.shape).movedim(-1, axis)
-
-
-def _follow_moments(
-    rows: Tensor, moving_mean: Tensor, moving_variance: Tensor, momentum: float, unbiased: bool
-) -> None:
-    variance, average = torch.var_mean(rows.detach(), 0, correction=0)
-    if unbiased:
-        variance = variance * (len(rows) / max(1, len(rows) - 1))
-
-    def update() -> None:
-        moving_mean.lerp_(average, 1.0 - momentum)
-        moving_variance.lerp_(variance, 1.0 - momentum)
-
-    current_store().pending_updates.append(update)
 
 
 # -- what layers share ------------------------------------------------------------------------------------------------

@@ -15,16 +15,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from estimator_serving.training.nn.first_values import SLOTS as SLOTS
-from estimator_serving.training.nn.first_values import FirstValues, Start
+from estimator_serving.training.nn.first_values import FirstValues
 from estimator_serving.training.nn.initializers import Initializer, glorot_uniform
 from estimator_serving.training.nn.names import Names, Reuse
+
+if TYPE_CHECKING:
+    from estimator_serving.training.checkpoints.warm_start import WarmStart
 
 GLOBAL_STEP = "global_step"
 
@@ -40,6 +44,10 @@ class VariableStore(nn.Module):
 
     Attributes:
         global_step: how many steps have been taken.
+        trainable_variables: name -> parameter, in order of creation.
+        slots: the optimizers' tensors by full name. Constants among them are saved, but never restored: the program's
+            value holds.
+        first_values: where new variables and slots get their values from.
         training_mode: whether this call of model_fn trains.
         without_steps: whether this call computes what training computes, in a frozen store: see `activate`.
         names: what this call has named so far.
@@ -55,15 +63,15 @@ class VariableStore(nn.Module):
         seed: int = 0,
         values: Mapping[str, Tensor] | None = None,
         source: str = "",
-        start: Start | None = None,
+        start: WarmStart | None = None,
         frozen: bool = False,
     ) -> None:
         super().__init__()
         self.is_frozen = frozen
         self.seed = seed & 0x7FFFFFFF
-        self._first_values = FirstValues(self.seed, values, source, start)
+        self.first_values = FirstValues(self.seed, values, source, start)
         if values is None:
-            self.global_step = int(self._first_values.take(GLOBAL_STEP, (), lambda: torch.tensor(0)))
+            self.global_step = int(self.first_values.take(GLOBAL_STEP, (), lambda: torch.tensor(0)))
         else:
             self.global_step = int(values.get(GLOBAL_STEP, torch.tensor(0)))
         self.training_mode = False
@@ -73,8 +81,8 @@ class VariableStore(nn.Module):
         self.pending_updates: list[Callable[[], object]] = []
         self.plans: dict[str, Any] = {}
         self.summaries: dict[str, Any] | None = None
-        self._slots: dict[str, Tensor] = {}
-        self._trainable: dict[str, nn.Parameter] = {}
+        self.slots: dict[str, Tensor] = {}
+        self.trainable_variables: dict[str, nn.Parameter] = {}
         self._modules_by_name: dict[str, nn.Module] = {}
         self._first_buffers: dict[str, dict[str, Tensor]] = {}
         self._dropout_generator = torch.Generator()
@@ -90,8 +98,8 @@ class VariableStore(nn.Module):
             tensor = table.get(attribute)
             if tensor is not None:
                 return tensor
-        if name in self._slots:
-            return self._slots[name]
+        if name in self.slots:
+            return self.slots[name]
         if name == GLOBAL_STEP:
             return torch.tensor(self.global_step)
         return self._module_variables()[name]
@@ -115,10 +123,10 @@ class VariableStore(nn.Module):
             raise ValueError(f"Variable {name} would be created during export: call the model once eagerly first.")
         if hasattr(self, attribute):
             raise ValueError(f"Variable name {name} is reserved: create it inside a variable_scope or rename it.")
-        value = self._first_values.take(
+        value = self.first_values.take(
             name,
             tuple(shape),
-            lambda: initializer(tuple(shape), self._first_values.generator(name)).to(dtype),
+            lambda: initializer(tuple(shape), self.first_values.generator(name)).to(dtype),
             trainable=trainable,
         ).to(dtype)
         if not trainable:
@@ -126,7 +134,7 @@ class VariableStore(nn.Module):
             return value
         parameter = nn.Parameter(value, requires_grad=not self.is_frozen)
         self.register_parameter(attribute, parameter)
-        self._trainable[name] = parameter
+        self.trainable_variables[name] = parameter
         return parameter
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -135,28 +143,9 @@ class VariableStore(nn.Module):
 
     def slot(self, name: str, shape: Sequence[int], make: Callable[[], Tensor]) -> Tensor:
         """An optimizer's slot: float32 of `shape`, restored or made by `make`."""
-        if name not in self._slots:
-            self._slots[name] = self._first_values.take(name, tuple(shape), make)
-        return self._slots[name]
-
-    def rename_restored(self, old: str, new: str, change: Callable[[Tensor], Tensor]) -> None:
-        """Use the checkpoint's value of `old`, changed, for `new`, if the checkpoint has `old` and lacks `new`."""
-        self._first_values.rename(old, new, change)
-
-    def replace_slot(self, name: str, value: Tensor) -> None:
-        """Take the tensor where an optimizer keeps a slot from now on, a view of a larger one for example."""
-        self._slots[name] = value
-
-    def hyperparameter(self, name: str, value: float) -> None:
-        """Record a constant under a TensorFlow name. It is saved but never restored: the program's value holds."""
-        self._slots[name] = torch.tensor(value)
-
-    def complete_start(self) -> None:
-        """Say that model_fn was called, and so has made its variables.
-
-        Raises CheckpointMismatchError if the start names a variable that it did not make.
-        """
-        self._first_values.complete()
+        if name not in self.slots:
+            self.slots[name] = self.first_values.take(name, tuple(shape), make)
+        return self.slots[name]
 
     # -- modules ------------------------------------------------------------------------------------------------------
 
@@ -165,17 +154,19 @@ class VariableStore(nn.Module):
         made = self._modules_by_name.get(name)
         if made is None:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self._first_values.generator(name).initial_seed())
+                torch.manual_seed(self.first_values.generator(name).initial_seed())
                 made = factory()
             with torch.no_grad():
                 for inner, tensor in made.state_dict(keep_vars=True).items():
                     shape, trainable = tuple(tensor.shape), tensor.requires_grad
                     full_name = _inner_name(name, inner)
-                    tensor.copy_(self._first_values.take(full_name, shape, tensor.detach, trainable=trainable))
+                    tensor.copy_(self.first_values.take(full_name, shape, tensor.detach, trainable=trainable))
             self.add_module(_attribute(name), made)
             self._modules_by_name[name] = made
             self._first_buffers[name] = {inner: buffer.clone() for inner, buffer in made.named_buffers()}
-            self._trainable.update({_inner_name(name, k): p for k, p in made.named_parameters() if p.requires_grad})
+            self.trainable_variables.update(
+                {_inner_name(name, k): p for k, p in made.named_parameters() if p.requires_grad}
+            )
             if self.is_frozen:
                 made.requires_grad_(False)
         if made.training != self.training_mode:
@@ -199,17 +190,12 @@ class VariableStore(nn.Module):
 
     # -- all of them --------------------------------------------------------------------------------------------------
 
-    @property
-    def trainable_variables(self) -> dict[str, nn.Parameter]:
-        """Name -> parameter, in order of creation."""
-        return self._trainable
-
     def values(self) -> dict[str, Tensor]:
         """Every variable and slot and global_step by name: what a checkpoint holds. The tensors are the live ones."""
         tables: tuple[Mapping[str, Tensor | None], ...] = (self._parameters, self._buffers)
         # The names as _attribute found them.
         own = {k.replace("%2E", "."): v for table in tables for k, v in table.items() if v is not None}
-        everything = {**own, **self._module_variables(), **self._slots}
+        everything = {**own, **self._module_variables(), **self.slots}
         return {
             **{name: tensor.detach() for name, tensor in everything.items()},
             GLOBAL_STEP: torch.tensor(self.global_step, dtype=torch.int64),
@@ -267,19 +253,18 @@ class _Current(threading.local):
 _current = _Current()
 
 
+@dataclass(eq=False, slots=True)
 class _Activation:
-    __slots__ = ("_before", "_store", "_training")
-
-    def __init__(self, store: VariableStore, training: bool) -> None:
-        self._store = store
-        self._training = training
+    store: VariableStore
+    training: bool
+    _before: tuple[VariableStore | None, str, Reuse] = (None, "", None)
 
     def __enter__(self) -> VariableStore:
-        store = self._store
+        store = self.store
         self._before = (_current.store, _current.prefix, _current.reuse)
         _current.store, _current.prefix, _current.reuse = store, "", None
-        store.training_mode = self._training and not store.is_frozen
-        store.without_steps = self._training and store.is_frozen
+        store.training_mode = self.training and not store.is_frozen
+        store.without_steps = self.training and store.is_frozen
         store.start_call()
         return store
 

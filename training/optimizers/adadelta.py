@@ -15,6 +15,7 @@ class Adadelta(Optimizer):
 
     default_name = "Adadelta"
     slot_names = ("accum_grad", "accum_var")
+    constants = ("decay", "rho")
 
     def __init__(
         self, learning_rate: LearningRate = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **common: Unpack[Common]
@@ -22,9 +23,6 @@ class Adadelta(Optimizer):
         super().__init__(learning_rate, **common)
         self.rho = rho
         self.epsilon = epsilon
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "rho": self.rho}
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         squares, steps = slots

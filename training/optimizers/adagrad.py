@@ -28,10 +28,8 @@ class Adagrad(Optimizer):
         if initial_accumulator_value < 0.0:
             raise ValueError(f"initial_accumulator_value must be non-negative: {initial_accumulator_value}")
         self.initial_accumulator_value = initial_accumulator_value
+        self.starts = {"accumulator": initial_accumulator_value}
         self.epsilon = epsilon
-
-    def initial(self, slot: str) -> float:
-        return self.initial_accumulator_value
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         (accumulator,) = slots

@@ -23,6 +23,7 @@ class Adam(Optimizer):
     default_name = "Adam"
     slot_names: tuple[str, ...] = ("m", "v")
     touches_only_rows = False
+    constants = ("decay", "beta_1", "beta_2")
 
     def __init__(
         self,
@@ -38,9 +39,6 @@ class Adam(Optimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.slot_names = ("m", "v", "vhat") if amsgrad else ("m", "v")
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "beta_1": self.beta_1, "beta_2": self.beta_2}
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         m, v, *largest = slots

@@ -18,6 +18,7 @@ class Adamax(Optimizer):
 
     default_name = "Adamax"
     slot_names = ("m", "v")
+    constants = ("decay", "beta_1", "beta_2")
 
     def __init__(
         self,
@@ -31,9 +32,6 @@ class Adamax(Optimizer):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "beta_1": self.beta_1, "beta_2": self.beta_2}
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         m, largest = slots

@@ -18,9 +18,10 @@ store as `training/<Optimizer>/<variable>/<slot>`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypedDict
 
 import torch
@@ -116,7 +117,7 @@ class TrainOp:
 
         Without a strategy the gradients are applied as they are.
         """
-        gradients: Gradients = self._gradients() if self.gradients is None else self.gradients
+        gradients: Gradients = self.compute_gradients() if self.gradients is None else self.gradients
         step = self.store.global_step
         with torch.no_grad():
             if strategy is not None:
@@ -133,11 +134,8 @@ class TrainOp:
         """The same step for another batch, whose gradients are known."""
         return TrainOp(self.store, loss, self.parts, gradients=gradients)
 
-    def with_gradients(self) -> TrainOp:
-        """The same step with its gradients computed."""
-        return self.of(self.loss, self._gradients())
-
-    def _gradients(self) -> tuple[Tensor | None, ...]:
+    def compute_gradients(self) -> tuple[Tensor | None, ...]:
+        """One for each parameter of each part."""
         if len(self.parts) == 1:
             return torch.autograd.grad(self.loss, self.parts[0][1].parameters, allow_unused=True)
         parameters = [p for _, plan in self.parts for p in plan.parameters]
@@ -160,7 +158,7 @@ def group(*train_ops: TrainOp) -> TrainOp:
 def _count_iterations(parts: Sequence[tuple[Optimizer, _Plan]], store: VariableStore) -> None:
     """The first optimizer counts its steps as global_step; TF saves the count of each other one as `iter`."""
     for _, plan in parts[1:]:
-        store.hyperparameter(f"{plan.path}/iter", store.global_step)
+        store.slots[f"{plan.path}/iter"] = torch.tensor(store.global_step)
 
 
 class Optimizer:
@@ -177,8 +175,14 @@ class Optimizer:
     v1_name: ClassVar[str] = ""
     """The optimizer's name in TensorFlow 1, if it differs from default_name."""
     slot_names: tuple[str, ...] = ()
+    starts: Mapping[str, float] = MappingProxyType({})
+    """The number that fills a new slot, by slot name; 0 if it is not there."""
     touches_only_rows: bool = True
     """Whether a sparse gradient changes only its own rows."""
+    v1_slots: ClassVar[tuple[str, ...]] = ()
+    """The slots in the order in which TensorFlow 1 numbers them, if it is another than that of slot_names."""
+    constants: ClassVar[tuple[str, ...]] = ("decay",)
+    """The attributes that are saved beside the slots. Their names are TensorFlow's."""
     rests_without_gradient: bool = False
     """Whether a gradient of 0 changes nothing. Small tables are then updated whole, with the same result."""
 
@@ -269,16 +273,11 @@ class Optimizer:
 
     def initial(self, slot: str) -> float:
         """The number that fills a new slot."""
-        return 0.0
+        return self.starts.get(slot, 0.0)
 
     def first_slot(self, slot: str, weights: Tensor, step: int) -> Tensor:
         """A new slot of `weights`: float32 of their shape. Training starts at global_step `step`."""
         return torch.full(weights.shape, self.initial(slot))
-
-    @property
-    def v1_slots(self) -> tuple[str, ...]:
-        """The slots in the order in which TensorFlow 1 numbers them."""
-        return self.slot_names
 
     def from_v1(self, slot: str, value: Tensor, step: int) -> Tensor:
         """Convert a slot of TensorFlow 1's optimizer, at global_step `step`, to the value that this class keeps."""
@@ -286,7 +285,7 @@ class Optimizer:
 
     def hyperparameters(self) -> dict[str, float]:
         """Constants saved beside the slots, under TF's names."""
-        return {"decay": self.decay}
+        return {name: getattr(self, name) for name in self.constants}
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
@@ -297,17 +296,17 @@ class Optimizer:
         if any(id(p) not in names for p in wanted):
             raise ValueError("var_list holds a tensor that is not a trainable variable of this estimator's model_fn.")
         slot_names = tuple([f"{path}/{names[id(p)]}/{slot}" for p in wanted] for slot in self.slot_names)
+        v1_order = [slot for slot in self.v1_slots or self.slot_names if slot in self.slot_names]
         for slot, full_names in zip(self.slot_names, slot_names, strict=True):
             for name, p in zip(full_names, wanted, strict=True):
                 # A slot has another name in a checkpoint of TensorFlow. Keras outside an estimator writes
                 # `Adam/<variable>/m`. TensorFlow 1 numbers them: `<variable>/Adam`, `…/Adam_1`.
                 variable = names[id(p)]
                 for kind in (self.name, self.v1_name or self.default_name):
-                    store.rename_restored(f"{kind}/{variable}/{slot}", name, lambda value: value)
-                    if slot in self.v1_slots:
-                        number = self.v1_slots.index(slot)
-                        old = f"{variable}/{kind}_{number}" if number else f"{variable}/{kind}"
-                        store.rename_restored(old, name, partial(self.from_v1, slot, step=store.global_step))
+                    store.first_values.rename(f"{kind}/{variable}/{slot}", name, lambda value: value)
+                    number = v1_order.index(slot)
+                    old = f"{variable}/{kind}_{number}" if number else f"{variable}/{kind}"
+                    store.first_values.rename(old, name, partial(self.from_v1, slot, step=store.global_step))
         slots = tuple(
             [
                 store.slot(name, p.shape, partial(self.first_slot, slot, p, store.global_step))
@@ -316,9 +315,9 @@ class Optimizer:
             for slot, full_names in zip(self.slot_names, slot_names, strict=True)
         )
         for name, value in self.hyperparameters().items():
-            store.hyperparameter(f"{path}/{name}", value)
+            store.slots[f"{path}/{name}"] = torch.tensor(value)
         if not callable(self.learning_rate):
-            store.hyperparameter(f"{path}/learning_rate", self.learning_rate)
+            store.slots[f"{path}/learning_rate"] = torch.tensor(self.learning_rate)
         return _Plan(path, wanted, slots, slot_names)
 
     def _clipped(self, gradients: Gradients) -> Gradients:
@@ -361,7 +360,7 @@ class Optimizer:
             whole, views = _side_by_side([tensors[i] for i in members])
             for i, view in zip(members, views, strict=True):
                 tensors[i] = view
-                store.replace_slot(names[i], view)
+                store.slots[names[i]] = view
             slots.append([whole])
         return _Joined(members, others, [weights], tuple(slots))
 

@@ -51,14 +51,12 @@ class Ftrl(Optimizer):
             raise ValueError(f"learning_rate_power {learning_rate_power} needs to be negative or zero.")
         self.learning_rate_power = learning_rate_power
         self.initial_accumulator_value = initial_accumulator_value
+        self.starts = {"accumulator": initial_accumulator_value}
         self.l1 = l1_regularization_strength
         self.l2 = l2_regularization_strength
         self.l2_shrinkage = l2_shrinkage_regularization_strength
         self.beta = beta
         self.keep_initial_weights = keep_initial_weights
-
-    def initial(self, slot: str) -> float:
-        return self.initial_accumulator_value if slot == "accumulator" else 0.0
 
     def first_slot(self, slot: str, weights: Tensor, step: int) -> Tensor:
         if slot != "linear" or not self.keep_initial_weights:

@@ -19,6 +19,8 @@ class RMSProp(Optimizer):
 
     default_name = "RMSprop"
     v1_name = "RMSProp"
+    v1_slots = ("rms", "mg", "momentum")
+    constants = ("decay", "rho", "momentum")
 
     def __init__(
         self,
@@ -39,13 +41,6 @@ class RMSProp(Optimizer):
         self.slot_names = ("rms", *(["momentum"] if momentum else []), *(["mg"] if centered else []))
         # TF decays s everywhere without momentum, and only in the touched rows with it.
         self.touches_only_rows = bool(momentum)
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "rho": self.rho, "momentum": self.momentum}
-
-    @property
-    def v1_slots(self) -> tuple[str, ...]:
-        return tuple(slot for slot in ("rms", "mg", "momentum") if slot in self.slot_names)
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         named = dict(zip(self.slot_names, slots, strict=True))

@@ -16,6 +16,7 @@ class SGD(Optimizer):
 
     default_name = "SGD"
     v1_name = "Momentum"
+    constants = ("decay", "momentum")
 
     def __init__(
         self,
@@ -31,9 +32,6 @@ class SGD(Optimizer):
         self.nesterov = nesterov
         self.slot_names = ("momentum",) if momentum else ()
         self.rests_without_gradient = not momentum
-
-    def hyperparameters(self) -> dict[str, float]:
-        return {**super().hyperparameters(), "momentum": self.momentum}
 
     def from_v1(self, slot: str, value: Tensor, step: int) -> Tensor:
         # TensorFlow 1 accumulates gradients, and multiplies them by the learning rate in the step.

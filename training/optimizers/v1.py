@@ -144,10 +144,8 @@ class RMSPropOptimizer(RMSProp):
     ) -> None:
         super().__init__(learning_rate, decay, momentum, epsilon, centered, name=name)
         self.slot_names = ("rms", "momentum", *(["mg"] if centered else []))
+        self.starts = {"rms": 1.0}
         self.touches_only_rows = True
-
-    def initial(self, slot: str) -> float:
-        return 1.0 if slot == "rms" else 0.0
 
     def update(self, weights: Tensors, gradients: Tensors, slots: Sequence[Tensors], rate: float, step: int) -> None:
         squares, moved, *means = slots

@@ -8,6 +8,7 @@ positive, which threshold=0 gives.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,12 @@ def false_negatives(labels: Tensor, predictions: Tensor, weights: Weights = None
 
 def precision(labels: Tensor, predictions: Tensor, weights: Weights = None, threshold: float = 0.5) -> Metric:
     """True positives / predicted positives, 0 when nothing is predicted positive."""
-    counts = _counts(labels, predictions, weights, [threshold])
-    return Metric(counts, lambda state: _precisions(state)[0])
+    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: _share(state, _PRECISION)[0])
 
 
 def recall(labels: Tensor, predictions: Tensor, weights: Weights = None, threshold: float = 0.5) -> Metric:
     """True positives / positive labels, 0 when no label is positive."""
-    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: _recalls(state)[0])
+    return Metric(_counts(labels, predictions, weights, [threshold]), lambda state: _share(state, _RECALL)[0])
 
 
 Thresholds = Sequence[float]
@@ -86,14 +86,14 @@ def precision_at_thresholds(
     labels: Tensor, predictions: Tensor, thresholds: Thresholds, weights: Weights = None
 ) -> Metric:
     """precision at each threshold: an array [thresholds]."""
-    return Metric(_counts(labels, predictions, weights, thresholds), _precisions)
+    return Metric(_counts(labels, predictions, weights, thresholds), lambda state: _share(state, _PRECISION))
 
 
 def recall_at_thresholds(
     labels: Tensor, predictions: Tensor, thresholds: Thresholds, weights: Weights = None
 ) -> Metric:
     """recall at each threshold: an array [thresholds]."""
-    return Metric(_counts(labels, predictions, weights, thresholds), _recalls)
+    return Metric(_counts(labels, predictions, weights, thresholds), lambda state: _share(state, _RECALL))
 
 
 def sensitivity_at_specificity(
@@ -109,11 +109,7 @@ def sensitivity_at_specificity(
     """
     if not 0 <= specificity <= 1:
         raise ValueError(f"`specificity` must be in the range [0, 1]. Currently, `specificity` is {specificity}.")
-
-    def finish(state: State) -> float:
-        nearest = int(np.argmin(np.abs(_specificities(state) - specificity)))
-        return float(_recalls(state)[nearest])
-
+    finish = partial(_share_nearest, wanted=_RECALL, near=_SPECIFICITY, to=specificity, place=0)
     return Metric(_counts(labels, predictions, weights, _even_thresholds(num_thresholds)), finish)
 
 
@@ -130,16 +126,13 @@ def specificity_at_sensitivity(
     """
     if not 0 <= sensitivity <= 1:
         raise ValueError(f"`sensitivity` must be in the range [0, 1]. Currently, `sensitivity` is {sensitivity}.")
-
-    def finish(state: State) -> float:
-        distances = np.abs(_recalls(state) - sensitivity)
-        nearest = int(np.flatnonzero(distances == distances.min())[-1])
-        return float(_specificities(state)[nearest])
-
+    finish = partial(_share_nearest, wanted=_SPECIFICITY, near=_RECALL, to=sensitivity, place=-1)
     return Metric(_counts(labels, predictions, weights, _even_thresholds(num_thresholds)), finish)
 
 
 _TP, _FP, _TN, _FN = range(4)
+# A share of two of the counts: the first over their sum.
+_PRECISION, _RECALL, _SPECIFICITY = (_TP, _FP), (_TP, _FN), (_TN, _FP)
 
 
 def _counts(labels: Tensor, predictions: Tensor, weights: Weights, thresholds: Sequence[float]) -> Tensor:
@@ -152,16 +145,15 @@ def _counts(labels: Tensor, predictions: Tensor, weights: Weights, thresholds: S
     return torch.stack([true, false, negatives - false, positives - true])
 
 
-def _precisions(state: State) -> Any:
-    return divide(state[_TP], state[_TP] + state[_FP])
+def _share(state: State, of: tuple[int, int]) -> Any:
+    part, rest = of
+    return divide(state[part], state[part] + state[rest])
 
 
-def _recalls(state: State) -> Any:
-    return divide(state[_TP], state[_TP] + state[_FN])
-
-
-def _specificities(state: State) -> Any:
-    return divide(state[_TN], state[_TN] + state[_FP])
+def _share_nearest(state: State, wanted: tuple[int, int], near: tuple[int, int], to: float, place: int) -> float:
+    """One share at the threshold where another is nearest to a number; of several nearest the first or the last."""
+    distances = np.abs(_share(state, near) - to)
+    return float(_share(state, wanted)[np.flatnonzero(distances == distances.min())[place]])
 
 
 def _even_thresholds(count: int) -> list[float]:

@@ -17,7 +17,6 @@ from estimator_serving.training.nn.metrics.base import (
     aligned,
     array_module,
     broadcast_weights,
-    divide,
     ratio,
 )
 
@@ -33,7 +32,7 @@ def mean_tensor(values: Tensor, weights: Weights = None) -> Metric:
     """The mean of each entry over the batches: an array in the shape of `values`, which every batch shares."""
     values = values.double()
     spread = broadcast_weights(weights, values)
-    return Metric(torch.stack([values * spread, spread]), lambda state: divide(state[0], state[1]))
+    return Metric(torch.stack([values * spread, spread]), ratio)
 
 
 def percentage_below(values: Tensor, threshold: float, weights: Weights = None) -> Metric:
