@@ -116,7 +116,7 @@ def test_the_rate_falls_on_a_plateau_and_stays_lowered_after_a_restart(tmp_path)
     write(made, {1: 1.0, 2: 0.5, 3: 0.5, 4: 0.5, 5: 0.5, 99: 9.0})
     assert scales(made, 5, max_steps_without_improvement=2) == [1, 1, 1, 0.5, 0.5]
     assert scales(made, 2, max_steps_without_improvement=2) == [0.5, 0.5]
-    assert scales(made, 2, max_steps_without_improvement=2, min_scale=0.4) == [0.4, 0.4]
+    assert scales(made, 2, max_steps_without_improvement=2, min_scale=0.6) == [0.6, 0.6]
 
 
 def test_a_lowered_rate_takes_smaller_steps(tmp_path):
