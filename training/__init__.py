@@ -50,6 +50,7 @@ from estimator_serving.training.errors import (
     VariableShapeError,
 )
 from estimator_serving.training.estimator import Estimator, TrainedModel
+from estimator_serving.training.exporters import BestExporter, Exporter, FinalExporter, LatestExporter
 from estimator_serving.training.extenders import add_metrics
 from estimator_serving.training.forward_features import forward_features
 from estimator_serving.training.heads import (
@@ -98,6 +99,7 @@ from estimator_serving.training.nn.variables import get_global_step, get_variabl
 from estimator_serving.training.optimizers import v1 as train
 from estimator_serving.training.predictor import Predictor
 from estimator_serving.training.run_config import RunConfig
+from estimator_serving.training.train_and_evaluate import EvalSpec, TrainSpec, train_and_evaluate
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
 from estimator_serving.wire.examples import (
     FixedLenFeature,
@@ -134,6 +136,14 @@ __all__ = [
     "WarmStartSettings",
     "add_metrics",
     "forward_features",
+    # training, evaluating and exporting in turns
+    "BestExporter",
+    "EvalSpec",
+    "Exporter",
+    "FinalExporter",
+    "LatestExporter",
+    "TrainSpec",
+    "train_and_evaluate",
     # heads and export outputs
     "BinaryClassHead",
     "ClassificationOutput",

@@ -20,7 +20,7 @@ from estimator_serving.training.checkpoints.checkpoint import step_of
 from estimator_serving.training.checkpoints.fit import CheckpointFit
 from estimator_serving.training.checkpoints.warm_start import WarmStartFrom, settings_of
 from estimator_serving.training.distribute.cluster import EVALUATOR, PS
-from estimator_serving.training.distribute.strategy import OneProcess, Strategy
+from estimator_serving.training.distribute.strategy import OneProcess, Result, Strategy
 from estimator_serving.training.errors import NotFoundError
 from estimator_serving.training.hooks.base import SessionRunHook, check_all, check_hooks
 from estimator_serving.training.hooks.run import Run
@@ -108,6 +108,16 @@ class Estimator:
         other._model = Model.of(model_fn, self._model.params, self._model.config)
         other._trained = TrainedModels(other._model, self._warm_start)
         return other
+
+    def in_this_process(self) -> Estimator:
+        """This estimator for work that the process does by itself while the others of its training wait."""
+        alone = copy.copy(self)
+        alone._strategy = OneProcess()
+        return alone
+
+    def on_chief(self, work: Callable[[], Result]) -> Result:
+        """Call `work` in the chief of the training only, and return its result in every process."""
+        return self._strategy.on_chief(work)
 
     # -- train --------------------------------------------------------------------------------------------------------
 

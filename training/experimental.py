@@ -1,6 +1,23 @@
 """tf.estimator.experimental's names."""
 
+from estimator_serving.training.early_stopping import (
+    ReduceRateOnPlateauHook,
+    make_early_stopping_hook,
+    stop_if_higher_hook,
+    stop_if_lower_hook,
+    stop_if_no_decrease_hook,
+    stop_if_no_increase_hook,
+)
 from estimator_serving.training.hooks import make_stop_at_checkpoint_step_hook
 from estimator_serving.training.in_memory_evaluator_hook import InMemoryEvaluatorHook
 
-__all__ = ["InMemoryEvaluatorHook", "make_stop_at_checkpoint_step_hook"]
+__all__ = [
+    "InMemoryEvaluatorHook",
+    "ReduceRateOnPlateauHook",
+    "make_early_stopping_hook",
+    "make_stop_at_checkpoint_step_hook",
+    "stop_if_higher_hook",
+    "stop_if_lower_hook",
+    "stop_if_no_decrease_hook",
+    "stop_if_no_increase_hook",
+]

@@ -13,11 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent / "goldens"))
 import make_signatures
 
 SIGNATURES = goldens.read("signatures.json")
-# What belongs to training and evaluating in turns, and to tools of TensorFlow's own.
-ELSEWHERE = {
-    "BestExporter", "EvalSpec", "Exporter", "FinalExporter", "LatestExporter", "TrainSpec",
-    "train_and_evaluate", "export.EvalOutput",
-}  # fmt: skip
+# A tool of TensorFlow's own.
+ELSEWHERE = {"export.EvalOutput"}
 # Names without a signature, and one that a program is given and never makes.
 OWN = {"ModeKeys", "NanLossDuringTrainingError", "SessionRunContext"}
 # float32 by the name it has on the wire.

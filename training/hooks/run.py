@@ -7,7 +7,8 @@ rooms. Does not know who runs the steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class Run:
         loss: the last step's, nan before it and in predict. Under several processes the mean of theirs.
         last_step: the global_step this run is to end at, None where only the end of the input tells.
         stop_requested: whether the run ends after this step.
+        on_chief: calls a function in the chief and returns its result in every process (Strategy.on_chief). A hook
+            may call it if it runs in every process and calls it in the same steps.
     """
 
     store: VariableStore
@@ -45,6 +48,7 @@ class Run:
     loss: float = math.nan
     last_step: int | None = None
     stop_requested: bool = False
+    on_chief: Callable[[Callable[[], Any]], Any] = operator.call
 
     @property
     def global_step(self) -> int:

@@ -55,6 +55,7 @@ def train(
     """
     config, recorder = model.config, session.recorder
     assert config.model_dir is not None
+    session.on_chief = strategy.on_chief
     input_context = InputContext(strategy.num_replicas, strategy.replica_id, strategy.num_replicas)
     skipped = session.global_step if config.resume_input else 0
     with model.seeded(), closing(EventWriter(config.model_dir)) as writer, ExitStack() as stack:

@@ -55,6 +55,7 @@ class VariableStore(nn.Module):
         pending_updates: what this call's layers want done after the step (moving averages, constraints).
         plans: what each optimizer keeps between steps, by its path.
         summaries: the summaries of this step by tag; None in a step that is not summarised.
+        rate_scale: what the learning rate of every optimizer is multiplied by.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class VariableStore(nn.Module):
         self.pending_updates: list[Callable[[], object]] = []
         self.plans: dict[str, Any] = {}
         self.summaries: dict[str, Any] | None = None
+        self.rate_scale = 1.0
         self.slots: dict[str, Tensor] = {}
         self.trainable_variables: dict[str, nn.Parameter] = {}
         self._modules_by_name: dict[str, nn.Module] = {}

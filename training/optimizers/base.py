@@ -238,7 +238,7 @@ class Optimizer:
 
     def apply(self, plan: _Plan, gradients: Gradients, step: int, store: VariableStore) -> None:
         """Change the plan's parameters and slots in place. `step` is the global_step before this one."""
-        rate = self.rate(step)
+        rate = self.rate(step) * store.rate_scale
         gradients = self._clipped(gradients)
         if plan.joined is None:
             plan.joined = self._join(plan, gradients, store)
