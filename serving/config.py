@@ -85,6 +85,7 @@ class Config:
     rest_api_num_threads: int = _setting(4 * cpus(), NETWORK, "threads that run slow models for REST calls")
     rest_api_timeout_in_ms: int = _setting(30000, NETWORK, "longest a REST call may take")
     rest_api_enable_cors_support: bool = _setting(False, NETWORK, "answer browsers of other origins (CORS)")
+    rest_api_enable_docs: bool = _setting(True, NETWORK, "serve /docs and /openapi.json")
     request_bytes_max: int = _setting(64 * MEBIBYTE, NETWORK, "largest request body or gRPC message, in bytes")
     shutdown_grace_seconds: float = _setting(30.0, NETWORK, "time requests in flight get after SIGTERM")
 

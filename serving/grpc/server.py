@@ -32,6 +32,14 @@ _NO_DEADLINE_S = 1e9
 WAITING_CALLS_MAX = 1000
 # How long calls that are on their way have to come when the server ends.
 LINGER_S = 0.2
+# A connection whose client's machine is gone ends after this silence and this wait for an answer. Clients may ping as
+# often as once a second, calls or none; grpc's default closes the connection of one that pings every 10 seconds.
+_KEEP_ALIVE: dict[str, int | str] = {
+    "grpc.keepalive_time_ms": 120_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.min_recv_ping_interval_without_data_ms": 1000,
+}
 # For what operators and tools ask, which must not wait behind predictions.
 _SIDE_THREADS = 4
 
@@ -125,7 +133,7 @@ class GrpcServer:
             "grpc.max_send_message_length": message_bytes_max,
             # Otherwise a second server on the same port would take half the calls instead of failing.
             "grpc.so_reuseport": 0,
-        }
+        } | _KEEP_ALIVE
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
             handlers=handlers,

@@ -130,6 +130,12 @@ class _Reader(NamedTuple):
         for alias in infos:
             if alias not in inputs:
                 raise InvalidArgumentError(f"Missing named input: {alias} in 'inputs' object.")
+        for alias in inputs:
+            if alias not in infos:
+                raise InvalidArgumentError(
+                    f"Unknown input: {quote(alias)} in 'inputs' object. The signature {self.signature_name} takes "
+                    f"{', '.join(infos)}."
+                )
         return {alias: self._read_tensor(alias, info, inputs[alias]) for alias, info in infos.items()}
 
     def _read_rows(self, alias: str, info: TensorInfo, rows: list[Any], *, keyed: bool) -> Array:
