@@ -115,6 +115,9 @@ class Config:
     load_retry_interval_micros: int = _setting(60_000_000, LOADING, "pause before such a try")
     enable_model_warmup: bool = _setting(True, LOADING, "replay assets.extra/tf_serving_warmup_requests before serving")
     num_request_iterations_for_warmup: int = _setting(0, LOADING, "times each warmup request is replayed; 0 is once")
+    map_model_files: bool = _setting(
+        False, LOADING, "map files of external data instead of reading them: less memory, but they must never change"
+    )
     flush_filesystem_caches: bool = _setting(True, LOADING, "drop a model's files from the page cache once loaded")
 
     device: str = _setting("cpu", RUNNING, "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")

@@ -38,7 +38,7 @@ _KEEP_ALIVE: dict[str, int | str] = {
     "grpc.keepalive_time_ms": 120_000,
     "grpc.keepalive_timeout_ms": 20_000,
     "grpc.keepalive_permit_without_calls": 1,
-    "grpc.http2.min_recv_ping_interval_without_data_ms": 1000,
+    "grpc.http2.min_ping_interval_without_data_ms": 1000,
 }
 # For what operators and tools ask, which must not wait behind predictions.
 _SIDE_THREADS = 4
@@ -128,12 +128,12 @@ class GrpcServer:
         handlers: list[Any] = [self._methods, *self._reflection.handlers(self._side_pool)]
         if self._health:
             handlers.append(self._health.handlers(self._side_pool))
-        options: dict[str, int | str] = {
+        options: dict[str, int | str] = _KEEP_ALIVE | {
             "grpc.max_receive_message_length": message_bytes_max,
             "grpc.max_send_message_length": message_bytes_max,
             # Otherwise a second server on the same port would take half the calls instead of failing.
             "grpc.so_reuseport": 0,
-        } | _KEEP_ALIVE
+        }
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
             handlers=handlers,

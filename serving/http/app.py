@@ -82,7 +82,7 @@ class RestApp:
         if claim is None:
             if scope["type"] == "http" and scope["method"] == "HEAD":
                 # Answered as a GET is; uvicorn, whose scope still says HEAD, leaves the body out.
-                scope = scope | {"method": "GET"}
+                scope = {**scope, "method": "GET"}
             return await self._pages(scope, receive, send)
         body = _Body(scope, receive)
         # Ours to close until `_answer` has it.
