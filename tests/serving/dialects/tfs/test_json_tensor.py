@@ -147,4 +147,7 @@ def test_the_quick_way_agrees_with_the_thorough_one(rows, dtype):
 
 def test_nested_json_is_read_by_shape():
     value = json.loads("[[[1, 2], [3, 4]], [[5, 6], [7, 8]]]")
-    assert json_tensor.read_rows(value, dtypes.int32).shape == (2, 2, 2)
+    rows = json_tensor.Rows(dtypes.int32)
+    for row in value:
+        rows.add(row)
+    assert rows.tensor().shape == (2, 2, 2)

@@ -217,7 +217,11 @@ def test_a_bad_model_does_not_keep_the_others_from_starting(tmp_path):
     write(tmp_path, "a", 1)
     running = Running(tmp_path, listing(tmp_path, "none", "a"))
     assert running.ask("a") == 1
-    assert running.http.get("/readyz").json()["error"].startswith("1 of 2 models are served. Model none has no version yet")
+    assert (
+        running.http.get("/readyz")
+        .json()["error"]
+        .startswith("1 of 2 models are served. Model none has no version yet")
+    )
     running.stop()
 
 
