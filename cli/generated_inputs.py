@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.serving.running.servable import MODEL_FILE
+from estimator_serving.serving.models.model_files import MODEL_FILE
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.features import FeatureSpec, FixedLenFeature, example_dtypes
 from estimator_serving.wire.onnx_model import read_model

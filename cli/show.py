@@ -14,7 +14,7 @@ from typing import Any
 
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.in_process import find_version, load
-from estimator_serving.serving.running.servable import MODEL_FILE
+from estimator_serving.serving.models.model_files import MODEL_FILE
 from estimator_serving.wire import signatures
 from estimator_serving.wire.features import (
     Feature,

@@ -16,7 +16,14 @@ namespace {
 // ---- BytesList, FloatList, Int64List ------------------------------------------------------------------------------
 
 // All three are `repeated ... value = 1`. A null `out` means: check the bytes, keep nothing. Numbers may come packed or
-// one by one, and mixed; the packed field may be split into several.
+// one by one, and mixed; the packed field may be split into several. Each returns whether anything follows the first
+// packed numbers.
+//
+// Three grammars. Protobuf's skips fields it does not know. TensorFlow's parser of Examples refuses them inside a list
+// that is wanted, and numbers that come one by one and then packed; kTensorFlow does so, too. TensorFlow's parser reads
+// no further than a Feature's first list and a list's first packed numbers; kFirst does so, too, which is used only to
+// find out which of several faults TensorFlow tells.
+enum class Grammar { kProtobuf, kTensorFlow, kFirst };
 
 // How deep messages and groups are nested around a field of each.
 enum Depth : int { kInMessage = 0, kInFeatures = 1, kInEntry = 2, kInFeature = 3, kInList = 4 };
@@ -26,15 +33,17 @@ void Keep(std::vector<T>* out, T value) {
   if (out) out->push_back(value);
 }
 
-void ReadList(Cursor list, int depth, std::vector<std::string_view>* out) {
+bool ReadList(Cursor list, Grammar grammar, int depth, std::vector<std::string_view>* out) {
   while (!list.done()) {
     const std::uint32_t tag = list.ReadTag();
     if (tag == Tag(1, kBytes)) {
       Keep(out, list.ReadBytes());
     } else {
+      if (grammar != Grammar::kProtobuf) Refuse();
       list.Skip(tag, depth);
     }
   }
+  return false;
 }
 
 void ReadPacked(std::string_view packed, std::vector<float>* out) {
@@ -45,34 +54,53 @@ void ReadPacked(std::string_view packed, std::vector<float>* out) {
   std::memcpy(out->data() + before, packed.data(), packed.size());
 }
 
-void ReadList(Cursor list, int depth, std::vector<float>* out) {
-  while (!list.done()) {
+// What may follow the numbers of a list that have been read: in TensorFlow's grammar nothing else behind single ones.
+void CheckNext(Grammar grammar, std::uint32_t tag, std::uint32_t single, bool& only_single, bool first) {
+  if (grammar == Grammar::kProtobuf) return;
+  if (first) only_single = tag != Tag(1, kBytes);
+  if (only_single && tag != single) Refuse();
+}
+
+bool ReadList(Cursor list, Grammar grammar, int depth, std::vector<float>* out) {
+  bool only_single = false;
+  int fields = 0;
+  for (; !list.done(); ++fields) {
     const std::uint32_t tag = list.ReadTag();
+    CheckNext(grammar, tag, Tag(1, kFixed32), only_single, fields == 0);
     if (tag == Tag(1, kBytes)) {
-      ReadPacked(list.ReadBytes(), out);
+      std::string_view packed = list.ReadBytes();
+      if (grammar == Grammar::kFirst) packed.remove_suffix(packed.size() % sizeof(float));
+      ReadPacked(packed, out);
+      if (grammar == Grammar::kFirst) return false;
     } else if (tag == Tag(1, kFixed32)) {
       Keep(out, list.ReadFloat());
     } else {
       list.Skip(tag, depth);
     }
   }
+  return fields > 1 && !only_single;
 }
 
 void ReadPacked(std::string_view packed, std::vector<std::int64_t>* out) {
   for (Cursor in(packed); !in.done();) Keep(out, static_cast<std::int64_t>(in.ReadVarint()));
 }
 
-void ReadList(Cursor list, int depth, std::vector<std::int64_t>* out) {
-  while (!list.done()) {
+bool ReadList(Cursor list, Grammar grammar, int depth, std::vector<std::int64_t>* out) {
+  bool only_single = false;
+  int fields = 0;
+  for (; !list.done(); ++fields) {
     const std::uint32_t tag = list.ReadTag();
+    CheckNext(grammar, tag, Tag(1, kVarint), only_single, fields == 0);
     if (tag == Tag(1, kBytes)) {
       ReadPacked(list.ReadBytes(), out);
+      if (grammar == Grammar::kFirst) return false;
     } else if (tag == Tag(1, kVarint)) {
       Keep(out, static_cast<std::int64_t>(list.ReadVarint()));
     } else {
       list.Skip(tag, depth);
     }
   }
+  return fields > 1 && !only_single;
 }
 
 // ---- Feature ------------------------------------------------------------------------------------------------------
@@ -88,54 +116,66 @@ constexpr DType kDTypeOf = std::is_same_v<T, float> ? DType::kFloat
 struct Member {
   std::size_t start = 0;
   std::optional<DType> dtype;
+  bool again = false;  // whether it is set twice, or its numbers come in several pieces
 };
 
 // The last member of the oneof wins: another one takes back what the earlier one kept.
 template <class T>
 void Set(Member& member, DType dtype, std::vector<T>* out) {
   if (out && member.dtype && *member.dtype != dtype) out->resize(member.start);
+  member.again |= member.dtype.has_value();
   member.dtype = dtype;
 }
 
 // Keeps the values of a T's list, and checks those of the others.
 template <class T, class Listed>
-void ReadMember(Cursor list, int depth, Member& member, std::vector<T>* out) {
+void ReadMember(Cursor list, Grammar grammar, int depth, Member& member, std::vector<T>* out) {
   Set(member, kDTypeOf<Listed>, out);
   if constexpr (std::is_same_v<T, Listed>) {
-    ReadList(list, depth, out);
+    member.again |= ReadList(list, grammar, depth, out);
   } else {
-    ReadList(list, depth, static_cast<std::vector<Listed>*>(nullptr));
+    ReadList(list, Grammar::kProtobuf, depth, static_cast<std::vector<Listed>*>(nullptr));
   }
 }
 
 // Most Features are one short list of the type that is wanted.
 template <class T>
-bool ReadOnlyList(std::string_view feature, Member& member, std::vector<T>* out) {
+bool ReadOnlyList(std::string_view feature, Grammar grammar, Member& member, std::vector<T>* out) {
   constexpr std::uint32_t kTags[] = {Tag(2, kBytes), Tag(3, kBytes), Tag(1, kBytes)};  // in the order of DType
   const std::string_view list = Leading(feature, kTags[static_cast<int>(kDTypeOf<T>)]);
   if (!list.data() || list.size() + 2 != feature.size()) return false;
   member.dtype = kDTypeOf<T>;
-  ReadList(Cursor(list), kInList, out);
+  member.again |= ReadList(Cursor(list), grammar, kInList, out);
   return true;
 }
 
+// A Feature that begins with a field that is none of its kinds.
+struct UnknownKind {};
+
 template <class T>
-void ReadFeature(Cursor in, int depth, Member& member, std::vector<T>* out) {
+void ReadFeature(Cursor in, Grammar grammar, int depth, Member& member, std::vector<T>* out) {
   while (!in.done()) {
     const std::uint32_t tag = in.ReadTag();
+    const auto list = [&] { return Cursor(in.ReadBytes()); };
     switch (tag) {
-      case Tag(1, kBytes): ReadMember<T, std::string_view>(Cursor(in.ReadBytes()), depth + 1, member, out); break;
-      case Tag(2, kBytes): ReadMember<T, float>(Cursor(in.ReadBytes()), depth + 1, member, out); break;
-      case Tag(3, kBytes): ReadMember<T, std::int64_t>(Cursor(in.ReadBytes()), depth + 1, member, out); break;
-      default: in.Skip(tag, depth);
+      case Tag(1, kBytes): ReadMember<T, std::string_view>(list(), grammar, depth + 1, member, out); break;
+      case Tag(2, kBytes): ReadMember<T, float>(list(), grammar, depth + 1, member, out); break;
+      case Tag(3, kBytes): ReadMember<T, std::int64_t>(list(), grammar, depth + 1, member, out); break;
+      default:
+        // TensorFlow looks at the first field of a Feature only, and takes no other there.
+        if (grammar != Grammar::kProtobuf && !member.dtype) throw UnknownKind{};
+        in.Skip(tag, depth);
     }
+    // A list of another type that comes first is what counts for TensorFlow.
+    if (grammar == Grammar::kFirst) return;
+    if (grammar == Grammar::kTensorFlow && member.dtype && *member.dtype != kDTypeOf<T>) return;
   }
 }
 
 // Checks a Feature that nobody wants.
 void CheckFeature(Cursor in, int depth) {
   Member member;
-  ReadFeature<float>(in, depth, member, nullptr);
+  ReadFeature<float>(in, Grammar::kProtobuf, depth, member, nullptr);
 }
 
 // message FeatureList { repeated Feature feature = 1; }, one Feature a step.
@@ -175,10 +215,12 @@ void ReadValues(const Entry& entry, const Read& read) {
 }
 
 // An entry is message { string key = 1; Feature value = 2; }, in any order; the value may be a FeatureList too.
-std::string_view ReadAnyEntry(std::string_view whole, Entry& entry) {
+// TensorFlow takes two fields, no more and no fewer.
+std::string_view ReadAnyEntry(std::string_view whole, Grammar grammar, Entry& entry) {
   std::string_view key;
   int values = 0;
-  for (Cursor in(whole); !in.done();) {
+  int fields = 0;
+  for (Cursor in(whole); !in.done(); ++fields) {
     const std::uint32_t tag = in.ReadTag();
     if (tag == Tag(1, kBytes)) {
       key = in.ReadBytes();
@@ -186,16 +228,18 @@ std::string_view ReadAnyEntry(std::string_view whole, Entry& entry) {
       entry.value = in.ReadBytes();
       ++values;
     } else {
+      if (grammar != Grammar::kProtobuf) Refuse();
       in.Skip(tag, kInEntry);
     }
   }
+  if (grammar != Grammar::kProtobuf && fields != 2) Refuse();
   entry.repeated = values > 1;
   if (entry.repeated) entry.value = whole;
   return key;
 }
 
 // Most entries are short and have the key, the value and nothing else.
-std::string_view ReadEntry(std::string_view whole, Entry& entry) {
+std::string_view ReadEntry(std::string_view whole, Grammar grammar, Entry& entry) {
   entry.found = true;
   if (const std::string_view key = Leading(whole, Tag(1, kBytes)); key.data()) {
     const std::string_view rest = whole.substr(2 + key.size());
@@ -204,7 +248,14 @@ std::string_view ReadEntry(std::string_view whole, Entry& entry) {
       return key;
     }
   }
-  return ReadAnyEntry(whole, entry);
+  return ReadAnyEntry(whole, grammar, entry);
+}
+
+// Whether a Feature is empty, or begins with one of its lists.
+bool BeginsWithList(std::string_view feature) {
+  if (feature.empty()) return true;
+  const auto tag = static_cast<std::uint8_t>(feature[0]);
+  return tag == Tag(1, kBytes) || tag == Tag(2, kBytes) || tag == Tag(3, kBytes);
 }
 
 void CheckValues(const Entry& entry, Place place) {
@@ -215,14 +266,15 @@ void CheckValues(const Entry& entry, Place place) {
   }
 }
 
-// Calls `read` with the bytes of every field 1 of a message, and skips the rest.
+// Calls `read` with the bytes of every field 1 of a message, and skips the rest, which TensorFlow refuses.
 template <class Read>
-void ReadFields(Cursor in, int depth, const Read& read) {
+void ReadFields(Cursor in, Grammar grammar, int depth, const Read& read) {
   while (!in.done()) {
     const std::uint32_t tag = in.ReadTag();
     if (tag == Tag(1, kBytes)) {
       read(in.ReadBytes());
     } else {
+      if (grammar != Grammar::kProtobuf) Refuse();
       in.Skip(tag, depth);
     }
   }
@@ -236,19 +288,40 @@ void ReadFields(Cursor in, int depth, const Read& read) {
 class RowReader {
  public:
   RowReader(const ExampleDecoder& decoder, std::size_t rows)
-      : decoder_(decoder), features_(decoder.features_), columns_(features_.size()), cells_(features_.size()) {
+      : decoder_(decoder),
+        grammar_(decoder.message_ == Message::kExample ? Grammar::kTensorFlow : Grammar::kProtobuf),
+        features_(decoder.features_), columns_(features_.size()), cells_(features_.size()) {
     for (std::size_t f = 0; f < features_.size(); ++f) Prepare(f, rows);
   }
 
   void Read(std::string_view bytes, std::size_t row) {
     for (Cell& cell : cells_) cell.entry.found = false;
+    entries_ = 0;
+    broken_ = false;
     try {
       FindEntries(Cursor(bytes));
+      if (broken_) Refuse();
       for (std::size_t f = 0; f < features_.size(); ++f) ReadCell(f);
     } catch (const Malformed&) {
+      RefuseFirst(row);
       RefuseRow(decoder_.message_, bytes);
+    } catch (const UnknownKind&) {
+      RefuseFirst(row);
+      RefuseKind();
     }
-    for (std::size_t f = 0; f < features_.size(); ++f) Finish(f, row);
+    try {
+      for (std::size_t f = 0; f < features_.size(); ++f) Finish(f, row);
+    } catch (const ExampleError&) {
+      RefuseFirst(row);
+      throw;
+    }
+    const auto is_again = [](const Cell& cell) { return cell.entry.found && cell.member.again; };
+    if (grammar_ == Grammar::kTensorFlow && std::any_of(cells_.begin(), cells_.end(), is_again)) {
+      // What TensorFlow refuses by the first of several lists is refused, whatever they are together.
+      RowReader probe(decoder_, 1);
+      probe.FindEntries(Cursor(bytes));
+      probe.RefuseFirst(row);
+    }
   }
 
   std::vector<Column> TakeColumns() { return std::move(columns_); }
@@ -257,12 +330,42 @@ class RowReader {
   // What the row being read has of one feature.
   struct Cell {
     Entry entry;
+    std::size_t at = 0;  // which of the row's entries it is
     Member member;
     // In lists:
     std::size_t steps = 0;
     std::size_t wrong_step = 0;  // the first one that is of another dtype, or of another count
     std::optional<std::size_t> wrong_count;
   };
+
+  // Of several faults in an Example, tells the one that TensorFlow tells: it reads the entries from the last one on, and
+  // then looks for what is missing. Returns where the fault is none of a feature's.
+  void RefuseFirst(std::size_t row) {
+    if (grammar_ == Grammar::kProtobuf || in_entries_) return;
+    grammar_ = Grammar::kFirst;
+    std::vector<std::size_t> order;
+    for (std::size_t f = 0; f < features_.size(); ++f) {
+      if (cells_[f].entry.found) order.push_back(f);
+    }
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return cells_[a].at > cells_[b].at; });
+    for (const std::size_t f : order) {
+      try {
+        ReadCell(f);
+      } catch (const Malformed&) {
+        const auto& found = cells_[f].member.dtype;
+        if (found && *found != features_[f].dtype) RefuseDType(features_[f], row, 0, *found);
+        RefuseList(features_[f], row);
+      } catch (const UnknownKind&) {
+        RefuseKind();
+      }
+      if (cells_[f].member.dtype) Finish(f, row);
+    }
+    for (std::size_t f = 0; f < features_.size(); ++f) {
+      if (cells_[f].entry.found && cells_[f].member.dtype) continue;
+      ReadCell(f);
+      Finish(f, row);
+    }
+  }
 
   void Prepare(std::size_t f, std::size_t rows) {
     const Feature& feature = features_[f];
@@ -278,6 +381,7 @@ class RowReader {
   // message Example { Features features = 1; }
   // message SequenceExample { Features context = 1; FeatureLists feature_lists = 2; }
   void FindEntries(Cursor in) {
+    in_entries_ = true;
     while (!in.done()) {
       const std::uint32_t tag = in.ReadTag();
       if (tag == Tag(1, kBytes)) {
@@ -285,24 +389,33 @@ class RowReader {
       } else if (tag == Tag(2, kBytes) && decoder_.message_ == Message::kSequenceExample) {
         FindEntries(Cursor(in.ReadBytes()), decoder_.lists_, Place::kLists);
       } else {
+        if (grammar_ == Grammar::kTensorFlow && (tag & 7) == kStartGroup) Refuse();
         in.Skip(tag, kInMessage);
       }
     }
+    in_entries_ = false;
   }
 
   // message Features { map<string, Feature> feature = 1; }
   // message FeatureLists { map<string, FeatureList> feature_list = 1; }
   void FindEntries(Cursor in, const KeyIndex& index, Place place) {
-    ReadFields(in, kInFeatures, [&](std::string_view whole) {
+    ReadFields(in, grammar_, kInFeatures, [&](std::string_view whole) {
       Entry entry;
-      const std::size_t f = index.Find(ReadEntry(whole, entry));
-      if (f == KeyIndex::kAbsent) {
-        CheckValues(entry, place);
-        return;
+      const std::size_t f = index.Find(ReadEntry(whole, grammar_, entry));
+      Entry& kept = f == KeyIndex::kAbsent ? entry : cells_[f].entry;
+      if (kept.found) {
+        // An earlier entry of a feature that is wanted is of no use, and its kind still has to be one.
+        if (f != KeyIndex::kAbsent && grammar_ != Grammar::kProtobuf && !BeginsWithList(kept.value)) broken_ = true;
+        try {
+          CheckValues(kept, place);
+        } catch (const Malformed&) {
+          if (grammar_ == Grammar::kProtobuf) throw;
+          broken_ = true;  // what is wrong with the features that are wanted is told first
+        }
       }
-      Entry& kept = cells_[f].entry;
-      if (kept.found) CheckValues(kept, place);
+      if (f == KeyIndex::kAbsent) return;
       kept = entry;
+      cells_[f].at = entries_++;
     });
   }
 
@@ -313,11 +426,11 @@ class RowReader {
   template <class T>
   void ReadCell(std::size_t f, std::vector<T>& values) {
     Cell& cell = cells_[f];
-    cell.member = {values.size(), std::nullopt};
+    cell.member = {values.size(), std::nullopt, false};
     if (features_[f].place == Place::kLists) {
       ReadSteps(f, values);
-    } else if (cell.entry.found && (cell.entry.repeated || !ReadOnlyList(cell.entry.value, cell.member, &values))) {
-      ReadValues(cell.entry, [&](Cursor value) { ReadFeature(value, kInFeature, cell.member, &values); });
+    } else if (cell.entry.found && (cell.entry.repeated || !ReadOnlyList(cell.entry.value, grammar_, cell.member, &values))) {
+      ReadValues(cell.entry, [&](Cursor value) { ReadFeature(value, grammar_, kInFeature, cell.member, &values); });
     }
   }
 
@@ -336,8 +449,8 @@ class RowReader {
   void ReadStep(std::size_t f, Cursor in, std::vector<T>& values) {
     const Feature& feature = features_[f];
     Cell& cell = cells_[f];
-    Member member{values.size(), std::nullopt};
-    ReadFeature(in, kInList, member, &values);
+    Member member{values.size(), std::nullopt, false};
+    ReadFeature(in, Grammar::kProtobuf, kInList, member, &values);
     const std::size_t count = values.size() - member.start;
     const bool wrong_dtype = member.dtype && *member.dtype != feature.dtype;
     const bool wrong_count = feature.layout != Layout::kVarLen && count != decoder_.values_in_shape_[f];
@@ -408,6 +521,10 @@ class RowReader {
   }
 
   const ExampleDecoder& decoder_;
+  Grammar grammar_;
+  std::size_t entries_ = 0;
+  bool in_entries_ = false;
+  bool broken_ = false;
   const std::vector<Feature>& features_;
   std::vector<Column> columns_;
   std::vector<Cell> cells_;

@@ -78,6 +78,12 @@ void RefuseRow(Message message, std::string_view bytes) {
   throw ExampleError("Invalid protocol message input, example id: <unknown>, value: '" + Printable(bytes) + "'");
 }
 
+void RefuseList(const Feature& feature, std::size_t row) {
+  throw ExampleError(AtIndex(feature, row) + "Can't parse serialized Example.");
+}
+
+void RefuseKind() { throw ExampleError("Unsupported datatype."); }
+
 void RefuseMissing(const Feature& feature, std::size_t row) {
   switch (feature.place) {
     case Place::kExample:

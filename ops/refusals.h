@@ -18,6 +18,12 @@ std::string ShapeText(const std::vector<std::int64_t>& shape);
 // The bytes of a row are not the message.
 [[noreturn]] void RefuseRow(Message message, std::string_view bytes);
 
+// The list of a feature in a row is not one.
+[[noreturn]] void RefuseList(const Feature& feature, std::size_t row);
+
+// What a feature begins with is none of the three lists.
+[[noreturn]] void RefuseKind();
+
 // A feature without a default is not there.
 [[noreturn]] void RefuseMissing(const Feature& feature, std::size_t row);
 

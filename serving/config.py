@@ -85,6 +85,7 @@ class Config:
     rest_api_num_threads: int = _setting(4 * cpus(), NETWORK, "threads that run slow models for REST calls")
     rest_api_timeout_in_ms: int = _setting(30000, NETWORK, "longest a REST call may take")
     rest_api_enable_cors_support: bool = _setting(False, NETWORK, "answer browsers of other origins (CORS)")
+    rest_api_enable_docs: bool = _setting(True, NETWORK, "serve /docs and /openapi.json")
     request_bytes_max: int = _setting(64 * MEBIBYTE, NETWORK, "largest request body or gRPC message, in bytes")
     shutdown_grace_seconds: float = _setting(30.0, NETWORK, "time requests in flight get after SIGTERM")
 
@@ -114,6 +115,9 @@ class Config:
     load_retry_interval_micros: int = _setting(60_000_000, LOADING, "pause before such a try")
     enable_model_warmup: bool = _setting(True, LOADING, "replay assets.extra/tf_serving_warmup_requests before serving")
     num_request_iterations_for_warmup: int = _setting(0, LOADING, "times each warmup request is replayed; 0 is once")
+    map_model_files: bool = _setting(
+        False, LOADING, "map files of external data instead of reading them: less memory, but they must never change"
+    )
     flush_filesystem_caches: bool = _setting(True, LOADING, "drop a model's files from the page cache once loaded")
 
     device: str = _setting("cpu", RUNNING, "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")

@@ -15,10 +15,11 @@ import numpy as np
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.models.loader import open_servable
+from estimator_serving.serving.models.model_files import MODEL_FILE
 from estimator_serving.serving.models.sources.directory import find_versions
 from estimator_serving.serving.policy import Latest
 from estimator_serving.serving.request import Array, Request, as_strings
-from estimator_serving.serving.running.servable import MODEL_FILE, Servable
+from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import ExampleEncoder, ExampleError, encode_example
 from estimator_serving.wire.signatures import Signature

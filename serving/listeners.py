@@ -43,7 +43,7 @@ def make_rest(
             address=config.bind_address, port=_bindable(config.rest_api_port),
             threads=_threads(config, config.rest_api_num_threads), body_bytes_max=config.request_bytes_max,
             grace_s=config.shutdown_grace_seconds, timeout_s=min(config.rest_api_timeout_in_ms / 1000, DEADLINE_S_MAX),
-            trouble=trouble,
+            trouble=trouble, docs=config.rest_api_enable_docs,
         )  # fmt: skip
     except OSError as error:
         raise StartError(_taken("REST", "rest_api_port", config.bind_address, config.rest_api_port, error)) from error

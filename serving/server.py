@@ -97,18 +97,13 @@ class Server:
         return self._grpc.port if self._grpc else OFF_PORT
 
     def start(self) -> None:
-        """Load the versions that are there, then answer; returns early when `stop` is called meanwhile.
+        """Answer, and load the versions that are there; returns once each is served or has failed, or `stop` is called.
 
-        A version that fails or a base path that is empty does not keep the server from starting; /readyz tells of it.
+        /readyz says how far the load is. A version that fails or a base path that is empty does not keep the others
+        from being served; /readyz tells of it.
         """
         with self._starting:
-            # An open port means ready to TensorFlow Serving's clients, so the first load comes before it.
-            left_out = self.catalog.start(self._models)
-            if self._stopping:
-                return
-            self._source.start()
-            if self._config.model_config_file:
-                self._file.start(left_out)
+            self.manager.starting = True
             for name, front in (("gRPC", self._grpc), ("REST", self._rest)):
                 if front:
                     front.start()
@@ -116,6 +111,13 @@ class Server:
                     _log.info("Serving %s at %s:%d.", name, self._config.bind_address, front.port)
             if self._config.grpc_socket_path:
                 _log.info("Serving gRPC at unix:%s.", self._config.grpc_socket_path)
+            left_out = self.catalog.start(self._models)
+            self.manager.starting = False
+            if self._stopping:
+                return
+            self._source.start()
+            if self._config.model_config_file:
+                self._file.start(left_out)
 
     def poll(self) -> None:
         """Read the file of models and the base paths now, without waiting for the next poll."""

@@ -73,7 +73,13 @@ def make_manager(config: Config, answer: Replay, batches: BatchMetrics, loads: L
             raise StartError(str(error)) from None
         batching = Batching(parameters, config.enable_per_model_batching_parameters, batches.of_version)
     loader = Loader(
-        partial(open_servable, intra_op_threads=config.intra_op_threads, device=config.device, batching=batching),
+        partial(
+            open_servable,
+            intra_op_threads=config.intra_op_threads,
+            device=config.device,
+            batching=batching,
+            mapped=config.map_model_files,
+        ),
         answer,
         provider_of(config.device),
         config.warmup_iterations if config.enable_model_warmup else 0,

@@ -137,7 +137,8 @@ class Estimator:
 
         Raises:
             ValueError: steps and max_steps together or not above 0, an unusable input_fn, a checkpoint that is damaged
-                or does not fit the model (CheckpointError); nothing has been written then.
+                or does not fit the model (CheckpointError), another training at work in model_dir
+                (FailedPreconditionError); nothing has been written then.
             NanLossDuringTrainingError: the loss is NaN; the step was not taken.
         """
         config = self._model.config

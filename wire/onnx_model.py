@@ -1,8 +1,9 @@
 """An ONNX model's file, read as far as it has to be known before a runtime opens it.
 
-Owns a scan of ModelProto's wire format: versions, metadata, and every tensor whose values lie in another file, wherever
-it hides (initializers, constants, subgraphs, functions, sparse tensors). Values are skipped, not copied, so a file of
-gigabytes is read in an instant. The bytes are hostile: each length is checked before it is believed.
+Owns a scan of ModelProto's wire format: versions, metadata, which inputs and outputs are no tensors, and every tensor
+whose values lie in another file, wherever it hides (initializers, constants, subgraphs, functions, sparse tensors).
+Values are skipped, not copied, so a file of gigabytes is read in an instant. The bytes are hostile: each length is
+checked before it is believed.
 Source: onnx.proto of ONNX 1.21 (field numbers).
 """
 
@@ -47,6 +48,7 @@ class OnnxModel:
         opsets: operator set versions by domain; "" is ONNX's own.
         metadata: the model's metadata_props.
         external: the tensors whose values lie in other files, in the file's order.
+        others: the graph's inputs and outputs that are no tensors, by name, with what they are instead.
         needs_rows: whether it must never be run on an input without an element.
         words: texts in attributes and tensors, such as the keys of a look-up; at most WORDS_MAX.
     """
@@ -55,6 +57,7 @@ class OnnxModel:
     opsets: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     external: list[ExternalTensor] = field(default_factory=list)
+    others: dict[str, str] = field(default_factory=dict)
     needs_rows: bool = False
     words: list[bytes] = field(default_factory=list)
     has_graph: bool = False
@@ -88,13 +91,20 @@ def read_model(path: Path) -> OnnxModel:
     """
     with open(path, "rb") as file:
         if not file.seek(0, 2):
-            raise OnnxError(f"{path} is empty; export or copy the model again.")
+            return parse_model(b"", path)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-            try:
-                model = scan(buffer)
-            except OnnxError as error:
-                head = bytes(buffer[:16])
-                raise OnnxError(f"{path} is no whole ONNX model ({error}); it begins with {head!r}.") from None
+            return parse_model(buffer, path)
+
+
+def parse_model(buffer: Buffer, path: Path) -> OnnxModel:
+    """What a model says about itself, of the content of its file. Raises OnnxError, which names the file."""
+    if not len(buffer):
+        raise OnnxError(f"{path} is empty; export or copy the model again.")
+    try:
+        model = scan(buffer)
+    except OnnxError as error:
+        head = bytes(buffer[:16])
+        raise OnnxError(f"{path} is no whole ONNX model ({error}); it begins with {head!r}.") from None
     if not model.has_graph or not model.ir_version:
         raise OnnxError(f"{path} is no ONNX model: it holds no graph; export or copy the model again.")
     return model
@@ -116,6 +126,8 @@ def scan(buffer: Buffer) -> OnnxModel:
                 model.needs_rows |= _text(buffer, entry) in _NEED_ROWS
             elif kind == "Attribute" and entry.number == 9 and len(model.words) < WORDS_MAX:
                 model.words.append(bytes(buffer[entry.start : entry.end]))
+            elif kind == "Graph" and depth == 1 and entry.number in (11, 12):
+                _note_value(model, buffer, entry)
             part = parts.get(entry.number)
             if part == "Tensor":
                 _note_tensor(model, buffer, entry)
@@ -158,6 +170,24 @@ def _note_tensor(model: OnnxModel, buffer: Buffer, entry: _Field) -> None:
     if is_external or places:
         place: Callable[[str], str] = lambda key: places.get(key, "")  # noqa: E731
         model.external.append(ExternalTensor(name, place("location"), place("offset"), place("length")))
+
+
+# Fields of TypeProto's choice; 1 is a tensor.
+_KINDS = {4: "a sequence", 5: "a map", 7: "a value of a private type", 8: "a sparse tensor", 9: "an optional"}
+
+
+def _note_value(model: OnnxModel, buffer: Buffer, entry: _Field) -> None:
+    """An input or output of the graph, as a ValueInfoProto."""
+    name = kind = ""
+    for part in _fields(buffer, entry.start, entry.end):
+        if part.number == 1:
+            name = _text(buffer, part)
+        elif part.number == 2:
+            kind = next(
+                (_KINDS[one.number] for one in _fields(buffer, part.start, part.end) if one.number in _KINDS), ""
+            )
+    if kind:
+        model.others[name] = kind
 
 
 def _pair(buffer: Buffer, entry: _Field) -> tuple[str, str]:

@@ -32,6 +32,7 @@ _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 # A string without an end goes on to the end of the text: looking for its end from each of its quotes would take the
 # square of its length.
 _STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"?|-?\bInf\b', re.DOTALL)
+_STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"?|-?[0-9][-+.0-9eE]*', re.DOTALL)
 
 
 def parse(text: bytes) -> Any:
@@ -124,13 +125,25 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+class _TooBigError(ValueError):
+    """A number that no double holds; its digits are the argument."""
+
+
 def _read_integer(digits: str) -> int | float:
     """An integer as orjson and TensorFlow Serving's parser read it: a double if 64 bits do not hold it."""
     value = int(digits) if len(digits) <= INTEGER_CHARACTERS_MAX else math.inf
-    return value if -(2**63) <= value < 2**64 else float(digits)
+    return value if -(2**63) <= value < 2**64 else _read_float(digits)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_read_integer)
+def _read_float(digits: str) -> float:
+    """Raises _TooBigError where Python would say infinity."""
+    value = float(digits)
+    if math.isinf(value):
+        raise _TooBigError(digits)
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_read_integer, parse_float=_read_float)
 
 
 def _parse_tolerantly(text: bytes) -> Any:
@@ -147,6 +160,11 @@ def _parse_tolerantly(text: bytes) -> Any:
         value, end = _DECODER.raw_decode(spelled, start)
     except json.JSONDecodeError as error:
         raise _invalid("Invalid value.", error.pos, decoded) from None
+    except _TooBigError as error:
+        # The first such number outside strings; any before it would have been told first.
+        (digits,) = error.args
+        at = next(m.start() for m in _STRING_OR_NUMBER.finditer(spelled, start) if m.group() == digits)
+        raise _invalid("Number too big to be stored in double.", at, decoded) from None
     # Python's parser takes half of a character, as in "\\ud800"; no other does.
     high = None
     for escape in _ESCAPED.finditer(spelled, start, end):

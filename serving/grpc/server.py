@@ -32,6 +32,14 @@ _NO_DEADLINE_S = 1e9
 WAITING_CALLS_MAX = 1000
 # How long calls that are on their way have to come when the server ends.
 LINGER_S = 0.2
+# A connection whose client's machine is gone ends after this silence and this wait for an answer. Clients may ping as
+# often as once a second, calls or none; grpc's default closes the connection of one that pings every 10 seconds.
+_KEEP_ALIVE: dict[str, int | str] = {
+    "grpc.keepalive_time_ms": 120_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.min_ping_interval_without_data_ms": 1000,
+}
 # For what operators and tools ask, which must not wait behind predictions.
 _SIDE_THREADS = 4
 
@@ -120,7 +128,7 @@ class GrpcServer:
         handlers: list[Any] = [self._methods, *self._reflection.handlers(self._side_pool)]
         if self._health:
             handlers.append(self._health.handlers(self._side_pool))
-        options: dict[str, int | str] = {
+        options: dict[str, int | str] = _KEEP_ALIVE | {
             "grpc.max_receive_message_length": message_bytes_max,
             "grpc.max_send_message_length": message_bytes_max,
             # Otherwise a second server on the same port would take half the calls instead of failing.

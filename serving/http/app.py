@@ -40,6 +40,18 @@ BACKLOG = 2048
 HELD_SHARE = 0.25
 
 
+# A client whose machine is gone is noticed after this silence, and so many probes at this pause.
+_PROBING = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+
+def keep_alive(listener: socket.socket) -> None:
+    """Let the kernel probe the connections that this socket accepts, so that a client that vanished holds none."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBING.items():
+        if hasattr(socket, name):  # other systems name fewer
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 class ClientGoneError(Exception):
     """The client closed the connection before its request was whole, or its answer ready."""
 
@@ -68,6 +80,9 @@ class RestApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         claim = self._claims.find(scope["method"].encode(), scope["raw_path"]) if scope["type"] == "http" else None
         if claim is None:
+            if scope["type"] == "http" and scope["method"] == "HEAD":
+                # Answered as a GET is; uvicorn, whose scope still says HEAD, leaves the body out.
+                scope = {**scope, "method": "GET"}
             return await self._pages(scope, receive, send)
         body = _Body(scope, receive)
         # Ours to close until `_answer` has it.
@@ -198,7 +213,8 @@ class _Uvicorn(uvicorn.Server):
 class RestServer:
     """uvicorn in a thread. The port is bound when this is made, so that a taken one is known before models load.
 
-    dialects: in the order in which they are asked. router: chooses the version for each request.
+    dialects: in the order in which they are asked. router: chooses the version for each request. docs: whether the
+    interactive docs are served.
 
     Raises OSError when the address cannot be bound.
     """
@@ -206,18 +222,19 @@ class RestServer:
     def __init__(
         self, dialects: Sequence[Dialect], router: Router, exposition: Exposition, unready: Callable[[], str], *,
         address: str, port: int, threads: int, body_bytes_max: int, grace_s: float, timeout_s: float,
-        trouble: Callable[[], str] = str, limits: Limits = DEFAULT_LIMITS,
+        trouble: Callable[[], str] = str, limits: Limits = DEFAULT_LIMITS, docs: bool = True,
     ) -> None:  # fmt: skip
         claims = Claims(dialects, router)
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._slow = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         app = RestApp(
-            claims, build_pages(claims, exposition, unready, trouble), self._slow,
+            claims, build_pages(claims, exposition, unready, trouble, docs=docs), self._slow,
             body_bytes_max=body_bytes_max, timeout_s=timeout_s,
             held_bytes_max=max(body_bytes_max, int(HELD_SHARE * memory_bytes)),
         )  # fmt: skip
         self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keep_alive(self._socket)
         try:
             self._socket.bind((address, port))
         except OSError:

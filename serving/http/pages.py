@@ -19,10 +19,11 @@ from estimator_serving.serving.metrics import Exposition
 
 
 def build_pages(
-    claims: Claims, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str]
+    claims: Claims, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str], *, docs: bool
 ) -> FastAPI:
-    """The application for every request that is no inference.
+    """The application for every request that is no inference. A HEAD reaches it as a GET.
 
+    docs: whether /docs and /openapi.json are served.
     unready: why requests cannot be answered now, empty when they can; trouble: what an operator has to mend although
     they can, empty for nothing.
     """
@@ -34,8 +35,11 @@ def build_pages(
             return _describe(dialect, request)
         prefixes = ", ".join(dialect.prefix for dialect in claims.dialects)
         text = f"Nothing is served at {request.url.path} for {request.method}; models are under {prefixes}."
-        # FastAPI names in a header the methods that a path allows.
-        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+        # FastAPI names in a header the methods that a path allows, which are GET here and so HEAD.
+        headers = tuple(
+            (name.lower().encode(), value.replace("GET", "GET, HEAD").encode())
+            for name, value in (error.headers or {}).items()
+        )
         return _response(Reply(error.status_code, JSON, error_body(shorten(text)), headers))
 
     async def broken(_request: Request, error: Exception) -> Response:
@@ -43,6 +47,8 @@ def build_pages(
 
     app = FastAPI(
         title="estimator-serving",
+        docs_url="/docs" if docs else None,
+        openapi_url="/openapi.json" if docs else None,
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={404: unrouted, 405: unrouted, 500: broken},

@@ -25,7 +25,7 @@ connection that is made beyond the limit closes an idle one. A connection never 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -41,8 +41,11 @@ from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES
 ROUTE_KEY = "estimator_serving.route"
 # The headers that say how a body comes: with any but one length, the request takes the application's way.
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"content-encoding"})
-# The headers by which a client offers to go on in another protocol, such as HTTP/2.
-_OFFER_HEADERS = frozenset({b"upgrade", b"connection", b"http2-settings"})
+# The headers by which a client offers to go on in another protocol, such as HTTP/2. Their names are also the words of
+# a Connection header that belong to the offer.
+_OFFER_HEADERS = frozenset({b"upgrade", b"http2-settings"})
+_VERSIONS = frozenset({"1.0", "1.1"})
+_STAYS = (b"connection", b"keep-alive")
 
 
 def remote_of(client: tuple[str, int] | None) -> Callable[[], str]:
@@ -66,6 +69,7 @@ class InferProtocol(HttpToolsProtocol):
         # A connection that has sent nothing yet owes a head; after an answer, uvicorn's keep-alive timer runs.
         self._stage = Stage.HEAD
         self._requests = 0
+        self._hosts = 0
         self._head_bytes = 0
         self._body_bytes = 0
 
@@ -89,24 +93,44 @@ class InferProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._head_bytes += len(data)
+        parts = [memoryview(data)]  # what the parser has to read, the first part last
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Another protocol is offered. The parser leaves the body unread, and there is no telling it otherwise: so
-            # it reads the head again, without the offer, and then the rest.
-            method = self.parser.get_method()
-            if method == b"CONNECT":
-                return self._refuse(HttpError(405, "This is no proxy; CONNECT leads nowhere."))
-            head = b"%s %s HTTP/%s\r\n" % (method, self.url, self.parser.get_http_version().encode())
-            kept = [b"%s: %s\r\n" % header for header in self.headers if header[0] not in _OFFER_HEADERS]
-            self.parser = httptools.HttpRequestParser(self)
-            self._head_bytes = 0
-            return self.data_received(head + b"".join(kept) + b"\r\n" + data[upgrade.args[0] :])
+            while parts:
+                part = parts.pop()
+                try:
+                    self.parser.feed_data(part)
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest, head = part[upgrade.args[0] :], self._head_without_offer()
+                    self._head_bytes = len(head) + len(rest)
+                    parts += (rest, memoryview(head))
         except httptools.HttpParserError:
             self._refuse(self._refusal or HttpError(400, "Invalid HTTP request received."))
         else:
             if self._stage is Stage.HEAD and self._head_bytes > self._limits.head_bytes:
                 self._refuse(self._too_long())
+
+    def _head_without_offer(self) -> bytes:
+        """The head of a request that offers another protocol, without the offer, for a new parser to read.
+
+        The parser stops behind such a head and leaves the body unread, and there is no telling it otherwise.
+
+        Raises HttpParserError for CONNECT, with the refusal set.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refusal = HttpError(405, "This is no proxy; CONNECT leads nowhere.")
+            raise httptools.HttpParserError(self._refusal)
+        lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                words = [word.strip() for word in value.split(b",")]
+                value = b", ".join(word for word in words if word.lower() not in _OFFER_HEADERS)
+            if name not in _OFFER_HEADERS:
+                lines.append(b"%s: %s" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn sets its parser: what follows a request that closes is no error of that request.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def leave(self) -> None:
         """Answer what is under way or still comes, and close after that answer, which tells the client so."""
@@ -137,24 +161,36 @@ class InferProtocol(HttpToolsProtocol):
     # --- the parts of a request ---
 
     def on_message_begin(self) -> None:
+        if self.transport.is_closing():
+            # What follows a request that ends the connection is not read, however much of it came.
+            raise ValueError("ends the parser")
         # uvicorn begins by building a scope; here that waits until it is known that one is needed.
         self.url = b""
         self.headers = []
+        self._hosts = 0
         self._stage = Stage.HEAD
         self._requests += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        name = name.lower()
+        self._hosts += name == b"host"
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._head_bytes > self._limits.head_bytes:
             # More came than a head may have. How much of it is this head, only its parts say.
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._limits.head_bytes:
-                self._refusal = self._too_long()
-                raise ValueError("ends the parser")
+                self._end_parser(self._too_long())
+        version = self.parser.get_http_version()
+        if version not in _VERSIONS:
+            self._end_parser(
+                HttpError(400, f"The request's first line says HTTP {version}; versions 1.1 and 1.0 are spoken here.")
+            )
+        if self._hosts != 1 and (version == "1.1" or self._hosts):
+            self._end_parser(HttpError(400, f"The request has {self._hosts} Host headers; send exactly one."))
         if self.parser.should_upgrade():
-            return  # the parser stops here, and `data_received` begins anew
+            return  # the parser stops here, and `data_received` gives it the head again, without the offer
         self._stage = Stage.BODY
         self._body_bytes = 0
         self._body = b""
@@ -192,7 +228,11 @@ class InferProtocol(HttpToolsProtocol):
             super().on_body(self._body)
             return super().on_message_complete()
         stays = self.parser.should_keep_alive() and not self._closing
-        self._write(claim.infer(route, self.headers, self._body, self._caller), stays=stays)
+        reply = claim.infer(route, self.headers, self._body, self._caller)
+        if stays and self.parser.get_http_version() == "1.0":
+            # A client of that version waits for the connection's end unless it is told that there will be none.
+            reply = reply._replace(headers=(*reply.headers, _STAYS))
+        self._write(reply, stays=stays)
         self.server_state.total_requests += 1
         if stays:
             if self.timeout_keep_alive_task is not None:  # of an answer to the same packet
@@ -234,6 +274,11 @@ class InferProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self._write(self._claims.refuse(error), stays=False)
+
+    def _end_parser(self, error: HttpError) -> NoReturn:
+        """Read no further, and answer with this error. To be called by the parser's callbacks."""
+        self._refusal = error
+        raise ValueError(error)
 
     def _too_long(self) -> HttpError:
         most = self._limits.head_bytes

@@ -133,14 +133,14 @@ class ConfigFile:
     """Reads the file of models again and again, and applies it where it changed or could not be applied before.
 
     A file that is gone, empty or wrong changes nothing: it is logged once, and what is served stays. `trouble` says why
-    the last reading is not in force, and is empty where it is.
+    the last reading is not in force, and is empty where it is; it is for clients, and names the flag, not the path.
     """
 
     def __init__(self, path: str, catalog: Catalog, *, poll_wait_s: float) -> None:
         self._path = path
         self._catalog = catalog
         self._applied: tuple[ModelConfig, ...] | None = None
-        self.trouble = ""
+        self.trouble = self._logged = ""
         self._polling = threading.Lock()
         self._poll = Poll("config", self.poll, poll_wait_s)
 
@@ -150,7 +150,7 @@ class ConfigFile:
         left_out: what of it is not in force; then the next poll tries it again.
         """
         if left_out:
-            self.trouble = self._whole(" ".join(left_out))
+            self._note(" ".join(left_out))
         else:
             self._applied = self._catalog.models
         self._poll.start()
@@ -179,11 +179,12 @@ class ConfigFile:
             except Exception as error:
                 # The thread has to outlive any one poll, or a mended file would never be read.
                 trouble = as_serving_error(error).message
-            if trouble:
-                trouble = self._whole(trouble)
-            if trouble and trouble != self.trouble:
-                _log.error("%s", trouble)
-            self.trouble = trouble
+            if (whole := self._note(trouble)) != self._logged and whole:
+                _log.error("%s", whole)
+            self._logged = whole
 
-    def _whole(self, trouble: str) -> str:
-        return f"{self._path} is not in force as a whole: {trouble}"
+    def _note(self, trouble: str) -> str:
+        """Keep what is wrong, for clients; returns it for the log. Both are empty for nothing."""
+        whole = f"{self._path} is not in force as a whole: {trouble}" if trouble else ""
+        self.trouble = whole.replace(self._path, "--model_config_file")
+        return whole

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from estimator_serving.serving.errors import (
     Code,
     InvalidArgumentError,
-    NotFoundError,
     ResourceExhaustedError,
     ServingError,
     UnavailableError,
@@ -29,19 +28,16 @@ from estimator_serving.serving.running.batch_queues import BatchObserver
 from estimator_serving.serving.running.batching import BatchingRunner
 from estimator_serving.serving.running.binding import bind
 from estimator_serving.serving.running.runner import Runner
-from estimator_serving.serving.running.servable import MODEL_FILE, Servable
+from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import SessionRunner, graph_of, open_session
 from estimator_serving.wire import dtypes, signatures
-from estimator_serving.wire.onnx_model import OnnxModel, read_model
+from estimator_serving.wire.onnx_model import OnnxModel
 from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
 
 _log = logging.getLogger(__name__)
 
 # Name, version and directory -> an open version.
 Open = Callable[[str, int, Path], Servable]
-
-# What TensorFlow's own servers load.
-SAVED_MODEL_FILE = "saved_model.pb"
 
 
 class Batching(NamedTuple):
@@ -66,37 +62,42 @@ class Batching(NamedTuple):
 
 def open_servable(
     name: str, version: int, directory: Path, *,
-    intra_op_threads: int, device: str = "cpu", batching: Batching | None = None,
+    intra_op_threads: int, device: str = "cpu", batching: Batching | None = None, mapped: bool = False,
 ) -> Servable:  # fmt: skip
     """Open `directory/model.onnx` as a Servable.
 
     Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
+    mapped: see read_files.
 
     Raises:
-        NotFoundError: the directory holds no model.onnx.
-        InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph, or its batching
-            parameters cannot be used.
-        ResourceExhaustedError, FailedPreconditionError: see open_session.
+        InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph or name what is
+            no tensor, or its batching parameters cannot be used.
+        ServingError, OSError: see read_files and open_session.
     """
-    path = directory / MODEL_FILE
-    if not path.is_file():
-        if (directory / SAVED_MODEL_FILE).is_file():
-            raise NotFoundError(
-                f"{directory} holds no {MODEL_FILE}, but a TensorFlow SavedModel. Convert it with "
-                f"`estimator-serving import {directory} BASE`, and serve BASE."
-            )
-        raise NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
-    session = open_session(path, intra_op_threads=intra_op_threads, device=device)
+    files = model_files.read_files(directory, mapped=mapped)
+    path, model = files.path, files.model
+    try:
+        found = signatures.from_properties(model.metadata)
+    except (ValueError, TypeError) as error:
+        raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
+    # Before the session is opened, because a large model takes its time.
+    _check_tensors(path, model, found)
+    session = open_session(
+        path if files.external is None else files.content, path, external=files.external or {},
+        intra_op_threads=intra_op_threads, device=device,
+    )  # fmt: skip
+    del files
     inputs, outputs = session.get_inputs(), session.get_outputs()
     # Inputs with a default are inputs, too: those of an export whose clients choose what they send.
     names = [node.name for node in (*inputs, *session.get_overridable_initializers())]
     try:
-        plain = Signature(_tensor_infos(inputs), _tensor_infos(outputs), signatures.PREDICT_METHOD)
-        found = signatures.from_properties(session.get_modelmeta().custom_metadata_map)
-        metadata = found or Metadata({signatures.DEFAULT_SIGNATURE_KEY: plain})
+        metadata = found
+        if metadata is None:
+            plain = Signature(_tensor_infos(inputs), _tensor_infos(outputs), signatures.PREDICT_METHOD)
+            metadata = Metadata({signatures.DEFAULT_SIGNATURE_KEY: plain})
         bindings = bind(
             metadata.signatures, frozenset(names), frozenset(node.name for node in outputs),
-            path=path, needs_rows=read_model(path).needs_rows,
+            path=path, needs_rows=model.needs_rows,
         )  # fmt: skip
         runner: Runner = SessionRunner(graph_of(session), bindings)
         parameters = batching.of_version(directory) if batching else None
@@ -104,9 +105,24 @@ def open_servable(
             has_rows = {key: binding.has_rows for key, binding in bindings.items()}
             observer = batching.observer(name, version, parameters.thread_pool_name)
             runner = BatchingRunner(runner, parameters, has_rows, observer)
-        return Servable(name, version, metadata, bindings, runner)
+        return Servable(name, version, metadata, bindings, runner, model.metadata)
     except (ValueError, TypeError) as error:
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
+
+
+def _check_tensors(path: Path, model: OnnxModel, found: Metadata | None) -> None:
+    """Raise InvalidArgumentError where a signature would have an input or output that no protocol can carry."""
+    used = set(model.others)
+    if found:
+        signed = found.signatures.values()
+        used = {info.value_name for one in signed for info in (*one.inputs.values(), *one.outputs.values())}
+    for name in model.others:
+        if name in used:
+            raise InvalidArgumentError(
+                f"{name} of {path} is {model.others[name]}, and requests and answers carry only tensors; export the "
+                "model with tensors at its inputs and outputs. Converters of classifiers write such outputs unless "
+                "they are told zipmap=False (skl2onnx: options={'zipmap': False})."
+            )
 
 
 def _tensor_infos(nodes: list[Any]) -> dict[str, TensorInfo]:
@@ -145,9 +161,7 @@ class Loader:
             UnavailableError: the disk failed; ResourceExhaustedError: no memory. Both may pass.
             ServingError: what is wrong with the files, or with a replayed request.
         """
-        path = directory / MODEL_FILE
         try:
-            model = model_files.check_files(path) if path.is_file() else OnnxModel()
             servable = self.open(name, version, directory)
             if self.warmup_iterations:
                 started_s, code, count = time.perf_counter(), Code.OK, 0
@@ -161,7 +175,7 @@ class Loader:
                         self.metrics.warmed_up(str(directory), time.perf_counter() - started_s, code, count)
                 if count:
                     _log.info("Model %s version %d was warmed up with %d requests.", name, version, count)
-            compared = warmup.compare(directory, servable, self.replay, self.provider, model.metadata)
+            compared = warmup.compare(directory, servable, self.replay, self.provider, servable.properties)
             if compared:
                 _log.info("Model %s version %d answers %d requests as it was exported.", name, version, compared)
             if self.drops_cache:

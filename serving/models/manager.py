@@ -25,10 +25,11 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from estimator_serving.serving import errors, policy
-from estimator_serving.serving.errors import Code, NotFoundError
+from estimator_serving.serving.errors import Code, NotFoundError, ServingError, UnavailableError
 from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.models.versions import Model, Version, VersionStatus
 from estimator_serving.serving.policy import NextAction, State, Verb
@@ -67,6 +68,9 @@ class Manager:
     """Brings what is loaded to what is aspired.
 
     load: makes a servable of a name, a version and its directory. unloaded: called after each version that was let go.
+
+    Attributes:
+        starting: whether the first models are being loaded. Until then, what is not there yet is no mistake of clients.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Manager:
         self._policy = next_action
         self._retries = retries
         self._unloaded = unloaded
+        self.starting = False
         self._models: dict[str, Model] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -105,14 +110,24 @@ class Manager:
         for model in gone:
             self.aspire(model.name, {})
 
-    def aspire(self, name: str, versions: Mapping[int, VersionDirectory]) -> None:
+    def aspire(
+        self,
+        name: str,
+        versions: Mapping[int, VersionDirectory],
+        spare: Mapping[int, VersionDirectory] = MappingProxyType({}),
+        hint: str = "",
+        /,
+    ) -> None:
         """Say which versions of a model are wanted: the whole set, each time. Returns before they are loaded.
 
+        spare: others, of which the newest that can be served stands in while none of the wanted ones can. hint: for
+        clients, why there may be none.
         A version that failed is tried anew if it was not wanted in between, or if its files changed.
         """
         with self._lock:
             model = self._models.setdefault(name, Model(name))
-            model.aspire(versions, partial(self._release, model))
+            model.hint = hint
+            model.aspire(versions, partial(self._release, model), spare)
             self._begin_settling(model)
             self._changed.notify_all()
 
@@ -129,10 +144,18 @@ class Manager:
         Raises:
             NotFoundError: no such model, or no such version available (the text is TensorFlow Serving's).
             InvalidArgumentError: an unknown label.
+            UnavailableError: not yet.
         """
         with self._lock:
             model = self._models.get(spec.name) or Model(spec.name)
-            version = model.find(spec)
+            try:
+                version = model.find(spec)
+            except ServingError:
+                if self.starting and (not self._models or spec.name in self._models):
+                    raise UnavailableError(
+                        f"Model {spec.name} is not served yet: the server loads its first models. Ask again later."
+                    ) from None
+                raise
             version.handles += 1
         return version
 
@@ -185,10 +208,12 @@ class Manager:
         return chosen
 
     def unready(self) -> str:
-        """Why requests cannot be answered yet, as a sentence; empty when every model has an available version."""
+        """Why requests cannot be answered yet, in sentences; empty when every model has an available version."""
         with self._lock:
             configured = [model for model in self._models.values() if model.configured]
             reasons = [reason for model in configured if (reason := model.why_unready())]
+        if len(configured) > 1 and reasons:
+            reasons.insert(0, f"{len(configured) - len(reasons)} of {len(configured)} models are served.")
         return " ".join(reasons) if configured else "No model is configured."
 
     def wait_until_settled(self, timeout_s: float | None = None) -> bool:
@@ -282,7 +307,7 @@ class Manager:
             # Whatever a file makes a loader do, it concerns only this version: the others go on serving.
             error, then = errors.as_serving_error(failure), ""
             with self._lock:
-                version.error = error
+                version.error = type(error)(version.hide_path(str(error)))
                 version.tries += 1
                 wanted = version.number in model.aspired and not self._stopped
                 if error.code in TRANSIENT and wanted and version.tries <= self._retries.most:
@@ -290,10 +315,11 @@ class Manager:
                     timer.daemon = True
                     version.cancel_retry = timer.cancel
                     timer.start()
+                    model.fall_back()
                     then = f"; try {version.tries + 1} follows in {self._retries.interval_s:g} s"
                 else:
                     model.note_failed(version)
-                    self._begin_settling(model)  # where this was another try
+                self._begin_settling(model)  # where this was another try
                 self._changed.notify_all()
             _log.error("Model %s version %d cannot be served: %s%s", model.name, version.number, error.message, then)
             return
@@ -302,6 +328,9 @@ class Manager:
             self._begin_settling(model)  # where this was another try
             self._changed.notify_all()
         _log.info("Model %s version %d is available.", model.name, version.number)
+        if self.starting:
+            served = sum(one.newest is not None for one in list(self._models.values()))
+            _log.info("%d of %d models are served.", served, len(self._models))
 
     def _try_again(self, model: Model, version: Version) -> None:
         """On the timer's thread."""

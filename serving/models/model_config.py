@@ -159,12 +159,18 @@ def check_change(old: Iterable[ModelConfig], new: Sequence[ModelConfig]) -> None
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise InvalidArgumentError for a name that stands twice, is empty or too long, or cannot be printed."""
+    """Raise InvalidArgumentError for a name that stands twice, is empty or too long, cannot be printed, or reads like a
+    path."""
     seen: set[str] = set()
     for name in names:
         if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
             raise InvalidArgumentError(
                 f"The model name {name[:64]!r} cannot be served; give 1 to {NAME_CHARACTERS_MAX} printable characters."
+            )
+        if name.startswith(".") or "/" in name or "\\" in name:
+            raise InvalidArgumentError(
+                f"The model name {name!r} cannot be served: it reads like a path; give one without slashes that does "
+                "not begin with a dot."
             )
         if name in seen:
             raise InvalidArgumentError(f"Illegal to list model {name} multiple times in config list; list it once.")

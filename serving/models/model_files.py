@@ -1,56 +1,93 @@
-"""What has to hold of a version's files before ONNX Runtime opens them.
+"""A version's files, read into memory before ONNX Runtime opens them, and what has to hold of them.
 
-Owns the rules for external data: it lies inside the version directory, in separate plain files, and is as long as the
-model says. ONNX Runtime would follow a path out of the directory, or wait for a pipe's other end. Owns too whether all
-of it fits into memory: the kernel would end the process, and every other model with it.
+Owns the rules for external data: it lies inside the version directory or the base path, in plain files, and is as long
+as the model says. ONNX Runtime would wait for a pipe's other end, for example. Owns the snapshot: ONNX Runtime maps the
+files of external data, so a file that is overwritten later changes the answers, and one that is cut ends the process.
+Content that was read is out of reach of both. Owns too whether all of it fits into memory: the kernel would end the
+process, and every other model with it.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from estimator_serving.serving.errors import InvalidArgumentError, ResourceExhaustedError
+from estimator_serving.serving.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from estimator_serving.serving.models.memory import free_bytes
-from estimator_serving.wire.onnx_model import OnnxError, OnnxModel, read_model
+from estimator_serving.wire.onnx_model import OnnxError, OnnxModel, parse_model
 
+MODEL_FILE = "model.onnx"
+# What TensorFlow's own servers load.
+SAVED_MODEL_FILE = "saved_model.pb"
 # A file's size fits int64, which has so many digits.
 _DIGITS_MAX = 19
 
 
-def check_files(path: Path) -> OnnxModel:
-    """Check a model's file and the files it refers to; returns what the model says about itself.
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a version.
+
+    path: of its model.onnx.
+    model: what that says about itself.
+    content: its bytes.
+    external: the content of each file of external data, by its location in the model; None where ONNX Runtime is to
+        map the files itself.
+    """
+
+    path: Path
+    model: OnnxModel
+    content: bytes
+    external: Mapping[str, bytes] | None
+
+
+def read_files(directory: Path, *, mapped: bool = False) -> ModelFiles:
+    """Check the files of a version directory and read them.
+
+    mapped: leave external data to ONNX Runtime, which maps it: less memory, but the files must never change.
 
     Raises:
-        InvalidArgumentError: it is no whole ONNX model, or its external data breaks a rule.
+        NotFoundError: the directory holds no model.onnx.
+        InvalidArgumentError: that is no whole ONNX model, or its external data breaks a rule, or a file was written to
+            while it was read.
         ResourceExhaustedError: the files are larger than the memory that is free.
+        OSError: a file cannot be read.
     """
+    path = directory / MODEL_FILE
+    if not path.is_file():
+        if (directory / SAVED_MODEL_FILE).is_file():
+            raise NotFoundError(
+                f"{directory} holds no {MODEL_FILE}, but a TensorFlow SavedModel. Convert it with "
+                f"`estimator-serving import {directory} BASE`, and serve BASE."
+            )
+        raise NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
+    _check_fits(path, path.stat().st_size)
+    content = _read(path)
     try:
-        model = read_model(path)
+        model = parse_model(content, path)
     except OnnxError as error:
         raise InvalidArgumentError(str(error)) from None
-    sizes: dict[str, int] = {}
+    files: dict[str, Path] = {}
     for tensor in model.external:
         try:
-            if tensor.location not in sizes:
-                sizes[tensor.location] = _size(path.parent, tensor.location)
+            if tensor.location not in files:
+                files[tensor.location] = _find(directory, tensor.location)
             offset = _number("offset", tensor.offset)
-            end = offset + _number("length", tensor.length)
-            if end > sizes[tensor.location]:
-                raise ValueError(f"bytes {offset} to {end} of a file of {sizes[tensor.location]} bytes")
+            end, size = offset + _number("length", tensor.length), files[tensor.location].stat().st_size
+            if end > size:
+                raise ValueError(f"bytes {offset} to {end} of a file of {size} bytes")
         except ValueError as error:
             raise InvalidArgumentError(
                 f"Tensor {tensor.name!r} of {path} keeps its values in {tensor.location!r}, {error}; "
                 "export the model again, and copy its directory as a whole."
             ) from None
-    size, free = path.stat().st_size + sum(sizes.values()), free_bytes()
-    if free is not None and size > free:
-        raise ResourceExhaustedError(
-            f"Insufficient resources to load servable {path}: its files hold {size >> 20} MiB, and {free >> 20} MiB of "
-            "memory are free; unload another model, or give the server more memory."
-        )
-    return model
+    external_bytes = sum(file.stat().st_size for file in files.values())
+    # Read once, and copied once more by ONNX Runtime before the first copy can go.
+    _check_fits(path, external_bytes if mapped else 2 * external_bytes)
+    external = None if mapped else {location: _read(file) for location, file in files.items()}
+    return ModelFiles(path, model, content, external)
 
 
 def drop_from_cache(directory: Path) -> None:
@@ -62,8 +99,17 @@ def drop_from_cache(directory: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _size(directory: Path, location: str) -> int:
-    """The size of the file at a location. Raises ValueError with the reason why it must not be opened."""
+def _check_fits(path: Path, wanted_bytes: int) -> None:
+    free = free_bytes()
+    if free is not None and wanted_bytes > free:
+        raise ResourceExhaustedError(
+            f"Insufficient resources to load servable {path}: reading its files takes {wanted_bytes >> 20} MiB, and "
+            f"{free >> 20} MiB of memory are free; unload another model, or give the server more memory."
+        )
+
+
+def _find(directory: Path, location: str) -> Path:
+    """The file at a location, links resolved. Raises ValueError with the reason why it must not be opened."""
     parts = PurePosixPath(location).parts
     if not parts or "\0" in location:
         raise ValueError("which names no file")
@@ -71,20 +117,33 @@ def _size(directory: Path, location: str) -> int:
         raise ValueError("an absolute path")
     if ".." in parts:
         raise ValueError("which leads out of the version directory")
-    path = directory
-    for part in parts:
-        path = path / part
-        try:
-            status = path.lstat()
-        except OSError as error:
-            raise ValueError(f"which cannot be found ({error.strerror})") from None
-        if stat.S_ISLNK(status.st_mode):
-            raise ValueError("which is a symbolic link or lies behind one")
-    if not stat.S_ISREG(status.st_mode):
+    try:
+        file = (directory / location).resolve(strict=True)
+        mode = file.lstat().st_mode
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = getattr(error, "strerror", None) or "its links lead in a circle"
+        raise ValueError(f"which cannot be found ({reason})") from None
+    # Where models come as links (volumes of Kubernetes, a hub's cache), their targets lie beside the versions.
+    base = directory.parent if directory.name.isdecimal() else directory
+    if not any(file.is_relative_to(root.resolve()) for root in (directory, base)):
+        raise ValueError("a link that leads out of the version directory and its base path")
+    if not stat.S_ISREG(mode):
         raise ValueError("which is no plain file")
-    if status.st_nlink != 1:
-        raise ValueError("which is a hard link: the same file has another name elsewhere")
-    return status.st_size
+    return file
+
+
+def _read(path: Path) -> bytes:
+    """The content of a plain file, as it was at one moment. Raises InvalidArgumentError where it changed meanwhile."""
+    # Without blocking, should it have become a pipe.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        before = os.fstat(file.fileno())
+        content = file.read()
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (len(content), after.st_mtime_ns):
+        raise InvalidArgumentError(
+            f"{path} was written to while it was read; write a version under another name, and rename it."
+        )
+    return content
 
 
 def _number(name: str, text: str) -> int:

@@ -12,13 +12,18 @@ version moves through TensorFlow Serving's states:
 - UNLOADING lasts until the last handle is released: the version drains.
 - END is final for a `Version`; if its number is aspired anew, or its files changed, a new Version takes its place.
 
+While every version that was asked for has failed, or waits for another try, the newest spare version that has not
+failed is aspired, too: a new version that is broken does not cost the old one.
+
 A version counts as *decided* once it has left START and LOADING.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from estimator_serving.serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
@@ -70,6 +75,18 @@ class Version:
             return VersionStatus(self.number, self.state)
         return VersionStatus(self.number, self.state, self.error.code, self.error.message)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it could not be loaded, and is not being tried again at this moment."""
+        return self.error is not None and (self.state is State.END or self.cancel_retry is not None)
+
+    def hide_path(self, text: str) -> str:
+        """A text for clients: what lies in the version's base path without the way there."""
+        path = self.directory.path
+        for base in dict.fromkeys((path.parent, path.parent.resolve(), path.resolve().parent)):
+            text = text.replace(f"{base}{os.sep}", "")
+        return text
+
     def give_up(self) -> None:
         """Do not try a failed load again."""
         if self.cancel_retry is not None:
@@ -83,7 +100,10 @@ class Model:
 
     Attributes:
         configured: whether it is one of the models to serve; if not, its last versions are on their way out.
-        aspired: the directories of the versions that are wanted.
+        aspired: the directories of the versions that are wanted, one that stands in for them included.
+        asked, spare: as `aspire` was given them.
+        release_to: of its versions.
+        hint: why none may be wanted, if that is not plain.
         newest: the newest available version.
         settling: whether a thread is at work on its next steps.
     """
@@ -92,7 +112,11 @@ class Model:
     configured: bool = True
     versions: dict[int, Version] = field(default_factory=dict)
     aspired: Mapping[int, VersionDirectory] = field(default_factory=dict)
+    asked: Mapping[int, VersionDirectory] = field(default_factory=dict)
+    spare: Mapping[int, VersionDirectory] = field(default_factory=dict)
+    release_to: Callable[[Version], None] = lambda _version: None
     labels: Mapping[str, int] = field(default_factory=dict)
+    hint: str = ""
     newest: Version | None = None
     settling: bool = False
 
@@ -127,8 +151,13 @@ class Model:
 
     # --- its steps ---
 
-    def aspire(self, directories: Mapping[int, VersionDirectory], release_to: Callable[[Version], None]) -> None:
-        """Want these versions and no others.
+    def aspire(
+        self,
+        directories: Mapping[int, VersionDirectory],
+        release_to: Callable[[Version], None],
+        spare: Mapping[int, VersionDirectory] = MappingProxyType({}),
+    ) -> None:
+        """Want these versions and no others; while none of them can be served, the newest spare one that can.
 
         A version that failed is tried anew if it was not wanted in between, or if its files changed.
         """
@@ -137,13 +166,29 @@ class Model:
             is_new = number not in self.aspired or (known is not None and directory != known.directory)
             if known is None or (known.state is State.END and is_new):
                 self.versions[number] = Version(number, directory, release_to)
-        self.aspired = dict(directories)
+        self.asked, self.spare, self.release_to = dict(directories), dict(spare), release_to
+        self.fall_back()
         for version in [version for version in self.versions.values() if version.number not in self.aspired]:
             if version.state is State.START:
                 del self.versions[version.number]
             elif version.cancel_retry is not None:
                 version.give_up()
                 version.state = State.END
+
+    def fall_back(self) -> None:
+        """Aspire a spare version if every version that was asked for has failed; else none."""
+        self.aspired = dict(self.asked)
+        if not self.asked or not all(self.versions[number].has_failed for number in self.asked):
+            return
+        for number in sorted(self.spare, reverse=True):
+            known = self.versions.get(number)
+            if known is None or (known.state is State.END and known.directory != self.spare[number]):
+                known = self.versions[number] = Version(number, self.spare[number], self.release_to)
+            if not known.has_failed:
+                if known.state is State.END:  # it was served before
+                    self.versions[number] = Version(number, self.spare[number], self.release_to)
+                self.aspired[number] = self.spare[number]
+                return
 
     def next_action(self, policy: NextAction) -> Action | None:
         return policy({number: version.state for number, version in self.versions.items()}, frozenset(self.aspired))
@@ -157,6 +202,7 @@ class Model:
 
     def note_loaded(self, version: Version, servable: Servable) -> None:
         version.servable, version.state, version.error = servable, State.AVAILABLE, None
+        self.fall_back()
         self._settle_newest()
 
     def note_failed(self, version: Version) -> None:
@@ -165,6 +211,7 @@ class Model:
         directory = self.aspired.get(version.number)
         if directory is not None and directory != version.directory:
             self.versions[version.number] = Version(version.number, directory, version.release_to)
+        self.fall_back()
 
     def note_ended(self, version: Version) -> Servable | None:
         """It is drained. Returns what was loaded, to be let go; if it is wanted again by now, it starts over."""
@@ -202,6 +249,6 @@ class Model:
             return ""
         newest = next(iter(self.by_age()), None)
         if newest is None:
-            return f"Model {self.name} has no version yet; export one into its base path."
+            return f"Model {self.name} has no version yet. {self.hint or 'Export one into its base path.'}"
         because = f": {newest.error.message}" if newest.error else "."
         return f"Model {self.name} version {newest.number} is in state {newest.state.name}{because}"

@@ -6,14 +6,13 @@ Owns what a request must look like before anything runs. Knows no wire format, n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from estimator_serving.serving.request import PATIENT, Context, Outputs, Request
 from estimator_serving.serving.running.binding import Binding
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.wire.examples import ExampleEncoder, FeatureSpec
 from estimator_serving.wire.signatures import Metadata
-
-MODEL_FILE = "model.onnx"
 
 
 class Servable:
@@ -25,10 +24,17 @@ class Servable:
         feature_spec: the features of its Examples, None where they are not known.
         encoder: writes an Example of these features, None where they are not known.
         runner: what runs its requests.
+        properties: the metadata_props of its model.
     """
 
     def __init__(
-        self, name: str, version: int, metadata: Metadata, bindings: Mapping[str, Binding], runner: Runner
+        self,
+        name: str,
+        version: int,
+        metadata: Metadata,
+        bindings: Mapping[str, Binding],
+        runner: Runner,
+        properties: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.version = version
@@ -36,6 +42,7 @@ class Servable:
         self.feature_spec: FeatureSpec | None = metadata.feature_spec
         self.encoder = None if metadata.feature_spec is None else ExampleEncoder(metadata.feature_spec)
         self.runner = runner
+        self.properties = properties
         self._bindings = bindings
 
     def takes_examples(self, signature_name: str, alias: str) -> bool:

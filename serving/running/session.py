@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,18 @@ def provider_of(device: str) -> str:
     return f"{device.upper()}ExecutionProvider"
 
 
-def open_session(path: Path, *, intra_op_threads: int, device: str = "cpu") -> onnxruntime.InferenceSession:
-    """A session of the model at `path`, on `cpu` or `cuda`.
+def open_session(
+    model: bytes | Path,
+    path: Path,
+    *,
+    external: Mapping[str, bytes] = MappingProxyType({}),
+    intra_op_threads: int,
+    device: str = "cpu",
+) -> onnxruntime.InferenceSession:
+    """A session of a model, on `cpu` or `cuda`.
+
+    model: its bytes, or its path. path: its name in errors. external: the content of its files of external data, by
+    location; ONNX Runtime copies it, and reads those that are missing here beside the model.
 
     Raises:
         InvalidArgumentError: ONNX Runtime cannot open the file.
@@ -111,11 +122,14 @@ def open_session(path: Path, *, intra_op_threads: int, device: str = "cpu") -> o
     # A spinning idle thread would take the core from the threads that read requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _NO_LOG
+    if external:
+        locations, contents = list(external), list(external.values())
+        options.add_external_initializers_from_files_in_memory(locations, contents, [len(one) for one in contents])
     provider = provider_of(device)
     if device == "cuda":
         onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
     try:
-        session = ops.session(path, options=options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
+        session = ops.session(model, options=options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
     except Exception as error:
         if _MEMORY.search(str(error)):
             raise errors.ResourceExhaustedError(

@@ -19,7 +19,7 @@ from estimator_serving.exporter import (
 from estimator_serving.exporter.receivers.receiver_graph import build_receiver_graph
 from estimator_serving.ops import library_path
 from estimator_serving.serving import load
-from estimator_serving.serving.models.model_files import check_files
+from estimator_serving.serving.models.model_files import read_files
 from estimator_serving.training import FixedLenFeature, feature_column
 from estimator_serving.training.forward_features import forward_features
 from estimator_serving.wire.examples import encode_example
@@ -100,7 +100,7 @@ def test_large_weights_lie_outside(tmp_path):
     assert len(described.external) == 2
     assert {one.location for one in described.external} == {"model.onnx.data"}
     assert all(int(one.offset) % 4096 == 0 for one in described.external)
-    check_files(Path(outside) / "model.onnx")
+    read_files(Path(outside))
     rows = [{"x": [1.0, 2.0, 3.0, 4.0]}]
     first, second = (load(one).signatures["predict"](examples=rows)["output"] for one in (whole, outside))
     assert np.array_equal(first, second)

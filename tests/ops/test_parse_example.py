@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
+from parsed_examples import agree, answer
 
 from estimator_serving import ops
 from estimator_serving.wire.examples import (
@@ -19,7 +20,15 @@ from estimator_serving.wire.examples import (
     join_examples,
 )
 
-CASES = json.loads((Path(__file__).parent / "goldens" / "parse_example.json").read_text())
+GOLDENS = Path(__file__).parent / "goldens"
+CASES = json.loads((GOLDENS / "parse_example.json").read_text())
+HOSTILE_CASES = json.loads((GOLDENS / "hostile_examples.json").read_text())
+HOSTILE_SPEC = {
+    "a": {"kind": "FixedLen", "shape": [1], "dtype": "int64"},
+    "b": {"kind": "FixedLen", "shape": [1], "dtype": "float", "default": [0.5]},
+    "c": {"kind": "VarLen", "dtype": "string"},
+    "d": {"kind": "VarLen", "dtype": "int64"},
+}
 
 InvalidArgument = ort.capi.onnxruntime_pybind11_state.InvalidArgument
 RuntimeException = ort.capi.onnxruntime_pybind11_state.RuntimeException
@@ -201,30 +210,36 @@ ACCEPTED = {
         message(1, entry(message(3, message(1, b"\1\2"), message(1, b"\3")))),
         [1, 2, 3],
     ),
-    "packed and unpacked mixed": (message(1, entry(message(3, b"\x08\1", message(1, b"\2"), b"\x08\3"))), [1, 2, 3]),
     "a list given twice": (message(1, entry(ints(1), ints(2))), [1, 2]),
-    "a value given twice": (message(1, message(1, message(1, b"x"), message(2, ints(1)), message(2, ints(2)))), [1, 2]),
     "features given twice": (message(1, entry(ints(1))) + message(1, entry(ints(2), key=b"y")), [1]),
     "the last map entry wins": (message(1, entry(ints(1, 2)), entry(ints(3))), [3]),
     "a last map entry without kind": (message(1, entry(ints(1)), entry()), []),
-    "the last member of the oneof wins": (message(1, entry(floats(1), strings(b"a"), ints(2))), [2]),
-    "a member that was replaced in between": (message(1, entry(ints(1), floats(2), ints(3))), [3]),
     "the value before the key": (message(1, message(1, message(2, ONE), message(1, b"x"))), [1]),
-    "the last key wins": (message(1, message(1, message(1, b"y"), message(1, b"x"), message(2, ONE))), [1]),
     "an unknown field in Example": (message(9, b"?") + message(1, entry(ONE)), [1]),
-    "an unknown field in Features": (message(1, tag(2, VARINT) + b"\1", entry(ONE)), [1]),
-    "an unknown field in an entry": (
-        message(1, message(1, message(1, b"x"), tag(3, FIXED32) + b"1234", message(2, ONE))),
-        [1],
-    ),
-    "an unknown field in a Feature": (message(1, entry(tag(4, FIXED64) + b"12345678", ONE)), [1]),
-    "an unknown field in a list": (message(1, entry(message(3, message(2, b"?"), b"\x08\1"))), [1]),
     "a known field of another wire type": (tag(1, VARINT) + b"\1" + message(1, entry(ONE)), [1]),
-    "a group": (group(1) + message(1, group(2), entry(group(3), ONE)), [1]),
-    "groups down to the limit": (group(100) + message(1, entry(ONE)), [1]),
     "ten bytes of varint": (message(1, entry(message(3, message(1, b"\xff" * 9 + b"\1")))), [-1]),
     "a longer varint than needed": (message(1, entry(message(3, message(1, b"\x81\x80\x00")))), [1]),
     "a key that is not UTF-8": (message(1, entry(ints(5), key=b"\xff"), entry(ONE)), [1]),
+}
+
+# What protobuf accepts and TensorFlow refuses.
+NO_EXAMPLE = {
+    "a value given twice": message(1, message(1, message(1, b"x"), message(2, ints(1)), message(2, ints(2)))),
+    "a key given twice": message(1, message(1, message(1, b"y"), message(1, b"x"), message(2, ONE))),
+    "a key alone": message(1, message(1, message(1, b"x"))),
+    "an unknown field in Features": message(1, tag(2, VARINT) + b"\1", entry(ONE)),
+    "an unknown field in an entry": message(
+        1, message(1, message(1, b"x"), tag(3, FIXED32) + b"1234", message(2, ONE))
+    ),
+    "a group": group(1) + message(1, entry(ONE)),
+    "a group in Features": message(1, group(2), entry(ONE)),
+}
+NO_LIST = {
+    "an unknown field in a list": message(1, entry(message(3, message(2, b"?"), b"\x08\1"))),
+    "unpacked numbers, then packed": message(1, entry(message(3, b"\x08\1", message(1, b"\2")))),
+    "unpacked numbers, then another field": message(1, entry(message(3, b"\x08\1", tag(4, VARINT) + b"\1"))),
+    "a packed varint that is cut": message(1, entry(message(3, message(1, b"\x80")))),
+    "eleven bytes of varint": message(1, entry(message(3, message(1, b"\xff" * 10 + b"\1")))),
 }
 
 REFUSED = {
@@ -232,7 +247,6 @@ REFUSED = {
     "a length far past the end": b"\x0a\xff\xff\xff\xff\x0f",
     "a length of 2^63": b"\x0a" + b"\x80" * 9 + b"\x01",
     "a varint without end": b"\x0a\x80",
-    "eleven bytes of varint": message(1, entry(message(3, message(1, b"\xff" * 10 + b"\1")))),
     "a tag without value": b"\x0a",
     "field number 0": b"\x02\x00",
     "a tag of six bytes": b"\x8a\x80\x80\x80\x80\x00\x00",
@@ -243,9 +257,6 @@ REFUSED = {
     "a group without end": tag(7, START_GROUP),
     "groups beyond the limit": group(101),
     "thousands of groups": tag(7, START_GROUP) * 100_000,
-    "packed floats that are cut": message(1, entry(message(2, message(1, b"123")))),
-    "a float that is cut": message(1, entry(message(2, tag(1, FIXED32) + b"123"))),
-    "a packed varint that is cut": message(1, entry(message(3, message(1, b"\x80")))),
     "a fixed64 that is cut": tag(4, FIXED64) + b"1234567",
     "rubbish under a key the spec has not": message(1, entry(b"\x0f", key=b"other")),
     "rubbish in an entry that is replaced": message(1, entry(b"\x0f"), entry(ONE)),
@@ -266,6 +277,61 @@ def test_protobuf_accepts(parse_ints, rows_of, name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_protobuf_refuses(parse_ints, name):
     assert refusal(parse_ints, [b"", REFUSED[name]]).startswith("Could not parse example input, value: '")
+
+
+@pytest.mark.parametrize("name", NO_EXAMPLE)
+def test_tensorflow_refuses(parse_ints, name):
+    assert refusal(parse_ints, [b"", NO_EXAMPLE[name]]).startswith("Could not parse example input, value: '")
+
+
+@pytest.mark.parametrize("name", NO_LIST)
+def test_tensorflow_refuses_a_list(parse_ints, name):
+    assert (
+        refusal(parse_ints, [b"", NO_LIST[name]])
+        == "Name: <unknown>, Key: x, Index: 1.  Can't parse serialized Example."
+    )
+
+
+@pytest.mark.parametrize("cut", [message(1, b"123"), tag(1, FIXED32) + b"123"], ids=["packed", "single"])
+def test_floats_that_are_cut(parser, cut):
+    parse = parser({"x": VarLenFeature("float")})
+    assert refusal(parse, [message(1, entry(message(2, cut)))]).endswith(("Can't parse serialized Example.", "'"))
+
+
+@pytest.mark.parametrize("feature", [tag(4, FIXED64) + b"12345678" + ONE, group(1) + ONE, message(4, b"?")])
+def test_a_feature_of_no_kind(parse_ints, feature):
+    assert refusal(parse_ints, [message(1, entry(feature))]) == "Unsupported datatype."
+
+
+@pytest.mark.parametrize("lists", [(floats(1), ints(2)), (ints(1), floats(2)), (ints(1), strings(b"a"), ints(2))])
+def test_lists_of_two_types_in_one_feature(parse_ints, lists):
+    """TensorFlow would take the first one, protobuf the last."""
+    text = refusal(parse_ints, [message(1, entry(*lists))])
+    assert text.startswith("Name: <unknown>, Key: x, Index: 0.  Data types don't match. Expected type: int64")
+
+
+def test_the_first_of_several_lists_decides_what_is_refused(parser):
+    """Their values are joined as protobuf says, but not so that what TensorFlow refuses fits after all."""
+    parse = parser({"x": FixedLenFeature([1], "int64")})
+    assert "Values size: 0 but output shape: [1]" in refusal(parse, [message(1, entry(ints(), ints(2)))])
+    twice = message(1, entry(message(3, message(1, b""), message(1, b"\2"))))
+    assert "Values size: 0 but output shape: [1]" in refusal(parse, [twice])
+
+
+def test_of_several_faults_the_last_entry_s_is_told(parser):
+    """And what is missing comes last."""
+    parse = parser({key: FixedLenFeature([1], "int64") for key in "abcd"})
+    row = message(1, entry(ints(1, 2), key=b"c"), entry(ints(1, 2), key=b"a"), entry(floats(1), key=b"b"))
+    assert refusal(parse, [row]).startswith("Name: <unknown>, Key: b, Index: 0.  Data types don't match.")
+    row = message(1, entry(floats(1), key=b"b"), entry(ints(1, 2), key=b"c"), entry(ints(1), key=b"a"))
+    assert refusal(parse, [row]).startswith("Name: <unknown>, Key: c, Index: 0.  Number of int64 values != expected.")
+
+
+def test_hostile_examples_as_tensorflow(parser):
+    """Random Examples that are broken in every way; the answers were recorded from TensorFlow 2.15."""
+    for case in HOSTILE_CASES:
+        theirs = {key: case[key] for key in ("outputs", "error") if key in case}
+        assert agree(answer(parser, {"spec": HOSTILE_SPEC, **case}), theirs), case
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_starts_without_a_model_and_finds_it_later(base_path, write_model):
         answer = http.get("/readyz")
         assert (answer.status_code, answer.json()["error"]) == (
             503,
-            "Model m has no version yet; export one into its base path.",
+            "Model m has no version yet. Export one into its base path.",
         )
         assert http.get("/healthz").status_code == 200
         assert http.post("/v1/models/m:predict", content='{"instances": [0]}').status_code == 404
@@ -91,6 +91,31 @@ def test_bad_version_stops_no_good_one(base_path, write_model):
         assert status["error_code"] == "NOT_FOUND"
         assert "holds no model.onnx" in status["error_message"]
         assert ask(http) == 1
+
+
+def half_copied(base_path):
+    (base_path / "8").mkdir()
+    (base_path / "8" / "model.onnx").write_bytes((base_path / "1" / "model.onnx").read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    "arrive",
+    [
+        lambda base_path: (base_path / "8").mkdir(),
+        half_copied,
+        lambda base_path: [(base_path / name).mkdir() for name in ("8.tmp", "v9", "1.0", "08", "8", ".8")],
+    ],
+    ids=["empty", "half copied", "odd names"],
+)
+@pytest.mark.parametrize("policy", ["availability_preserving", "resource_preserving"])
+def test_a_broken_new_version_never_costs_the_old_one(base_path, write_model, arrive, policy):
+    write_model(1)
+    arrive(base_path)
+    with running(base_path, aspired_version_policy=policy) as http:
+        assert (ask(http), http.get("/readyz").status_code) == (1, 200)
+        assert str(base_path) not in http.get("/v1/models/m").text
+        write_model(9)
+        wait_until(lambda: ask(http) == 9)
 
 
 def test_a_version_that_cannot_be_warmed_up_takes_no_traffic(base_path, write_model, tmp_path):

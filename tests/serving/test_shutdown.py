@@ -201,9 +201,18 @@ def wait_until(condition, timeout_s=30):
     assert condition()
 
 
+def ask(port, path, body=None):
+    """The status and body of an answer."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST" if body else "GET", path, body)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_a_model_loads(model, number):
-    """The load is a warmup request that never ends; the ports are not open yet."""
+    """The load is a warmup request that never ends; the ports are open, and say that nothing is ready."""
     log = serving_pb.PredictionLog()
     log.predict_log.request.CopyFrom(wants(FOR_EVER))
     (model / "1" / WARMUP_FILE).parent.mkdir()
@@ -211,10 +220,16 @@ def test_a_signal_while_a_model_loads(model, number):
     process, port = start(model, stderr=subprocess.PIPE, text=True)
     with process:
         assert any("Loading model m version 1" in line for line in process.stderr)
-        time.sleep(0.3)
-        assert (process.poll(), get(port)) == (None, None)
-        process.send_signal(number)
-        assert process.wait(20) == 0
+        try:
+            wait_until(lambda: get(port) is not None)
+            assert [ask(port, path)[0] for path in ("/healthz", "/readyz")] == [200, 503]
+            assert b"Model m version 1 is in state LOADING" in ask(port, "/readyz")[1]
+            status, said = ask(port, "/v1/models/m:predict", b'{"instances": [1]}')
+            assert (status, b"Model m is not served yet" in said) == (503, True)
+            process.send_signal(number)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 def test_signals_that_do_not_end_it(model):

@@ -1,9 +1,10 @@
 """The training loop: one step a batch, with the hooks around it, until the input or a hook ends it.
 
 The theory. A training has three parts. First model_fn is called once with the first batch, which makes or restores
-every variable: a model that does not fit its checkpoint is refused here, before anything is written. Then the hooks
-are put together. Then come the steps. On the way out, after an error too, everything is closed in this order: the
-statistics of the training data (which writes them), the input, the hooks, the event file.
+every variable: a model that does not fit its checkpoint is refused here, before anything is written. Then model_dir is
+locked against other trainings, and the hooks are put together. Then come the steps. On the way out, after an error too,
+everything is closed in this order: the statistics of the training data (which writes them), the input, the hooks, the
+event file.
 
 The strategy is asked in a fixed order, which distribute/strategy.py describes. In a process that is not the chief
 nothing is written into model_dir: the hooks that write are left out, and so are the statistics.
@@ -22,6 +23,7 @@ from functools import partial
 from typing import Any
 
 from estimator_serving.training.checkpoints.checkpoint import Checkpoints
+from estimator_serving.training.checkpoints.lock import sole_training
 from estimator_serving.training.data.inputs import InputContext, empty_batch
 from estimator_serving.training.data.statistics import watch
 from estimator_serving.training.distribute.strategy import Strategy
@@ -68,6 +70,8 @@ def train(
             if not strategy.agree(built is not None):
                 return
             assert built is not None
+            if strategy.is_chief:
+                stack.enter_context(sole_training(config.model_dir))
             every_hook = _hooks_of(config, [*hooks], built, writer, listeners, strategy)
             run_hooks = stack.enter_context(RunHooks(every_hook, session))
             batches = itertools.chain([] if first is None else [first], batches)

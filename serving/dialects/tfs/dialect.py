@@ -30,6 +30,7 @@ CORS: Headers = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"POST, GET"),
     (b"access-control-allow-headers", b"Content-Type"),
+    (b"access-control-expose-headers", b"X-Model-Version"),
 )
 
 

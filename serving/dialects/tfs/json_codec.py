@@ -153,14 +153,10 @@ class _Reader(NamedTuple):
         if len(infos) == 1:
             ((alias, info),) = infos.items()
             if not isinstance(first, dict) or json_text.is_base64(first):
-                for index, row in enumerate(instances):
-                    if isinstance(row, dict) and not json_text.is_base64(row):
-                        raise InvalidArgumentError(f"Expecting value/list but got object at item {index} of input list")
-                return {alias: self._read_rows(alias, info, instances, keyed=False)}
+                return {alias: _read_rows(alias, info, instances)}
             if first.keys() != {alias} and self.servable.takes_examples(self.signature_name, alias):
                 return {alias: _read_features(instances, self.servable.encoder)}
-        columns = _columns(instances, infos)
-        return {alias: self._read_rows(alias, infos[alias], column, keyed=True) for alias, column in columns.items()}
+        return _read_objects(instances, infos)
 
     def read_inputs(self, inputs: Any) -> dict[str, Array]:
         """Columnar form: one tensor, or an object with a tensor for each input."""
@@ -175,14 +171,13 @@ class _Reader(NamedTuple):
         for alias in infos:
             if alias not in inputs:
                 raise InvalidArgumentError(f"Missing named input: {alias} in 'inputs' object.")
+        for alias in inputs:
+            if alias not in infos:
+                raise InvalidArgumentError(
+                    f"Unknown input: {quote(alias)} in 'inputs' object. The signature {self.signature_name} takes "
+                    f"{', '.join(infos)}."
+                )
         return {alias: self._read_tensor(alias, info, inputs[alias]) for alias, info in infos.items()}
-
-    def _read_rows(self, alias: str, info: TensorInfo, rows: list[Any], *, keyed: bool) -> Array:
-        try:
-            return json_tensor.read_rows(rows, info.dtype)
-        except ServingError as error:
-            text = str(error).replace(" of 'instances'", f" key: {alias} of 'instances'", 1) if keyed else str(error)
-            raise type(error)(f"{text} (input {alias})") from None
 
     def _read_tensor(self, alias: str, info: TensorInfo, value: Any) -> Array:
         try:
@@ -191,16 +186,30 @@ class _Reader(NamedTuple):
             raise type(error)(f"{error} (input {alias})") from None
 
 
-def _columns(instances: list[Any], infos: Mapping[str, TensorInfo]) -> dict[str, list[Any]]:
-    """The values of each input, from objects that name all inputs and nothing else."""
+def _read_rows(alias: str, info: TensorInfo, instances: list[Any]) -> Array:
+    """The tensor of the only input, whose rows are plain values."""
+    rows = json_tensor.Rows(info.dtype)
+    for index, row in enumerate(instances):
+        if isinstance(row, dict) and not json_text.is_base64(row):
+            raise InvalidArgumentError(f"Expecting value/list but got object at item {index} of input list")
+        try:
+            rows.add(row)
+        except ServingError as error:
+            raise InvalidArgumentError(f"{json_tensor.row_text(index, str(error))} (input {alias})") from None
+    return rows.tensor()
+
+
+def _read_objects(instances: list[Any], infos: Mapping[str, TensorInfo]) -> dict[str, Array]:
+    """The tensor of each input, from objects that name all inputs and nothing else; the first wrong row is told."""
     if not isinstance(instances[0], dict):
         raise InvalidArgumentError(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             f"tensorinfo_map: {', '.join(infos)}"
         )
+    rows = {alias: json_tensor.Rows(info.dtype) for alias, info in infos.items()}
     for index, row in enumerate(instances):
         if not isinstance(row, dict):
-            raise InvalidArgumentError(f"Expecting object but got {kind(row).lower()} at item {index} of input list")
+            raise InvalidArgumentError(f"Expecting object but got list at item {index} of input list")
         for alias in infos:
             if alias not in row:
                 text = f"JSON object: does not have named input: {alias}"
@@ -208,7 +217,13 @@ def _columns(instances: list[Any], infos: Mapping[str, TensorInfo]) -> dict[str,
         if row.keys() != infos.keys():
             text = f"JSON object: {quote(row)} keys must be equal to: {','.join(infos)}"
             raise InvalidArgumentError(json_tensor.row_text(index, text))
-    return {alias: [row[alias] for row in instances] for alias in infos}
+        for alias, value in row.items():
+            try:
+                rows[alias].add(value)
+            except ServingError as error:
+                text = json_tensor.row_text(index, str(error), alias)
+                raise InvalidArgumentError(f"{text} (input {alias})") from None
+    return {alias: column.tensor() for alias, column in rows.items()}
 
 
 # --- Examples from JSON ---

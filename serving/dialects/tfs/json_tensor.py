@@ -85,25 +85,26 @@ def read_tensor(value: Any, dtype: DType) -> Array:
     return elements.reshape(shape)
 
 
-def read_rows(instances: list[Any], dtype: DType) -> Array:
-    """The tensor whose rows are the tensors of a list's elements; every row must have the first one's shape.
+class Rows:
+    """The tensor whose rows are the tensors of JSON values, added one by one; each must have the first one's shape."""
 
-    Raises InvalidArgumentError naming the row.
-    """
-    rows = []
-    for index, instance in enumerate(instances):
-        try:
-            rows.append(read_tensor(instance, dtype))
-        except (InvalidArgumentError, UnimplementedError) as error:
-            raise InvalidArgumentError(row_text(index, str(error))) from None
-    first = rows[0]
-    for index, row in enumerate(rows):
+    def __init__(self, dtype: DType) -> None:
+        self._dtype = dtype
+        self._rows: list[Array] = []
+
+    def add(self, value: Any) -> None:
+        """Raises InvalidArgumentError and UnimplementedError as `read_tensor`, and for another shape."""
+        row = read_tensor(value, self._dtype)
+        first = self._rows[0] if self._rows else row
+        if row.size != first.size:
+            raise InvalidArgumentError(f"Expecting tensor size: {first.size} but got: {row.size}")
         if row.shape != first.shape:
             expected, came = (json.dumps(list(array.shape), separators=(",", ":")) for array in (first, row))
-            is_flat = first.ndim == row.ndim == 1
-            text = f"size: {first.size} but got: {row.size}" if is_flat else f"{expected} but got: {came}"
-            raise InvalidArgumentError(row_text(index, f"Expecting {'tensor' if is_flat else 'shape'} {text}"))
-    return np.stack(rows)
+            raise InvalidArgumentError(f"Expecting shape {expected} but got: {came}")
+        self._rows.append(row)
+
+    def tensor(self) -> Array:
+        return np.stack(self._rows)
 
 
 def row_text(index: int, inner: str, key: str | None = None) -> str:

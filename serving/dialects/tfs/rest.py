@@ -61,7 +61,7 @@ def describe_models(manager: Manager, method: str, path: str, origin: str) -> Re
         return Reply(200 if origin.startswith(("http://", "https://")) else 400, JSON, b"")
     infers = _INFER.fullmatch(path)
     if method not in ("GET", "POST"):
-        allowed = "POST, OPTIONS" if infers else "GET, OPTIONS"
+        allowed = "POST, OPTIONS" if infers else "GET, HEAD, OPTIONS"
         text = f"Malformed request: {method} {path}. Here one may {allowed}."
         raise HttpError(405, text, ((b"allow", allowed.encode()),))
     if method == "POST" and infers and infers["verb"] in VERBS:

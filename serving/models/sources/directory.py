@@ -11,14 +11,15 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from estimator_serving.serving.models.model_config import ModelConfig, VersionDirectory
+from estimator_serving.serving.models.model_files import MODEL_FILE, SAVED_MODEL_FILE
 from estimator_serving.serving.models.poll import Poll
-from estimator_serving.serving.policy import Specific
+from estimator_serving.serving.policy import Latest, Specific
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +30,22 @@ _ALMOST_VERSION_NAME = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 QUIET_S = 2.0
 # Whoever still copies into a directory does so within this time.
 SETTLE_S = 0.05
+# Older versions that are kept in view, should the wanted ones turn out broken.
+SPARE_MAX = 3
 # Files that a stamp covers; more than a version directory has, fewer than take long.
 STAMPED_FILES_MAX = 10_000
 
-Aspire = Callable[[str, Mapping[int, VersionDirectory]], None]
+
+class Aspire(Protocol):
+    """Says which versions of a model are wanted.
+
+    spare: older versions, for as long as none of those can be served. hint: for clients, why there may be none; empty
+    if that is plain.
+    """
+
+    def __call__(
+        self, name: str, versions: Mapping[int, VersionDirectory], spare: Mapping[int, VersionDirectory], hint: str, /
+    ) -> None: ...
 
 
 def find_versions(base_path: Path) -> tuple[dict[int, Path], list[str]]:
@@ -66,6 +79,18 @@ def find_versions(base_path: Path) -> tuple[dict[int, Path], list[str]]:
     return versions, complaints
 
 
+def misplaced(base_path: Path) -> str:
+    """What to do with a model that lies in the base path itself; empty where none does."""
+    if (base_path / MODEL_FILE).is_file():
+        return f"The base path holds {MODEL_FILE} itself; put it into a directory 1/ there."
+    if (base_path / SAVED_MODEL_FILE).is_file():
+        return (
+            "The base path holds a TensorFlow SavedModel; convert it with `estimator-serving import SAVED_MODEL BASE`, "
+            "and serve BASE."
+        )
+    return ""
+
+
 class Scan(NamedTuple):
     """What the files of a version directory were like at one moment.
 
@@ -88,7 +113,7 @@ def scan(directory: Path) -> Scan:
     paths = (Path(folder, name) for folder, _, names in os.walk(directory) for name in names)
     for path in islice(paths, STAMPED_FILES_MAX):
         try:
-            status = path.lstat()
+            status = path.stat()
         except OSError:  # gone in between
             continue
         seen.append((str(path), status.st_size, status.st_mtime_ns))
@@ -141,6 +166,7 @@ class DirectorySource:
             self._poll_models()
 
     def _poll_models(self) -> None:
+        hints: dict[str, str] = {}
         found: dict[str, dict[int, Path]] = {}  # without the models whose base path cannot be read
         for model in self._models:
             base = model.base_path
@@ -154,7 +180,12 @@ class DirectorySource:
                 absent = sorted(model.version_policy.versions - versions.keys())
                 complaints += [f"Version {number} of model {model.name} is wanted and not there." for number in absent]
             if not versions:
-                complaints.append(f"The base path {base} holds no version directory; export a model into it.")
+                hints[model.name] = hint = misplaced(base)
+                complaints.append(
+                    f"Model {model.name} is not served from {base}: {hint}"
+                    if hint
+                    else f"The base path {base} holds no version directory; export a model into it."
+                )
             self._complain(model, complaints)
             found[model.name] = versions
         unsettled = self._unsettled(found)
@@ -166,9 +197,12 @@ class DirectorySource:
             whole = {number: path for number, path in found[model.name].items() if path not in unsettled}
             try:
                 chosen = {number: whole[number] for number in sorted(model.version_policy.choose(whole))}
-                self._aspire(
-                    model.name, {number: VersionDirectory(path, self._stamp(path)) for number, path in chosen.items()}
-                )
+                wanted = {number: VersionDirectory(path, self._stamp(path)) for number, path in chosen.items()}
+                spare = {}
+                if isinstance(model.version_policy, Latest):
+                    older = sorted(whole.keys() - wanted.keys())[-SPARE_MAX:]
+                    spare = {number: VersionDirectory(whole[number], self._stamp(whole[number])) for number in older}
+                self._aspire(model.name, wanted, spare, hints.get(model.name, ""))
             except Exception:
                 # The thread has to outlive any one poll, or new versions would never be seen again.
                 _log.exception("Polling %s failed; it will be polled again.", model.base_path)

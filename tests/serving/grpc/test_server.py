@@ -124,6 +124,25 @@ def test_http2_floods_leave_others_served(server, channel, flood):
         assert time.monotonic() - started_s < 5
 
 
+def test_pings_of_a_client_are_answered(server):
+    """More often than clients ping; grpc's own default says GOAWAY to the fourth."""
+    kinds = []
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        stream = connection.makefile("rwb")
+        stream.write(PREFACE)
+        while kinds.count(6) < 5:
+            time.sleep(1.2)
+            stream.write(frame(6, payload=b"12345678"))
+            stream.flush()
+            while not kinds or kinds[-1] not in (6, 7):
+                head = stream.read(9)
+                stream.read(int.from_bytes(head[:3]))
+                kinds.append(head[3])
+            assert kinds[-1] == 6, "the connection is to end"
+            kinds.append(-1)
+    assert kinds.count(6) == 5
+
+
 def test_a_full_server_refuses_calls_unread():
     full, asked = {"Echo"}, []
 

@@ -245,6 +245,7 @@ CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "POST, GET",
     "access-control-allow-headers": "Content-Type",
+    "access-control-expose-headers": "X-Model-Version",
 }
 
 
@@ -284,17 +285,35 @@ def test_options(running, origin, status):
     assert (answer.status_code, answer.content) == (status, b"")
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD"])
-@pytest.mark.parametrize(("path", "allowed"), [(PATH, "POST, OPTIONS"), ("/v1/models/m", "GET, OPTIONS")])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize(("path", "allowed"), [(PATH, "POST, OPTIONS"), ("/v1/models/m", "GET, HEAD, OPTIONS")])
 def test_other_methods(running, method, path, allowed):
     answer = running.http.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
-    assert method == "HEAD" or answer.json()["error"].startswith(f"Malformed request: {method} {path}")
+    assert answer.json()["error"].startswith(f"Malformed request: {method} {path}")
 
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "TRACE"])
+@pytest.mark.parametrize("method", ["POST", "TRACE"])
 def test_other_methods_beside_the_models(running, method):
-    assert running.http.request(method, "/healthz").status_code == 405
+    answer = running.http.request(method, "/healthz")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/x", "/nowhere", PATH]
+)
+def test_head_answers_as_get_without_the_body(running, path):
+    head, get = running.http.head(path), running.http.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert path == "/metrics" or head.headers["content-length"] == get.headers["content-length"]
+
+
+def test_the_docs_can_be_switched_off(running):
+    with Running(docs=False) as bare:
+        assert [bare.http.get(path).status_code for path in ("/docs", "/openapi.json")] == [404, 404]
+        assert bare.is_alive()
+    assert [running.http.get(path).status_code for path in ("/docs", "/openapi.json")] == [200, 200]
 
 
 def test_models_are_listed(running):
@@ -494,6 +513,12 @@ HOSTILE = {
     "folded header": HEAD + b"X: a\r\n b\r\nContent-Length: 18\r\n\r\n" + BODY,
     "control character in the URL": b"GET /v1/\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
     "HTTP/9.9": b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    "HTTP/0.9": b"GET /healthz\r\n",
+    "HTTP/2.0": b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n",
+    "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "no host": b"GET /healthz HTTP/1.1\r\n\r\n",
+    "no host, short cut": b"POST /v1/models/m:predict HTTP/1.1\r\nContent-Length: 18\r\n\r\n" + BODY,
+    "two hosts": HEAD + b"Host: y\r\nContent-Length: 18\r\n\r\n" + BODY,
     "no HTTP": b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + bytes(100),
 }
 
@@ -513,8 +538,8 @@ def test_smuggling_is_refused(running, case):
     ("request_", "status"),
     [
         (b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\nX: " + b"a" * 65_536 + b"\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 10_000 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 65_536 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: a\r\n" * 10_000 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000, 431),
         (b"GET /" + b"a" * 200_000, 414),
     ],
@@ -541,6 +566,52 @@ def test_offers_of_other_protocols_are_passed_over(running):
     asked = HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
     answer = running.talk(asked + REQUEST, GET[:-2] + b"Connection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200 ") == 3
+
+
+OFFER = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+
+def test_a_flood_of_offers_is_linear(running, caplog):
+    """Each is answered in turn, at the pace of requests without an offer, and nothing is logged."""
+    count = 4000
+    started_s = time.monotonic()
+    answer = running.talk(OFFER * count + GET[:-2] + b"Connection: close\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200 ") == count + 1
+    assert time.monotonic() - started_s < 20
+    assert caplog.records == []
+
+
+def test_an_offer_that_closes_closes(running):
+    answer = running.talk(OFFER.replace(b"Connection: Upgrade", b"Connection: Upgrade, Close") + GET)
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+    assert b"connection: close" in answer
+
+
+def test_nothing_behind_the_last_request_is_read(running, caplog):
+    """A client that closes and goes on all the same gets one answer, and costs no run and no line of log."""
+    running.is_alive()
+    before = len(running.predictor.ran)
+    last = REQUEST.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    assert running.talk(last + REQUEST * 1000).count(b"HTTP/1.1 200 ") == 1
+    assert len(running.predictor.ran) == before + 1
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("request_", [REQUEST, GET], ids=["short cut", "page"])
+def test_http_1_0_is_told_whether_the_connection_stays(running, request_):
+    old = request_.replace(b"HTTP/1.1\r\nHost: x", b"HTTP/1.0\r\nConnection: keep-alive")
+    with running.connect() as connection:
+        connection.sendall(old)
+        answer = connection.recv(65536).lower()
+        assert (b"connection: keep-alive" in answer) != (b"connection: close" in answer)
+        connection.sendall(old)
+        again = connection.recv(65536) if b"connection: keep-alive" in answer else b""
+        assert bool(again) == (b"connection: keep-alive" in answer)
+
+
+def test_connections_are_probed_by_the_kernel(running):
+    """Accepted sockets inherit it from the listener."""
+    assert running.server._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
 def test_connect_is_refused(running):

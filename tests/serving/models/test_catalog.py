@@ -260,7 +260,7 @@ def test_a_file_that_is_wrong_changes_nothing(running, file, content, said, capl
     file.poll()
     file.poll()
     assert caplog.text.count(said) == 1
-    assert file.trouble.startswith(f"{file.path} is not in force as a whole: ")
+    assert file.trouble.startswith("--model_config_file is not in force as a whole: ")
     assert said in file.trouble
     assert running.manager.names() == ["a"]
     file.path.write_text(text(running.model("b", 2)))

@@ -50,7 +50,7 @@ BROKEN = {
 def test_broken_file(base_path, content):
     (base_path / "1").mkdir()
     (base_path / "1" / "model.onnx").write_bytes(content)
-    with pytest.raises(errors.InvalidArgumentError, match="ONNX Runtime cannot open"):
+    with pytest.raises(errors.InvalidArgumentError, match=r"is empty|is no whole ONNX model"):
         load(base_path / "1")
 
 
@@ -72,6 +72,28 @@ def test_a_saved_model_of_tensorflow(base_path):
         errors.NotFoundError, match=r"Convert it with `estimator-serving import .* BASE`, and serve BASE"
     ):
         open_servable("m", 1, base_path, intra_op_threads=1)
+
+
+CLASSIFIER = """g (float[N] x) => (float[N] y, seq(map(int64, float[N])) p) {{
+    y = Identity(x) p = ai.onnx.ml.ZipMap <classlabels_int64s = [0]> (x) }}"""
+
+
+def test_outputs_that_no_protocol_carries(write_model, base_path):
+    """Found before the session is opened: this graph has an operator that ONNX Runtime would refuse."""
+    told = r"p of .*model.onnx is a sequence, and requests and answers carry only tensors; .* zipmap=False"
+    with pytest.raises(errors.InvalidArgumentError, match=told):
+        load(write_model(1, CLASSIFIER))
+    (base_path / "1").rename(base_path / "aside")
+    info = {"x": TensorInfo("x:0", dtypes.float32, (-1,))}, {"p": TensorInfo("p:0", dtypes.float32, (-1,))}
+    with pytest.raises(errors.InvalidArgumentError, match=told):
+        load(write_model(1, CLASSIFIER, **to_properties(Metadata({"s": Signature(*info, PREDICT_METHOD)}))))
+
+
+def test_outputs_that_no_signature_names_do_not_matter(write_model):
+    text = "g (float[N] x) => (float[N] y, seq(float[N]) s) {{ y = Neg(x) s = SequenceConstruct(x) }}"
+    info = {"x": TensorInfo("x:0", dtypes.float32, (-1,))}, {"y": TensorInfo("y:0", dtypes.float32, (-1,))}
+    properties = to_properties(Metadata({"serving_default": Signature(*info, PREDICT_METHOD)}))
+    assert ask(load(write_model(1, text, **properties)), x=np.ones(1, np.float32))["y"].tolist() == [-1]
 
 
 def test_broken_signatures(write_model):

@@ -137,7 +137,7 @@ def test_status_not_found(manager):
 def test_unready_says_why(manager):
     assert manager.unready() == "No model is configured."
     aspire(manager)
-    assert manager.unready() == "Model m has no version yet; export one into its base path."
+    assert manager.unready() == "Model m has no version yet. Export one into its base path."
     aspire(manager, 13)
     assert manager.unready() == "Model m version 13 is in state END: unlucky"
     aspire(manager, 1)
@@ -199,7 +199,7 @@ def test_a_model_that_is_not_configured_any_more_is_unloaded(manager):
     assert manager.wait_until_settled(10)
     assert states(manager) == {1: State.END}
     assert (manager.names(), manager.labels("m")) == (["n"], {})
-    assert manager.unready() == "Model n has no version yet; export one into its base path."
+    assert manager.unready() == "Model n has no version yet. Export one into its base path."
     manager.serve_only([])
     assert manager.unready() == "No model is configured."
 

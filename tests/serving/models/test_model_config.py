@@ -24,7 +24,7 @@ model_config_list {
     version_labels { key: "stable" value: 42 }
     version_labels { key: "canary" value: 43 }
   }
-  config { name: "b/c" base_path: "/models/b" model_version_policy { all {} } }
+  config { name: "b-c" base_path: "/models/b" model_version_policy { all {} } }
   config { name: "d" base_path: "/models/d" model_version_policy { latest { num_versions: 2 } } model_type: TENSORFLOW }
   config: < name: 'e', base_path: '/models/e',
             logging_config { log_collector_config { type: "tfrecord" filename_prefix: "/l" } } >
@@ -51,7 +51,7 @@ def test_a_whole_file(read):
     assert half == ModelConfig(
         "half", Path("/models/half"), Specific(frozenset({42, 43})), {"stable": 42, "canary": 43}, "tensorflow"
     )
-    assert b == ModelConfig("b/c", Path("/models/b"), All())
+    assert b == ModelConfig("b-c", Path("/models/b"), All())
     assert (d.version_policy, d.platform) == (Latest(2), "tensorflow")
     assert (e.version_policy.choose([1, 2]), e.platform) == ({2}, "")
     assert e.logging == LogSettings(Path("/l"), 0)
@@ -92,6 +92,10 @@ def test_no_specific_version_is_said(read):
         (listed('name: "m" base_path: "/m" model_type: OTHER'), InvalidArgumentError,
          "Model m requests unsupported platform other"),
         (listed('base_path: "/m"'), InvalidArgumentError, "The model name '' cannot be served"),
+        (listed('name: "../../etc" base_path: "/m"'), InvalidArgumentError, "it reads like a path"),
+        (listed('name: "a/b" base_path: "/m"'), InvalidArgumentError, "The model name 'a/b' cannot be served"),
+        (listed('name: "a\\\\b" base_path: "/m"'), InvalidArgumentError, "it reads like a path"),
+        (listed('name: ".." base_path: "/m"'), InvalidArgumentError, "it reads like a path"),
         (listed('name: "a\\nb" base_path: "/m"'), InvalidArgumentError, "The model name 'a\\nb' cannot be served"),
         (listed(f'name: "{"n" * 10000}" base_path: "/m"'), InvalidArgumentError, "give 1 to 256 printable"),
         ('custom_model_config { type_url: "x" }', FailedPreconditionError, "Cannot transition to requested config."),

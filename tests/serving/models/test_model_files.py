@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pathlib
+from functools import partial
 
 import numpy as np
 import onnx
@@ -18,7 +20,7 @@ from estimator_serving.serving.errors import (
 from estimator_serving.serving.models import model_files
 from estimator_serving.serving.models.loader import Loader, open_servable
 from estimator_serving.serving.models.memory import free_bytes
-from estimator_serving.serving.models.model_files import check_files
+from estimator_serving.serving.request import Request
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N] x) => (float[N] y) <float[4] v = {1, 2, 3, 4}> { y = Add(x, v) }"""
@@ -40,11 +42,14 @@ def write(directory, **places):
     return path
 
 
-def load(directory):
-    def open_(name, version, path):
-        return open_servable(name, version, path, intra_op_threads=1)
-
+def load(directory, *, mapped=False):
+    open_ = partial(open_servable, intra_op_threads=1, mapped=mapped)
     return Loader(open_, lambda *_: None, "CPUExecutionProvider", drops_cache=True)("m", 1, directory)
+
+
+def ask(servable):
+    """What it adds to 1, 1, 1, 1."""
+    return servable.run(Request("serving_default", {"x": np.ones(4, np.float32)}))["y"].tolist()
 
 
 @pytest.fixture
@@ -65,19 +70,82 @@ def test_weights_beside_the_model_are_served(version, places):
 def test_weights_in_a_folder_below(version):
     (version / "weights").mkdir()
     (version / "model.onnx.data").rename(version / "weights" / "w")
-    check_files(write(version, location="weights/w", length=16))
+    write(version, location="weights/w", length=16)
+    assert ask(load(version)) == [2, 3, 4, 5]
 
 
-def link(version):
-    (version / "w").symlink_to(version / "model.onnx.data")
+def link_outside(version):
+    (version.parent.parent / "outside").write_bytes(WEIGHTS)
+    (version / "w").symlink_to(version.parent.parent / "outside")
+
+
+def folder_outside(version):
+    link_outside(version)
+    (version / "f").symlink_to(version.parent.parent)
+
+
+def link_in_a_circle(version):
+    (version / "w").symlink_to(version / "w")
+
+
+def config_map(version):
+    """As Kubernetes lays out a volume: every name is a link through ..data."""
+    (version / "..2026").mkdir()
+    (version / "model.onnx").rename(version / "..2026" / "model.onnx")
+    (version / "model.onnx.data").rename(version / "..2026" / "w")
+    (version / "..data").symlink_to("..2026")
+    (version / "model.onnx").symlink_to("..data/model.onnx")
+    (version / "w").symlink_to("..data/w")
+
+
+def hub_cache(version):
+    """As a hub's cache lays out a snapshot: links to blobs beside it."""
+    blobs = version.parent / "blobs"
+    blobs.mkdir()
+    (version / "model.onnx").rename(blobs / "1a")
+    (version / "model.onnx.data").rename(blobs / "2b")
+    (version / "model.onnx").symlink_to("../blobs/1a")
+    (version / "w").symlink_to("../blobs/2b")
 
 
 def hard_link(version):
-    (version / "w").hardlink_to(version.parent / "secret")
+    (version / "w").hardlink_to(version / "model.onnx.data")
 
 
-def linked_folder(version):
-    (version / "w").symlink_to(version.parent)
+def linked_version(version):
+    (version / "model.onnx.data").rename(version / "w")
+    version.rename(version.parent / "release")
+    version.symlink_to("release")
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("prepare", [config_map, hub_cache, hard_link, linked_version])
+def test_weights_through_links_are_served(version, prepare, mapped):
+    write(version, location="w")
+    prepare(version)
+    assert ask(load(version, mapped=mapped)) == [2, 3, 4, 5]
+
+
+def overwrite(weights):
+    with open(weights, "r+b") as file:
+        file.write(np.float32([9, 9, 9, 9]).tobytes())
+
+
+@pytest.mark.parametrize(
+    "change", [overwrite, lambda weights: os.truncate(weights, 0), os.unlink], ids=["overwritten", "cut", "gone"]
+)
+def test_a_loaded_version_is_a_snapshot(version, change):
+    write(version)
+    loaded = load(version)
+    change(version / "model.onnx.data")
+    change(version / "model.onnx")
+    assert ask(loaded) == [2, 3, 4, 5]
+
+
+def test_a_file_that_changes_while_it_is_read():
+    """One of the kernel's, which never has the size that it says."""
+    with pytest.raises(InvalidArgumentError, match="was written to while it was read"):
+        model_files._read(pathlib.Path("/proc/self/status"))
 
 
 @pytest.mark.parametrize(
@@ -90,9 +158,9 @@ def linked_folder(version):
         ({"location": ""}, None, "which names no file"),
         ({"location": "a\0b"}, None, "which names no file"),
         ({"location": "w"}, None, r"which cannot be found \(No such file or directory\)"),
-        ({"location": "w"}, link, "which is a symbolic link or lies behind one"),
-        ({"location": "w/secret"}, linked_folder, "which is a symbolic link or lies behind one"),
-        ({"location": "w"}, hard_link, "which is a hard link"),
+        ({"location": "w"}, link_outside, "a link that leads out of the version directory and its base path"),
+        ({"location": "f/outside"}, folder_outside, "a link that leads out of the version directory and its base path"),
+        ({"location": "w"}, link_in_a_circle, "which cannot be found"),
         ({"location": "w"}, lambda version: os.mkfifo(version / "w"), "which is no plain file"),
         ({"location": "w"}, lambda version: (version / "w").mkdir(), "which is no plain file"),
         ({"offset": 8, "length": 16}, None, "bytes 8 to 24 of a file of 16 bytes"),
@@ -188,9 +256,11 @@ def test_free_memory(tmp_path, settings, expected):
 
 
 def test_a_version_that_does_not_fit_is_refused(version, monkeypatch):
-    path = write(version)
-    monkeypatch.setattr(model_files, "free_bytes", lambda: path.stat().st_size)
-    with pytest.raises(ResourceExhaustedError, match="Insufficient resources to load servable .*: its files hold"):
+    (version / "model.onnx.data").write_bytes(WEIGHTS * 100)
+    write(version, length=len(WEIGHTS))
+    monkeypatch.setattr(model_files, "free_bytes", lambda: 199 * len(WEIGHTS))
+    with pytest.raises(ResourceExhaustedError, match="Insufficient resources to load servable .*: reading its files"):
         load(version)
-    monkeypatch.setattr(model_files, "free_bytes", lambda: path.stat().st_size + len(WEIGHTS))
+    load(version, mapped=True)
+    monkeypatch.setattr(model_files, "free_bytes", lambda: 200 * len(WEIGHTS))
     load(version)

@@ -102,3 +102,57 @@ def test_histories(steps):
     assert set(model.aspired) - failed <= served
     # An old version stays only where no aspired one can take over.
     assert served <= set(model.aspired) or not served & set(model.aspired)
+
+
+def history(model, *bad):
+    """Take every step; the versions in `bad` fail."""
+    while (action := model.next_action(policy.availability_preserving)) is not None:
+        take_step(model, fails=action.version in bad)
+
+
+def test_a_spare_version_stands_in_for_those_that_fail():
+    model = Model("m")
+    spare = dict.fromkeys((1, 5, 7), HERE)
+    for _ in range(2):  # as polls repeat it
+        model.aspire({8: HERE}, lambda _version: None, spare)
+        history(model, 8, 7)
+        assert (model.newest.number, model.versions[8].state) == (5, State.END)
+        assert model.is_decided
+        assert 1 not in model.versions
+    model.aspire({9: HERE}, lambda _version: None, {8: HERE, 7: HERE, 5: HERE})
+    history(model)
+    assert model.newest.number == 9
+    assert model.versions[5].state is State.END
+
+
+def test_no_spare_version_beside_one_that_is_served():
+    model = Model("m")
+    model.aspire({8: HERE, 9: HERE}, lambda _version: None, {7: HERE})
+    history(model, 9)
+    assert (model.newest.number, sorted(model.versions)) == (8, [8, 9])
+
+
+def test_a_version_that_was_retired_stands_in_again():
+    model = Model("m")
+    aspire(model, 1)
+    history(model)
+    model.aspire({2: HERE}, lambda _version: None, {1: HERE})
+    while (action := model.next_action(policy.resource_preserving)) is not None:
+        version = model.begin(action)
+        if action.verb is Verb.UNLOAD:
+            model.note_ended(version)
+        elif version.number == 2:
+            version.error = UnavailableError("no")
+            model.note_failed(version)
+        else:
+            model.note_loaded(version, SimpleNamespace(version=version.number))
+    assert model.newest.number == 1
+
+
+def test_texts_for_clients_have_no_paths(tmp_path):
+    (tmp_path / "real" / "1").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    aspire(model := Model("m"))
+    model.aspire({1: VersionDirectory(tmp_path / "link" / "1")}, lambda _version: None)
+    text = f"{tmp_path}/link/1/model.onnx is none; {tmp_path}/real/1 holds it."
+    assert model.versions[1].hide_path(text) == "1/model.onnx is none; 1 holds it."

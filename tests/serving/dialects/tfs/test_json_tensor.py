@@ -169,4 +169,7 @@ def test_rows_of_several_outputs():
 
 def test_nested_json_is_read_by_shape():
     value = json.loads("[[[1, 2], [3, 4]], [[5, 6], [7, 8]]]")
-    assert json_tensor.read_rows(value, dtypes.int32).shape == (2, 2, 2)
+    rows = json_tensor.Rows(dtypes.int32)
+    for row in value:
+        rows.add(row)
+    assert rows.tensor().shape == (2, 2, 2)

@@ -22,8 +22,9 @@ def make(base_path, *names):
 class Wanted(list):
     """What was asked for, look by look: (model, versions)."""
 
-    def __call__(self, name, versions):
+    def __call__(self, name, versions, _spare, hint):
         self.append((name, set(versions)))
+        self.hint = hint
 
 
 def watch(wanted, *models, **settings):
@@ -148,7 +149,7 @@ def test_changed_files_are_handed_over_once_quiet(base_path, caplog):
     file = base_path / "1" / "model.onnx"
     file.write_bytes(b"a")
     stamps = []
-    source = DirectorySource(lambda _, versions: stamps.append(versions[1].stamp), poll_wait_s=0)
+    source = DirectorySource(lambda _, versions, *__: stamps.append(versions[1].stamp), poll_wait_s=0)
     source.watch([ModelConfig("m", base_path)])
     file.write_bytes(b"ab")
     source.poll()
@@ -172,7 +173,7 @@ def test_keeps_looking(base_path, fails, caplog):
     seen = threading.Event()
     looks = []
 
-    def aspire(name, versions):
+    def aspire(name, versions, *_):
         looks.append(versions)
         if len(looks) == 3:
             seen.set()
@@ -186,3 +187,21 @@ def test_keeps_looking(base_path, fails, caplog):
         source.start()
         assert seen.wait(10)
     source.stop()
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("model.onnx", "The base path holds model.onnx itself; put it into a directory 1/ there."),
+        ("saved_model.pb", "convert it with `estimator-serving import SAVED_MODEL BASE`"),
+    ],
+)
+def test_a_model_that_lies_in_the_base_path_itself(base_path, file, said, caplog):
+    base_path.mkdir(exist_ok=True)
+    (base_path / file).write_bytes(b"")
+    wanted = Wanted()
+    source = watch(wanted, ModelConfig("m", base_path))
+    source.poll()
+    assert said in wanted.hint
+    assert str(base_path) not in wanted.hint
+    assert caplog.text.count(said) == 1
