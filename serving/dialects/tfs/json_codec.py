@@ -83,7 +83,7 @@ def _read_plain(body: _PlainBody, signature_name: str, servable: Servable) -> di
             return None
         return _as_arrays({alias: content}, infos)
     if isinstance(content, dict):
-        return _as_arrays(content, infos) if infos.keys() <= content.keys() else None
+        return _as_arrays(content, infos) if infos.keys() == content.keys() else None
     if len(infos) == 1 and servable.takes_examples(signature_name, alias):
         encoder = servable.encoder
         if encoder is None or alias in encoder.keys or _BASE64 in encoder.keys:

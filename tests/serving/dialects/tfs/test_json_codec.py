@@ -92,7 +92,7 @@ def test_feature_dictionaries(servable, rows):
     ("body", "name"),
     [
         ('{"instances": [[1, 2.5], [3, 4]]}', "one"), ('{"inputs": [1, 2]}', "one"), ('{"inputs": {"x": 5}}', "one"),
-        ('{"instances": [{"a": 1, "b": [0.5]}]}', "two"), ('{"inputs": {"b": [[1]], "a": 2, "c": 1}}', "two"),
+        ('{"instances": [{"a": 1, "b": [0.5]}]}', "two"), ('{"inputs": {"b": [[1]], "a": 2}}', "two"),
         ('{"instances": [{"f": 1, "i": [2, 3], "s": "t"}, {"f": 2}]}', "examples"),
     ],
 )  # fmt: skip
