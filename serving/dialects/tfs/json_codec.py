@@ -7,6 +7,7 @@ takes plain feature dictionaries for serialized tf.Examples, and an integer stan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from estimator_serving.wire.signatures import (
 ENTRYPOINT = "REST"
 # How a predict request wrote its tensors, which is how its answer is written.
 ROW, COLUMN = "instances", "inputs"
+FLOAT32_MAX = 2.0**128 - 2.0**104
 
 
 def _parse(payload: bytes, target: ModelSpec | None) -> Document:
@@ -86,7 +88,7 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
         # Rows are a list, and a row of several inputs is an object: what this is not, the reader below says so.
         if len(signature.inputs) == 1 and (numbers.shape or layout == COLUMN):
             ((alias, info),) = signature.inputs.items()
-            array = numbers.to_array(info.dtype)
+            array = numbers.to_array(info.dtype, exact=options.exact)
             if array is not None:
                 return Request(spec.signature_name, {alias: array}, (), layout)
         members = json_text.parse(payload)
@@ -98,7 +100,7 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
             "to exist "
         )
     layout = ROW if ROW in members else COLUMN
-    reader = _Reader(spec.signature_name, signature, servable)
+    reader = _Reader(spec.signature_name, signature, servable, options.exact)
     inputs = (reader.read_instances if layout == ROW else reader.read_inputs)(members[layout])
     return Request(spec.signature_name, inputs, (), layout)
 
@@ -109,6 +111,7 @@ class _Reader(NamedTuple):
     signature_name: str
     signature: Signature
     servable: Servable
+    exact: bool
 
     def read_instances(self, instances: Any) -> dict[str, Array]:
         """Row form: a list of values, or of objects with one value for each input.
@@ -129,7 +132,7 @@ class _Reader(NamedTuple):
                         raise InvalidArgumentError(f"Expecting value/list but got object at item {index} of input list")
                 return {alias: self._read_rows(alias, info, instances, keyed=False)}
             if first.keys() != {alias} and self.servable.takes_examples(self.signature_name, alias):
-                return {alias: _read_features(instances, self.servable.encoder)}
+                return {alias: _read_features(instances, self.servable.encoder, self.exact)}
         columns = _columns(instances, infos)
         return {alias: self._read_rows(alias, infos[alias], column, keyed=True) for alias, column in columns.items()}
 
@@ -150,14 +153,14 @@ class _Reader(NamedTuple):
 
     def _read_rows(self, alias: str, info: TensorInfo, rows: list[Any], *, keyed: bool) -> Array:
         try:
-            return json_tensor.read_rows(rows, info.dtype)
+            return json_tensor.read_rows(rows, info.dtype, exact=self.exact)
         except ServingError as error:
             text = str(error).replace(" of 'instances'", f" key: {alias} of 'instances'", 1) if keyed else str(error)
             raise type(error)(f"{text} (input {alias})") from None
 
     def _read_tensor(self, alias: str, info: TensorInfo, value: Any) -> Array:
         try:
-            return json_tensor.read_tensor(value, info.dtype)
+            return json_tensor.read_tensor(value, info.dtype, exact=self.exact)
         except ServingError as error:
             raise type(error)(f"{error} (input {alias})") from None
 
@@ -185,7 +188,7 @@ def _columns(instances: list[Any], infos: Mapping[str, TensorInfo]) -> dict[str,
 # --- Examples from JSON ---
 
 
-def _read_features(instances: list[Any], encoder: ExampleEncoder | None) -> Array:
+def _read_features(instances: list[Any], encoder: ExampleEncoder | None, exact: bool) -> Array:
     """Feature dictionaries as serialized Examples, by the model's own feature spec."""
     if encoder is None:
         raise InvalidArgumentError(
@@ -198,6 +201,8 @@ def _read_features(instances: list[Any], encoder: ExampleEncoder | None) -> Arra
             raise InvalidArgumentError(json_tensor.row_text(index, text))
         try:
             features = {name: _feature_value(name, value) for name, value in row.items()}
+            if exact:
+                _check_floats(features)
             examples.append(encoder.encode(features))
         except (ExampleError, InvalidArgumentError) as error:
             raise InvalidArgumentError(json_tensor.row_text(index, str(error))) from None
@@ -223,10 +228,20 @@ def _feature_element(name: str, value: Any) -> Any:
     return value
 
 
-def _example_bytes(value: Any, spec: FeatureSpec | None) -> bytes:
+def _check_floats(features: Mapping[str, Any]) -> None:
+    """Refuse numbers that an Example, whose floats have 32 bits, would hold as infinities."""
+    for name, value in features.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, float) and math.isfinite(one) and abs(one) > FLOAT32_MAX:
+                raise InvalidArgumentError(f"Feature: {name} has {one}, which float32 does not hold; send less.")
+
+
+def _example_bytes(value: Any, spec: FeatureSpec | None, exact: bool = False) -> bytes:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"Example must be JSON object but got JSON {kind(value)}")
     features = {name: _widen(_feature_value(name, one), name, spec) for name, one in value.items()}
+    if exact:
+        _check_floats(features)
     for name, one in features.items():
         if isinstance(one, list) and len({_list_of(element) for element in one}) > 1:
             raise InvalidArgumentError(f"Unexpected element type in feature: {name} expecting type: {_list_of(one[0])}")
@@ -293,9 +308,9 @@ def _decode_examples(method: str, check: _Check, options: Options, document: Doc
         raise InvalidArgumentError("Expecting 'examples' value to be an list/array")
     if not members["examples"]:
         raise InvalidArgumentError("'examples' value is an empty array")
-    context = _example_bytes(members["context"], spec) if "context" in members else b""
-    examples = outcomes.join_context(context, [_example_bytes(one, spec) for one in members["examples"]])
-    return check(servable, document.spec.signature_name, examples, options)
+    context = _example_bytes(members["context"], spec, options.exact) if "context" in members else b""
+    examples = [_example_bytes(one, spec, options.exact) for one in members["examples"]]
+    return check(servable, document.spec.signature_name, outcomes.join_context(context, examples), options)
 
 
 def _encode_results(outputs: Outputs, request: Request, _servable: Servable) -> bytes:
