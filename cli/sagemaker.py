@@ -49,10 +49,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(chosen: argparse.Namespace) -> int:
     """Serves until a signal, or trains once; returns the exit code."""
     base = Path(chosen.base).absolute()
-    return _serve(base) if chosen.action == "serve" else _train(base, chosen.program)
+    return serve(base) if chosen.action == "serve" else train(base, chosen.program)
 
 
-def _serve(base: Path) -> int:
+def serve(base: Path) -> int:
     """Settings beside the model come from the environment, as for `serve`; there is no gRPC behind SageMaker's port."""
     path = find_base_path(base / "model")
     name = "model" if path == base / "model" else path.name
@@ -80,7 +80,7 @@ def find_base_path(directory: Path) -> Path:
     return found[0]
 
 
-def _train(base: Path, program: str) -> int:
+def train(base: Path, program: str) -> int:
     """Run the program as a script, with hyperparameters as its flags and SageMaker's SM_ variables.
 
     What ends it is written to output/failure, for SageMaker to show.
@@ -98,7 +98,8 @@ def _train(base: Path, program: str) -> int:
             )
         own = {key: value for key, value in hyperparameters.items() if not key.startswith("sagemaker_")}
         os.environ.update(variables(base, own))
-        sys.argv = [str(path), *(word for key, value in own.items() for word in (f"--{key}", _as_text(value)))]
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in own.items()}
+        sys.argv = [str(path), *(word for key, text in texts.items() for word in (f"--{key}", text))]
         sys.path.insert(0, str(path.parent))
         (base / "model").mkdir(parents=True, exist_ok=True)
         runpy.run_path(str(path), run_name="__main__")
@@ -130,7 +131,13 @@ def read_hyperparameters(base: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no JSON ({error}); write an object of hyperparameters.") from None
     if not isinstance(texts, dict):
         raise ValueError(f"{path} holds no JSON object; write one of hyperparameters.")
-    return {key: _read_text(value) for key, value in texts.items()}
+    read: dict[str, Any] = {}
+    for key, value in texts.items():
+        try:
+            read[key] = json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            read[key] = value
+    return read
 
 
 def variables(base: Path, hyperparameters: dict[str, Any]) -> dict[str, str]:
@@ -146,17 +153,6 @@ def variables(base: Path, hyperparameters: dict[str, Any]) -> dict[str, str]:
         "SM_CHANNELS": json.dumps(channels),
         **{f"SM_CHANNEL_{name.upper()}": str(data / name) for name in channels},
     }
-
-
-def _read_text(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _write_failure(path: Path, reason: str) -> None:

@@ -200,3 +200,26 @@ def _invalid(what: str, position: int, text: str) -> InvalidArgumentError:
 def _spell_out(match: re.Match[str]) -> str:
     token = match.group()
     return token if token[0] == '"' else f"{token}inity"
+
+
+def check_finite(text: bytes) -> None:
+    """Refuse a number that no double holds, in a text that `parse` took: it reads an infinity, as TensorFlow Serving.
+
+    Raises InvalidArgumentError.
+    """
+    if _HUGE.search(text):
+        _FINITE_DECODER.raw_decode(_STRING_OR_INF.sub(_spell_out, text.decode()).lstrip())
+
+
+def _read_finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise InvalidArgumentError(
+            f"JSON Parse error: {quote(digits)} is more than a double holds; send a smaller number."
+        )
+    return value
+
+
+# What may be such a number: an exponent of three digits, or very many digits.
+_HUGE = re.compile(rb"[eE]\+?0*[0-9]{3}|[0-9]{309}")
+_FINITE_DECODER = json.JSONDecoder(parse_int=_read_finite, parse_float=_read_finite)

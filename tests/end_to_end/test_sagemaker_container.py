@@ -19,7 +19,7 @@ ROWS = "a,b,label\n0,0,0\n0,1,1\n1,0,1\n1,1,0\n"
 def base(tmp_path):
     """What SageMaker mounts, and the program that the image brought."""
     for name, text in {
-        "input/config/hyperparameters.json": json.dumps({"steps": "300", "sagemaker_program": "train.py"}),
+        "input/config/hyperparameters.json": json.dumps({"steps": "100", "sagemaker_program": "train.py"}),
         "input/data/training/xor.csv": ROWS,
         "code/train.py": PROGRAM.read_text(),
     }.items():

@@ -13,7 +13,7 @@ from typing import Any
 from estimator_serving.serving.dialects import json_text
 from estimator_serving.serving.dialects.base import Page, Reply
 from estimator_serving.serving.dialects.contracts.contract import Contract, Terms, media_type, select_signature
-from estimator_serving.serving.dialects.contracts.table import Table, name_columns, read_csv
+from estimator_serving.serving.dialects.contracts.table import Table, decode_table, name_columns, parse_csv
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.predictor import Codec, Predictor
 from estimator_serving.serving.request import Document, ModelSpec, Outputs, Request
@@ -37,8 +37,10 @@ class MlflowScoring(Contract):
         assert spec is not None, "this contract is for one model"
         name, _ = media_type(headers, "application/json", ("application/json", "text/csv"))
         codec = self.codecs["predict"]
-        parse = _parse_csv if name == "text/csv" else partial(_parse_json, codec)
-        return spec, codec._replace(parse=parse, decode=partial(_decode, codec), encode=partial(_encode, codec))
+        parse = partial(parse_csv, has_names=True) if name == "text/csv" else partial(parse_json, codec)
+        return spec, codec._replace(
+            parse=parse, decode=partial(decode_table, codec, "instances"), encode=partial(encode, codec)
+        )
 
     def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
         if method == "GET" and path == VERSION_PATH:
@@ -46,12 +48,7 @@ class MlflowScoring(Contract):
         return super().describe(method, path, headers)
 
 
-def _parse_csv(payload: bytes, spec: ModelSpec | None) -> Document:
-    assert spec is not None, "the contract knows the model"
-    return Document(spec, read_csv(payload, has_names=True), payload)
-
-
-def _parse_json(codec: Codec, payload: bytes, spec: ModelSpec | None) -> Document:
+def parse_json(codec: Codec, payload: bytes, spec: ModelSpec | None) -> Document:
     """A Table for a data frame; for tensors, what TensorFlow Serving's parser makes of them."""
     document = codec.parse(payload, spec)
     members = document.content
@@ -66,14 +63,21 @@ def _parse_json(codec: Codec, payload: bytes, spec: ModelSpec | None) -> Documen
     if unknown:
         raise InvalidArgumentError(f"The body has {', '.join(unknown)} beside {forms[0]}; send only params beside it.")
     document = document._replace(spec=select_signature(document.spec, members.get("params"), "params"))
-    if forms == ["dataframe_split"]:
-        return document._replace(content=_read_split(members["dataframe_split"]))
-    if forms == ["dataframe_records"]:
-        return document._replace(content=_read_records(members["dataframe_records"]))
+    frame = members[forms[0]]
+    if forms[0] == "dataframe_split":
+        return document._replace(content=read_split(frame))
+    if forms[0] == "dataframe_records":
+        if not isinstance(frame, list) or not frame or not all(isinstance(row, dict) for row in frame):
+            raise InvalidArgumentError(
+                "dataframe_records needs a list of at least one object, each a row of values by column. "
+                f"Got {json_text.quote(frame)}."
+            )
+        return document._replace(content=Table(frame))
     return document
 
 
-def _read_split(frame: Any) -> Table:
+def read_split(frame: Any) -> Table:
+    """A data frame as names and rows. Raises InvalidArgumentError."""
     is_frame = (
         isinstance(frame, dict) and isinstance(frame.get("columns"), list) and isinstance(frame.get("data"), list)
     )
@@ -85,24 +89,7 @@ def _read_split(frame: Any) -> Table:
     return Table(name_columns(frame["columns"], frame["data"]))
 
 
-def _read_records(records: Any) -> Table:
-    if not isinstance(records, list) or not records or not all(isinstance(row, dict) for row in records):
-        raise InvalidArgumentError(
-            "dataframe_records needs a list of at least one object, each a row of values by column. "
-            f"Got {json_text.quote(records)}."
-        )
-    return Table(records)
-
-
-def _decode(codec: Codec, document: Document, servable: Servable) -> Request:
-    content = document.content
-    if isinstance(content, Table):
-        instances = content.instances(servable, document.spec.signature_name)
-        document = document._replace(content={"instances": instances})
-    return codec.decode(document, servable)
-
-
-def _encode(codec: Codec, outputs: Outputs, request: Request, servable: Servable) -> bytes:
+def encode(codec: Codec, outputs: Outputs, request: Request, servable: Servable) -> bytes:
     """Rows for rows, columns for `inputs`, both as predictions."""
     text = codec.encode(outputs, request, servable)
     return _PREDICTIONS + text.removeprefix(_OUTPUTS) if text.startswith(_OUTPUTS) else text

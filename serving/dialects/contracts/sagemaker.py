@@ -14,12 +14,11 @@ from functools import partial
 from estimator_serving.serving.dialects import json_text
 from estimator_serving.serving.dialects.base import Reply, Target
 from estimator_serving.serving.dialects.contracts.contract import Contract, Terms, media_type
-from estimator_serving.serving.dialects.contracts.table import Table, read_csv
+from estimator_serving.serving.dialects.contracts.table import decode_table, parse_csv
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.predictor import Codec, Predictor
-from estimator_serving.serving.request import Context, Document, ModelSpec, Request
+from estimator_serving.serving.request import Context, Document, ModelSpec
 from estimator_serving.serving.routing import Route
-from estimator_serving.serving.running.servable import Servable
 
 PATH = "/invocations"
 HEALTH_PATHS = ("/ping",)
@@ -53,10 +52,10 @@ class SageMaker(Contract):
         key = "instances" if verb == "predict" else "examples"
         name, parameters = media_type(headers, JSON, (JSON, LINES, "application/jsons", CSV))
         if name == CSV:
-            parse = partial(_parse_csv, parameters.get("header") == "present")
-            return spec, codec._replace(parse=parse, decode=partial(_decode_table, codec, key))
+            parse = partial(parse_csv, has_names=parameters.get("header") == "present")
+            return spec, codec._replace(parse=parse, decode=partial(decode_table, codec, key))
         return spec, codec._replace(
-            parse=partial(_parse_json, codec, key) if name == JSON else partial(_parse_lines, key)
+            parse=partial(parse_json, codec, key) if name == JSON else partial(parse_lines, key)
         )
 
     def infer(
@@ -87,7 +86,7 @@ class SageMaker(Contract):
         return chosen._replace(signature_name=attributes.get("tfs-signature-name", chosen.signature_name))
 
 
-def _parse_json(codec: Codec, key: str, payload: bytes, spec: ModelSpec | None) -> Document:
+def parse_json(codec: Codec, key: str, payload: bytes, spec: ModelSpec | None) -> Document:
     """TensorFlow Serving's own bodies, a bare list of instances, or one bare instance."""
     assert spec is not None, "the request's attributes name the model"
     if payload.lstrip()[:1] != b"[":
@@ -97,11 +96,12 @@ def _parse_json(codec: Codec, key: str, payload: bytes, spec: ModelSpec | None) 
             return document._replace(content={key: [members]})
         return document
     values = json_text.parse(payload)
+    json_text.check_finite(payload)
     # Like the container: only lists of lists or objects are rows.
     return Document(spec, {key: values if not values or isinstance(values[0], list | dict) else [values]}, payload)
 
 
-def _parse_lines(key: str, payload: bytes, spec: ModelSpec | None) -> Document:
+def parse_lines(key: str, payload: bytes, spec: ModelSpec | None) -> Document:
     """A JSON value on each line, each an instance."""
     assert spec is not None, "the request's attributes name the model"
     values = []
@@ -112,14 +112,3 @@ def _parse_lines(key: str, payload: bytes, spec: ModelSpec | None) -> Document:
             except InvalidArgumentError as error:
                 raise InvalidArgumentError(f"Line {number} is no JSON value; send one on each line. {error}") from None
     return Document(spec, {key: values}, payload)
-
-
-def _parse_csv(has_names: bool, payload: bytes, spec: ModelSpec | None) -> Document:
-    assert spec is not None, "the request's attributes name the model"
-    return Document(spec, read_csv(payload, has_names=has_names), payload)
-
-
-def _decode_table(codec: Codec, key: str, document: Document, servable: Servable) -> Request:
-    table: Table = document.content
-    rows = table.instances(servable, document.spec.signature_name)
-    return codec.decode(document._replace(content={key: rows}), servable)

@@ -20,10 +20,11 @@ class VertexAi(Contract):
         assert spec is not None, "this contract is for one model"
         media_type(headers, "application/json", ("application/json",))
         codec = self.codecs["predict"]
-        return spec, codec._replace(parse=partial(_parse, codec))
+        return spec, codec._replace(parse=partial(parse, codec))
 
 
-def _parse(codec: Codec, payload: bytes, spec: ModelSpec | None) -> Document:
+def parse(codec: Codec, payload: bytes, spec: ModelSpec | None) -> Document:
+    """A body of TensorFlow Serving's, with the signature that its parameters choose."""
     document = codec.parse(payload, spec)
     # A body of nothing but numbers was read as a whole, and has no parameters.
     if not isinstance(document.content, dict):

@@ -37,10 +37,12 @@ ROW, COLUMN = "instances", "inputs"
 FLOAT32_MAX = 2.0**128 - 2.0**104
 
 
-def _parse(payload: bytes, target: ModelSpec | None) -> Document:
+def _parse(options: Options, payload: bytes, target: ModelSpec | None) -> Document:
     """The body, and which signature it asks for. Raises InvalidArgumentError for anything but a JSON object."""
     assert target is not None, "the URL names the model"
     members = json_text.parse(payload)
+    if options.exact:
+        json_text.check_finite(payload)
     if not isinstance(members, dict):
         raise InvalidArgumentError(f"JSON Value: {quote(members)} Is not object")
     name = members.get("signature_name")
@@ -63,11 +65,11 @@ class _NumbersBody(NamedTuple):
     numbers: json_tensor.Numbers
 
 
-def _parse_predict(payload: bytes, target: ModelSpec | None) -> Document:
+def _parse_predict(options: Options, payload: bytes, target: ModelSpec | None) -> Document:
     assert target is not None, "the URL names the model"
     read = native.read_numbers_body(payload)
     if read is None:
-        return _parse(payload, target)
+        return _parse(options, payload, target)
     layout, name, shape, are_integers, values = read
     spec = target._replace(signature_name=name) if name else target
     return Document(spec, _NumbersBody(layout, json_tensor.Numbers(shape, are_integers, values)), payload)
@@ -326,13 +328,14 @@ def _encode_results(outputs: Outputs, request: Request, _servable: Servable) -> 
 
 def codecs(options: Options) -> Mapping[str, Codec]:
     """Verb of a URL -> how it reads and writes, as an operator chose."""
+    parse = partial(_parse, options)
     predict = partial(_decode_predict, options)
     classify = partial(_decode_examples, "classify", outcomes.classify_request, options)
     regress = partial(_decode_examples, "regress", outcomes.regress_request, options)
     return {
-        "predict": Codec("Predict", ENTRYPOINT, _parse_predict, predict, _encode_predict),
-        "classify": Codec("Classify", ENTRYPOINT, _parse, classify, _encode_results, takes_examples=True),
-        "regress": Codec("Regress", ENTRYPOINT, _parse, regress, _encode_results, takes_examples=True),
+        "predict": Codec("Predict", ENTRYPOINT, partial(_parse_predict, options), predict, _encode_predict),
+        "classify": Codec("Classify", ENTRYPOINT, parse, classify, _encode_results, takes_examples=True),
+        "regress": Codec("Regress", ENTRYPOINT, parse, regress, _encode_results, takes_examples=True),
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimator_serving.serving.dialects.json_text import DEPTH_MAX, check_depth, parse
+from estimator_serving.serving.dialects.json_text import DEPTH_MAX, check_depth, check_finite, parse
 from estimator_serving.serving.errors import InvalidArgumentError
 
 VALUES = st.recursive(
@@ -125,3 +125,18 @@ def test_takes_time_by_length_and_not_by_its_square(text):
     with pytest.raises(InvalidArgumentError, match="JSON Parse error"):
         parse(text)
     assert time.process_time() - began_s < 5
+
+
+@pytest.mark.parametrize("text", ["[1e400]", "[-1E+0999]", f"[{'7' * 400}]", '{"a": [1, Inf, 1e309]} tail'])
+def test_numbers_that_no_double_holds_can_be_refused(text):
+    assert parse(text.encode())
+    with pytest.raises(InvalidArgumentError, match="is more than a double holds"):
+        check_finite(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text", ['["1e400"]', "[1e308, 1e-400, Infinity, -Inf, NaN]", '  ["\\u0065", 1e308]', f'["{"7" * 400}"]']
+)
+def test_other_texts_are_not_refused(text):
+    assert parse(text.encode())
+    check_finite(text.encode())

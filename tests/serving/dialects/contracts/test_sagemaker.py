@@ -132,6 +132,8 @@ def test_several_models(serve):
         ([], "application/json", "No values in 'instances' array"),
         (["a"], "application/json", "Type: String is not of expected type: float"),
         ({"instances": [1e39]}, "application/json", "is not of expected type: float"),
+        ("[1e400]", "application/json", "is more than a double holds"),
+        ('{"instances": [1e400]}', "application/json", "is more than a double holds"),
         ({"instances": [[1], [1, 2]]}, "application/json", "Expecting tensor size: 1 but got: 2"),
         ("", LINES, "No values in 'instances' array"),
         ("1\n1,2\n", LINES, "Line 2 is no JSON value; send one on each line."),
