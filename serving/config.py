@@ -37,6 +37,18 @@ BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Where both SageMaker and MLflow ask for predictions.
 INVOCATIONS_PATH = "/invocations"
 _ROUTE = re.compile(r"/[A-Za-z0-9._~:@/-]*")
+# By the flag of a platform, the settings that its own environment variables fill, and what they are without one. These
+# variables say where the platform looks, so they win over ours, and flags win over both.
+STORAGE_VARIABLE = "AIP_STORAGE_URI"
+PLATFORM_VARIABLES = {
+    "enable_sagemaker": {"rest_api_port": ("SAGEMAKER_BIND_TO_PORT", "8080")},
+    "enable_vertex_ai": {
+        "rest_api_port": ("AIP_HTTP_PORT", "8080"),
+        "vertex_ai_health_route": ("AIP_HEALTH_ROUTE", ""),
+        "vertex_ai_predict_route": ("AIP_PREDICT_ROUTE", ""),
+        "model_base_path": (STORAGE_VARIABLE, ""),
+    },
+}
 # What `--help` shows for a value.
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -332,25 +344,10 @@ def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> C
     for contract, variables in PLATFORM_VARIABLES.items():
         for name, (variable, default) in variables.items() if (values | given).get(contract) else ():
             text = environment.get(variable, "")
-            if variable == STORAGE_VARIABLE and text:
-                text = _local_path(variable, text)
-            if text or (default and name not in values):
-                take(name, variable, text or default)
+            if name in given or not (text or (default and name not in values)):
+                continue
+            take(name, variable, _local_path(variable, text) if variable == STORAGE_VARIABLE else text or default)
     return Config(**values | given)
-
-
-# By the flag of a platform, the settings that its own environment variables fill, and what they are without one. These
-# variables say where the platform looks, so they win over ours, and flags win over both.
-STORAGE_VARIABLE = "AIP_STORAGE_URI"
-PLATFORM_VARIABLES = {
-    "enable_sagemaker": {"rest_api_port": ("SAGEMAKER_BIND_TO_PORT", "8080")},
-    "enable_vertex_ai": {
-        "rest_api_port": ("AIP_HTTP_PORT", "8080"),
-        "vertex_ai_health_route": ("AIP_HEALTH_ROUTE", ""),
-        "vertex_ai_predict_route": ("AIP_PREDICT_ROUTE", ""),
-        "model_base_path": (STORAGE_VARIABLE, ""),
-    },
-}
 
 
 def _local_path(variable: str, uri: str) -> str:

@@ -80,7 +80,7 @@ class Contract:
     ) -> Reply:
         spec, codec = self.asked(target.spec, headers)
         if route is None or spec != route.spec:
-            # The predictor chooses the route of a payload that names its model, which a header does here.
+            # A header names something else than the path did, by which the front chose.
             if route is not None:
                 route.close()
             route = self._predictor.router.choose(spec)
@@ -121,8 +121,8 @@ def media_type(headers: Mapping[bytes, bytes], default: str, taken: tuple[str, .
 def select_signature(spec: ModelSpec, parameters: Any, key: str) -> ModelSpec:
     """The model with the signature that a body's parameters name, if they name one.
 
-    A model has no other parameters, and one that is not known is no reason to answer as if it had not been sent. Raises
-    InvalidArgumentError. key: where the body has them.
+    Any other parameter is refused, because the model would not see it. key: where the body has the parameters. Raises
+    InvalidArgumentError.
     """
     if parameters is None:
         return spec

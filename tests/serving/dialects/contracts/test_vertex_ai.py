@@ -112,6 +112,11 @@ def test_the_platforms_environment():
     assert config.parse([*WORDS, "--rest_api_port=1"], environment).rest_api_port == 1
 
 
+def test_a_flag_takes_the_place_of_storage_that_cannot_be_read():
+    given = config.parse([*WORDS, "--model_base_path=/m"], {"AIP_STORAGE_URI": "gs://bucket/model"})
+    assert given.model_base_path == "/m"
+
+
 def test_its_environment_means_nothing_without_the_flag():
     given = config.parse(["--model_base_path=/m"], {"AIP_HTTP_PORT": "9090", "AIP_STORAGE_URI": "gs://b"})
     assert (given.rest_api_port, given.model_base_path) == (8501, "/m")
