@@ -67,6 +67,12 @@ COMMANDS = {
         "them the estimator takes, lacks and leaves, and exits with 1 if it lacks any.",
         extra="training",
     ),
+    "sagemaker": Command(
+        "estimator_serving.cli.sagemaker",
+        "train or serve as a container on SageMaker",
+        "The entry points of an image that SageMaker runs: `train` runs a program with the job's hyperparameters and "
+        "data, `serve` answers /invocations and /ping with the model that it left.",
+    ),
     "demo": Command(
         "estimator_serving.cli.demo",
         "train on the Titanic's passenger list, export, serve, ask",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
@@ -32,6 +34,21 @@ DEVICES = ("cpu", "cuda")
 SOCKET_PATH_BYTES_MAX = 107
 # The words TensorFlow's flag parser takes for a boolean.
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+# Where both SageMaker and MLflow ask for predictions.
+INVOCATIONS_PATH = "/invocations"
+_ROUTE = re.compile(r"/[A-Za-z0-9._~:@/-]*")
+# By the flag of a platform, the settings that its own environment variables fill, and what they are without one. These
+# variables say where the platform looks, so they win over ours, and flags win over both.
+STORAGE_VARIABLE = "AIP_STORAGE_URI"
+PLATFORM_VARIABLES = {
+    "enable_sagemaker": {"rest_api_port": ("SAGEMAKER_BIND_TO_PORT", "8080")},
+    "enable_vertex_ai": {
+        "rest_api_port": ("AIP_HTTP_PORT", "8080"),
+        "vertex_ai_health_route": ("AIP_HEALTH_ROUTE", ""),
+        "vertex_ai_predict_route": ("AIP_PREDICT_ROUTE", ""),
+        "model_base_path": (STORAGE_VARIABLE, ""),
+    },
+}
 # What `--help` shows for a value.
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -50,6 +67,7 @@ MODELS = "models"
 LOADING = "loading and warmup"
 RUNNING = "running and batching"
 WATCHING = "monitoring"
+CONTRACTS = "contracts of platforms"
 UNUSED = "accepted from tensorflow_model_server, without effect here"
 
 
@@ -140,6 +158,13 @@ class Config:
     )  # fmt: skip
     request_log_sampling_rate: float = _setting(0.01, WATCHING, "share of the requests that are logged, 0 to 1")
 
+    enable_kserve_v1: bool = _setting(False, CONTRACTS, "answer KServe's clients of its protocol v1")
+    enable_sagemaker: bool = _setting(False, CONTRACTS, "answer as a container on SageMaker, at its port")
+    enable_vertex_ai: bool = _setting(False, CONTRACTS, "answer as a container on Vertex AI, by its variables AIP_*")
+    enable_mlflow_scoring: bool = _setting(False, CONTRACTS, "answer MLflow's clients of its scoring server")
+    vertex_ai_health_route: str = _setting("/health", CONTRACTS, "path of health on Vertex AI")
+    vertex_ai_predict_route: str = _setting("/predict", CONTRACTS, "path of predictions on Vertex AI")
+
     tensorflow_inter_op_parallelism: int = _unused(0, "ONNX Runtime runs a graph's operators one after the other")
     tensorflow_session_config_file: str = _unused("", "a TensorFlow session's settings")
     platform_config_file: str = _unused("", "settings of TensorFlow's platforms")
@@ -194,6 +219,28 @@ class Config:
             raise ConfigError(
                 "--tensorflow_session_parallelism and --tensorflow_intra_op_parallelism exclude each other; give one."
             )
+
+        self._check_contracts()
+
+    def _check_contracts(self) -> None:
+        """What the contracts of platforms rule out. Raises ConfigError."""
+        for name in ("vertex_ai_health_route", "vertex_ai_predict_route"):
+            self._check(
+                name, lambda route: bool(_ROUTE.fullmatch(route)), "a path that begins with / and is no pattern"
+            )
+        at_invocations = [name for name in ("enable_sagemaker", "enable_mlflow_scoring") if getattr(self, name)]
+        if self.enable_vertex_ai and self.vertex_ai_predict_route == INVOCATIONS_PATH:
+            at_invocations.append("vertex_ai_predict_route")
+        if len(at_invocations) > 1:
+            raise ConfigError(
+                f"--{' and --'.join(at_invocations)} both answer at {INVOCATIONS_PATH}, in different forms; choose one."
+            )
+        for name in ("enable_vertex_ai", "enable_mlflow_scoring"):
+            if getattr(self, name) and self.model_config_file:
+                raise ConfigError(
+                    f"--{name} answers for one model, and --model_config_file may list several; give --model_name and "
+                    "--model_base_path instead."
+                )
 
     @property
     def intra_op_threads(self) -> int:
@@ -285,18 +332,39 @@ def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> C
     """
     known = {setting.name: type(setting.default) for setting in fields(Config)}
     values: dict[str, Any] = {}
-    for name, kind in known.items():
-        text = environment.get(name.upper())
-        if text is None:
-            continue
+
+    def take(name: str, variable: str, text: str) -> None:
+        kind = known[name]
         try:
             read: Callable[[str], Any] = boolean if kind is bool else kind
             values[name] = read(text)
         except ValueError:
-            raise ConfigError(
-                f"{name.upper()}={text!r} cannot be used; give a value of type {kind.__name__}."
-            ) from None
-    return Config(**values | {name: value for name, value in flags.items() if name in known})
+            raise ConfigError(f"{variable}={text!r} cannot be used; give a value of type {kind.__name__}.") from None
+
+    for name in known:
+        if (text := environment.get(name.upper())) is not None:
+            take(name, name.upper(), text)
+    given = {name: value for name, value in flags.items() if name in known}
+    for contract, variables in PLATFORM_VARIABLES.items():
+        for name, (variable, default) in variables.items() if (values | given).get(contract) else ():
+            text = environment.get(variable, "")
+            if name in given or not (text or (default and name not in values)):
+                continue
+            take(name, variable, _local_path(variable, text) if variable == STORAGE_VARIABLE else text or default)
+    return Config(**values | given)
+
+
+def _local_path(variable: str, uri: str) -> str:
+    """The path of a directory on this machine, given as such or as file://. Raises ConfigError for any other place."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    if scheme != "file" or not rest.startswith("/"):
+        raise ConfigError(
+            f"{variable}={uri} is on another machine, and this server reads local directories; copy it into the image "
+            "or onto a volume, and give that directory as --model_base_path."
+        )
+    return unquote(rest)
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from functools import partial
 
 from estimator_serving.serving import listeners, startup
 from estimator_serving.serving.config import OFF_PORT, Config
-from estimator_serving.serving.dialects.tfs import proto_codec, replay
+from estimator_serving.serving.dialects.base import CORS, Dialect
+from estimator_serving.serving.dialects.contracts.contract import Terms
+from estimator_serving.serving.dialects.contracts.mlflow import MlflowScoring
+from estimator_serving.serving.dialects.contracts.sagemaker import SageMaker
+from estimator_serving.serving.dialects.contracts.vertex_ai import VertexAi
+from estimator_serving.serving.dialects.tfs import json_codec, proto_codec, replay
 from estimator_serving.serving.dialects.tfs.dialect import TensorFlowServing
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
 from estimator_serving.serving.dialects.tfs.reload import handle_reload
@@ -74,8 +80,10 @@ class Server:
         options = Options(config.enable_serialization_as_tensor_content, config.enable_signature_method_name_check)
         reload = partial(handle_reload, self.catalog, exposition.total)
         cors = config.rest_api_enable_cors_support
-        # Every dialect that the fronts speak, in the order in which they are asked.
-        dialects = [TensorFlowServing(predictor, options, cors=cors, reload=reload)]
+        tfs = TensorFlowServing(predictor, options, cors=cors, reload=reload, kserve=config.enable_kserve_v1)
+        # Every dialect that the fronts speak, in the order in which they are asked. The contracts are first, because a
+        # platform may choose their paths below another dialect's prefix.
+        dialects: list[Dialect] = [*self._contracts(predictor, options), tfs]
         self._rest = listeners.make_rest(
             config, dialects, predictor.router, exposition, self.unready, lambda: self._file.trouble
         )
@@ -85,6 +93,22 @@ class Server:
             if self._rest:
                 self._rest.stop()
             raise
+
+    def _contracts(self, predictor: Predictor, options: Options) -> Iterator[Dialect]:
+        """The platforms' contracts that flags ask for."""
+        config = self._config
+        terms = Terms(
+            json_codec.codecs(options._replace(exact=True)),
+            None if config.model_config_file else config.model_name,
+            self.unready,
+            CORS if config.rest_api_enable_cors_support else (),
+        )
+        if config.enable_sagemaker:
+            yield SageMaker(predictor, terms)
+        if config.enable_mlflow_scoring:
+            yield MlflowScoring(predictor, terms)
+        if config.enable_vertex_ai:
+            yield VertexAi(predictor, terms, config.vertex_ai_predict_route, (config.vertex_ai_health_route,))
 
     @property
     def rest_port(self) -> int:

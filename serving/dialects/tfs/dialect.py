@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from estimator_serving.serving.dialects.base import (
+    CORS,
     JSON,
     Headers,
     HttpError,
@@ -26,23 +27,16 @@ from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.request import PATIENT, Context
 from estimator_serving.serving.routing import Route
 
-CORS: Headers = (
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-allow-methods", b"POST, GET"),
-    (b"access-control-allow-headers", b"Content-Type"),
-    (b"access-control-expose-headers", b"X-Model-Version"),
-)
-
 
 class TensorFlowServing:
     """The dialect over one predictor.
 
     cors: whether browsers may ask from other sites.
     reload: the answer to HandleReloadConfigRequest; without one, it is UNIMPLEMENTED.
+    kserve: whether KServe v1's clients are answered too; their URLs are this dialect's.
     """
 
     prefix = rest.PREFIX
-    pages = rest.PAGES
     header_names: frozenset[bytes] = frozenset()
 
     def __init__(
@@ -52,7 +46,10 @@ class TensorFlowServing:
         *,
         cors: bool = False,
         reload: Callable[[bytes, Context], bytes] | None = None,
+        kserve: bool = False,
     ) -> None:
+        self.pages = (*rest.PAGES, *(rest.KSERVE_PAGES if kserve else ()))
+        self._kserve = kserve
         self._predictor = predictor
         self._codecs = json_codec.codecs(options)
         self._options = options
@@ -82,7 +79,8 @@ class TensorFlowServing:
 
     def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
         origin = headers.get(b"origin", b"").decode("latin-1")
-        reply = rest.describe_models(self._predictor.manager, method, path, origin)
+        reply = rest.describe_kserve(method, path) if self._kserve else None
+        reply = reply or rest.describe_models(self._predictor.manager, method, path, origin, kserve=self._kserve)
         return reply._replace(headers=self._headers)
 
     def refuse(self, error: ServingError | HttpError) -> Reply:

@@ -7,6 +7,7 @@ takes plain feature dictionaries for serialized tf.Examples, and an integer stan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ ENTRYPOINT = "REST"
 ROW, COLUMN = "instances", "inputs"
 # An object of this key alone stands for bytes.
 _BASE64 = "b64"
+FLOAT32_MAX = 2.0**128 - 2.0**104
 
 
 def _parse(payload: bytes, target: ModelSpec | None) -> Document:
@@ -72,7 +74,7 @@ def _parse_predict(payload: bytes, target: ModelSpec | None) -> Document:
     return Document(target._replace(signature_name=name) if name else target, _PlainBody(layout, content), payload)
 
 
-def _read_plain(body: _PlainBody, signature_name: str, servable: Servable) -> dict[str, Array] | None:
+def _read_plain(body: _PlainBody, signature_name: str, servable: Servable, exact: bool) -> dict[str, Array] | None:
     """The inputs of a plain body; None if `_Reader` has something to say about it, or reads it in another way."""
     layout, content = body
     infos = servable.signatures[signature_name].inputs
@@ -81,9 +83,9 @@ def _read_plain(body: _PlainBody, signature_name: str, servable: Servable) -> di
         # Rows are a list, and a row of several inputs is an object.
         if len(infos) != 1 or (layout == ROW and not content[0]):
             return None
-        return _as_arrays({alias: content}, infos)
+        return _as_arrays({alias: content}, infos, exact)
     if isinstance(content, dict):
-        return _as_arrays(content, infos) if infos.keys() == content.keys() else None
+        return _as_arrays(content, infos, exact) if infos.keys() == content.keys() else None
     if len(infos) == 1 and servable.takes_examples(signature_name, alias):
         encoder = servable.encoder
         if encoder is None or alias in encoder.keys or _BASE64 in encoder.keys:
@@ -91,13 +93,15 @@ def _read_plain(body: _PlainBody, signature_name: str, servable: Servable) -> di
         examples = encoder.encode_rows(content)
         return None if examples is None else {alias: as_strings(examples)}
     columns = native.read_columns(content)
-    return _as_arrays(columns, infos) if columns is not None and columns.keys() == infos.keys() else None
+    return _as_arrays(columns, infos, exact) if columns is not None and columns.keys() == infos.keys() else None
 
 
-def _as_arrays(tensors: Mapping[str, native.Tensor], infos: Mapping[str, TensorInfo]) -> dict[str, Array] | None:
+def _as_arrays(
+    tensors: Mapping[str, native.Tensor], infos: Mapping[str, TensorInfo], exact: bool
+) -> dict[str, Array] | None:
     arrays = {}
     for alias, info in infos.items():
-        array = None if alias == _BASE64 else json_tensor.Numbers(*tensors[alias]).to_array(info.dtype)
+        array = None if alias == _BASE64 else json_tensor.Numbers(*tensors[alias]).to_array(info.dtype, exact=exact)
         if array is None:
             return None
         arrays[alias] = array
@@ -115,7 +119,7 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
     if options.check_method_names:
         outcomes.check_method_name(signature, "prediction", PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
     if type(members) is _PlainBody:
-        inputs = _read_plain(members, spec.signature_name, servable)
+        inputs = _read_plain(members, spec.signature_name, servable, options.exact)
         if inputs is not None:
             return Request(spec.signature_name, inputs, (), members.layout)
         members = json_text.parse(payload)
@@ -127,7 +131,7 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
             "to exist "
         )
     layout = ROW if ROW in members else COLUMN
-    reader = _Reader(spec.signature_name, signature, servable)
+    reader = _Reader(spec.signature_name, signature, servable, options.exact)
     inputs = (reader.read_instances if layout == ROW else reader.read_inputs)(members[layout])
     return Request(spec.signature_name, inputs, (), layout)
 
@@ -138,6 +142,7 @@ class _Reader(NamedTuple):
     signature_name: str
     signature: Signature
     servable: Servable
+    exact: bool
 
     def read_instances(self, instances: Any) -> dict[str, Array]:
         """Row form: a list of values, or of objects with one value for each input.
@@ -153,10 +158,10 @@ class _Reader(NamedTuple):
         if len(infos) == 1:
             ((alias, info),) = infos.items()
             if not isinstance(first, dict) or json_text.is_base64(first):
-                return {alias: _read_rows(alias, info, instances)}
+                return {alias: _read_rows(alias, info, instances, self.exact)}
             if first.keys() != {alias} and self.servable.takes_examples(self.signature_name, alias):
-                return {alias: _read_features(instances, self.servable.encoder)}
-        return _read_objects(instances, infos)
+                return {alias: _read_features(instances, self.servable.encoder, self.exact)}
+        return _read_objects(instances, infos, self.exact)
 
     def read_inputs(self, inputs: Any) -> dict[str, Array]:
         """Columnar form: one tensor, or an object with a tensor for each input."""
@@ -181,14 +186,14 @@ class _Reader(NamedTuple):
 
     def _read_tensor(self, alias: str, info: TensorInfo, value: Any) -> Array:
         try:
-            return json_tensor.read_tensor(value, info.dtype)
+            return json_tensor.read_tensor(value, info.dtype, exact=self.exact)
         except ServingError as error:
             raise type(error)(f"{error} (input {alias})") from None
 
 
-def _read_rows(alias: str, info: TensorInfo, instances: list[Any]) -> Array:
+def _read_rows(alias: str, info: TensorInfo, instances: list[Any], exact: bool) -> Array:
     """The tensor of the only input, whose rows are plain values."""
-    rows = json_tensor.Rows(info.dtype)
+    rows = json_tensor.Rows(info.dtype, exact=exact)
     for index, row in enumerate(instances):
         if isinstance(row, dict) and not json_text.is_base64(row):
             raise InvalidArgumentError(f"Expecting value/list but got object at item {index} of input list")
@@ -199,14 +204,14 @@ def _read_rows(alias: str, info: TensorInfo, instances: list[Any]) -> Array:
     return rows.tensor()
 
 
-def _read_objects(instances: list[Any], infos: Mapping[str, TensorInfo]) -> dict[str, Array]:
+def _read_objects(instances: list[Any], infos: Mapping[str, TensorInfo], exact: bool) -> dict[str, Array]:
     """The tensor of each input, from objects that name all inputs and nothing else; the first wrong row is told."""
     if not isinstance(instances[0], dict):
         raise InvalidArgumentError(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             f"tensorinfo_map: {', '.join(infos)}"
         )
-    rows = {alias: json_tensor.Rows(info.dtype) for alias, info in infos.items()}
+    rows = {alias: json_tensor.Rows(info.dtype, exact=exact) for alias, info in infos.items()}
     for index, row in enumerate(instances):
         if not isinstance(row, dict):
             raise InvalidArgumentError(f"Expecting object but got list at item {index} of input list")
@@ -229,7 +234,7 @@ def _read_objects(instances: list[Any], infos: Mapping[str, TensorInfo]) -> dict
 # --- Examples from JSON ---
 
 
-def _read_features(instances: list[Any], encoder: ExampleEncoder | None) -> Array:
+def _read_features(instances: list[Any], encoder: ExampleEncoder | None, exact: bool) -> Array:
     """Feature dictionaries as serialized Examples, by the model's own feature spec."""
     if encoder is None:
         raise InvalidArgumentError(
@@ -242,6 +247,8 @@ def _read_features(instances: list[Any], encoder: ExampleEncoder | None) -> Arra
             raise InvalidArgumentError(json_tensor.row_text(index, text))
         try:
             features = {name: _feature_value(name, value) for name, value in row.items()}
+            if exact:
+                _check_floats(features)
             examples.append(encoder.encode(features))
         except (ExampleError, InvalidArgumentError) as error:
             raise InvalidArgumentError(json_tensor.row_text(index, str(error))) from None
@@ -267,10 +274,20 @@ def _feature_element(name: str, value: Any) -> Any:
     return value
 
 
-def _example_bytes(value: Any, spec: FeatureSpec | None) -> bytes:
+def _check_floats(features: Mapping[str, Any]) -> None:
+    """Refuse numbers that an Example, whose floats have 32 bits, would hold as infinities."""
+    for name, value in features.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, float) and math.isfinite(one) and abs(one) > FLOAT32_MAX:
+                raise InvalidArgumentError(f"Feature: {name} has {one}, which float32 does not hold; send less.")
+
+
+def _example_bytes(value: Any, spec: FeatureSpec | None, exact: bool = False) -> bytes:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"Example must be JSON object but got JSON {kind(value)}")
     features = {name: _widen(_feature_value(name, one), name, spec) for name, one in value.items()}
+    if exact:
+        _check_floats(features)
     for name, one in features.items():
         if isinstance(one, list) and len({_list_of(element) for element in one}) > 1:
             raise InvalidArgumentError(f"Unexpected element type in feature: {name} expecting type: {_list_of(one[0])}")
@@ -337,9 +354,9 @@ def _decode_examples(method: str, check: _Check, options: Options, document: Doc
         raise InvalidArgumentError("Expecting 'examples' value to be an list/array")
     if not members["examples"]:
         raise InvalidArgumentError("'examples' value is an empty array")
-    context = _example_bytes(members["context"], spec) if "context" in members else b""
-    examples = outcomes.join_context(context, [_example_bytes(one, spec) for one in members["examples"]])
-    return check(servable, document.spec.signature_name, examples, options)
+    context = _example_bytes(members["context"], spec, options.exact) if "context" in members else b""
+    examples = [_example_bytes(one, spec, options.exact) for one in members["examples"]]
+    return check(servable, document.spec.signature_name, outcomes.join_context(context, examples), options)
 
 
 def _encode_results(outputs: Outputs, request: Request, _servable: Servable) -> bytes:

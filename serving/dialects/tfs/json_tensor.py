@@ -35,6 +35,8 @@ _INTEGER_RANGES = {
     dtypes.uint32: (0, 2**32 - 1),
     dtypes.uint64: (0, 2**64 - 1),
 }
+# The ranges without that rule.
+_EXACT_RANGES = {dtype: (np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max) for dtype in _INTEGER_RANGES}
 _FLOATS = {dtypes.float16, dtypes.float32, dtypes.float64}
 # numpy's letters of what tolist() makes ready to print: text, double, bool, and the integers but for uint16.
 _PLAIN = frozenset("Od?bBhilqILQ")
@@ -50,22 +52,26 @@ class Numbers(NamedTuple):
     are_integers: bool
     values: bytes
 
-    def to_array(self, dtype: DType) -> Array | None:
+    def to_array(self, dtype: DType, *, exact: bool = False) -> Array | None:
         """The tensor of this dtype, as `read_tensor` reads it; None if that has something to say about the numbers."""
-        if dtype is dtypes.float32 and not self.are_integers:
-            return np.ndarray(self.shape, np.float32, native.narrow_floats(self.values))
         array = np.ndarray(self.shape, np.int64 if self.are_integers else np.float64, self.values)
         if dtype in _FLOATS:
-            with np.errstate(over="ignore", under="ignore"):
-                return array.astype(np.float64).astype(dtype.numpy)
-        low, high = _INTEGER_RANGES.get(dtype, (1, 0))
+            if dtype is dtypes.float32 and not self.are_integers:
+                floats = np.ndarray(self.shape, np.float32, native.narrow_floats(self.values))
+            else:
+                with np.errstate(over="ignore", under="ignore"):
+                    floats = array.astype(np.float64).astype(dtype.numpy)
+            return None if exact and np.isinf(floats).any() else floats
+        low, high = (_EXACT_RANGES if exact else _INTEGER_RANGES).get(dtype, (1, 0))
         if not self.are_integers or array.min() < low or array.max() > high:
             return None
         return array.astype(dtype.numpy)
 
 
-def read_tensor(value: Any, dtype: DType) -> Array:
+def read_tensor(value: Any, dtype: DType, *, exact: bool = False) -> Array:
     """The tensor of a JSON value: nested lists, or one value for a tensor of shape [].
+
+    exact: refuse a number beyond the dtype's range, which TensorFlow Serving narrows or makes an infinity.
 
     Raises InvalidArgumentError for ragged lists and values that do not fit the dtype, UnimplementedError for a dtype
     that JSON has no form for.
@@ -81,20 +87,24 @@ def read_tensor(value: Any, dtype: DType) -> Array:
         _flatten(value, shape, 0, values)
     finally:
         # Also if a list does not fit: a wrong element that comes before it is reported first.
-        elements = _as_array(values, dtype)
+        elements = _as_array(values, dtype, exact)
     return elements.reshape(shape)
 
 
 class Rows:
-    """The tensor whose rows are the tensors of JSON values, added one by one; each must have the first one's shape."""
+    """The tensor whose rows are the tensors of JSON values, added one by one; each must have the first one's shape.
 
-    def __init__(self, dtype: DType) -> None:
+    exact: as for `read_tensor`.
+    """
+
+    def __init__(self, dtype: DType, *, exact: bool = False) -> None:
         self._dtype = dtype
+        self._exact = exact
         self._rows: list[Array] = []
 
     def add(self, value: Any) -> None:
         """Raises InvalidArgumentError and UnimplementedError as `read_tensor`, and for another shape."""
-        row = read_tensor(value, self._dtype)
+        row = read_tensor(value, self._dtype, exact=self._exact)
         first = self._rows[0] if self._rows else row
         if row.size != first.size:
             raise InvalidArgumentError(f"Expecting tensor size: {first.size} but got: {row.size}")
@@ -198,7 +208,7 @@ def _flatten(value: Any, shape: Sequence[int], level: int, values: list[Any]) ->
         _flatten(one, shape, level + 1, values)
 
 
-def _as_array(values: list[Any], dtype: DType) -> Array:
+def _as_array(values: list[Any], dtype: DType, exact: bool) -> Array:
     """JSON values as the elements of a tensor, [n].
 
     Raises InvalidArgumentError for the first value that is not of the dtype, UnimplementedError for a dtype that JSON
@@ -220,7 +230,7 @@ def _as_array(values: list[Any], dtype: DType) -> Array:
         wrong = [value for value in values if type(value) is not float and type(value) is not int]
     elif dtype in _INTEGER_RANGES:
         wide = np.uint64 if dtype is dtypes.uint64 else np.int64
-        low, high = _INTEGER_RANGES[dtype]
+        low, high = (_EXACT_RANGES if exact else _INTEGER_RANGES)[dtype]
         wrong = [value for value in values if type(value) is not int or not low <= value <= high]
     else:
         wide = np.bool_
@@ -231,8 +241,12 @@ def _as_array(values: list[Any], dtype: DType) -> Array:
             )
     if wrong:
         raise _mistyped(wrong[0], dtype)
+    given = np.array(values, wide)
     with np.errstate(over="ignore", under="ignore"):
-        return np.array(values, wide).astype(dtype.numpy)
+        elements = given.astype(dtype.numpy)
+    if exact and dtype in _FLOATS and (beyond := np.isinf(elements) & np.isfinite(given)).any():
+        raise _mistyped(values[int(beyond.argmax())], dtype)
+    return elements
 
 
 def _mistyped(value: Any, dtype: DType) -> InvalidArgumentError:

@@ -10,10 +10,12 @@ class Options(NamedTuple):
 
     tensor_content: write numeric answers to tensor_content instead of the typed `*_val` fields.
     check_method_names: refuse an rpc if the signature was exported for another one.
+    exact: refuse numbers in JSON that their dtype does not hold, instead of narrowing them as TensorFlow Serving does.
     """
 
     tensor_content: bool = False
     check_method_names: bool = False
+    exact: bool = False
 
 
 DEFAULT = Options()

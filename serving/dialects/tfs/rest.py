@@ -17,7 +17,7 @@ from google.protobuf import json_format
 
 from estimator_serving.serving.dialects.base import JSON, HttpError, Page, Reply, Target
 from estimator_serving.serving.dialects.tfs import describe
-from estimator_serving.serving.errors import InvalidArgumentError
+from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.request import ModelSpec
 from estimator_serving.wire.pb import POOL
@@ -33,8 +33,12 @@ PAGES = (
     Page("/v1/models/{name}/versions/{version}/metadata", "Signatures of one version"),
 )
 
+# What KServe's clients ask beside that, where the operator lets them.
+KSERVE_PAGES = (Page("/", "Whether the server is alive, as KServe v1 asks"),)
+
 _VERSION_OR_LABEL = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _INFER = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION_OR_LABEL}:(?P<verb>{'|'.join(VERBS)})", re.IGNORECASE)
+_EXPLAIN = re.compile(rf"/v1/models/[^/:]+{_VERSION_OR_LABEL}:explain", re.IGNORECASE)
 _DESCRIBE = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION_OR_LABEL}(?P<metadata>/metadata)?", re.IGNORECASE)
 
 
@@ -50,10 +54,11 @@ def find_target(method: bytes, path: bytes) -> Target | None:
         return None
 
 
-def describe_models(manager: Manager, method: str, path: str, origin: str) -> Reply:
+def describe_models(manager: Manager, method: str, path: str, origin: str, *, kserve: bool = False) -> Reply:
     """The answer to a GET of models, status or metadata; what is no such GET is refused.
 
-    origin: the request's header of that name, by which a browser asks before it sends.
+    origin: the request's header of that name, by which a browser asks before it sends. kserve: whether the status of a
+    model also says its name and whether it is ready, as KServe v1's does.
 
     Raises ServingError, and HttpError for a method that the path does not take.
     """
@@ -78,13 +83,29 @@ def describe_models(manager: Manager, method: str, path: str, origin: str) -> Re
             raise InvalidArgumentError("Missing model name in request. Ask for /v1/models/NAME.")
         answer = {"models": manager.names()}
     elif match["metadata"]:
-        spec, signatures = describe.signature_defs(manager, _read_spec(match))
+        answered, signatures = describe.signature_defs(manager, _read_spec(match))
         # The name twice is TensorFlow Serving's: the metadata field, then the message's own field.
         metadata = {describe.SIGNATURE_DEF_FIELD: _to_dict(signatures)}
-        answer = {"model_spec": _to_dict(spec), "metadata": metadata}
+        answer = {"model_spec": _to_dict(answered), "metadata": metadata}
     else:
-        answer = _to_dict(describe.model_status(manager, _read_spec(match)))
+        spec = _read_spec(match)
+        answer = _to_dict(describe.model_status(manager, spec))
+        if kserve:
+            states = [entry["state"] for entry in answer["model_version_status"]]
+            answer |= {"name": spec.name, "ready": "AVAILABLE" in states}
     return Reply(200, JSON, orjson.dumps(answer, option=orjson.OPT_INDENT_2))
+
+
+def describe_kserve(method: str, path: str) -> Reply | None:
+    """What KServe v1 asks at URLs that mean nothing to TensorFlow Serving, None for other URLs.
+
+    Raises UnimplementedError for explanations.
+    """
+    if (method, path) == ("GET", "/"):
+        return Reply(200, JSON, b'{"status":"alive"}')
+    if method == "POST" and _EXPLAIN.fullmatch(path):
+        raise UnimplementedError(f"{path} asks for an explanation, and this server only predicts; POST to :predict.")
+    return None
 
 
 def _read_spec(match: re.Match[str]) -> ModelSpec:

@@ -173,3 +173,37 @@ def test_nested_json_is_read_by_shape():
     for row in value:
         rows.add(row)
     assert rows.tensor().shape == (2, 2, 2)
+
+
+ANY_NUMBERS = st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(
+    st.lists(ANY_NUMBERS, min_size=1, max_size=4),
+    st.sampled_from(["int8", "uint8", "int64", "uint32", "half", "float"]),
+)
+def test_an_exact_reading_changes_no_number(values, name):
+    """What is read is what was sent, rounded at most; native and tolerant readers agree."""
+    dtype = as_dtype(name)
+    try:
+        array = json_tensor.read_tensor(values, dtype, exact=True)
+    except InvalidArgumentError:
+        array = None
+    read = native.read_body(json.dumps({"inputs": values}).encode())
+    by_native = None if read is None else json_tensor.Numbers(*read[2]).to_array(dtype, exact=True)
+    if by_native is not None:
+        np.testing.assert_array_equal(by_native, array)
+    if array is not None and array.dtype.kind in "iu":
+        assert array.tolist() == values
+    elif array is not None:
+        assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(128, "int8"), (-129, "int8"), (256, "uint8"), (-1, "uint8"), (2**15, "int16"), (1e39, "float"), (1e5, "half")],
+)
+def test_an_exact_reading_refuses_what_tensorflow_serving_narrows(value, name):
+    assert json_tensor.read_tensor([value], as_dtype(name)).size == 1
+    with pytest.raises(InvalidArgumentError, match="Type: Number is not of expected type"):
+        json_tensor.read_tensor([value], as_dtype(name), exact=True)
