@@ -12,6 +12,11 @@ from functools import partial
 
 from estimator_serving.serving import listeners, startup
 from estimator_serving.serving.config import OFF_PORT, Config
+from estimator_serving.serving.dialects.base import CORS, Dialect
+from estimator_serving.serving.dialects.oip.describe import Models
+from estimator_serving.serving.dialects.oip.dialect import OpenInference
+from estimator_serving.serving.dialects.oip.repository import Repository
+from estimator_serving.serving.dialects.oip.shared_memory import Regions
 from estimator_serving.serving.dialects.tfs import proto_codec, replay
 from estimator_serving.serving.dialects.tfs.dialect import TensorFlowServing
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
@@ -74,8 +79,17 @@ class Server:
         options = Options(config.enable_serialization_as_tensor_content, config.enable_signature_method_name_check)
         reload = partial(handle_reload, self.catalog, exposition.total)
         cors = config.rest_api_enable_cors_support
+        kind = "KIND_GPU" if config.device == "cuda" else "KIND_CPU"
+        open_inference = OpenInference(
+            predictor,
+            Models(self.manager, kind, self.catalog.version_policy, requests, batches),
+            Repository(self.manager, self.catalog, config.enable_repository_control),
+            Regions(is_enabled=config.enable_system_shared_memory),
+            self.unready,
+            headers=CORS if cors else (),
+        )
         # Every dialect that the fronts speak, in the order in which they are asked.
-        dialects = [TensorFlowServing(predictor, options, cors=cors, reload=reload)]
+        dialects: list[Dialect] = [TensorFlowServing(predictor, options, cors=cors, reload=reload), open_inference]
         self._rest = listeners.make_rest(
             config, dialects, predictor.router, exposition, self.unready, lambda: self._file.trouble
         )

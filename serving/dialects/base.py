@@ -98,6 +98,13 @@ _RETRY_STATUSES = frozenset({429, 503})
 # Headers of a reply, in their order; names are in lower case.
 Headers = tuple[tuple[bytes, bytes], ...]
 
+# What answers carry where browsers may ask from other sites.
+CORS: Headers = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+)
+
 
 class Reply(NamedTuple):
     """An HTTP response.

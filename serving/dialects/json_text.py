@@ -46,6 +46,32 @@ def parse(text: bytes) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return _parse_tolerantly(text)
+    _check_keys(text, value)
+    return value
+
+
+def parse_strictly(text: bytes) -> Any:
+    """The one JSON value of a text, by the letter of RFC 8259: nothing behind it, and neither NaN nor Infinity.
+
+    Raises InvalidArgumentError as `parse` does, with the offset in bytes.
+    """
+    if text.count(b"[") + text.count(b"{") > DEPTH_MAX:
+        check_depth(text)
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        what = error.msg.partition(":")[0]
+        try:
+            offset = len(text.decode()[: error.pos].encode())
+        except UnicodeDecodeError as broken:
+            offset = broken.start
+        raise InvalidArgumentError(f"JSON Parse error: {what} at offset: {offset}") from None
+    _check_keys(text, value)
+    return value
+
+
+def _check_keys(text: bytes, value: Any) -> None:
+    """Refuse a key that an object has twice. value: what orjson made of the text."""
     colons = text.count(b":")
     # orjson keeps the last of two equal keys without a word. Nearly always every colon belongs to a key and keys are
     # few, so counting colons is enough. Python's parser finds the key.
@@ -55,7 +81,6 @@ def parse(text: bytes) -> Any:
         and len(_outside_strings(text, _ALL_BUT_COLONS)) > members
     ):
         json.loads(text, object_pairs_hook=_unique)
-    return value
 
 
 def check_depth(text: bytes) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from estimator_serving.serving.dialects.base import (
+    CORS,
     JSON,
     Headers,
     HttpError,
@@ -25,12 +26,6 @@ from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.predictor import Predictor
 from estimator_serving.serving.request import PATIENT, Context
 from estimator_serving.serving.routing import Route
-
-CORS: Headers = (
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-allow-methods", b"POST, GET"),
-    (b"access-control-allow-headers", b"Content-Type"),
-)
 
 
 class TensorFlowServing:
