@@ -22,7 +22,8 @@ HTTP, for one request:
 
 gRPC: the front asks `services()` once, when it is made, for a table of full method names. A Unary call gets the bytes
 of its request and gives those of its response. A Streaming call gets an iterator over requests, and yields responses,
-which leave as they come; it holds a thread while it is open. Both may raise as above. Before a call's bytes are read,
+which leave as they come; it holds a thread while it is open, in a pool apart. When the server ends, it ends the streams
+that have yielded as many responses as they took requests. Both may raise as above. Before a call's bytes are read,
 the front asks `is_full`; a full one is refused as UNAVAILABLE. Messages and reflection come from `wire.services`.
 
 A whole dialect, which answers lines of numbers (`curl -d 1,2 localhost:8501/csv/m` gives `2.0,3.0` where model m adds

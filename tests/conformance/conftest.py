@@ -204,6 +204,12 @@ class Fronts:
             self._running[key] = self._start(name, **settings)
         return self._running[key]
 
+    def with_rights(self, name: str) -> Front:
+        """A server that lets Open Inference clients do everything."""
+        return self.with_settings(
+            name, enable_repository_control=True, enable_system_shared_memory=True, file_system_poll_wait_seconds=0.05
+        )
+
     def _start(self, name: str, **settings: object) -> Front:
         if not (self._directory / name).exists():
             write_model(self._directory / name, VERSION, *MODELS[name])

@@ -68,8 +68,9 @@ class OpenInference:
         self, target: Target, route: Route | None, headers: Mapping[bytes, bytes], body: bytes, context: Context
     ) -> Reply:
         if target.spec is None:
+            # As it is, even if the client says that it accepts compression: Triton's aio client then cannot read it.
             reply = self._calls.answer("POST", target.action, body)
-            return compression.compressed(reply._replace(headers=self._headers + reply.headers), headers.get(_ACCEPTED))
+            return reply._replace(headers=self._headers + reply.headers)
         exchange = Exchange(headers.get(_JSON_LENGTH), self._calls.regions)
         try:
             answer = self._predictor.predict(exchange.codec(), body, route, context)
