@@ -6,6 +6,7 @@ parameters as Python values; how tensors stand on the wire is the codecs' busine
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,11 +36,12 @@ Read = Callable[[str, Any, DType, tuple[int, ...], int], Array]
 
 
 class Input(NamedTuple):
-    """An input as it came. read: makes the array of its content."""
+    """An input as it came. size: the number of elements of its shape. read: makes the array of its content."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    size: int
     content: Any
     read: Read
 
@@ -51,10 +53,29 @@ class Output(NamedTuple):
     parameters: Parameters
 
 
+class Checked(NamedTuple):
+    """That calls with the same head fit a version, and what they ask of it."""
+
+    servable: weakref.ref[Servable]
+    signature_name: str
+    dtypes: tuple[DType, ...]
+    outputs: tuple[str, ...]
+
+
+class Memo:
+    """Is shared by calls that differ only in their tensors' contents, so that only the first of them is checked."""
+
+    __slots__ = ("checked",)
+
+    def __init__(self) -> None:
+        self.checked: Checked | None = None
+
+
 class Call(NamedTuple):
     """A ModelInfer, whatever it came in. outputs: none means all.
 
     raw: the whole content of the only input, for a request that is nothing but bytes.
+    memo: None for a call whose head is not remembered.
     """
 
     id: str
@@ -62,6 +83,7 @@ class Call(NamedTuple):
     inputs: Sequence[Input]
     outputs: Sequence[Output] = ()
     raw: bytes | None = None
+    memo: Memo | None = None
 
 
 class Answer(NamedTuple):
@@ -146,6 +168,13 @@ def to_request(call: Call, servable: Servable) -> Request:
 
     Raises InvalidArgumentError for what does not fit the signature.
     """
+    checked = call.memo.checked if call.memo is not None else None
+    if checked is not None and checked.servable() is servable:
+        arrays = {
+            name: read(name, content, dtype, shape, size)
+            for (name, _, shape, size, content, read), dtype in zip(call.inputs, checked.dtypes, strict=True)
+        }
+        return Request(checked.signature_name, arrays, checked.outputs, call)
     signature_name, signature = find_signature(servable, call.parameters)
     infos = signature.inputs
     if call.raw is not None:
@@ -165,17 +194,26 @@ def to_request(call: Call, servable: Servable) -> Request:
             inputs[name] = _read(sent, info, servable.name)
         if len(inputs) != len(infos):
             inputs = _complete(inputs, signature, servable.name)
-    names = []
-    for output in call.outputs:
+    names = _read_names(call.outputs, signature, servable.name)
+    if call.memo is not None and len(call.inputs) == len(infos):
+        kinds = tuple([infos[sent.name].dtype for sent in call.inputs])
+        call.memo.checked = Checked(weakref.ref(servable), signature_name, kinds, names)
+    return Request(signature_name, inputs, names, call)
+
+
+def _read_names(outputs: Sequence[Output], signature: Signature, model: str) -> tuple[str, ...]:
+    """The names of the outputs that are asked for. Raises InvalidArgumentError for one that there is not."""
+    names: list[str] = []
+    for output in outputs:
         if output.name not in signature.outputs:
             raise InvalidArgumentError(
-                f"unexpected inference output '{output.name[:NAME_CHARACTERS_MAX]}' for model '{servable.name}'. Its "
-                f"outputs are {_quoted(signature.outputs)}."
+                f"unexpected inference output '{output.name[:NAME_CHARACTERS_MAX]}' for model '{model}'. Its outputs "
+                f"are {_quoted(signature.outputs)}."
             )
         if output.name in names:
             raise InvalidArgumentError(f"output '{output.name}' is requested twice; ask for it once.")
         names.append(output.name)
-    return Request(signature_name, inputs, tuple(names), call)
+    return tuple(names)
 
 
 def _read(sent: Input, info: TensorInfo, model: str) -> Array:
@@ -191,7 +229,6 @@ def _read(sent: Input, info: TensorInfo, model: str) -> Array:
             f"inference input '{sent.name}' data-type is '{sent.datatype}', but model '{model}' expects '{expected}'"
         )
     shape = sent.shape
-    size = tensors.check_shape(sent.name, shape)
     if info.shape is not None and (
         len(shape) != len(info.shape)
         or any(length != wanted and wanted >= 0 for length, wanted in zip(shape, info.shape, strict=True))
@@ -200,7 +237,7 @@ def _read(sent: Input, info: TensorInfo, model: str) -> Array:
             f"unexpected shape for input '{sent.name}' for model '{model}'. Expected {_dims(info.shape)}, "
             f"got {_dims(shape)}."
         )
-    return sent.read(sent.name, sent.content, info.dtype, shape, size)
+    return sent.read(sent.name, sent.content, info.dtype, shape, sent.size)
 
 
 def _complete(inputs: dict[str, Array], signature: Signature, model: str) -> dict[str, Array]:

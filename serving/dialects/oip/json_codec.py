@@ -6,8 +6,9 @@ are `rest`'s. Source: the Open Inference Protocol (inference_rest) and Triton's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from estimator_serving.serving.dialects import json_text
 from estimator_serving.serving.dialects.json_text import kind, quote
@@ -54,9 +55,8 @@ class Exchange:
             raise InvalidArgumentError("The request's body is empty; send an inference request as JSON.")
         json_length = self._json_length
         if json_length is None:
-            return Document(
-                target, _read_call(json_text.parse_strictly(payload), memoryview(b""), self._regions), payload
-            )
+            call = _fill(_read_head(payload), memoryview(b""), self._regions)
+            return Document(target, call, payload)
         length = int(json_length) if json_length.isdigit() and len(json_length) <= _DIGITS_MAX else -1
         if length == 0:
             return Document(target, Call("", {BINARY_OUTPUTS: True}, (), (), payload), payload)
@@ -66,105 +66,166 @@ class Exchange:
                 f"{json_length[:64].decode('latin-1')}. Inference-Header-Content-Length says how many bytes of the "
                 "body are JSON."
             )
-        members = json_text.parse_strictly(payload[:length])
-        return Document(target, _read_call(members, memoryview(payload)[length:], self._regions), payload)
+        head = (_known_head if length <= _KNOWN_HEAD_BYTES_MAX else _read_head)(payload[:length])
+        return Document(target, _fill(head, memoryview(payload)[length:], self._regions), payload)
 
     def encode(self, outputs: Outputs, request: Request, servable: Servable) -> bytes:
         """The answer's body; sets `json_bytes`."""
         call: Call = request.form
-        members: dict[str, Any] = {"id": call.id} if call.id else {}
-        members["model_name"] = servable.name
-        members["model_version"] = str(servable.version)
-        written = []
+        entries: list[tuple[str, str, tuple[int, ...], int]] = []
+        bare: list[Any] = []
         tail: list[bytes | memoryview] = []
         is_binary = call.parameters.get(BINARY_OUTPUTS) is True
         for name, datatype, array, parameters in infer.to_answers(outputs, request, servable):
-            entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
             if parameters and REGION in parameters:
-                entry["parameters"] = self._regions.write(name, parameters, tensors.to_raw(array))
+                written = self._regions.write(name, parameters, tensors.to_raw(array))
+                bare.append({"parameters": written})
+                entries.append((name, datatype, array.shape, -1))
             elif parameters.get(BINARY_OUTPUT, is_binary) if parameters else is_binary:
                 content = tensors.to_raw(array)
-                entry["parameters"] = {BINARY_SIZE: len(content)}
                 tail.append(content)
+                entries.append((name, datatype, array.shape, len(content)))
             else:
-                entry["data"] = json_tensor.to_values(name, array)
-            written.append(entry)
-        members["outputs"] = written
-        text = json_tensor.dump(members)
+                bare.append({"data": json_tensor.to_values(name, array)})
+                entries.append((name, datatype, array.shape, -1))
+        if not bare:
+            text = _known_answer(call.id, servable.name, servable.version, tuple(entries))
+        else:
+            members = _answer(call.id, servable.name, servable.version, entries)
+            others = iter(bare)
+            for output in members["outputs"]:
+                if "parameters" not in output:
+                    output.update(next(others))
+            text = json_tensor.dump(members)
         if not tail:
             return text
         self.json_bytes = len(text)
         return b"".join((text, *tail))
 
 
+def _answer(
+    call_id: str, name: str, version: int, entries: Iterable[tuple[str, str, tuple[int, ...], int]]
+) -> dict[str, Any]:
+    """An answer of outputs by name, datatype, shape and, of those that follow in binary, size; -1 for others."""
+    members: dict[str, Any] = {"id": call_id} if call_id else {}
+    members |= {"model_name": name, "model_version": str(version), "outputs": []}
+    for alias, datatype, shape, size in entries:
+        output: dict[str, Any] = {"name": alias, "datatype": datatype, "shape": shape}
+        if size >= 0:
+            output["parameters"] = {BINARY_SIZE: size}
+        members["outputs"].append(output)
+    return members
+
+
+@lru_cache(maxsize=256)
+def _known_answer(*parts: Any) -> bytes:
+    """The JSON of an answer whose outputs are all binary: the same one for every request of the same shapes."""
+    return json_tensor.dump(_answer(*parts))
+
+
 def to_request(document: Document, servable: Servable) -> Request:
     return infer.to_request(document.content, servable)
 
 
-def _read_call(members: Any, tail: memoryview, regions: Regions) -> Call:
-    """The call of a body's JSON; `tail` is what lies behind it. Raises InvalidArgumentError."""
+class _Head(NamedTuple):
+    """A body's JSON as a call. sizes: of each input's binary content, -1 for one that is elsewhere.
+
+    The content of an input is its data, or the parameters that say where in shared memory it lies.
+    """
+
+    call: Call
+    sizes: tuple[int, ...]
+
+
+def _read_head(text: bytes) -> _Head:
+    """The JSON of a body. Raises InvalidArgumentError."""
+    members = json_text.parse_strictly(text)
     if type(members) is not dict:
         raise InvalidArgumentError(f"An inference request is a JSON object, but got {kind(members).lower()}.")
     _check_members("The request", members, _MEMBERS)
     call_id = members.get("id")
     if call_id is not None and type(call_id) is not str:
         raise InvalidArgumentError(f"The request's id must be a string, but got {kind(call_id).lower()}.")
-    inputs = _read_inputs(members.get("inputs"), tail, regions)
+    sent = members.get("inputs")
+    if type(sent) is not list:
+        raise InvalidArgumentError("Unable to find 'inputs' in the request; send a list of the model's inputs.")
+    inputs, sizes = [], []
+    for tensor in sent:
+        one, size = _read_input(tensor)
+        inputs.append(one)
+        sizes.append(size)
     outputs = members.get("outputs")
     wanted = [] if outputs is None else _read_outputs(outputs)
     parameters = _read_parameters("the request", members)
     if type(parameters.get(BINARY_OUTPUTS, False)) is not bool:
         raise InvalidArgumentError(f"The request's parameter {BINARY_OUTPUTS} must be true or false.")
-    return infer.check_call(Call(call_id or "", parameters, inputs, wanted))
+    return _Head(infer.check_call(Call(call_id or "", parameters, inputs, wanted)), tuple(sizes))
 
 
-def _read_inputs(sent: Any, tail: memoryview, regions: Regions) -> list[Input]:
-    """The inputs; those with a size of binary data take it from the tail, one after the other."""
-    if type(sent) is not list:
-        raise InvalidArgumentError("Unable to find 'inputs' in the request; send a list of the model's inputs.")
+# Clients of the binary extension send the same few heads over and over. A longer one is not kept.
+_KNOWN_HEAD_BYTES_MAX = 4096
+
+
+@lru_cache(maxsize=256)
+def _known_head(text: bytes) -> _Head:
+    head = _read_head(text)
+    return head._replace(call=head.call._replace(memo=infer.Memo()))
+
+
+def _fill(head: _Head, tail: memoryview, regions: Regions) -> Call:
+    """The call with its inputs' contents, of which those in binary lie in the tail, one after the other."""
+    call, sizes = head
     inputs = []
     position = 0
-    for tensor in sent:
-        name, datatype, shape = _read_head(tensor)
-        parameters = _read_parameters(f"input '{name}'", tensor)
-        size, data = parameters.get(BINARY_SIZE), tensor.get("data")
-        if (size is not None) + (data is not None) + (REGION in parameters) != 1:
-            raise InvalidArgumentError(
-                f"Input must set only one of the following fields: 'data', '{BINARY_SIZE}' in 'parameters', '{REGION}' "
-                f"in 'parameters'. Input '{name}' sets {'several' if len(parameters) else 'none'}."
-            )
-        content: Any = data
-        read: infer.Read = json_tensor.read_values
-        if size is not None:
-            if type(size) is not int or not 0 <= size <= len(tail) - position:
+    for sent, size in zip(call.inputs, sizes, strict=True):
+        name, datatype, shape, elements, content, read = sent
+        if size >= 0:
+            if size > len(tail) - position:
                 raise InvalidArgumentError(
-                    f"input '{name}' has {BINARY_SIZE} {quote(size)}; it must be a number of bytes, and behind the "
-                    f"JSON are {len(tail) - position} left."
+                    f"input '{name}' has {BINARY_SIZE} {size}, and behind the JSON are {len(tail) - position} left."
                 )
-            content, read = tail[position : position + size], tensors.from_raw
+            inputs.append(Input(name, datatype, shape, elements, tail[position : position + size], read))
             position += size
-        elif data is None:
-            content, read = regions.read(name, parameters), tensors.from_raw
-        elif parameters.get("content_type") == "base64":
-            read = json_tensor.read_base64
-        inputs.append(Input(name, datatype, shape, content, read))
+        elif read is tensors.from_raw:
+            inputs.append(Input(name, datatype, shape, elements, regions.read(name, content), read))
+        else:
+            inputs.append(sent)
     if position != len(tail):
         raise InvalidArgumentError(
             f"Behind the JSON lie {len(tail)} bytes, and the {BINARY_SIZE} of the inputs add up to {position}; both "
             "must be equal."
         )
-    return inputs
+    return Call(call.id, call.parameters, inputs, call.outputs, None, call.memo)
 
 
-def _read_head(tensor: Any) -> tuple[str, str, tuple[int, ...]]:
-    """Name, datatype and shape of an input. Raises InvalidArgumentError."""
+def _read_input(tensor: Any) -> tuple[Input, int]:
+    """An input, and the size of its binary content, -1 if it has none. Raises InvalidArgumentError."""
     name = _read_name("input", tensor, _INPUT_MEMBERS)
     shape, datatype = tensor.get("shape"), tensor.get("datatype")
     if type(shape) is not list or not _INTEGERS.issuperset(map(type, shape)):
         raise InvalidArgumentError(f"input '{name}' needs a shape, a list of integers; got {quote(shape)}.")
     if type(datatype) is not str:
         raise InvalidArgumentError(f"input '{name}' needs a datatype, such as FP32; got {quote(datatype)}.")
-    return name, datatype, tuple(shape)
+    elements = tensors.check_shape(name, shape)
+    parameters = _read_parameters(f"input '{name}'", tensor)
+    size, data = parameters.get(BINARY_SIZE), tensor.get("data")
+    given = (size is not None) + (data is not None) + (REGION in parameters)
+    if given != 1:
+        raise InvalidArgumentError(
+            f"Input must set only one of the following fields: 'data', '{BINARY_SIZE}' in 'parameters', '{REGION}' in "
+            f"'parameters'. Input '{name}' sets {given} of them."
+        )
+    content: Any = data
+    read: infer.Read = json_tensor.read_values
+    if size is not None:
+        if type(size) is not int or size < 0:
+            raise InvalidArgumentError(f"input '{name}' has {BINARY_SIZE} {quote(size)}; it must be a number of bytes.")
+        read = tensors.from_raw
+    elif data is None:
+        content, read = parameters, tensors.from_raw
+    elif parameters.get("content_type") == "base64":
+        read = json_tensor.read_base64
+    return Input(name, datatype, tuple(shape), elements, content, read), -1 if size is None else size
 
 
 def _read_outputs(sent: Any) -> list[Output]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -32,7 +32,7 @@ M = TypeVar("M", bound=Message)
 
 def codec(regions: Regions) -> Codec:
     """How ModelInfer reads and writes."""
-    return Codec(METHOD, ENTRYPOINT, partial(_parse, regions), to_request, partial(_encode, regions))
+    return Codec(METHOD, ENTRYPOINT, partial(_parse, regions, _Heads()), to_request, partial(_encode, regions))
 
 
 def parse_message(payload: bytes, kind: type[M]) -> M:
@@ -50,28 +50,86 @@ def read_spec(name: str, version: str) -> ModelSpec:
     return ModelSpec(name, infer.read_version(version))
 
 
-def _parse(regions: Regions, payload: bytes, _target: ModelSpec | None) -> Document:
+class _Head(NamedTuple):
+    """A request but for the bytes of its only raw content, which come last: clients send the same few over and over.
+
+    start: the request's own bytes up to that content.
+    """
+
+    start: bytes
+    spec: ModelSpec
+    call: Call
+
+
+class _Heads:
+    """The last heads that came, one for each length of a request. For use on any thread."""
+
+    def __init__(self) -> None:
+        self._by_length: dict[int, _Head] = {}
+
+    def find(self, payload: bytes) -> Document | None:
+        """The call of a request whose head came before, None for any other."""
+        head = self._by_length.get(len(payload))
+        if head is None or not payload.startswith(head.start):
+            return None
+        start, spec, call = head
+        name, datatype, shape, size, _, read = call.inputs[0]
+        inputs = [Input(name, datatype, shape, size, memoryview(payload)[len(start) :], read)]
+        return Document(spec, Call(call.id, call.parameters, inputs, call.outputs, None, call.memo), payload)
+
+    def keep(self, payload: bytes, raw: bytes, spec: ModelSpec, call: Call) -> Call:
+        """Remember a request with one input, whose raw content is `raw`, unless it has an id, which seldom comes again.
+
+        Returns the call to go on with.
+        """
+        start = payload[: len(payload) - len(raw)]
+        tag = _RAW_TAG + write_varint(len(raw))
+        if call.id or len(start) > _KNOWN_HEAD_BYTES_MAX or not (start.endswith(tag) and payload.endswith(raw)):
+            return call
+        # What stands before the content has to be a message by itself, or the content's place would be a coincidence.
+        try:
+            before = inference_pb.ModelInferRequest.FromString(start[: -len(tag)])
+        except DecodeError:
+            return call
+        if before.raw_input_contents:
+            return call
+        call = call._replace(memo=infer.Memo())
+        if len(self._by_length) >= _KNOWN_HEADS_MAX:
+            self._by_length.clear()
+        # Without the content, which would stay in memory.
+        bare = [call.inputs[0]._replace(content=None)]
+        self._by_length[len(payload)] = _Head(start, spec, call._replace(inputs=bare))
+        return call
+
+
+_KNOWN_HEADS_MAX = 256
+_KNOWN_HEAD_BYTES_MAX = 4096
+_RAW_TAG = b"\x3a"  # of raw_input_contents: number and wire type 2
+
+
+def _parse(regions: Regions, heads: _Heads, payload: bytes, _target: ModelSpec | None) -> Document:
+    known = heads.find(payload)
+    if known is not None:
+        return known
     message = parse_message(payload, inference_pb.ModelInferRequest)
     spec = read_spec(message.model_name, message.model_version)
     raw = message.raw_input_contents
     inputs = []
     used = 0
     for tensor in message.inputs:
-        name = tensor.name
+        name, shape = tensor.name, tuple(tensor.shape)
         has_contents = tensor.HasField("contents")
         parameters = read_parameters(tensor.parameters)
         content: Any
         read: infer.Read = tensors.from_raw
-        if parameters and REGION in parameters:
-            if has_contents:
-                raise InvalidArgumentError(f"input '{name}' has contents, and lies in shared memory; send one of them.")
+        if has_contents and (raw or REGION in parameters):
+            raise InvalidArgumentError(
+                f"contents field must not be specified when using raw_input_contents for '{name}' for model "
+                f"'{spec.name}', nor for a tensor in shared memory"
+            )
+        if REGION in parameters:
             content = regions.read(name, parameters)
         elif raw:
-            if has_contents:
-                raise InvalidArgumentError(
-                    f"contents field must not be specified when using raw_input_contents for '{name}' for model "
-                    f"'{spec.name}'"
-                )
             if used == len(raw):
                 raise InvalidArgumentError(
                     f"unable to find data for input tensor '{name}' for model '{spec.name}' in request; "
@@ -81,14 +139,17 @@ def _parse(regions: Regions, payload: bytes, _target: ModelSpec | None) -> Docum
             used += 1
         else:
             content, read = tensor.contents, _read_contents
-        inputs.append(Input(name, tensor.datatype, tuple(tensor.shape), content, read))
+        size = tensors.check_shape(name, shape)
+        inputs.append(Input(name, tensor.datatype, shape, size, content, read))
     if used != len(raw):
         raise InvalidArgumentError(
             f"raw_input_contents has {len(raw)} entries for {used} inputs of model '{spec.name}'; send one for each."
         )
     outputs = [Output(tensor.name, read_parameters(tensor.parameters)) for tensor in message.outputs]
-    call = Call(message.id, read_parameters(message.parameters), inputs, outputs)
-    return Document(spec, infer.check_call(call), payload)
+    call = infer.check_call(Call(message.id, read_parameters(message.parameters), inputs, outputs))
+    if used == len(inputs) == 1:
+        call = heads.keep(payload, raw[0], spec, call)
+    return Document(spec, call, payload)
 
 
 def read_parameters(parameters: Any) -> infer.Parameters:
