@@ -7,6 +7,7 @@ is in `rest`, the rpcs are in `grpc`, bodies and messages in the codecs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from estimator_serving.serving.dialects.base import (
     JSON,
@@ -19,7 +20,7 @@ from estimator_serving.serving.dialects.base import (
     error_reply,
 )
 from estimator_serving.serving.dialects.http_status import HTTP_STATUS
-from estimator_serving.serving.dialects.oip import compression, grpc, infer, rest
+from estimator_serving.serving.dialects.oip import compression, document, grpc, infer, rest
 from estimator_serving.serving.dialects.oip.describe import Models
 from estimator_serving.serving.dialects.oip.json_codec import Exchange
 from estimator_serving.serving.dialects.oip.repository import Repository
@@ -86,6 +87,9 @@ class OpenInference:
     def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
         reply = self._calls.answer(method, path)
         return reply._replace(headers=self._headers + reply.headers)
+
+    def operations(self) -> Mapping[str, Any]:
+        return document.operations(self._predictor.manager)
 
     def refuse(self, error: ServingError | HttpError) -> Reply:
         return error_reply(error, self._headers, STATUSES)
