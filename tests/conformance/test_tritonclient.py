@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
+pytest.importorskip("geventhttpclient", reason="tritonclient is installed without its http part")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # gevent's
     import tritonclient.grpc as triton_grpc
@@ -36,7 +37,7 @@ class Client:
     def __init__(self, front, flavour):
         self.flavour, self.module = flavour, FLAVOURS[flavour]
         self.is_grpc, self.is_aio = flavour.startswith("grpc"), flavour.endswith("aio")
-        self.loop = asyncio.new_event_loop()
+        self.loop = asyncio.get_event_loop_policy().get_event_loop()
         port = front.server.grpc_port if self.is_grpc else front.server.rest_port
         self._client = self.wait(lambda: self.module.InferenceServerClient(f"127.0.0.1:{port}"))
 
@@ -53,7 +54,6 @@ class Client:
 
     def close(self):
         self.wait(self._client.close)
-        self.loop.close()
 
     def input(self, name, array, datatype, *, binary=True):
         made = self.module.InferInput(name, list(array.shape), datatype)
@@ -70,6 +70,16 @@ class Client:
         from google.protobuf import json_format
 
         return json_format.MessageToDict(value, preserving_proto_field_name=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_loop():
+    """grpc.aio makes an event loop of its own where it finds none, and closes it never."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture(params=FLAVOURS)
