@@ -8,7 +8,7 @@ SOURCES := $(PARTS) tools tests benchmarks
 IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients oracle-savedmodel
+.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -51,6 +51,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
 	@$(BIN)/python benchmarks/version_swap.py
 	@$(BIN)/python benchmarks/titanic_server.py
+	@$(BIN)/python benchmarks/open_inference.py
 	@$(BIN)/python benchmarks/tensor_bundle.py
 
 docs: .venv/.ready  ## build the documentation into build/docs, offline, with warnings as errors, and run its snippets
@@ -72,6 +73,14 @@ oracle-ops: .venv/.ready oracle-python  ## the parsing ops against TensorFlow's 
 
 oracle-clients: .venv/.ready oracle-python  ## every call of tensorflow-serving-api 2.15 against the server; TF=path/to/python
 	@TENSORFLOW_PYTHON=$(TF) $(BIN)/python -m pytest -q tests/conformance/test_tensorflow_client.py
+
+oracle-kserve: .venv/.ready  ## the kserve SDK's v2 clients against the server; KSERVE=path/to/python
+	@test -n "$(KSERVE)" || { echo "Give a Python that has kserve, for example: make oracle-kserve KSERVE=/opt/kserve/bin/python"; exit 1; }
+	@KSERVE_PYTHON=$(KSERVE) $(BIN)/python -m pytest -q tests/conformance/test_kserve.py
+
+oracle-openapi: .venv/.ready  ## schemathesis against the server's OpenAPI document; SCHEMATHESIS=path/to/schemathesis
+	@test -n "$(SCHEMATHESIS)" || { echo "Give the schemathesis command, for example: make oracle-openapi SCHEMATHESIS=/opt/st/bin/schemathesis"; exit 1; }
+	@SCHEMATHESIS=$(SCHEMATHESIS) $(BIN)/python -m pytest -q tests/conformance/test_schemathesis.py
 
 oracle-savedmodel: .venv/.ready oracle-python  ## imported SavedModels against TensorFlow's answers; TF=path/to/python CASES=300
 	@mkdir -p build/oracle-savedmodel

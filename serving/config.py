@@ -100,6 +100,9 @@ class Config:
     enable_serialization_as_tensor_content: bool = _setting(
         False, NETWORK, "gRPC answers carry numbers in tensor_content instead of typed fields"
     )
+    enable_system_shared_memory: bool = _setting(
+        False, NETWORK, "Open Inference clients may pass tensors in system shared memory of this user"
+    )
     rest_api_num_threads: int = _setting(4 * cpus(), NETWORK, "threads that run slow models for REST calls")
     rest_api_timeout_in_ms: int = _setting(30000, NETWORK, "longest a REST call may take")
     rest_api_enable_cors_support: bool = _setting(False, NETWORK, "answer browsers of other origins (CORS)")
@@ -112,6 +115,9 @@ class Config:
     model_config_file: str = _setting("", MODELS, "text ModelServerConfig: several models, policies, labels")
     model_config_file_poll_wait_seconds: float = _setting(
         0.0, MODELS, "pause between polls of model_config_file; 0 reads it once"
+    )
+    enable_repository_control: bool = _setting(
+        False, MODELS, "Open Inference clients may load and unload models and change which lines are logged"
     )
     file_system_poll_wait_seconds: float = _setting(
         1.0, MODELS, "pause between polls of the base paths; 0 polls once, < 0 never"

@@ -3,6 +3,8 @@
     ServingError
     ├── InvalidArgumentError       the request is wrong whatever the server's state
     ├── NotFoundError              no such model or version
+    ├── AlreadyExistsError         the name is taken
+    ├── PermissionDeniedError      the operator has not allowed it
     ├── CancelledError             the client has gone away
     ├── DeadlineExceededError      too late for the client
     ├── ResourceExhaustedError     too big for what there is
@@ -73,6 +75,14 @@ class InvalidArgumentError(ServingError):
 
 class NotFoundError(ServingError):
     code = Code.NOT_FOUND
+
+
+class AlreadyExistsError(ServingError):
+    code = Code.ALREADY_EXISTS
+
+
+class PermissionDeniedError(ServingError):
+    code = Code.PERMISSION_DENIED
 
 
 class CancelledError(ServingError):

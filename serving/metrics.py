@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -103,22 +104,67 @@ def _labels(key: RequestKey) -> Labels:
     return Labels(model, "" if version is None else str(version), *others)
 
 
+class Work(NamedTuple):
+    """What the requests of one version took. Times are in seconds, over all requests.
+
+    success_s, failed_s: whole requests. read_s: of the successes, before the model; run_s: in the model, queueing
+    included. rows: of the successes. last_s: when the last one ended, since the epoch; 0 if there was none.
+    """
+
+    successes: int = 0
+    success_s: float = 0.0
+    failures: int = 0
+    failed_s: float = 0.0
+    read_s: float = 0.0
+    run_s: float = 0.0
+    rows: int = 0
+    last_s: float = 0.0
+
+    def plus(self, other: Work) -> Work:
+        return Work(
+            self.successes + other.successes, self.success_s + other.success_s, self.failures + other.failures,
+            self.failed_s + other.failed_s, self.read_s + other.read_s, self.run_s + other.run_s,
+            self.rows + other.rows, max(self.last_s, other.last_s),
+        )  # fmt: skip
+
+    @property
+    def write_s(self) -> float:
+        """Of the successes, after the model."""
+        return max(0.0, self.success_s - self.read_s - self.run_s)
+
+
 @dataclass
 class _Series:
     """The requests of some labels: failures by code; of the successes, the whole time, the model's, the Examples."""
 
     failures: Counter[Code] = field(default_factory=Counter)
+    failed_us: float = 0.0
+    read_us: float = 0.0
+    rows: int = 0
+    last_s: float = 0.0
     latency_us: Histogram = field(default_factory=Histogram)
     run_us: Histogram = field(default_factory=Histogram)
     examples: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS))
 
     def merge(self, other: _Series) -> None:
         self.failures += other.failures
+        self.failed_us += other.failed_us
+        self.read_us += other.read_us
+        self.rows += other.rows
+        self.last_s = max(self.last_s, other.last_s)
         for mine, theirs in zip(self._histograms(), other._histograms(), strict=True):
             mine.merge(theirs)
 
     def copy(self) -> _Series:
-        return _Series(self.failures.copy(), *(histogram.copy() for histogram in self._histograms()))
+        sums = (self.failed_us, self.read_us, self.rows, self.last_s)
+        return _Series(self.failures.copy(), *sums, *(histogram.copy() for histogram in self._histograms()))
+
+    def work(self) -> Work:
+        latency, run = self.latency_us, self.run_us
+        return Work(
+            latency.count, latency.sum / 1e6, sum(self.failures.values()), self.failed_us / 1e6, self.read_us / 1e6,
+            run.sum / 1e6, self.rows, self.last_s,
+        )  # fmt: skip
 
     def counts(self) -> dict[Code, int]:
         successes = self.latency_us.count
@@ -138,22 +184,39 @@ class RequestMetrics(Collector):
         self._lock = threading.Lock()
         self._series: dict[RequestKey, _Series] = {}
 
-    def observe(self, key: RequestKey, code: Code, elapsed_s: float, *, run_s: float = 0.0, examples: int = 0) -> None:
+    def observe(
+        self, key: RequestKey, code: Code, elapsed_s: float, *,
+        read_s: float = 0.0, run_s: float = 0.0, rows: int = 1, examples: int = 0,
+    ) -> None:  # fmt: skip
         """Count one request.
 
         key: of a loaded model, or UNKNOWN_MODEL; never a name that a client made up.
-        run_s: how long the model took, queueing included. examples: how many Examples came, for methods that take them.
+        read_s: how long it took before the model. run_s: how long the model took, queueing included. rows: of its
+        batch. examples: how many Examples came, for methods that take them.
         """
         with self._lock:
             series = self._series.get(key) or self._series.setdefault(key, _Series())
             if code is not Code.OK:
                 series.failures[code] += 1
+                series.failed_us += elapsed_s * 1e6
                 return
+            series.read_us += read_s * 1e6
+            series.rows += rows
+            series.last_s = time.time()
             for histogram, value_us in ((series.latency_us, elapsed_s * 1e6), (series.run_us, run_s * 1e6)):
                 histogram.buckets[bisect_left(BUCKETS_US, value_us)] += 1
                 histogram.sum += value_us
             if examples:
                 series.examples.add(examples)
+
+    def work(self, model: str, version: int) -> Mapping[str, Work]:
+        """What the requests of a version took, by signature; those that named no signature are under ""."""
+        with self._lock:
+            found: dict[str, _Series] = {}
+            for key, series in self._series.items():
+                if key[:2] == (model, version):
+                    found.setdefault(key[2], _Series()).merge(series)
+        return {signature: series.work() for signature, series in found.items()}
 
     def keep(self, loaded: Collection[tuple[str, str]]) -> None:
         """Forget the version and signature of counts whose version is not among these (model, version)."""
@@ -173,6 +236,18 @@ class RequestMetrics(Collector):
             for code, count in one.counts().items():
                 requests.add_metric([*labels, code.name], count)
         yield requests
+        rows = CounterMetricFamily("estimator_serving_rows", "Rows of successful requests.", labels=Labels._fields)
+        parts = CounterMetricFamily(
+            "estimator_serving_request_part_seconds", "Time of successful requests: read, run (with its queue), write.",
+            labels=(*Labels._fields, "part"),
+        )  # fmt: skip
+        for labels, one in series.items():
+            work = one.work()
+            if work.successes:
+                rows.add_metric([*labels], work.rows)
+                for part, seconds in (("read", work.read_s), ("run", work.run_s), ("write", work.write_s)):
+                    parts.add_metric([*labels, part], seconds)
+        yield from (rows, parts)
         yield _histogram_family(
             "estimator_serving_request_latency_seconds", "Time a successful request took.", Labels._fields,
             {labels: one.latency_us.copy(1e-6) for labels, one in series.items() if one.latency_us.count},
@@ -195,6 +270,11 @@ class Counts:
         with self._lock:
             self._counts = {labels: count for labels, count in self._counts.items() if is_wanted(labels)}
 
+    def total(self, *labels: str) -> float:
+        """The sum over all whose labels begin like this."""
+        with self._lock:
+            return sum(count for key, count in self._counts.items() if key[: len(labels)] == labels)
+
     def family(self) -> Metric:
         with self._lock:
             return _plain_family(self._name, self._text, self._labels, self._counts)
@@ -216,6 +296,12 @@ class Histograms:
     def keep(self, is_wanted: Callable[[tuple[str, ...]], bool]) -> None:
         with self._lock:
             self._histograms = {labels: one for labels, one in self._histograms.items() if is_wanted(labels)}
+
+    def count(self, *labels: str) -> int:
+        """How many values there are under these labels."""
+        with self._lock:
+            histogram = self._histograms.get(labels)
+            return histogram.count if histogram else 0
 
     def family(self) -> Metric:
         with self._lock:
@@ -244,6 +330,9 @@ class BatchMetrics(Collector):
         self.batch_rows = Histograms(
             "estimator_serving_batch_rows", "Rows of a batch, padding left out.", *version, bounds=SIZE_BUCKETS
         )
+        self.queued_s = Counts(
+            "estimator_serving_queue_seconds_total", "Time requests waited for their batch.", *VERSION_LABELS[:2]
+        )
         self.refused = Counts(
             "estimator_serving_rejected_requests_total", "Requests that batching refused.", *version, "reason"
         )
@@ -254,12 +343,12 @@ class BatchMetrics(Collector):
 
     def keep(self, loaded: Collection[tuple[str, str]]) -> None:
         """Drop what belongs to versions that are not among these (model, version)."""
-        for family in (self.batch_rows, self.refused):
+        for family in (self.batch_rows, self.queued_s, self.refused):
             family.keep(lambda labels: labels[:2] in loaded)
 
     def collect(self) -> Iterator[Metric]:
         for family in (self.queueing, self.runs, self.padding, self.input_sizes, self.processed_sizes,
-                       self.batch_rows, self.refused):  # fmt: skip
+                       self.batch_rows, self.queued_s, self.refused):  # fmt: skip
             yield family.family()
 
 
@@ -283,6 +372,7 @@ class VersionBatchMetrics:
     def waited(self, queued_s: float, rows: int) -> None:
         """Count a request that leaves its queue."""
         self._metrics.queueing.add(self._thread_pool_name, value=queued_s * 1e6)
+        self._metrics.queued_s.add(self._model, self._version, amount=queued_s)
         self._metrics.input_sizes.add(value=rows)
 
     def refused(self, signature_name: str, reason: str) -> None:

@@ -56,12 +56,13 @@ class Answer(NamedTuple):
 class Call:
     """The record of one request that metrics, the request log and the access log receive; filled in step by step.
 
-    spec, servable, request, outputs and answer are None where the request did not get that far. run_s: how long the
-    model took, queueing included. Times are in seconds.
+    spec, servable, request, outputs and answer are None where the request did not get that far. read_s: how long it
+    took before the model. run_s: how long the model took, queueing included. Times are in seconds.
     """
 
     __slots__ = (
-        "answer", "code", "codec", "context", "elapsed_s", "outputs", "payload", "request", "run_s", "servable", "spec",
+        "answer", "code", "codec", "context", "elapsed_s", "outputs", "payload", "read_s", "request", "run_s",
+        "servable", "spec",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, payload: bytes, spec: ModelSpec | None, context: Context) -> None:
@@ -74,8 +75,18 @@ class Call:
         self.outputs: Outputs | None = None
         self.answer: bytes | None = None
         self.code = Code.OK
+        self.read_s = 0.0
         self.run_s = 0.0
         self.elapsed_s = 0.0
+
+    @property
+    def rows(self) -> int:
+        """How many rows came; a request of a signature without rows counts as one."""
+        request = self.request
+        if request is None or self.servable is None or not self.servable.has_rows(request.signature_name):
+            return 1
+        first = next(iter(request.inputs.values()), None)
+        return len(first) if first is not None and first.ndim else 1
 
     @property
     def examples(self) -> int:
@@ -118,6 +129,7 @@ class Predictor:
             call.servable = servable = route.servable
             call.request = request = codec.decode(document, servable)
             began_s = time.perf_counter()
+            call.read_s = began_s - started_s
             call.outputs = outputs = servable.run(request, context)
             call.run_s = time.perf_counter() - began_s
             context.check()
@@ -141,7 +153,10 @@ class Predictor:
                 name = call.spec.name
             signature_name = call.request.signature_name if call.request else ""
             key = (name, version, signature_name, codec.method, codec.entrypoint)
-            self._metrics.observe(key, call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples)
+            self._metrics.observe(
+                key, call.code, call.elapsed_s,
+                read_s=call.read_s, run_s=call.run_s, rows=call.rows, examples=call.examples,
+            )  # fmt: skip
             for observe in self._observers:
                 observe(call)
 

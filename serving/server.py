@@ -18,6 +18,10 @@ from estimator_serving.serving.dialects.contracts.contract import Terms
 from estimator_serving.serving.dialects.contracts.mlflow import MlflowScoring
 from estimator_serving.serving.dialects.contracts.sagemaker import SageMaker
 from estimator_serving.serving.dialects.contracts.vertex_ai import VertexAi
+from estimator_serving.serving.dialects.oip.describe import Models
+from estimator_serving.serving.dialects.oip.dialect import OpenInference
+from estimator_serving.serving.dialects.oip.repository import Repository
+from estimator_serving.serving.dialects.oip.shared_memory import Regions
 from estimator_serving.serving.dialects.tfs import json_codec, proto_codec, replay
 from estimator_serving.serving.dialects.tfs.dialect import TensorFlowServing
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
@@ -80,10 +84,19 @@ class Server:
         options = Options(config.enable_serialization_as_tensor_content, config.enable_signature_method_name_check)
         reload = partial(handle_reload, self.catalog, exposition.total)
         cors = config.rest_api_enable_cors_support
+        kind = "KIND_GPU" if config.device == "cuda" else "KIND_CPU"
+        open_inference = OpenInference(
+            predictor,
+            Models(self.manager, kind, self.catalog.version_policy, requests, batches),
+            Repository(self.manager, self.catalog, config.enable_repository_control),
+            Regions(is_enabled=config.enable_system_shared_memory),
+            self.unready,
+            headers=CORS if cors else (),
+        )
         tfs = TensorFlowServing(predictor, options, cors=cors, reload=reload, kserve=config.enable_kserve_v1)
         # Every dialect that the fronts speak, in the order in which they are asked. The contracts are first, because a
         # platform may choose their paths below another dialect's prefix.
-        dialects: list[Dialect] = [*self._contracts(predictor, options), tfs]
+        dialects: list[Dialect] = [*self._contracts(predictor, options), tfs, open_inference]
         self._rest = listeners.make_rest(
             config, dialects, predictor.router, exposition, self.unready, lambda: self._file.trouble
         )

@@ -15,14 +15,16 @@ HTTP, for one request:
    `headers` holds those of the request's headers that `header_names` lists. A dialect that lists none costs nothing.
 4. A request that no dialect claims, and whose path begins with a dialect's `prefix`, goes to that dialect's
    `describe(method, path, headers)`, without its body, on the event loop. This is where status and metadata are
-   answered, and malformed requests and wrong methods refused. `pages` lists what the interactive docs shall show.
+   answered, and malformed requests and wrong methods refused. `pages` lists what the interactive docs shall show of
+   that, and `operations()` the inferences of the models that are loaded at the moment, as OpenAPI writes them.
 5. Both may raise. The front answers with `refuse(error)`; an error that is neither a ServingError nor an HttpError is
    logged and becomes INTERNAL. `refuse` is also asked for what goes wrong before a dialect is: a body over the limit, a
    coding that is not taken. It must not raise.
 
 gRPC: the front asks `services()` once, when it is made, for a table of full method names. A Unary call gets the bytes
 of its request and gives those of its response. A Streaming call gets an iterator over requests, and yields responses,
-which leave as they come; it holds a thread while it is open. Both may raise as above. Before a call's bytes are read,
+which leave as they come; it holds a thread while it is open, in a pool apart. When the server ends, it ends the streams
+that have yielded as many responses as they took requests. Both may raise as above. Before a call's bytes are read,
 the front asks `is_full`; a full one is refused as UNAVAILABLE. Messages and reflection come from `wire.services`.
 
 A whole dialect, which answers lines of numbers (`curl -d 1,2 localhost:8501/csv/m` gives `2.0,3.0` where model m adds
@@ -68,6 +70,9 @@ one) and counts the requests of a stream:
         def describe(self, method, path, headers):
             raise NotFoundError(f"{method} {path} means nothing; POST a line of numbers to /csv/MODEL.")
 
+        def operations(self):
+            return {}
+
         def refuse(self, error):
             return error_reply(error)
 
@@ -81,7 +86,7 @@ one) and counts the requests of a stream:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -205,6 +210,9 @@ class Dialect(Protocol):
 
     def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
         """The reply to any other request below the prefix. `path` as for `claims`; `headers` are all that came."""
+
+    def operations(self) -> Mapping[str, Any]:
+        """The inferences of the models that are loaded now: path -> OpenAPI's path item, with a body that works."""
 
     def refuse(self, error: ServingError | HttpError) -> Reply:
         """The reply that says what is wrong, in this dialect's form."""

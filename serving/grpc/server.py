@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import stat
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,9 @@ _KEEP_ALIVE: dict[str, int | str] = {
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.min_ping_interval_without_data_ms": 1000,
 }
+# Streams that may be open. Each holds a thread, in a pool apart from the one that answers unary calls.
+STREAMS_MAX = 256
+_IDLE_POLL_S = 0.05
 # For what operators and tools ask, which must not wait behind predictions.
 _SIDE_THREADS = 4
 
@@ -51,8 +55,8 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
     costs a fraction of an answer. A server that takes in more than it can do has no time left for what it can.
     """
 
-    def __init__(self, methods: Mapping[str, Unary | Streaming]) -> None:
-        self._handlers = {name: (_handler(method), method.is_full) for name, method in methods.items()}
+    def __init__(self, methods: Mapping[str, Unary | Streaming], streams: _Streams) -> None:
+        self._handlers = {name: _handler(method, streams) for name, method in methods.items()}
         self._is_closed = False
 
     def close(self) -> None:
@@ -65,6 +69,54 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
             return None
         handler, is_full = known
         return _CLOSED if self._is_closed else _FULL if is_full() else handler
+
+
+class _Streams:
+    """The streams that are open, each with how many of its requests are not answered yet.
+
+    A stream may be open for days and do nothing, which must not hold up the server's end.
+    """
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(STREAMS_MAX, thread_name_prefix="grpc-stream")
+        self._unanswered: dict[grpc.ServicerContext, int] = {}
+        self._lock = threading.Lock()
+
+    def is_full(self) -> bool:
+        return len(self._unanswered) >= STREAMS_MAX
+
+    def answer(self, method: Streaming, payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
+        """The responses of one stream."""
+
+        def count(change: int) -> None:
+            with self._lock:
+                self._unanswered[call] += change
+
+        def counted() -> Iterator[bytes]:
+            for payload in payloads:
+                count(1)
+                yield payload
+
+        with self._lock:
+            self._unanswered[call] = 0
+        try:
+            for response in method.answer(counted(), _context(call)):
+                yield response
+                count(-1)
+        except grpc.RpcError:
+            return  # the client has gone, so nobody would get the status
+        except Exception as error:
+            _fail(call, error)
+        finally:
+            with self._lock:
+                del self._unanswered[call]
+
+    def cancel_idle(self) -> None:
+        """End the streams that have answered all that they were asked."""
+        with self._lock:
+            idle = [call for call, unanswered in self._unanswered.items() if unanswered <= 0]
+        for call in idle:
+            call.cancel()
 
 
 class _Inline(ThreadPoolExecutor):
@@ -122,7 +174,8 @@ class GrpcServer:
         services = list(dict.fromkeys(name.split("/")[1] for name in methods))
         # The whole server, and each service by its full name and by the short one that TensorFlow Serving takes.
         names = ["", *services, *(name.rpartition(".")[2] for name in services)]
-        self._methods = _Methods(methods)
+        self._streams = _Streams()
+        self._methods = _Methods(methods, self._streams)
         self._health = Health(unready, names) if health else None
         self._reflection = Reflection([*services, *([HEALTH_SERVICE] if health else [])])
         handlers: list[Any] = [self._methods, *self._reflection.handlers(self._side_pool)]
@@ -159,7 +212,10 @@ class GrpcServer:
         # grpc cancels what it has received and not handed over yet; so nothing may be on its way when it stops.
         self._methods.close()
         time.sleep(LINGER_S)
-        self._server.stop(self._grace_s).wait()
+        stopped = self._server.stop(self._grace_s)
+        while not stopped.wait(_IDLE_POLL_S):
+            self._streams.cancel_idle()
+        self._streams.pool.shutdown(wait=False)
         self._side_pool.shutdown(wait=False)
 
     def _add(self, target: str, credentials: Any) -> int:
@@ -191,20 +247,16 @@ def _free_socket(path: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _handler(method: Unary | Streaming) -> Any:
-    """grpc's handler of one rpc."""
+def _handler(method: Unary | Streaming, streams: _Streams) -> tuple[Any, Callable[[], bool]]:
+    """grpc's handler of one rpc, and whether to refuse calls now."""
     if isinstance(method, Streaming):
-        stream = method.answer
 
         def answer_stream(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
-            try:
-                yield from stream(payloads, _context(call))
-            except grpc.RpcError:
-                return  # the client has gone, so nobody would get the status
-            except Exception as error:
-                _fail(call, error)
+            return streams.answer(method, payloads, call)
 
-        return grpc.stream_stream_rpc_method_handler(answer_stream)
+        answer_stream.experimental_thread_pool = streams.pool  # type: ignore[attr-defined]
+        is_full = method.is_full
+        return grpc.stream_stream_rpc_method_handler(answer_stream), lambda: streams.is_full() or is_full()
     unary = method.answer
 
     def answer(payload: bytes, call: grpc.ServicerContext) -> bytes:
@@ -213,7 +265,7 @@ def _handler(method: Unary | Streaming) -> Any:
         except Exception as error:
             return _fail(call, error)
 
-    return grpc.unary_unary_rpc_method_handler(answer)
+    return grpc.unary_unary_rpc_method_handler(answer), method.is_full
 
 
 def _context(call: grpc.ServicerContext) -> Context:

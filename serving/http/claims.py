@@ -31,7 +31,10 @@ class Claim(NamedTuple):
     ) -> Reply:
         """The dialect's reply, its refusals included. The route is closed then."""
         names = self.dialect.header_names
-        read = {name: value for name, value in headers if name in names} if names else {}
+        read: dict[bytes, bytes] = {}
+        for name, value in headers if names else ():
+            if name in names:  # a header that comes twice is one list
+                read[name] = b"%b, %b" % (read[name], value) if name in read else value
         try:
             return self.dialect.infer(self.target, route, read, body, context)
         except Exception as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from estimator_serving.serving.dialects.base import HttpError
 from estimator_serving.serving.errors import InvalidArgumentError
 
-ACCEPTED = b"gzip"
+ACCEPTED = b"gzip, deflate"
 # JSON compresses well, but hardly better than this; what does was made to fill the memory.
 RATIO_MAX = 200
 # Below this size no ratio does harm.
@@ -16,8 +16,8 @@ SMALL_BYTES = 1 << 20
 # Programs that compress by blocks make a member of each, of 64 KiB or more.
 MEMBERS_MAX = 10_000
 _PIECE_BYTES = 1 << 16
-_GZIP = frozenset({"gzip", "x-gzip"})
-_GZIP_WINDOW = 31  # zlib's number for "with gzip's header and checksum"
+_TAKEN = frozenset({"gzip", "x-gzip", "deflate"})
+_WINDOW = 47  # zlib's number for "with the header and checksum of gzip or of zlib, which is HTTP's deflate"
 
 
 def too_large(bytes_max: int) -> HttpError:
@@ -30,7 +30,7 @@ def too_large(bytes_max: int) -> HttpError:
 
 
 def is_compressed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether these headers announce a gzip body.
+    """Whether these headers announce a compressed body.
 
     Raises HttpError (415) for another coding, InvalidArgumentError for several one after the other.
     """
@@ -38,8 +38,8 @@ def is_compressed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     codings = [coding.strip().lower() for value in values for coding in value.split(",")]
     applied = [coding for coding in codings if coding not in ("", "identity")]
     for coding in applied:
-        if coding not in _GZIP:
-            text = f"The Content-Encoding {coding} is not taken; send the body as it is, or as gzip."
+        if coding not in _TAKEN:
+            text = f"The Content-Encoding {coding} is not taken; send the body as it is, or as gzip or deflate."
             raise HttpError(415, text, ((b"accept-encoding", ACCEPTED),))
     if len(applied) > 1:
         raise InvalidArgumentError(f"The body is compressed {len(applied)} times; compress it once.")
@@ -47,10 +47,10 @@ def is_compressed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def inflate(body: bytes, bytes_max: int) -> bytes:
-    """A gzip body's content, which may come in several members.
+    """A compressed body's content, which may come in several members.
 
     Raises HttpError (413) before more than the cap or the greatest plausible ratio is inflated, InvalidArgumentError
-    for what is no gzip, ends early, or has more members than MEMBERS_MAX.
+    for what is not compressed, ends early, or has more members than MEMBERS_MAX.
     """
     limit = min(bytes_max, max(SMALL_BYTES, RATIO_MAX * len(body)))
     content, view, position, members = bytearray(), memoryview(body), 0, 0
@@ -58,7 +58,7 @@ def inflate(body: bytes, bytes_max: int) -> bytes:
         members += 1
         if members > MEMBERS_MAX:
             raise InvalidArgumentError(f"The body has more than {MEMBERS_MAX} gzip members; compress it as a whole.")
-        stream = zlib.decompressobj(_GZIP_WINDOW)
+        stream = zlib.decompressobj(_WINDOW)
         while not stream.eof:
             # By pieces, because a member's end costs a copy of what was given and lies behind it.
             piece = view[position : position + _PIECE_BYTES]
@@ -68,7 +68,7 @@ def inflate(body: bytes, bytes_max: int) -> bytes:
                 piece = view[:0]
             if not piece:
                 raise InvalidArgumentError(
-                    "JSON Parse error: The document is empty. Its gzip stream is broken or cut short."
+                    "JSON Parse error: The document is empty. Its compressed stream is broken or cut short."
                 )
             if len(content) > limit:
                 raise too_large(bytes_max)

@@ -6,13 +6,16 @@ Owns the routes and what a URL that is no dialect's is told. What a dialect's pa
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from estimator_serving.serving import metrics
 from estimator_serving.serving.dialects.base import JSON, Dialect, HttpError, Reply, error_body
+from estimator_serving.serving.dialects.openapi import ERRORS
 from estimator_serving.serving.errors import as_serving_error, shorten
 from estimator_serving.serving.http.claims import Claims
 from estimator_serving.serving.metrics import Exposition
@@ -58,7 +61,7 @@ def build_pages(
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Whether predictions can be answered, and why not")
+    @app.get("/readyz", summary="Whether predictions can be answered, and why not", responses=ERRORS)
     async def readyz() -> Response:
         reason = unready()
         if reason:
@@ -70,10 +73,21 @@ def build_pages(
         return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
     for path in exposition.paths:
-        app.add_api_route(path, prometheus, methods=["GET"], summary="Prometheus metrics")
+        app.add_api_route(
+            path, prometheus, methods=["GET"], summary="Prometheus metrics", response_class=PlainTextResponse
+        )
     for dialect in claims.dialects:
         _add_pages(app, dialect)
+    app.openapi = partial(_describe_all, app.openapi, claims)  # type: ignore[method-assign]
     return app
+
+
+def _describe_all(pages: Callable[[], dict[str, Any]], claims: Claims) -> dict[str, Any]:
+    """The OpenAPI document of this moment: the pages, and the inferences of the models that are loaded."""
+    paths = dict(pages()["paths"])
+    for dialect in claims.dialects:
+        paths |= dialect.operations()
+    return pages() | {"paths": paths}
 
 
 def _add_pages(app: FastAPI, dialect: Dialect) -> None:
@@ -85,8 +99,9 @@ def _add_pages(app: FastAPI, dialect: Dialect) -> None:
     for page in dialect.pages:
         names = [part[1:-1] for part in page.path.split("/") if part.startswith("{")]
         named = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+        extra = {"parameters": named}
         app.add_api_route(
-            page.path, describe, methods=["GET"], summary=page.summary, openapi_extra={"parameters": named}
+            page.path, describe, methods=["GET"], summary=page.summary, openapi_extra=extra, responses=ERRORS
         )
 
 

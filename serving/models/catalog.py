@@ -14,6 +14,7 @@ from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import (
     STOPPING_TEXT,
     FailedPreconditionError,
+    NotFoundError,
     ServingError,
     UnavailableError,
     UnknownError,
@@ -25,6 +26,7 @@ from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import ModelConfig
 from estimator_serving.serving.models.poll import Poll
 from estimator_serving.serving.models.sources.directory import DirectorySource
+from estimator_serving.serving.policy import VersionPolicy
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +41,17 @@ class Catalog:
         self._changing = threading.Lock()
         self._stopped = False
         self.models: tuple[ModelConfig, ...] = ()
+        # Models that `unload` took out of service, as they were configured.
+        self._unloaded: dict[str, ModelConfig] = {}
         self._log_settings: dict[str, LogSettings] = {}
 
     def log_settings(self, name: str) -> LogSettings | None:
         """How a model's requests are logged, None for not at all."""
         return self._log_settings.get(name)
+
+    def version_policy(self, name: str) -> VersionPolicy | None:
+        """Which versions of a model are served, None for an unknown one."""
+        return next((model.version_policy for model in self.models if model.name == name), None)
 
     def start(self, models: Sequence[ModelConfig]) -> list[str]:
         """Begin to serve these models; returns once each is loaded or has failed, or `stop` is called.
@@ -77,16 +85,63 @@ class Catalog:
             UnavailableError: the server is shutting down.
         """
         with self._changing:
-            model_config.check_change(self.models, models)
-            for model in models:
-                for label, version in model.labels.items():
-                    self._check_label(model.name, label, version)
-            known = {model.name for model in self.models}
-            # Labels first: one that moves must not name the version that goes while the base paths are polled.
-            for model in models:
-                self._manager.set_labels(model.name, model.labels)
-            self._watch(models)
-            failed = self._manager.wait_until_decided([model.name for model in models if model.name not in known])
+            self._replace(models)
+
+    def load(self, name: str) -> None:
+        """Serve a model that `unload` took out of service; of one that is served, look for versions that changed.
+
+        Returns once it serves. Raises NotFoundError for a model that is not configured, and as `replace` does.
+        """
+        with self._changing:
+            if name in self._unloaded:
+                self._replace((*self.models, self._unloaded[name]))
+            elif all(model.name != name for model in self.models):
+                raise NotFoundError(
+                    f"failed to load '{name}', failed to poll from model repository: no model of this name is "
+                    "configured."
+                )
+            else:
+                self._source.poll()
+                self._manager.wait_until_settled()
+                self._check_decided([name])
+
+    def unload(self, name: str) -> None:
+        """Serve a model no longer, until `load` or a new list; returns once it takes no more requests.
+
+        Raises NotFoundError for a model that is not configured.
+        """
+        with self._changing:
+            gone = next((model for model in self.models if model.name == name), None)
+            if gone is not None:
+                self._replace([model for model in self.models if model is not gone])
+                self._unloaded[name] = gone
+                self._manager.wait_until_settled()
+            elif name not in self._unloaded:
+                raise NotFoundError(f"failed to unload '{name}': no model of this name is configured.")
+
+    def names(self) -> list[str]:
+        """The models that are configured, those out of service included, sorted."""
+        return sorted({model.name for model in self.models} | self._unloaded.keys())
+
+    def _replace(self, models: Sequence[ModelConfig]) -> None:
+        """With the lock held."""
+        model_config.check_change(self.models, models)
+        for model in models:
+            # Nothing of a model that was out of service is available yet; its labels come with its versions.
+            for label, version in model.labels.items() if model.name not in self._unloaded else ():
+                self._check_label(model.name, label, version)
+        known = {model.name for model in self.models}
+        # Labels first: one that moves must not name the version that goes while the base paths are polled.
+        for model in models:
+            self._manager.set_labels(model.name, model.labels)
+        self._watch(models)
+        listed = {model.name for model in models}
+        self._unloaded = {name: model for name, model in self._unloaded.items() if name not in listed}
+        self._check_decided([model.name for model in models if model.name not in known])
+
+    def _check_decided(self, names: Sequence[str]) -> None:
+        """Wait until these models serve or have failed. Raises UnknownError for the latter."""
+        failed = self._manager.wait_until_decided(names)
         if self._stopped:
             raise UnavailableError(STOPPING_TEXT)
         if failed:

@@ -105,7 +105,7 @@ def open_servable(
             has_rows = {key: binding.has_rows for key, binding in bindings.items()}
             observer = batching.observer(name, version, parameters.thread_pool_name)
             runner = BatchingRunner(runner, parameters, has_rows, observer)
-        return Servable(name, version, metadata, bindings, runner, model.metadata)
+        return Servable(name, version, metadata, bindings, runner, model.metadata, parameters)
     except (ValueError, TypeError) as error:
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
 

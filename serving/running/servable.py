@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from estimator_serving.serving.request import PATIENT, Context, Outputs, Request
+from estimator_serving.serving.running.batch_parameters import BatchParameters
 from estimator_serving.serving.running.binding import Binding
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.wire.examples import ExampleEncoder, FeatureSpec
@@ -25,6 +26,7 @@ class Servable:
         encoder: writes an Example of these features, None where they are not known.
         runner: what runs its requests.
         properties: the metadata_props of its model.
+        batching: how its requests share runs, None where they do not.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Servable:
         bindings: Mapping[str, Binding],
         runner: Runner,
         properties: Mapping[str, str] = MappingProxyType({}),
+        batching: BatchParameters | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -43,11 +46,16 @@ class Servable:
         self.encoder = None if metadata.feature_spec is None else ExampleEncoder(metadata.feature_spec)
         self.runner = runner
         self.properties = properties
+        self.batching = batching
         self._bindings = bindings
 
     def takes_examples(self, signature_name: str, alias: str) -> bool:
         """Whether this input is fed serialized tf.Examples."""
         return any(entry.alias == alias and entry.is_ragged for entry in self._bindings[signature_name].inputs)
+
+    def has_rows(self, signature_name: str) -> bool:
+        """Whether dimension 0 of every input and output may be a batch, as far as their shapes are declared."""
+        return self._bindings[signature_name].has_rows
 
     def can_run_together(self, first: str, other: str) -> bool:
         """Whether one run can answer two signatures: whether they have the same inputs."""

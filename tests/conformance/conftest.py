@@ -204,9 +204,28 @@ class Fronts:
             self._running[key] = self._start(name, **settings)
         return self._running[key]
 
-    def _start(self, name: str, **settings: object) -> Front:
+    def with_rights(self, name: str) -> Front:
+        """A server that lets Open Inference clients do everything."""
+        return self.with_settings(
+            name, enable_repository_control=True, enable_system_shared_memory=True, file_system_poll_wait_seconds=0.05
+        )
+
+    def all_models(self) -> Front:
+        """A server of every model."""
+        configs = []
+        for name in MODELS:
+            self._write(name)
+            configs.append(f'config {{ name: "{name}" base_path: "{self._directory / name}" model_platform: "onnx" }}')
+        file = self._directory / "models"
+        file.write_text(f"model_config_list {{ {' '.join(configs)} }}")
+        return self.with_settings("half", model_config_file=str(file))
+
+    def _write(self, name: str) -> None:
         if not (self._directory / name).exists():
             write_model(self._directory / name, VERSION, *MODELS[name])
+
+    def _start(self, name: str, **settings: object) -> Front:
+        self._write(name)
         config = Config(
             port=-1,
             rest_api_port=-1,

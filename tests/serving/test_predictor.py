@@ -12,6 +12,9 @@ from estimator_serving.serving.request import Context, Document, ModelSpec, Requ
 
 
 class FakeServable(SimpleNamespace):
+    def has_rows(self, signature_name):
+        return False
+
     def run(self, request, context):
         context.check()
         return request.inputs["x"]

@@ -41,7 +41,9 @@ def test_any_carries_upstreams_type_url():
 
 
 def test_the_services_are_tensorflow_servings():
-    assert set(SERVICES) == {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"}
+    assert set(SERVICES) == {
+        "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService", "inference.GRPCInferenceService",
+    }  # fmt: skip
     predict = SERVICES["tensorflow.serving.PredictionService"]["Predict"]
     assert (predict.request, predict.response) == (serving_pb.PredictRequest, serving_pb.PredictResponse)
 

@@ -96,6 +96,10 @@ class Contract:
             raise HttpError(405, f"{path} takes only POST, not {method}.", ((b"allow", b"POST"),))
         raise NotFoundError(f"Nothing is served at {path}; ask for predictions by POST {self._path}.")
 
+    def operations(self) -> Mapping[str, Any]:
+        """None: the models' inferences stand in the docs under the URLs of the dialect whose bodies these are."""
+        return {}
+
     def refuse(self, error: ServingError | HttpError) -> Reply:
         return error_reply(error, self.headers)
 

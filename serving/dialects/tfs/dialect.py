@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from estimator_serving.serving.dialects.base import (
     CORS,
@@ -20,7 +21,7 @@ from estimator_serving.serving.dialects.base import (
     Unary,
     error_reply,
 )
-from estimator_serving.serving.dialects.tfs import grpc, json_codec, rest
+from estimator_serving.serving.dialects.tfs import document, grpc, json_codec, rest
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.predictor import Predictor
@@ -82,6 +83,9 @@ class TensorFlowServing:
         reply = rest.describe_kserve(method, path) if self._kserve else None
         reply = reply or rest.describe_models(self._predictor.manager, method, path, origin, kserve=self._kserve)
         return reply._replace(headers=self._headers)
+
+    def operations(self) -> Mapping[str, Any]:
+        return document.operations(self._predictor.manager)
 
     def refuse(self, error: ServingError | HttpError) -> Reply:
         return error_reply(error, self._headers)

@@ -35,6 +35,7 @@ def test_reflection_lists_the_services(channel):
     [
         ("tensorflow.serving.PredictionService", "MultiInference"),
         ("tensorflow.serving.ModelService", "HandleReloadConfigRequest"),
+        ("inference.GRPCInferenceService", "ModelStreamInfer"),
         ("grpc.health.v1.Health", "Watch"),
         ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
         ("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo"),

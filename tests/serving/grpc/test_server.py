@@ -222,3 +222,50 @@ def test_a_stream_whose_client_leaves_gives_its_thread_back(two, caplog):
         answers.cancel()
     assert two.unary_unary("/one.Service/Ask")(b"", timeout=10) == b"one"
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_open_streams_take_no_thread_from_calls(two, count):
+    questions = [queue.SimpleQueue() for _ in range(count)]
+    streams = [two.stream_stream("/one.Service/Count")(iter(sent.get, None), timeout=20) for sent in questions]
+    for sent, answers in zip(questions, streams, strict=True):
+        sent.put(b"first")
+        assert next(answers) == b"0"
+    assert two.unary_unary("/one.Service/Ask")(b"", timeout=10) == b"one"
+    for sent in questions:
+        sent.put(None)
+
+
+def test_the_end_waits_for_answers_and_not_for_idle_streams():
+    hold = threading.Event()
+
+    def answer(payloads, _context):
+        for payload in payloads:
+            assert payload == b"quick" or hold.wait(20)
+            yield payload
+
+    made = GrpcServer(
+        [Spoken({"/one.Service/Stream": Streaming(answer)})],
+        address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=20,
+    )  # fmt: skip
+    made.start()
+    with grpc.insecure_channel(f"{HOST}:{made.port}") as channel:
+        idle_sent, busy_sent = queue.SimpleQueue(), queue.SimpleQueue()
+        idle, busy = (
+            channel.stream_stream("/one.Service/Stream")(iter(sent.get, None), timeout=20)
+            for sent in (idle_sent, busy_sent)
+        )
+        idle_sent.put(b"quick")
+        assert next(idle) == b"quick"
+        busy_sent.put(b"slow")
+        stopping = threading.Thread(target=made.stop)
+        started_s = time.monotonic()
+        stopping.start()
+        with pytest.raises(grpc.RpcError):
+            next(idle)
+        hold.set()
+        assert next(busy) == b"slow"
+        stopping.join()
+        assert time.monotonic() - started_s < 5
+        idle_sent.put(None)
+        busy_sent.put(None)

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from types import SimpleNamespace
 
 import httpx
@@ -191,11 +192,16 @@ def test_double_gzip_is_refused(running):
     assert running.post(gzip.compress(gzip.compress(BODY, mtime=0)), content_encoding="gzip, gzip").status_code == 400
 
 
-@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "gzip, br", "nonsense"])
+def test_deflate(running):
+    assert running.post(zlib.compress(BODY), content_encoding="deflate").json() == {"bytes": len(BODY)}
+    assert running.post(zlib.compress(BODY)[:-5], content_encoding="deflate").status_code == 400
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "nonsense"])
 def test_unknown_content_encoding(running, coding):
     answer = running.post(content_encoding=coding)
     assert answer.status_code == 415
-    assert answer.headers["accept-encoding"] == "gzip"
+    assert answer.headers["accept-encoding"] == "gzip, deflate"
     assert running.is_alive()
 
 

@@ -188,6 +188,45 @@ def test_changes_wait_for_each_other(running, monkeypatch):
     assert running.manager.names() == ["b"]
 
 
+def test_a_model_goes_out_of_service_and_comes_back(running):
+    first, other = running.model("m", 1, labels={"stable": 1}), running.model("other", 1)
+    running.catalog.start([first, other])
+    running.catalog.unload("m")
+    running.catalog.unload("m")
+    with pytest.raises(errors.NotFoundError):
+        running.served("m")
+    assert (running.catalog.names(), running.served("other")) == (["m", "other"], 1)
+    running.model("m", 2)
+    running.catalog.load("m")
+    assert (running.served("m"), running.served("m", label="stable")) == (2, 1)
+
+
+def test_a_load_looks_for_new_versions(running):
+    running.catalog.start([running.model("m", 1)])
+    running.model("m", 2)
+    running.catalog.load("m")
+    assert running.served("m") == 2
+
+
+def test_a_load_that_fails_is_told(running):
+    running.catalog.start([running.model("m", 1)])
+    running.catalog.unload("m")
+    running.model("m", bad=(1,))
+    with pytest.raises(errors.UnknownError, match="unlucky"):
+        running.catalog.load("m")
+    for change in (running.catalog.load, running.catalog.unload):
+        with pytest.raises(errors.NotFoundError, match="no model of this name is configured"):
+            change("nope")
+
+
+def test_a_new_list_forgets_what_was_out_of_service(running):
+    first, other = running.model("m", 1), running.model("other", 1)
+    running.catalog.start([first, other])
+    running.catalog.unload("m")
+    running.catalog.replace([first])
+    assert (running.served("m"), running.catalog.names()) == (1, ["m"])
+
+
 def test_stop_ends_a_wait(tmp_path):
     running = Running(tmp_path)
     loading, go = threading.Event(), threading.Event()

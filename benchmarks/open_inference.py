@@ -1,0 +1,260 @@
+"""Open Inference requests against their floors: REST with 64 rows of 13 floats in binary, gRPC with one row.
+
+    python benchmarks/open_inference.py [--seconds 3] [--rounds 3] [--connections 32] [--callers 8]
+
+REST is compared with a bare ASGI stub that answers the same rows as JSON, gRPC with an empty echo on the same kind of
+grpc server. Each server runs on one core, the load on another, in turns, so that what else the machine does falls on
+all alike. Prints requests/s (best of the rounds) and the ratios, and the same by the server's CPU time. Needs `onnx`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+MODEL = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,13] x) => (float[N,1] y) <float[13,1] w = {1,2,3,4,5,6,7,8,9,10,11,12,13}, float[1] b = {0.5}>
+{ z = MatMul(x, w)  y = Add(z, b) }"""
+ROWS = 64
+VALUES = [round(0.1 * i + 0.05, 2) for i in range(13)]
+SERVER_CORE, LOAD_CORE = 0, 1
+HOST = "127.0.0.1"
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+
+
+# --- the servers; each runs in a process of its own ---
+
+
+def serve_ours(directory: Path) -> None:
+    from estimator_serving.serving.config import Config
+    from estimator_serving.serving.server import Server
+
+    server = Server(
+        Config(port=-1, rest_api_port=-1, bind_address=HOST, model_name="m", model_base_path=str(directory))
+    )
+    server.start()
+    print(server.rest_port, server.grpc_port, flush=True)
+    time.sleep(3600)
+
+
+def serve_json(directory: Path) -> None:
+    """The least that an ASGI application can do to answer rows as JSON."""
+    import socket
+
+    import numpy as np
+    import onnxruntime
+    import orjson
+    import uvicorn
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(directory / "1" / "model.onnx", options, providers=["CPUExecutionProvider"])
+
+    async def app(_scope, receive, send):
+        message = await receive()
+        body = message["body"]
+        while message["more_body"]:
+            message = await receive()
+            body += message["body"]
+        x = np.asarray(orjson.loads(body)["instances"], np.float32)
+        (y,) = session.run(["y"], {"x": x})
+        answer = orjson.dumps({"predictions": y.tolist()})
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    bound = socket.create_server((HOST, 0))
+    print(bound.getsockname()[1], 0, flush=True)
+    config = uvicorn.Config(
+        app, http="httptools", loop="uvloop", lifespan="off", access_log=False, log_level="error", proxy_headers=False
+    )
+    uvicorn.Server(config).run([bound])
+
+
+def serve_echo(_directory: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    service, method = METHOD[1:].split("/")
+    handler = grpc.unary_unary_rpc_method_handler(lambda payload, _context: payload)
+    server = grpc.server(ThreadPoolExecutor(8), [grpc.method_handlers_generic_handler(service, {method: handler})])
+    print(0, server.add_insecure_port(f"{HOST}:0"), flush=True)
+    server.start()
+    server.wait_for_termination()
+
+
+SERVERS = {"ours": serve_ours, "json": serve_json, "echo": serve_echo}
+
+
+# --- the load ---
+
+
+def binary_request() -> bytes:
+    import numpy as np
+
+    content = np.array([VALUES] * ROWS, np.float32).tobytes()
+    tensor = {"name": "x", "shape": [ROWS, 13], "datatype": "FP32", "parameters": {"binary_data_size": len(content)}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    header = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Type: application/octet-stream\r\n"
+    return http("/v2/models/m/infer", header, head + content)
+
+
+def json_request() -> bytes:
+    return http("/", "Content-Type: application/json\r\n", json.dumps({"instances": [VALUES] * ROWS}).encode())
+
+
+def http(path: str, headers: str, body: bytes) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def message() -> bytes:
+    import numpy as np
+
+    from estimator_serving.wire.pb import inference_pb
+
+    request = inference_pb.ModelInferRequest(model_name="m")
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 13])
+    request.raw_input_contents.append(np.array(VALUES, np.float32).tobytes())
+    return request.SerializeToString()
+
+
+class Connection(asyncio.Protocol):
+    """Sends the same request again as soon as its answer is whole; every answer has the first one's length."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.answers = 0
+        self.buffer = b""
+        self.answer_bytes = 0
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if not self.answer_bytes:
+            head, found, _ = self.buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            assert head.startswith(b"HTTP/1.1 200"), self.buffer
+            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            self.answer_bytes = len(head) + 4 + length
+        if len(self.buffer) >= self.answer_bytes:
+            self.buffer = self.buffer[self.answer_bytes :]
+            self.answers += 1
+            self.transport.write(self.request)
+
+
+async def load_rest(pid: int, port: int, request: bytes, connections: int, seconds: float) -> tuple[float, float]:
+    """Requests a second, and requests a second of the server's CPU time."""
+    loop = asyncio.get_running_loop()
+    made = [await loop.create_connection(lambda: Connection(request), HOST, port) for _ in range(connections)]
+    await asyncio.sleep(0.5)
+    before, started_s, used_s = sum(one.answers for _, one in made), time.perf_counter(), cpu_s(pid)
+    await asyncio.sleep(seconds)
+    answered = sum(one.answers for _, one in made) - before
+    rates = answered / (time.perf_counter() - started_s), answered / (cpu_s(pid) - used_s)
+    for transport, _ in made:
+        transport.abort()
+    return rates
+
+
+def load_grpc(pid: int, port: int, payload: bytes, callers: int, seconds: float) -> tuple[float, float]:
+    """Calls a second, and calls a second of the server's CPU time."""
+    import grpc
+
+    counts, stop = [0] * callers, threading.Event()
+    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+        call = channel.unary_unary(METHOD)
+
+        def run(index: int) -> None:
+            while not stop.is_set():
+                call(payload, timeout=30)
+                counts[index] += 1
+
+        threads = [threading.Thread(target=run, args=(index,)) for index in range(callers)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        before, started_s, used_s = sum(counts), time.perf_counter(), cpu_s(pid)
+        time.sleep(seconds)
+        answered = sum(counts) - before
+        rates = answered / (time.perf_counter() - started_s), answered / (cpu_s(pid) - used_s)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return rates
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time a process has used: unlike a rate, it does not change with what else the machine does."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def compare(directory: Path, given: argparse.Namespace) -> None:
+    import onnx.parser
+    import uvloop
+
+    (directory / "1").mkdir()
+    (directory / "1" / "model.onnx").write_bytes(onnx.parser.parse_model(MODEL).SerializeToString())
+    running = {}
+    for name in SERVERS:
+        command = [sys.executable, __file__, "--serve", name, "--directory", str(directory)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        running[name] = (process, *map(int, process.stdout.readline().split()))
+    os.sched_setaffinity(0, {LOAD_CORE})
+    rates: dict[str, list[tuple[float, float]]] = {}
+    try:
+        for _ in range(given.rounds):
+            for name, server, request in (
+                ("REST binary", "ours", binary_request()), ("JSON stub", "json", json_request()),
+            ):  # fmt: skip
+                process, port, _ = running[server]
+                rate = uvloop.run(load_rest(process.pid, port, request, given.connections, given.seconds))
+                rates.setdefault(name, []).append(rate)
+            for name, server in (("gRPC", "ours"), ("echo", "echo")):
+                process, _, port = running[server]
+                rate = load_grpc(process.pid, port, message(), given.callers, given.seconds)
+                rates.setdefault(name, []).append(rate)
+    finally:
+        for process, *_ in running.values():
+            process.kill()
+    for index, unit in enumerate(("requests/s", "requests/s of the server's CPU time")):
+        best = {name: max(pair[index] for pair in pairs) for name, pairs in rates.items()}
+        print(unit)
+        for name, pairs in rates.items():
+            print(f"  {name:11} {best[name]:8.0f}   rounds: {', '.join(f'{pair[index]:.0f}' for pair in pairs)}")
+        print(f"  REST binary / JSON stub {best['REST binary'] / best['JSON stub']:.2f}   (budget >= 2)")
+        print(f"  gRPC / echo             {best['gRPC'] / best['echo']:.2f}   (budget >= 0.85)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--callers", type=int, default=8)
+    parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
+    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        os.sched_setaffinity(0, {SERVER_CORE})
+        SERVERS[given.serve](given.directory)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        compare(Path(directory), given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""inference.GRPCInferenceService: rpcs as functions of bytes. Knows no sockets.
+
+Owns which message asks what of the modules beside it. The table of services is wire's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from google.protobuf import json_format
+
+from estimator_serving.serving.dialects.base import Streaming, Unary
+from estimator_serving.serving.dialects.oip import describe, infer, proto_codec, settings
+from estimator_serving.serving.dialects.oip.describe import Models
+from estimator_serving.serving.dialects.oip.proto_codec import parse_message, read_spec
+from estimator_serving.serving.dialects.oip.repository import Repository
+from estimator_serving.serving.dialects.oip.shared_memory import CUDA_TEXT, Regions
+from estimator_serving.serving.dialects.oip.stream import answer_in_order
+from estimator_serving.serving.errors import NotFoundError, UnimplementedError, as_serving_error
+from estimator_serving.serving.predictor import Codec, Predictor
+from estimator_serving.serving.request import Context
+from estimator_serving.wire.pb import POOL, inference_pb
+from estimator_serving.wire.services import SERVICES
+
+SERVICE = "inference.GRPCInferenceService"
+STREAM_THREADS = 32
+
+
+class Rpcs(NamedTuple):
+    """The service over one predictor. unready: why requests cannot be answered now, empty when they can.
+
+    A method that takes a message answers with the response's JSON, None for an empty response.
+    """
+
+    predictor: Predictor
+    models: Models
+    repository: Repository
+    regions: Regions
+    unready: Callable[[], str]
+
+    def services(self) -> Mapping[str, Unary | Streaming]:
+        """Full method name -> the rpc, for every method of the service."""
+        codec = proto_codec.codec(self.regions)
+        is_full = partial(self.predictor.refuse_if_full, codec)
+        infer_one = partial(self._infer, codec)
+        pool = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
+        rpcs: dict[str, Unary | Streaming] = {
+            name: Unary(partial(_answer, name, partial(answer, self))) for name, answer in _ANSWERS.items()
+        }
+        rpcs["ModelInfer"] = Unary(infer_one, is_full)
+        rpcs["ModelStreamInfer"] = Streaming(partial(_infer_stream, infer_one, pool), is_full)
+        return {f"/{SERVICE}/{name}": rpc for name, rpc in rpcs.items()}
+
+    def _infer(self, codec: Codec, payload: bytes, context: Context) -> bytes:
+        try:
+            return self.predictor.predict(codec, payload, None, context).payload
+        except NotFoundError:
+            message = inference_pb.ModelInferRequest.FromString(payload)
+            raise infer.unknown_model(read_spec(message.model_name, message.model_version)) from None
+
+    # --- the server and its models ---
+
+    def _live(self, _message: Any) -> Any:
+        return {"live": True}
+
+    def _ready(self, _message: Any) -> Any:
+        return {"ready": not self.unready()}
+
+    def _metadata(self, _message: Any) -> Any:
+        return describe.server(shared_memory=self.regions.is_enabled)
+
+    def _model_ready(self, message: Any) -> Any:
+        return {"ready": self.models.is_ready(read_spec(message.name, message.version))}
+
+    def _model_metadata(self, message: Any) -> Any:
+        return self.models.metadata(read_spec(message.name, message.version))
+
+    def _config(self, message: Any) -> Any:
+        return {"config": self.models.config(read_spec(message.name, message.version))}
+
+    def _statistics(self, message: Any) -> Any:
+        return self.models.statistics(read_spec(message.name, message.version) if message.name else None)
+
+    # --- the repository ---
+
+    def _index(self, message: Any) -> Any:
+        return {"models": self.repository.index(message.repository_name, ready=message.ready)}
+
+    def _load(self, message: Any) -> None:
+        self.repository.load(*_read_change(message))
+
+    def _unload(self, message: Any) -> None:
+        self.repository.unload(*_read_change(message))
+
+    # --- shared memory ---
+
+    def _region_status(self, message: Any) -> Any:
+        return {"regions": {region["name"]: region for region in self.regions.status(message.name)}}
+
+    def _region_register(self, message: Any) -> None:
+        self.regions.register(message.name, message.key, message.offset, message.byte_size)
+
+    def _region_unregister(self, message: Any) -> None:
+        self.regions.unregister(message.name)
+
+    def _cuda(self, _message: Any) -> None:
+        raise UnimplementedError(CUDA_TEXT)
+
+    # --- settings ---
+
+    def _trace(self, message: Any) -> Any:
+        changed = settings.change_trace({name: list(value.value) for name, value in message.settings.items()})
+        return {"settings": {name: {"value": values} for name, values in changed.items()}}
+
+    def _log(self, message: Any) -> Any:
+        changes = proto_codec.read_parameters(message.settings)
+        if changes:
+            self.repository.check_right("change the log's settings")
+        changed = settings.change_log(changes)
+        return {"settings": {name: {_LOG_FIELDS[type(value)]: value} for name, value in changed.items()}}
+
+
+_ANSWERS: Mapping[str, Callable[[Rpcs, Any], Any]] = {
+    "ServerLive": Rpcs._live,
+    "ServerReady": Rpcs._ready,
+    "ModelReady": Rpcs._model_ready,
+    "ServerMetadata": Rpcs._metadata,
+    "ModelMetadata": Rpcs._model_metadata,
+    "ModelConfig": Rpcs._config,
+    "ModelStatistics": Rpcs._statistics,
+    "RepositoryIndex": Rpcs._index,
+    "RepositoryModelLoad": Rpcs._load,
+    "RepositoryModelUnload": Rpcs._unload,
+    "SystemSharedMemoryStatus": Rpcs._region_status,
+    "SystemSharedMemoryRegister": Rpcs._region_register,
+    "SystemSharedMemoryUnregister": Rpcs._region_unregister,
+    "CudaSharedMemoryStatus": Rpcs._cuda,
+    "CudaSharedMemoryRegister": Rpcs._cuda,
+    "CudaSharedMemoryUnregister": Rpcs._cuda,
+    "TraceSetting": Rpcs._trace,
+    "LogSettings": Rpcs._log,
+}
+
+
+def _infer_stream(
+    infer_one: Callable[[bytes, Context], bytes],
+    pool: ThreadPoolExecutor,
+    payloads: Iterator[bytes],
+    context: Context,
+) -> Iterator[bytes]:
+    """The answers to a stream of requests; what is wrong with one is said in its place."""
+
+    def answer(payload: bytes) -> bytes:
+        response = inference_pb.ModelStreamInferResponse()
+        try:
+            response.infer_response.MergeFromString(infer_one(payload, context))
+            response.infer_response.parameters["triton_final_response"].bool_param = True
+        except Exception as error:
+            response.error_message = as_serving_error(error).message
+        return response.SerializeToString()
+
+    return answer_in_order(answer, payloads, pool)
+
+
+def _read_change(message: Any) -> tuple[str, Collection[str], str]:
+    """Model, names of parameters and repository of a load or unload.
+
+    KServe's message has the model's name where Triton's has the repository's.
+    """
+    names = (message.model_name, message.repository_name)
+    name, repository_name = names if message.model_name else reversed(names)
+    return name, message.parameters.keys(), repository_name
+
+
+# The field of a log setting that carries a value of each type.
+_LOG_FIELDS = {bool: "bool_param", int: "uint32_param", str: "string_param"}
+
+
+def _answer(name: str, answer: Callable[[Any], Any], payload: bytes, _context: Context) -> bytes:
+    """The response of an rpc whose answer is the response's JSON; None for an empty one."""
+    method = SERVICES[SERVICE][name]
+    value = answer(parse_message(payload, method.request))
+    response = method.response()
+    if value is not None:
+        json_format.ParseDict(value, response, descriptor_pool=POOL)
+    return response.SerializeToString()
