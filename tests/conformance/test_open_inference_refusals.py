@@ -299,7 +299,7 @@ URLS = [
     ("GET", "/v2/models/matrix/infer", 405, "Method Not Allowed"),
     ("DELETE", "/v2/models/matrix", 405, "Method Not Allowed"),
     ("PUT", "/v2", 405, "Method Not Allowed"),
-    ("HEAD", "/v2/health/live", 405, ""),
+    ("HEAD", "/v2/health/live", 200, ""),
     ("OPTIONS", "/v2/health/live", 405, "Method Not Allowed"),
     ("GET", "/v2/repository/index", 405, "Method Not Allowed"),
     ("POST", "/v2/models/matrix", 405, "Method Not Allowed"),

@@ -35,7 +35,7 @@ class FakePredictor:
     """Answers a body by its length, on either way; waits where it is told to."""
 
     def __init__(self):
-        self.manager = SimpleNamespace(names=lambda: ["m"], knows=lambda name: name == "m")
+        self.manager = SimpleNamespace(names=lambda: ["m"], knows=lambda name: name == "m", servables=list)
         self.quick = True
         self.hold = threading.Event()
         self.hold.set()
