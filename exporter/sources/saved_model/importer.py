@@ -429,9 +429,9 @@ def _run_blank(session: InferenceSession, imported: Imported, signature: Signatu
             examples = [encode_example_by_spec(features, spec)] * rows
             feeds |= dict(zip(info.ragged_names, join_examples(examples), strict=True))
         else:
-            shape = [rows if axis == 0 and dim < 0 else max(dim, 1) for axis, dim in enumerate(info.shape or ())]
+            shape = [dim if dim >= 0 else 1 if axis else rows for axis, dim in enumerate(info.shape or ())]
             array = _blank(info.dtype.numpy, shape)
-            feeds[info.value_name] = array if info.dtype.is_string else array + info.dtype.numpy.type(number)
+            feeds[info.value_name] = array if info.dtype.is_string else np.full_like(array, number)
     session.run([info.value_name for info in signature.outputs.values()], feeds)
 
 
