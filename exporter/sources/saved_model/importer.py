@@ -54,6 +54,9 @@ Array = npt.NDArray[Any]
 
 # Signatures that TensorFlow writes for itself.
 _INTERNAL_PREFIX = "__saved_model_"
+# What a graph is tried with, one after the other until it runs: the element everywhere, and every open size but the
+# first. A graph may refuse zeros, and an image of one pixel.
+_BLANKS = ((0, 1), (1, 1), (1, 64))
 _STATEFUL = frozenset(
     {
         "Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp",
@@ -398,12 +401,12 @@ def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> None:
     except Exception as error:
         raise SavedModelError(_cannot_run(error)) from error
     for key, signature in imported.metadata.signatures.items():
-        for number in (0, 1):
+        for number, size in _BLANKS:
             try:
-                _run_blank(session, imported, signature, number)
+                _run_blank(session, imported, signature, number, size)
                 break
             except Exception as error:
-                if number:
+                if (number, size) == _BLANKS[-1]:
                     raise SavedModelError(f"Signature {key}: {_cannot_run(error)}") from error
 
 
@@ -414,7 +417,7 @@ def _cannot_run(error: Exception) -> str:
     )
 
 
-def _run_blank(session: InferenceSession, imported: Imported, signature: Signature, number: int) -> None:
+def _run_blank(session: InferenceSession, imported: Imported, signature: Signature, number: int, size: int) -> None:
     feeds: dict[str, Array] = {}
     rows = 2
     for info in signature.inputs.values():
@@ -429,7 +432,7 @@ def _run_blank(session: InferenceSession, imported: Imported, signature: Signatu
             examples = [encode_example_by_spec(features, spec)] * rows
             feeds |= dict(zip(info.ragged_names, join_examples(examples), strict=True))
         else:
-            shape = [dim if dim >= 0 else 1 if axis else rows for axis, dim in enumerate(info.shape or ())]
+            shape = [dim if dim >= 0 else size if axis else rows for axis, dim in enumerate(info.shape or ())]
             array = _blank(info.dtype.numpy, shape)
             feeds[info.value_name] = array if info.dtype.is_string else np.full_like(array, number)
     session.run([info.value_name for info in signature.outputs.values()], feeds)
