@@ -184,15 +184,16 @@ def _reshape_dense(context: Lowering, value: Tensor, wanted: Sequence[Dim], targ
         kind, axes = inserted
         made = context.op(kind, [value, numbers_as_operand(context, *axes)], value.dtype, target)
     else:
-        shape: list[Dim] = [-1 if dim is None else dim for dim in target]
-        if len(open_places) == 1 and 0 not in wanted:
-            # One open size follows from the others; ONNX Runtime works it out.
-            shape = [-1 if index in open_places else dim for index, dim in enumerate(wanted)]
+        # One open size follows from the others; ONNX Runtime works it out.
+        follows = len(open_places) == 1 and 0 not in wanted
+        shape: list[Dim] = [
+            -1 if dim is None or (follows and index in open_places) else dim for index, dim in enumerate(target)
+        ]
         made = context.tensor(
             value.dtype,
             target,
             lambda: context.builder.one(
-                "Reshape", value.name, context.shape_name(shape), allowzero=int(-1 not in shape or 0 in shape)
+                "Reshape", value.name, context.shape_name(shape), allowzero=0 if follows else 1
             ),
         )
     made.low, made.high = value.low, value.high

@@ -50,11 +50,14 @@ def _dtype_of(inputs: list[Value], node: Node) -> np.dtype[Any]:
     return np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
 
 
-def _in_wider(context: Lowering, node: Node, dtype: np.dtype[Any], write: _Write) -> Emit:
-    """The op in the type that ONNX Runtime computes in for this one."""
+def _in_wider(
+    context: Lowering, node: Node, dtype: np.dtype[Any], write: _Write, result: np.dtype[Any] | None = None
+) -> Emit:
+    """The op in the type that ONNX Runtime computes in for `dtype`; `result` is its own type if it has one."""
     wide = wider(dtype)
+    made, target = (wide, dtype) if result is None else (result, result)
     return lambda *names: cast(
-        context, write(context, node, wide, *(cast(context, name, dtype, wide) for name in names)), wide, dtype
+        context, write(context, node, wide, *(cast(context, name, dtype, wide) for name in names)), made, target
     )
 
 
@@ -150,17 +153,18 @@ def _unary(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     return elementwise(context, node, inputs[:1], dtype, _in_wider(context, node, dtype, write), fold)
 
 
-@lowers("IsNan", "IsInf", "IsFinite")
+_KINDS: dict[str, _Write] = {
+    "IsNan": _node("IsNaN"),
+    "IsInf": _node("IsInf"),
+    "IsFinite": lambda c, n, t, x: c.builder.one(
+        "Not", c.builder.one("Or", c.builder.one("IsNaN", x), c.builder.one("IsInf", x))
+    ),
+}
+
+
+@lowers(*_KINDS)
 def _is_kind(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    dtype = _dtype_of(inputs, node)
-    wide, one = wider(dtype), context.builder.one
-
-    def emit(x: str) -> str:
-        x = cast(context, x, dtype, wide)
-        if node.op == "IsFinite":
-            return one("Not", one("Or", one("IsNaN", x), one("IsInf", x)))
-        return one("IsNaN" if node.op == "IsNan" else "IsInf", x)
-
+    emit = _in_wider(context, node, _dtype_of(inputs, node), _KINDS[node.op], BOOL)
     return elementwise(context, node, inputs, BOOL, emit)
 
 
@@ -222,8 +226,17 @@ def _bound(name: str, inputs: list[Value], made: Value) -> None:
         target.low, target.high = low, high
 
 
+def _guarded(context: Lowering, node: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
+    """0 wherever the guard, the divisor or the first factor, is 0."""
+    one, zero = context.builder.one, context.scalar(0, dtype)
+    guard = y if node.op in ("DivNoNan", "MulNoNan") else x
+    factor = one("Log", y) if node.op == "Xlogy" else y
+    value = one("Mul" if node.op in ("MulNoNan", "Xlogy") else "Div", x, factor)
+    return one("Where", one("Equal", guard, zero), zero, value)
+
+
 # By op: what writes it, numpy's form of it for constants, and that for sizes.
-_BINARY: dict[str, tuple[_Write, Fold | None, Callable[[Dim, Dim], Dim | None] | None]] = {
+_ARITHMETIC: dict[str, tuple[_Write, Fold | None, Callable[[Dim, Dim], Dim | None] | None]] = {
     "Add": (_node("Add"), np.add, _add_sizes),
     "AddV2": (_node("Add"), np.add, _add_sizes),
     "Sub": (_node("Sub"), np.subtract, _subtract_sizes),
@@ -231,13 +244,22 @@ _BINARY: dict[str, tuple[_Write, Fold | None, Callable[[Dim, Dim], Dim | None] |
     "RealDiv": (_node("Div"), np.true_divide, None),
     "Pow": (_node("Pow"), None, None),
     "SquaredDifference": (lambda c, n, t, x, y: c.builder.one("Mul", *[c.builder.one("Sub", x, y)] * 2), None, None),
+    "DivNoNan": (_guarded, None, None),
+    "MulNoNan": (_guarded, None, None),
+    "Xdivy": (_guarded, None, None),
+    "Xlogy": (_guarded, None, None),
+    "ClipByValue": (
+        lambda c, n, t, x, low, high: c.builder.one("Max", c.builder.one("Min", x, high), low),
+        None,
+        None,
+    ),
 }
 
 
-@lowers(*_BINARY)
-def _binary(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+@lowers(*_ARITHMETIC)
+def _arithmetic(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = _dtype_of(inputs, node)
-    write, fold, of_sizes = _BINARY[node.op]
+    write, fold, of_sizes = _ARITHMETIC[node.op]
     if of_sizes is not None and (symbolic := _of_sizes(context, inputs, of_sizes)) is not None:
         return symbolic
     made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)
@@ -278,25 +300,6 @@ def _settled(inputs: list[Value], is_max: bool) -> Tensor | None:
         if bound is not None and (bound <= number if is_max else bound >= number):
             return limit
     return None
-
-
-@lowers("DivNoNan", "MulNoNan", "Xdivy", "Xlogy")
-def _guarded(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    """0 wherever the guard, the divisor or the first factor, is 0."""
-    dtype, one = _dtype_of(inputs, node), context.builder.one
-    if wider(dtype) != dtype:
-        raise node.refuse(f"it computes with {dtype}")
-
-    def emit(x: str, y: str) -> str:
-        guard = y if node.op in ("DivNoNan", "MulNoNan") else x
-        if node.op == "Xlogy":
-            value = one("Mul", x, one("Log", y))
-        else:
-            value = one("Mul" if node.op == "MulNoNan" else "Div", x, y)
-        zero = context.scalar(0, dtype)
-        return one("Where", one("Equal", guard, zero), zero, value)
-
-    return elementwise(context, node, inputs, dtype, emit)
 
 
 def _floor_div(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
@@ -351,38 +354,32 @@ def _division(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     return made
 
 
-_COMPARISONS: dict[str, tuple[str, bool, Fold]] = {
-    "Equal": ("Equal", False, np.equal),
-    "NotEqual": ("Equal", True, np.not_equal),
-    "Less": ("Less", False, np.less),
-    "LessEqual": ("LessOrEqual", False, np.less_equal),
-    "Greater": ("Greater", False, np.greater),
-    "GreaterEqual": ("GreaterOrEqual", False, np.greater_equal),
+_COMPARISONS: dict[str, tuple[_Write, Fold]] = {
+    "Equal": (_node("Equal"), np.equal),
+    "NotEqual": (lambda c, n, t, x, y: c.builder.one("Not", c.builder.one("Equal", x, y)), np.not_equal),
+    "Less": (_node("Less"), np.less),
+    "LessEqual": (_node("LessOrEqual"), np.less_equal),
+    "Greater": (_node("Greater"), np.greater),
+    "GreaterEqual": (_node("GreaterOrEqual"), np.greater_equal),
 }
 
 
 @lowers(*_COMPARISONS)
 def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = _dtype_of(inputs, node)
-    op_type, is_negated, fold = _COMPARISONS[node.op]
-    one = context.builder.one
-    left, limit = inputs[0], _limit(inputs[1])
-    # The number that the left side has at least where the comparison holds.
-    lowest = None
-    if limit is not None and node.op in ("GreaterEqual", "Greater"):
-        lowest = limit + (node.op == "Greater")
+    write, fold = _COMPARISONS[node.op]
+    left, right = inputs
+    # The one integer that the left side is compared with, and what this side has at least where that holds.
+    limit = lowest = None
+    if isinstance(right, Tensor) and right.constant is not None and right.constant.size == 1 and dtype.kind in "iu":
+        limit = int(right.constant.ravel()[0])
+        lowest = {"GreaterEqual": limit, "Greater": limit + 1}.get(node.op)
     if lowest is not None and isinstance(left, Flat) and not left.tail and left.cells.empty is None:
         low = left.cells.bounds.get(left.grid, left.grid.low)
         if low is not None and low >= lowest:
             # True throughout by the range of the ids: those of hash buckets are not below 0.
             return Flat(left.cells, context.constant(np.ones((1, 1), np.bool_)))
-    wide = wider(dtype)
-
-    def emit(x: str, y: str) -> str:
-        compared = one(op_type, cast(context, x, dtype, wide), cast(context, y, dtype, wide))
-        return one("Not", compared) if is_negated else compared
-
-    made = elementwise(context, node, inputs, BOOL, emit, fold)
+    made = elementwise(context, node, inputs, BOOL, _in_wider(context, node, dtype, write, BOOL), fold)
     tested, target = grid_of(left), grid_of(made)
     if tested is None or target is None:
         return made
@@ -394,12 +391,6 @@ def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     elif limit is not None and node.op == "GreaterEqual":
         target.otherwise = ((tested, None, limit - 1),)
     return made
-
-
-def _limit(right: Value) -> int | None:
-    if not isinstance(right, Tensor) or right.constant is None or right.constant.size != 1:
-        return None
-    return int(right.constant.ravel()[0]) if right.dtype.kind in "iu" else None
 
 
 @lowers("LogicalAnd", "LogicalOr")
@@ -425,13 +416,6 @@ def _add_n(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
             )
         return total
     return elementwise(context, node, inputs, dtype, lambda *names: context.builder.one("Sum", *names))
-
-
-@lowers("ClipByValue")
-def _clip(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    dtype, one = _dtype_of(inputs, node), context.builder.one
-    emit = _in_wider(context, node, dtype, lambda c, n, t, x, low, high: one("Max", one("Min", x, high), low))
-    return elementwise(context, node, inputs, dtype, emit)
 
 
 # ---- casts ----------------------------------------------------------------------------------------------------------
@@ -581,6 +565,7 @@ def _bucketize(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         def emit() -> str:
             if not len(boundaries):
                 return one("Expand", context.scalar(0, int32), one("Shape", value.name))
+            # The axis by its number: from the end, ONNX Runtime gets the shape of an empty sum wrong.
             x = one("Unsqueeze", cast(context, value.name, value.dtype, wide), context.int64(value.rank))
             is_below = one("Less", x, context.builder.constant(boundaries.astype(wide)))
             passed = cast(context, one("Not", is_below), BOOL, int32)

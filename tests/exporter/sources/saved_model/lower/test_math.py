@@ -277,10 +277,15 @@ def test_floor_division_and_remainder_are_pythons(divided, x):
     assert rests.tolist() == [x % y for y in DIVISORS]
 
 
-@pytest.mark.parametrize("op", ["DivNoNan", "MulNoNan", "Xdivy", "Xlogy"])
-def test_guarded_division_of_half(op):
-    x = array([1.0], "float16")
-    assert refusal(op, [x, x], "float16") == "it computes with float16"
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_guarded_arithmetic_of_every_type(dtype):
+    got = each(["DivNoNan", "MulNoNan", "Xdivy", "Xlogy"], [array([0, 3, 2], dtype), array([0, 0, 1], dtype)], dtype)
+    assert {op: found.tolist() for op, found in got.items()} == {
+        "DivNoNan": [0, 0, 2],
+        "MulNoNan": [0, 0, 2],
+        "Xdivy": [0, INF, 2],
+        "Xlogy": [0, -INF, 0],
+    }
 
 
 @pytest.mark.parametrize(
@@ -579,6 +584,7 @@ def test_softmax(op, wanted, dtype, tolerance):
 def test_buckets(dtype):
     x = array([[-9, 0], [1, 2], [10, 99]], dtype)
     assert run_rows("Bucketize", [x], "int32", boundaries=[0.0, 1.5, 10.0]).tolist() == [[0, 1], [1, 2], [3, 3]]
+    assert run_rows("Bucketize", [x[:0]], "int32", boundaries=[0.0, 1.5, 10.0]).shape == (0, 2)
 
 
 def test_buckets_of_what_is_on_no_side():
