@@ -54,9 +54,6 @@ Array = npt.NDArray[Any]
 
 # Signatures that TensorFlow writes for itself.
 _INTERNAL_PREFIX = "__saved_model_"
-# What a graph is tried with, one after the other until it runs: the element everywhere, and every open size but the
-# first. A graph may refuse zeros, and an image of one pixel.
-_BLANKS = ((0, 1), (1, 1), (1, 64))
 _STATEFUL = frozenset(
     {
         "Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp",
@@ -386,6 +383,11 @@ def _add_defaults(model: onnx.ModelProto, optional: frozenset[str]) -> None:
 
 def _blank(dtype: Any, shape: Sequence[int]) -> Array:
     return np.full(shape, "", object) if np.dtype(dtype) == object else np.zeros(shape, dtype)
+
+
+# What a graph is tried with, one after the other until it runs: the element everywhere, and every open size but the
+# first. A graph may refuse zeros, and an image of one pixel.
+_BLANKS = ((0, 1), (1, 1), (1, 64))
 
 
 def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> None:
