@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from lowered import Const, Fed, Op, Variable, load, refusal, run, run_rows
+from lowered import Const, Fed, Op, Type, Variable, load, refusal, run, run_rows
 from numpy.testing import assert_allclose, assert_array_equal
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 
@@ -340,3 +340,118 @@ def test_nearest_neighbours(k):
     places, squares = run_rows("NearestNeighbors", inputs, ["int64", "float32"])
     assert places.tolist() == [one[:k] for one in ([0, 1, 2], [1, 0, 2])]
     assert_allclose(squares, [one[:k] for one in ([1, 25, 100], [0, 18, 25])], atol=1e-5)
+
+
+# ---- ids of a grid that are kept, as feature columns keep them ------------------------------------------------------
+
+
+IDS = np.array([[3, -1, 0], [-2, 4, -1]], np.int64)
+EMBEDDINGS = np.arange(10, dtype=np.float32).reshape(5, 2)
+
+
+def one_of(values, axis, kind="StridedSlice"):
+    """Column `axis` of coordinates, as a vector; by Slice as a matrix."""
+    if kind == "Slice":
+        return Op("Slice", [values, ints(0, axis), ints(-1, 1)])
+    masks = {"begin_mask": 1, "end_mask": 1, "shrink_axis_mask": 2}
+    return Op("StridedSlice", [values, ints(0, axis), ints(0, axis + 1), ints(1, 1)], masks)
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What a graph makes of the ids other than -1, by name."""
+    ids = Fed(IDS, (None, 3))
+    places = Op("Where", [Op("NotEqual", [ids, Const(np.int64(-1))])])
+    values = Op("GatherNd", [ids, places])
+    count = Op("Shape", [values], {"out_type": Type("int64")})
+    where_valid = Op("Where", [Op("GreaterEqual", [values, Const(np.int64(0))])])
+    valid = Op("Reshape", [where_valid, ints(-1)])
+    valid_ids = Op("GatherV2", [values, valid, ZERO])
+    column = Op("Reshape", [values, Op("ConcatV2", [count, Const(np.int64([1])), ZERO], {"N": 2})])
+    widened = [Op("ExpandDims", [one_of(places, axis), Const(np.int32(1))]) for axis in (0, 1)]
+    computed = {
+        "places": places,
+        "transposed": Op("Transpose", [places, ints(1, 0)]),
+        "values": values,
+        "rows": one_of(places, 0),
+        "columns": one_of(places, 1, "Slice"),
+        "count": count,
+        "as a column": column,
+        "and back": Op("Reshape", [column, ints(-1)]),
+        "joined": Op("ConcatV2", [*widened, Const(np.int32(1))], {"N": 2}),
+        "packed": Op("Pack", [values, one_of(places, 1)], {"N": 2, "axis": 1}),
+        "sum": Op("AddV2", [values, one_of(places, 0)]),
+        "remainder": Op("FloorMod", [values, Const(np.int64(5))]),
+        "ones": Op("OnesLike", [values]),
+        "numbers": Op("Range", [Const(np.int64(0)), Op("Squeeze", [count]), Const(np.int64(1))]),
+        "which are valid": where_valid,
+        "valid ids": valid_ids,
+        "valid places": Op("GatherV2", [places, valid, ZERO]),
+    }
+    looked_up = {
+        "looked up": Op("GatherV2", [Const(EMBEDDINGS), computed["remainder"], ZERO]),
+        "valid looked up": Op("GatherV2", [Const(EMBEDDINGS), valid_ids, ZERO]),
+    }
+    outputs = [*((one, "int64") for one in computed.values()), *((one, "float32") for one in looked_up.values())]
+    graph = load(outputs)
+    return lambda x: dict(zip([*computed, *looked_up], graph(x), strict=True))
+
+
+def kept_by_numpy(x):
+    keep = x != -1
+    places, values = np.argwhere(keep), x[keep]
+    return {
+        "places": places,
+        "transposed": places.T,
+        "values": values,
+        "rows": places[:, 0],
+        "columns": places[:, 1:],
+        "count": [len(values)],
+        "as a column": values[:, None],
+        "and back": values,
+        "joined": places,
+        "packed": np.stack([values, places[:, 1]], 1),
+        "sum": values + places[:, 0],
+        "remainder": values % 5,
+        "ones": np.ones(len(values)),
+        "numbers": np.arange(len(values)),
+        "which are valid": np.argwhere(values >= 0),
+        "valid ids": values[values >= 0],
+        "valid places": places[values >= 0],
+        "looked up": EMBEDDINGS[values % 5],
+        "valid looked up": EMBEDDINGS[values[values >= 0]],
+    }
+
+
+@given(arrays("int64", st.tuples(st.integers(0, 4), st.just(3)), elements=st.integers(-2, 4)))
+def test_kept_ids_are_numpys(kept, x):
+    found = kept(x)
+    for name, wanted in kept_by_numpy(x).items():
+        assert_array_equal(found[name], wanted, err_msg=name)
+
+
+def test_kept_ids_outside_a_table_are_refused():
+    ids = Fed(IDS, (None, 3))
+    values = Op("GatherNd", [ids, Op("Where", [Op("NotEqual", [ids, Const(np.int64(-1))])])])
+    graph = load([(Op("GatherV2", [Const(EMBEDDINGS), values, ZERO]), "float32")])
+    assert graph(np.array([[0, -1, 4]]))[0].tolist() == [[0, 1], [8, 9]]
+    for outside_it in (5, -2):
+        with outside():
+            graph(np.array([[0, -1, outside_it]]))
+
+
+def test_a_matrix_as_a_vector_and_back():
+    """All elements of a grid, in row order."""
+    x = Fed(X, (None, 3))
+    flat = Op("Reshape", [x, ints(-1)])
+    doubled = Op("Mul", [flat, Const(np.float32(2))])
+    back = Op("Reshape", [doubled, ints(-1, 3)])
+    looked_up = Op(
+        "GatherV2", [Const(EMBEDDINGS), Op("Cast", [flat], {"SrcT": Type("float32"), "DstT": Type("int32")}), ZERO]
+    )
+    graph = load([(doubled, "float32"), (back, "float32"), (looked_up, "float32")])
+    for rows in (0, 1):
+        got = graph(X[:rows])
+        assert_array_equal(got[0], 2 * X[:rows].ravel())
+        assert_array_equal(got[1], 2 * X[:rows])
+        assert_array_equal(got[2], EMBEDDINGS[X[:rows].ravel().astype(int)])
