@@ -22,6 +22,8 @@ from estimator_serving.training.estimator import TrainedModel
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "spox", "torch")
 _OWN_PACKAGE = "estimator-serving"
 _GIT_TIMEOUT_S = 10
+# Read once a process, too: looking them up takes longer than writing a small graph.
+_version = functools.cache(metadata.version)
 
 
 def describe_versions(more: Iterable[str] = ()) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def describe_versions(more: Iterable[str] = ()) -> dict[str, Any]:
     versions = {}
     for name in sorted({_OWN_PACKAGE, *_PACKAGES, *more}):
         with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+            versions[name] = _version(name)
     described: dict[str, Any] = {"versions": {**versions, "python": platform.python_version()}}
     revision = _git_revision(Path.cwd())
     return described if revision is None else {**described, "git_revision": revision}

@@ -385,6 +385,11 @@ def _blank(dtype: Any, shape: Sequence[int]) -> Array:
     return np.full(shape, "", object) if np.dtype(dtype) == object else np.zeros(shape, dtype)
 
 
+# What a graph is tried with, one after the other until it runs: the element everywhere, and every open size but the
+# first. A graph may refuse zeros, and an image of one pixel.
+_BLANKS = ((0, 1), (1, 1), (1, 64))
+
+
 def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> None:
     """Opens the graph and runs it on blank rows. Raises SavedModelError where ONNX Runtime cannot."""
     options = SessionOptions()
@@ -398,12 +403,12 @@ def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> None:
     except Exception as error:
         raise SavedModelError(_cannot_run(error)) from error
     for key, signature in imported.metadata.signatures.items():
-        for number in (0, 1):
+        for number, size in _BLANKS:
             try:
-                _run_blank(session, imported, signature, number)
+                _run_blank(session, imported, signature, number, size)
                 break
             except Exception as error:
-                if number:
+                if (number, size) == _BLANKS[-1]:
                     raise SavedModelError(f"Signature {key}: {_cannot_run(error)}") from error
 
 
@@ -414,7 +419,7 @@ def _cannot_run(error: Exception) -> str:
     )
 
 
-def _run_blank(session: InferenceSession, imported: Imported, signature: Signature, number: int) -> None:
+def _run_blank(session: InferenceSession, imported: Imported, signature: Signature, number: int, size: int) -> None:
     feeds: dict[str, Array] = {}
     rows = 2
     for info in signature.inputs.values():
@@ -429,9 +434,9 @@ def _run_blank(session: InferenceSession, imported: Imported, signature: Signatu
             examples = [encode_example_by_spec(features, spec)] * rows
             feeds |= dict(zip(info.ragged_names, join_examples(examples), strict=True))
         else:
-            shape = [rows if axis == 0 and dim < 0 else max(dim, 1) for axis, dim in enumerate(info.shape or ())]
+            shape = [dim if dim >= 0 else size if axis else rows for axis, dim in enumerate(info.shape or ())]
             array = _blank(info.dtype.numpy, shape)
-            feeds[info.value_name] = array if info.dtype.is_string else array + info.dtype.numpy.type(number)
+            feeds[info.value_name] = array if info.dtype.is_string else np.full_like(array, number)
     session.run([info.value_name for info in signature.outputs.values()], feeds)
 
 

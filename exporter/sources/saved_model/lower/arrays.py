@@ -6,15 +6,13 @@ Owns the arithmetic of shapes, which stays symbolic. What takes elements by thei
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
-    broadcast,
-)
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import broadcast
 from estimator_serving.exporter.sources.saved_model.lowering import Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import (
     Coordinates,
@@ -36,7 +34,8 @@ from estimator_serving.exporter.sources.saved_model.values import (
 
 _FOLDED_MAX = 1 << 20
 
-# What is kept of an axis: begin, end, step, and "keep", "shrink" for its one element, or "new" for an axis put in.
+# What is kept of an axis: begin, end, step, and "keep", "first" where it has `end` elements for certain, "shrink" for
+# its one element, or "new" for an axis put in.
 Cut: TypeAlias = tuple[int, Dim | None, int, str]
 
 
@@ -50,14 +49,29 @@ def _placeholder(_: Lowering, node: Node, __: list[Value]) -> Lowered:
     raise node.refuse("its value is none of the signature's inputs")
 
 
-@lowers("Identity", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "PlaceholderWithDefault")
+@lowers(
+    "Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "PlaceholderWithDefault"
+)  # fmt: skip
 def _identity(_: Lowering, __: Node, inputs: list[Value]) -> Lowered:
-    return inputs[0]
-
-
-@lowers("IdentityN")
-def _identity_n(_: Lowering, __: Node, inputs: list[Value]) -> Lowered:
     return inputs
+
+
+# Ops of constants only, as numpy has them.
+_FOLDED: dict[str, Callable[..., Any]] = {
+    "InvertPermutation": np.argsort,
+    "LinSpace": lambda start, stop, count: np.linspace(start, stop, int(count)),
+}
+
+
+@lowers(*_FOLDED)
+def _folded(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    arrays = [context.array(one, node, "operand") for one in inputs]
+    return context.constant(_FOLDED[node.op](*arrays), arrays[0].dtype)
+
+
+def numbers_as_operand(context: Lowering, *numbers: int) -> Tensor:
+    """int64 [n]: axes, places or lengths, as ONNX takes them."""
+    return context.constant(np.array(numbers, np.int64))
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------
@@ -70,13 +84,8 @@ def shape_of(value: Value, node: Node) -> Shape:
     return value.shape
 
 
-@lowers("Shape")
+@lowers("Shape", "ShapeN")
 def _shape(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    return context.sizes(shape_of(inputs[0], node), node.dtype("out_type", np.dtype(np.int32)))
-
-
-@lowers("ShapeN")
-def _shape_n(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = node.dtype("out_type", np.dtype(np.int32))
     return [context.sizes(shape_of(one, node), dtype) for one in inputs]
 
@@ -169,24 +178,24 @@ def _reshape_flat(context: Lowering, node: Node, value: Flat, target: tuple[Dim 
 
 
 def _reshape_dense(context: Lowering, value: Tensor, wanted: Sequence[Dim], target: Sequence[Dim | None]) -> Tensor:
-    one = context.builder.one
     inserted = _only_ones_differ(value.shape, target)
-
-    def emit() -> str:
-        if inserted is not None:
-            kind, axes = inserted
-            return one(kind, value.name, context.int64(*axes))
-        open_places = [index for index, dim in enumerate(wanted) if not isinstance(dim, int) or dim == -1]
-        numbers = [dim for dim in wanted if isinstance(dim, int) and dim != -1]
-        if not open_places:
-            return one("Reshape", value.name, context.int64(*numbers), allowzero=1)
-        if len(open_places) == 1 and all(numbers):
-            shape = [-1 if index in open_places else dim for index, dim in enumerate(wanted)]
-            return one("Reshape", value.name, context.shape_name(shape))
-        full = [dim if dim is not None else -1 for dim in target]
-        return one("Reshape", value.name, context.shape_name(full), allowzero=1)
-
-    made = context.tensor(value.dtype, target, emit)
+    open_places = [index for index, dim in enumerate(wanted) if not isinstance(dim, int) or dim == -1]
+    if inserted is not None:
+        kind, axes = inserted
+        made = context.op(kind, [value, numbers_as_operand(context, *axes)], value.dtype, target)
+    else:
+        # One open size follows from the others; ONNX Runtime works it out.
+        follows = len(open_places) == 1 and 0 not in wanted
+        shape: list[Dim] = [
+            -1 if dim is None or (follows and index in open_places) else dim for index, dim in enumerate(target)
+        ]
+        made = context.tensor(
+            value.dtype,
+            target,
+            lambda: context.builder.one(
+                "Reshape", value.name, context.shape_name(shape), allowzero=0 if follows else 1
+            ),
+        )
     made.low, made.high = value.low, value.high
     if value.rank == 1 and len(target) > 1 and target[0] == value.shape[0]:
         made.row_numbers = value.row_numbers
@@ -243,7 +252,7 @@ def _squeeze(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if all(shape[axis] == 1 for axis in axes):
         return _ones_changed(context, node, inputs[0], kept)
     dense = context.dense(inputs[0], node)
-    return context.tensor(dense.dtype, kept, lambda: context.builder.one("Squeeze", dense.name, context.int64(*axes)))
+    return context.op("Squeeze", [dense, numbers_as_operand(context, *axes)], dense.dtype, kept)
 
 
 def _ones_changed(context: Lowering, node: Node, value: Value, target: Sequence[Dim]) -> Value:
@@ -278,11 +287,6 @@ def transposed(context: Lowering, value: Tensor, order: Sequence[int]) -> Tensor
     return context.op("Transpose", [value], value.dtype, [value.shape[axis] for axis in order], perm=order)
 
 
-@lowers("InvertPermutation")
-def _invert_permutation(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    return context.constant(np.argsort(context.array(inputs[0], node, "permutation")), np.dtype(inputs[0].dtype))  # type: ignore[union-attr]
-
-
 # ---- joining --------------------------------------------------------------------------------------------------------
 
 
@@ -305,12 +309,9 @@ def _pack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return context.sizes(dims, first.dtype)
     shape = list(first.shape)
     shape.insert(axis, len(tensors))
-
-    def emit() -> str:
-        names = [context.builder.one("Unsqueeze", one.name, context.int64(axis)) for one in tensors]
-        return context.builder.one("Concat", *names, axis=axis)
-
-    return context.tensor(first.dtype, shape, emit)
+    new_axis = numbers_as_operand(context, axis)
+    widened = [context.op("Unsqueeze", [one, new_axis], one.dtype, [*one.shape, 1]) for one in tensors]
+    return context.op("Concat", widened, first.dtype, shape, axis=axis)
 
 
 @lowers("ConcatV2", "Concat")
@@ -364,8 +365,10 @@ def _unpack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if value.sizes is not None:
         return [context.sizes([value.sizes[index]], value.dtype, 0) for index in range(count)]
     shape = [dim for place, dim in enumerate(value.shape) if place != axis]
-    places = [context.constant(np.array(index, np.int64)) for index in range(count)]
-    return [context.op("Gather", [value, at], value.dtype, shape, axis=axis) for at in places]
+    return [
+        context.op("Gather", [value, context.constant(np.array(index, np.int64))], value.dtype, shape, axis=axis)
+        for index in range(count)
+    ]
 
 
 @lowers("Split", "SplitV")
@@ -376,8 +379,10 @@ def _split(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     size = dense.shape[axis]
     if node.op == "Split":
         count = node.integer("num_split")
-        if not isinstance(size, int) or size % count:
+        if not isinstance(size, int):
             raise node.refuse("it splits an open size")
+        if size % count:
+            raise node.refuse(f"it splits {size} elements into {count} parts")
         lengths = [size // count] * count
     else:
         lengths = [int(one) for one in context.array(inputs[1], node, "lengths").ravel()]
@@ -387,16 +392,17 @@ def _split(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
             lengths[lengths.index(-1)] = size - sum(lengths) - 1
     if dense.constant is not None:
         return [context.constant(one) for one in np.split(dense.constant, np.cumsum(lengths)[:-1], axis)]
-    made = []
-    for index, length in enumerate(lengths):
-        shape = [length if place == axis else dim for place, dim in enumerate(dense.shape)]
-
-        def emit(index: int = index) -> str:
-            inputs = [dense.name, context.int64(*lengths)]
-            return context.builder.node("Split", inputs, outputs=len(lengths), axis=axis)[index]
-
-        made.append(context.tensor(dense.dtype, shape, emit))
-    return made
+    count = len(lengths)
+    return [
+        context.tensor(
+            dense.dtype,
+            [length if place == axis else dim for place, dim in enumerate(dense.shape)],
+            lambda index=index: context.builder.node(  # type: ignore[misc]
+                "Split", [dense.name, context.int64(*lengths)], outputs=count, axis=axis
+            )[index],
+        )
+        for index, length in enumerate(lengths)
+    ]
 
 
 # ---- cutting --------------------------------------------------------------------------------------------------------
@@ -412,39 +418,33 @@ def _slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         if isinstance(begin, int) and length == 1:
             return reshape(context, node, value.columns[begin], (value.cells.count, 1))
     dense = context.dense(value, node)
-    plan = [_slice_cut(node, *one) for one in zip(dense.shape, begins, lengths, strict=True)]
+    plan: list[Cut] = []
+    for size, begin, length in zip(dense.shape, begins, lengths, strict=True):
+        if not isinstance(begin, int):
+            raise node.refuse("it begins where the graph computes")
+        if length == -1 or (length == size and begin == 0):
+            plan.append((begin, None, 1, "keep"))
+        elif isinstance(length, int):
+            if isinstance(size, int) and begin + length > size:
+                raise node.refuse(f"it takes {length} elements from {begin} on, of {size}")
+            plan.append((begin, begin + length, 1, "keep"))
+        elif begin:
+            raise node.refuse("it ends where the graph computes")
+        else:
+            plan.append((0, length, 1, "first"))
     return _apply_plan(context, node, dense, plan)
-
-
-def _slice_cut(node: Node, size: Dim, begin: Dim, length: Dim) -> Cut:
-    """What Slice keeps of an axis; a length of -1 is what is left of it."""
-    if not isinstance(begin, int):
-        raise node.refuse("it begins where the graph computes")
-    if length in (-1, size) and (length == -1 or begin == 0):
-        return begin, None, 1, "keep"
-    if isinstance(length, int):
-        return begin, begin + length, 1, "keep"
-    if begin:
-        raise node.refuse("it ends where the graph computes")
-    return 0, length, 1, "keep"
 
 
 def _cut(
     context: Lowering, value: Tensor, cuts: Sequence[tuple[int, int, Dim | None, int]], shape: Sequence[Dim | None]
 ) -> Tensor:
-    """ONNX's Slice; an end of None is that of the axis."""
-
-    def emit() -> str:
-        ends = [np.iinfo(np.int64).max * (1 if step > 0 else -1) if end is None else end for _, _, end, step in cuts]
-        names = [
-            context.int64(*(begin for _, begin, _, _ in cuts)),
-            context.shape_name(ends),
-            context.int64(*(axis for axis, _, _, _ in cuts)),
-            context.int64(*(step for _, _, _, step in cuts)),
-        ]
-        return context.builder.one("Slice", value.name, *names)
-
-    made = context.tensor(value.dtype, shape, emit)
+    """ONNX's Slice by (axis, begin, end, step); an end of None is that of the axis."""
+    axes, begins, ends, steps = zip(*cuts, strict=True)
+    far = np.iinfo(np.int64).max
+    bounds = [far * (1 if step > 0 else -1) if end is None else end for end, step in zip(ends, steps, strict=True)]
+    places = [numbers_as_operand(context, *begins), context.sizes(bounds, np.dtype(np.int64))]
+    others = [numbers_as_operand(context, *axes), numbers_as_operand(context, *steps)]
+    made = context.op("Slice", [value, *places, *others], value.dtype, shape)
     made.low, made.high = value.low, value.high
     return made
 
@@ -511,23 +511,14 @@ def _apply_plan(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut
     if axes:
         cut = made
         shape = [dim for axis, dim in enumerate(cut.shape) if axis not in axes]
-        made = context.tensor(
-            cut.dtype,
-            shape,
-            lambda: context.builder.one("Squeeze", cut.name, context.int64(*axes)),
-            low=cut.low,
-            high=cut.high,
-        )
+        made = context.op("Squeeze", [cut, numbers_as_operand(context, *axes)], cut.dtype, shape)
+        made.low, made.high = cut.low, cut.high
     kept = [one for one in plan if one[3] != "shrink"]
     for axis, one in enumerate(kept):
         if one[3] == "new":
-            shape = list(made.shape)
-            shape.insert(axis, 1)
-
-            def emit(inner: Tensor = made, axis: int = axis) -> str:
-                return context.builder.one("Unsqueeze", inner.name, context.int64(axis))
-
-            widened = context.tensor(made.dtype, shape, emit, low=made.low, high=made.high)
+            shape = [*made.shape[:axis], 1, *made.shape[axis:]]
+            widened = context.op("Unsqueeze", [made, numbers_as_operand(context, axis)], made.dtype, shape)
+            widened.low, widened.high = made.low, made.high
             if axis > 0:
                 widened.row_flags, widened.row_numbers = made.row_flags, made.row_numbers
             made = widened
@@ -547,12 +538,14 @@ def _cut_axes(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut])
             cuts.append((axis, begin, None if begin == -1 else begin + 1, 1))
             shape[axis] = 1
         elif (begin, step) != (0, 1) or (end is not None and end != size):
-            cuts.append((axis, begin, end, step))
-            shape[axis] = None
+            shape[axis] = end if kind == "first" else None
             if isinstance(size, int) and (end is None or isinstance(end, int)):
-                shape[axis] = len(range(size)[_numpy_index((begin, end, step, "keep"))])
-            elif step == 1 and begin == 0 and end is not None and not isinstance(end, int):
-                shape[axis] = end
+                shape[axis] = kept = len(range(size)[_numpy_index((begin, end, step, "keep"))])
+                # ONNX goes backwards from the first element where TensorFlow begins before it and keeps nothing.
+                begin, end, step = (begin, end, step) if kept else (0, 0, 1)
+            elif step < 0 and begin < -1:
+                raise node.refuse("it goes backwards from a place that an open size may not have")
+            cuts.append((axis, begin, end, step))
     return _cut(context, value, cuts, shape) if cuts else value
 
 
@@ -668,19 +661,13 @@ def _range(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     return context.op("Range", [start, limit, delta], start.dtype, [None])
 
 
-@lowers("LinSpace")
-def _lin_space(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    start, stop, count = (context.array(one, node, "bounds").ravel()[0] for one in inputs)
-    return context.constant(np.linspace(start, stop, int(count)), np.dtype(inputs[0].dtype))  # type: ignore[union-attr]
-
-
 @lowers("ReverseV2")
 def _reverse(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
     axes = [int(axis) % value.rank for axis in context.array(inputs[1], node, "axes").ravel()]
     if value.constant is not None:
         return context.constant(np.ascontiguousarray(np.flip(value.constant, tuple(axes))))
-    return _cut(context, value, [(axis, -1, None, -1) for axis in axes], value.shape)
+    return _cut(context, value, [(axis, -1, None, -1) for axis in axes], value.shape) if axes else value
 
 
 @lowers("Pad", "PadV2", "MirrorPad")

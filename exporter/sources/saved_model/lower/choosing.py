@@ -5,26 +5,31 @@ Owns the steps by which dense tensors become sparse ones: Where, GatherV2, Gathe
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.arrays import reshape, shape_of
+from estimator_serving.exporter.sources.saved_model.lower.arrays import numbers_as_operand, reshape, shape_of
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
+    Emit,
     apply,
     can_move,
     cast,
     elementwise,
     grid_of,
     move_weights,
+    wider,
 )
-from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.lowering import BOOL, FLOAT, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import (
     Cells,
     Coordinates,
     Flat,
     Handle,
     Positions,
+    Shape,
     Tensor,
     Value,
 )
@@ -36,29 +41,28 @@ def _where(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if isinstance(condition, Flat) and not condition.tail and condition.cells.empty is None:
         return Positions(narrow(context, condition), condition.cells, is_column=True)
     dense = context.dense(condition, node)
-    one = context.builder.one
     if dense.dtype != BOOL:
         raise node.refuse(f"it looks for {dense.dtype} that are not 0")
     if dense.rank == 2:
         rows, width = dense.shape
         return coordinates_of(context, context.cells_of(rows, width, dense))
-
-    def emit() -> str:
-        return one("Transpose", one("NonZero", dense.name), perm=[1, 0])
-
-    return context.tensor(INT64, [None, dense.rank], emit, low=0)
+    places = context.op(
+        "Transpose", [context.op("NonZero", [dense], INT64, [dense.rank, None])], INT64, [None, dense.rank], perm=[1, 0]
+    )
+    places.low = 0
+    return places
 
 
 def coordinates_of(context: Lowering, cells: Cells) -> Coordinates:
     """The row and column numbers of cells."""
-    rows, columns = context.range_of(cells.rows), context.range_of(cells.width)
-    row_grid = context.tensor(
-        INT64, (cells.rows, 1), lambda: context.builder.one("Unsqueeze", rows.name, context.int64(1)), low=0
-    )
-    column_grid = context.tensor(
-        INT64, (1, cells.width), lambda: context.builder.one("Unsqueeze", columns.name, context.int64(0)), low=0
-    )
-    return Coordinates((Flat(cells, row_grid, place="row"), Flat(cells, column_grid, place="column")))
+    numbers = ((cells.rows, 1, "row"), (cells.width, 0, "column"))
+    flats = []
+    for dim, axis, place in numbers:
+        shape: Shape = (dim, 1) if axis else (1, dim)
+        grid = context.op("Unsqueeze", [context.range_of(dim), numbers_as_operand(context, axis)], INT64, shape)
+        grid.low = 0
+        flats.append(Flat(cells, grid, place=place))
+    return Coordinates(tuple(flats))
 
 
 def narrow(context: Lowering, condition: Flat) -> Cells:
@@ -103,6 +107,10 @@ def _gather(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     table, at = context.dense(params, node), context.dense(indices, node)
     axis %= table.rank
     if at.constant is not None:
+        size = table.shape[axis]
+        outside = [int(one) for one in at.constant.ravel() if one < 0 or (isinstance(size, int) and one >= size)]
+        if outside and isinstance(size, int):
+            raise node.refuse(f"it takes element {outside[0]} of {size}")
         if table.constant is not None:
             return context.constant(np.take(table.constant, at.constant, axis))
         if table.sizes is not None and table.rank == 1 and at.rank < 2:
@@ -142,20 +150,21 @@ def guarded(context: Lowering, table: Tensor, at: Tensor, axis: int) -> str:
         return at.name
     if at.dtype == np.int32 or at.dtype == INT64:
         one = context.builder.one
-        size = cast(context, context.dim_name(table.shape[axis]), INT64, at.dtype)
-        return one("Where", one("Less", at.name, context.scalar(0, at.dtype)), size, at.name)
+        # As a scalar: beside a vector of one size a single index would become a vector.
+        size = context.sizes([table.shape[axis]], at.dtype, 0)
+        return one("Where", one("Less", at.name, context.scalar(0, at.dtype)), size.name, at.name)
     return context.builder.one("Cast", at.name, to=onnx_type(INT64))
 
 
 def look_up(context: Lowering, node: Node, table: Tensor, ids: Flat) -> Flat:
     """Rows of a table for the ids of cells; what stands in other cells is not read."""
-    cells, size = ids.cells, table.shape[0]
-    shape = (*ids.grid.shape, *table.shape[1:])
-
-    def emit() -> str:
-        return context.builder.one("Gather", table.name, safe_ids(context, table, ids, 0), axis=0)
-
-    grid = context.tensor(table.dtype, shape, emit, looked_up=(table, ids.grid) if isinstance(size, int) else None)
+    cells = ids.cells
+    grid = context.tensor(
+        table.dtype,
+        (*ids.grid.shape, *table.shape[1:]),
+        lambda: context.builder.one("Gather", table.name, safe_ids(context, table, ids, 0), axis=0),
+        looked_up=(table, ids.grid) if isinstance(table.shape[0], int) else None,
+    )
     filler = None
     if cells.empty is not None:
         assert ids.filler is not None
@@ -218,17 +227,9 @@ def _gather_nd(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if not isinstance(depth, int):
         raise node.refuse("its indices have an open depth")
     shape = [*at.shape[:-1], *table.shape[depth:]]
-
-    def emit() -> str:
-        name = cast(context, at.name, at.dtype, INT64)
-        if at.low is None or at.low < 0:
-            limit = context.scalar(np.iinfo(np.int64).max, INT64)
-            name = context.builder.one(
-                "Where", context.builder.one("Less", name, context.scalar(0, INT64)), limit, name
-            )
-        return context.builder.one("GatherND", table.name, name)
-
-    return context.tensor(table.dtype, shape, emit)
+    return context.tensor(
+        table.dtype, shape, lambda: context.builder.one("GatherND", table.name, _not_negative(context, at))
+    )
 
 
 @lowers("Select", "SelectV2")
@@ -249,15 +250,14 @@ def _select(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         is_zero = constant is not None and constant.dtype.kind in "fiu" and not constant.any()
         if is_zero and flags is not None and other.zero_in is flags:
             return other
-    dtype = np.dtype(chosen.dtype)  # type: ignore[union-attr]
-    made = elementwise(
-        context,
-        node,
-        [condition, chosen, other],
-        dtype,
-        lambda c, x, y: context.builder.one("Where", c, x, y),
-        np.where,
+    dtype, one = np.dtype(chosen.dtype), context.builder.one  # type: ignore[union-attr]
+    # ONNX Runtime's Where is of no flags.
+    emit: Emit = (
+        (lambda c, x, y: one("Or", one("And", c, x), one("And", one("Not", c), y)))
+        if dtype == BOOL
+        else (lambda c, x, y: one("Where", c, x, y))
     )
+    made = elementwise(context, node, [condition, chosen, other], dtype, emit, np.where)
     target, tested, first, second = (grid_of(one) for one in (made, condition, chosen, other))
     if target is None or first is None or second is None:
         return made
@@ -289,7 +289,7 @@ def _one_hot(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
             # ONNX counts negative ones from the end.
             is_below = one("Less", name, context.scalar(0, INT64))
             name = one("Where", is_below, context.scalar(depth, INT64), name)
-        wide = dtype if dtype in (np.float32, np.int64, np.int32) else np.dtype(np.float32)
+        wide = INT64 if dtype.kind in "iu" else FLOAT
         values = [one("Reshape", cast(context, value.name, dtype, wide), context.int64(1)) for value in (off, on)]
         made = one("OneHot", name, context.scalar(depth, INT64), one("Concat", *values, axis=0), axis=axis)
         return cast(context, made, wide, dtype)
@@ -308,15 +308,18 @@ def _top_k(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     count = int(context.array(inputs[1], node, "k").ravel()[0]) if node.op == "TopKV2" else node.integer("k")
     shape = [*value.shape[:-1], count]
 
-    def emit(index: int) -> str:
-        inputs = [value.name, context.int64(count)]
-        return context.builder.node("TopK", inputs, outputs=2, axis=value.rank - 1, largest=1, sorted=1)[index]
+    wide = wider(value.dtype)
 
-    values = context.tensor(value.dtype, shape, lambda: emit(0))
-    places = context.tensor(
-        np.dtype(np.int32), shape, lambda: context.builder.one("Cast", emit(1), to=onnx_type(np.dtype(np.int32))), low=0
-    )
-    return [values, places]
+    def found(index: int, dtype: np.dtype[Any], target: np.dtype[Any]) -> str:
+        inputs = [cast(context, value.name, value.dtype, wide), context.int64(count)]
+        made = context.builder.node("TopK", inputs, outputs=2, axis=value.rank - 1, largest=1, sorted=1)
+        return cast(context, made[index], dtype, target)
+
+    int32 = np.dtype(np.int32)
+    return [
+        context.tensor(value.dtype, shape, lambda: found(0, wide, value.dtype)),
+        context.tensor(int32, shape, lambda: found(1, INT64, int32), low=0),
+    ]
 
 
 def scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Tensor:
@@ -325,26 +328,26 @@ def scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Tensor:
     shape = context.dims(inputs[2], node, "shape")
     if updates.dtype.kind not in "fiu":
         raise node.refuse(f"it scatters {updates.dtype}")
-
-    def emit() -> str:
-        blank = context.builder.one("Expand", context.scalar(0, updates.dtype), context.shape_name(shape))
-        name = _not_negative(context, at)
-        return context.builder.one("ScatterND", blank, name, updates.name, reduction="add")
-
-    return context.tensor(updates.dtype, shape, emit)
+    zero = context.constant(np.array(0, updates.dtype))
+    blank = context.tensor(updates.dtype, shape, lambda: context.spread(zero, shape))
+    return _scattered(context, blank, at, updates, "add")
 
 
 @lowers("TensorScatterUpdate", "TensorScatterAdd")
 def _tensor_scatter(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value, at, updates = (context.dense(one, node) for one in inputs)
-    reduction = "none" if node.op == "TensorScatterUpdate" else "add"
+    return _scattered(context, value, at, updates, "none" if node.op == "TensorScatterUpdate" else "add")
+
+
+def _scattered(context: Lowering, value: Tensor, at: Tensor, updates: Tensor, reduction: str) -> Tensor:
+    dtype, wide = value.dtype, wider(value.dtype) if reduction == "add" else value.dtype
 
     def emit() -> str:
-        return context.builder.one(
-            "ScatterND", value.name, _not_negative(context, at), updates.name, reduction=reduction
-        )
+        names = [cast(context, one.name, dtype, wide) for one in (value, updates)]
+        made = context.builder.one("ScatterND", names[0], _not_negative(context, at), names[1], reduction=reduction)
+        return cast(context, made, wide, dtype)
 
-    return context.tensor(value.dtype, value.shape, emit)
+    return context.tensor(dtype, value.shape, emit)
 
 
 def _not_negative(context: Lowering, at: Tensor) -> str:

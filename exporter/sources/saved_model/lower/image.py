@@ -5,106 +5,105 @@ Owns the two layouts: TensorFlow's channels stand last, ONNX's behind the batch.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, wider
-from estimator_serving.exporter.sources.saved_model.lowering import Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast, wider
+from estimator_serving.exporter.sources.saved_model.lowering import FLOAT, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Dim, Tensor, Value, divide, multiply
+
+_One = TypeVar("_One")
 
 
 def _is_last(node: Node) -> bool:
     return not node.text("data_format", "NHWC").startswith("NC")
 
 
-def _first(context: Lowering, value: Tensor, is_last: bool) -> str:
-    """The ONNX value with channels behind the batch."""
-    if not is_last:
-        return value.name
-    return context.builder.one("Transpose", value.name, perm=[0, value.rank - 1, *range(1, value.rank - 1)])
-
-
-def _back(context: Lowering, name: str, rank: int, is_last: bool) -> str:
-    return context.builder.one("Transpose", name, perm=[0, *range(2, rank), 1]) if is_last else name
-
-
-def _spatial(numbers: list[int], is_last: bool) -> list[int]:
+def _spatial(numbers: list[_One], is_last: bool) -> list[_One]:
+    """The entries of the axes that are neither the batch nor the channels."""
     return numbers[1:-1] if is_last else numbers[2:]
 
 
-def _output(size: Dim, kernel: int, stride: int, dilation: int, padding: str, pads: tuple[int, int]) -> Dim | None:
-    if not isinstance(size, int):
-        return size if padding == "SAME" and stride == 1 else None
-    if padding == "SAME":
-        return -(-size // stride)
-    return (size + sum(pads) - (kernel - 1) * dilation - 1) // stride + 1
+def _channels_first(
+    context: Lowering, value: Tensor, shape: Sequence[Dim | None], is_last: bool, emit: Callable[[str], str]
+) -> Tensor:
+    """What `emit` gives; it takes and gives channels behind the batch, halves as floats."""
+    dtype, wide = value.dtype, wider(value.dtype) if value.dtype.kind not in "iu" else value.dtype
+
+    def turned() -> str:
+        x = cast(context, value.name, dtype, wide)
+        if not is_last:
+            return cast(context, emit(x), wide, dtype)
+        x = context.builder.one("Transpose", x, perm=[0, value.rank - 1, *range(1, value.rank - 1)])
+        return cast(context, context.builder.one("Transpose", emit(x), perm=[0, *range(2, value.rank), 1]), wide, dtype)
+
+    return context.tensor(dtype, shape, turned)
 
 
-def _padding(node: Node, axes: int, is_last: bool) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """ONNX's attributes, and the pads of each axis where they are given."""
+def _window(
+    node: Node, sizes: Sequence[Dim], taps: list[int], strides: list[int], dilations: list[int]
+) -> tuple[dict[str, Any], list[Dim | None]]:
+    """ONNX's attributes of the padding around a sliding window, and the sizes behind it."""
     padding = node.text("padding")
+    axes = list(zip(sizes, taps, strides, dilations, strict=True))
+    pairs = [(0, 0)] * len(axes)
     if padding == "SAME":
-        return {"auto_pad": "SAME_UPPER"}, [(0, 0)] * axes
-    if padding == "VALID":
-        return {"auto_pad": "VALID"}, [(0, 0)] * axes
-    given = node.integers("explicit_paddings", [])
-    pairs = [(given[2 * i], given[2 * i + 1]) for i in range(len(given) // 2)]
-    spatial = pairs[1:-1] if is_last else pairs[2:]
-    return {"pads": [one for one, _ in spatial] + [other for _, other in spatial]}, spatial
+        if any(not isinstance(size, int) and stride != 1 for size, _, stride, _ in axes):
+            # ONNX Runtime refuses the word with dilations.
+            if any(dilation > 1 for dilation in dilations):
+                raise node.refuse("it pads an open size")
+            after = [-(-size // stride) if isinstance(size, int) else None for size, _, stride, _ in axes]
+            return {"auto_pad": "SAME_UPPER"}, list(after)
+        totals = [
+            max((-(-size // stride) - 1) * stride + (tap - 1) * dilation + 1 - size, 0)
+            if isinstance(size, int)
+            else (tap - 1) * dilation
+            for size, tap, stride, dilation in axes
+        ]
+        pairs = [(total // 2, total - total // 2) for total in totals]
+    elif padding == "EXPLICIT":
+        given = node.integers("explicit_paddings", [])
+        pairs = _spatial(list(zip(given[::2], given[1::2], strict=True)), _is_last(node))
+    sizes_after: list[Dim | None] = []
+    for (size, tap, stride, dilation), pair in zip(axes, pairs, strict=True):
+        lost = (tap - 1) * dilation - sum(pair)
+        if isinstance(size, int):
+            sizes_after.append((size - lost - 1) // stride + 1)
+        else:
+            sizes_after.append(size if stride == 1 and lost == 0 else None)
+    return {"pads": [begin for begin, _ in pairs] + [end for _, end in pairs]}, sizes_after
+
+
+def _all_sizes(value: Tensor, after: Sequence[Dim | None], channels: Dim, is_last: bool) -> list[Dim | None]:
+    return [value.shape[0], *after, channels] if is_last else [value.shape[0], channels, *after]
 
 
 @lowers("Conv2D", "Conv3D", "DepthwiseConv2dNative")
 def _convolution(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value, kernel = (context.dense(one, node) for one in inputs)
-    is_last, axes = _is_last(node), value.rank - 2
+    is_last = _is_last(node)
     if kernel.constant is None:
         raise node.refuse("its kernel is computed by the graph")
-    if wider(value.dtype) != value.dtype:
-        raise node.refuse(f"it computes with {value.dtype}")
+    if value.dtype == np.float64:
+        raise node.refuse("it computes with float64")
     weights, groups = _kernel(node, kernel, value.shape[-1 if is_last else 1])
     strides = _spatial(node.integers("strides"), is_last)
     dilations = _spatial(node.integers("dilations", [1] * value.rank), is_last)
-    padding, pads = _padding(node, axes, is_last)
-    sizes = list(value.shape[1:-1] if is_last else value.shape[2:])
     taps = [int(one) for one in weights.shape[2:]]
-    after = [
-        _output(size, tap, stride, dilation, node.text("padding"), pad)
-        for size, tap, stride, dilation, pad in zip(sizes, taps, strides, dilations, pads, strict=True)
-    ]
-    channels = int(weights.shape[0])
-    shape = [value.shape[0], *after, channels] if is_last else [value.shape[0], channels, *after]
-    weight = context.constant(np.ascontiguousarray(weights))
-
-    def emit() -> str:
-        x = _first(context, value, is_last)
-        if "auto_pad" in padding and padding["auto_pad"] == "SAME_UPPER" and any(d > 1 for d in dilations):
-            attributes = _pads_of_same(node, sizes, taps, strides, dilations)
-        else:
-            attributes = padding
-        made = context.builder.one(
-            "Conv", x, weight.name, strides=strides, dilations=dilations, group=groups, **attributes
-        )
-        return _back(context, made, value.rank, is_last)
-
-    return context.tensor(value.dtype, shape, emit)
-
-
-def _pads_of_same(
-    node: Node, sizes: list[Dim], taps: list[int], strides: list[int], dilations: list[int]
-) -> dict[str, Any]:
-    """SAME of a dilated kernel, in numbers: ONNX Runtime refuses the word with dilations."""
-    pads = []
-    for size, tap, stride, dilation in zip(sizes, taps, strides, dilations, strict=True):
-        if not isinstance(size, int):
-            if stride != 1:
-                raise node.refuse("it pads an open size")
-            total = (tap - 1) * dilation
-        else:
-            total = max((-(-size // stride) - 1) * stride + (tap - 1) * dilation + 1 - size, 0)
-        pads.append((total // 2, total - total // 2))
-    return {"pads": [one for one, _ in pads] + [other for _, other in pads]}
+    padding, after = _window(node, value.shape[1:-1] if is_last else value.shape[2:], taps, strides, dilations)
+    weight = context.constant(np.ascontiguousarray(weights), wider(value.dtype))
+    return _channels_first(
+        context,
+        value,
+        _all_sizes(value, after, int(weights.shape[0]), is_last),
+        is_last,
+        lambda x: context.builder.one(
+            "Conv", x, weight.name, strides=strides, dilations=dilations, group=groups, **padding
+        ),
+    )
 
 
 def _kernel(node: Node, kernel: Tensor, channels: Dim) -> tuple[np.ndarray[Any, Any], int]:
@@ -123,7 +122,7 @@ def _kernel(node: Node, kernel: Tensor, channels: Dim) -> tuple[np.ndarray[Any, 
 @lowers("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "MaxPoolV2")
 def _pool(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
-    is_last, axes = _is_last(node), value.rank - 2
+    is_last = _is_last(node)
     if node.op == "MaxPoolV2":
         kernel = [int(one) for one in context.array(inputs[1], node, "kernel")]
         strides = [int(one) for one in context.array(inputs[2], node, "strides")]
@@ -133,21 +132,15 @@ def _pool(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if any(one != 1 for one in outer):
         raise node.refuse("it pools over rows or channels")
     taps, steps = _spatial(kernel, is_last), _spatial(strides, is_last)
-    padding, pads = _padding(node, axes, is_last)
-    sizes = value.shape[1:-1] if is_last else value.shape[2:]
-    after = [
-        _output(size, tap, step, 1, node.text("padding"), pad)
-        for size, tap, step, pad in zip(sizes, taps, steps, pads, strict=True)
-    ]
-    shape = [value.shape[0], *after, value.shape[-1]] if is_last else [*value.shape[:2], *after]
+    padding, after = _window(node, value.shape[1:-1] if is_last else value.shape[2:], taps, steps, [1] * len(taps))
     op_type = "MaxPool" if node.op.startswith("Max") else "AveragePool"
-
-    def emit() -> str:
-        x = _first(context, value, is_last)
-        made = context.builder.one(op_type, x, kernel_shape=taps, strides=steps, **padding)
-        return _back(context, made, value.rank, is_last)
-
-    return context.tensor(value.dtype, shape, emit)
+    return _channels_first(
+        context,
+        value,
+        _all_sizes(value, after, value.shape[-1 if is_last else 1], is_last),
+        is_last,
+        lambda x: context.builder.one(op_type, x, kernel_shape=taps, strides=steps, **padding),
+    )
 
 
 @lowers("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
@@ -159,24 +152,29 @@ def _batch_norm(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     one, dtype = context.builder.one, value.dtype
     channels = value.shape[-1 if is_last else 1]
 
-    def emit() -> str:
+    def by_its_own_statistics() -> str:
         wide = wider(dtype)
         x = cast(context, value.name, dtype, wide)
         channel_axis = value.rank - 1 if is_last else 1
-        names = [tensor.name for tensor in others]
-        if not training:
-            x = _first(context, value, is_last)
-            return _back(context, one("BatchNormalization", x, *names, epsilon=epsilon), value.rank, is_last)
         axes = context.int64(*(axis for axis in range(value.rank) if axis != channel_axis))
         mean = one("ReduceMean", x, axes, keepdims=1)
         centred = one("Sub", x, mean)
         variance = one("ReduceMean", one("Mul", centred, centred), axes, keepdims=1)
         scaled = one("Div", centred, one("Sqrt", one("Add", variance, context.scalar(epsilon, wide))))
         shape = [channels if axis == channel_axis else 1 for axis in range(value.rank)]
-        scale, offset = (one("Reshape", name, context.shape_name(shape), allowzero=1) for name in names[:2])
+        scale, offset = (one("Reshape", one_of.name, context.shape_name(shape), allowzero=1) for one_of in others[:2])
         return cast(context, one("Add", one("Mul", scaled, scale), offset), wide, dtype)
 
-    made = context.tensor(dtype, value.shape, emit)
+    if training:
+        made = context.tensor(dtype, value.shape, by_its_own_statistics)
+    else:
+        made = _channels_first(
+            context,
+            value,
+            value.shape,
+            is_last,
+            lambda x: one("BatchNormalization", x, *(tensor.name for tensor in others), epsilon=epsilon),
+        )
 
     def refuse() -> str:
         raise node.refuse("its statistics are used")
@@ -193,17 +191,19 @@ def _resize(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     is_linear = node.op == "ResizeBilinear"
     if not half or corners:
         raise node.refuse("it resizes by a rule of TensorFlow 1 that ONNX lacks")
-    shape = [value.shape[0], height, width, value.shape[3]]
-    dtype = np.dtype(np.float32) if is_linear else value.dtype
-
-    def emit() -> str:
-        x = cast(context, _first(context, value, True), value.dtype, np.dtype(np.float32))
-        target = context.shape_name([value.shape[0], value.shape[3], height, width])
-        rule = {"mode": "linear"} if is_linear else {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}
-        made = context.builder.one("Resize", x, "", "", target, coordinate_transformation_mode="half_pixel", **rule)
-        return _back(context, cast(context, made, np.dtype(np.float32), dtype), 4, True)
-
-    return context.tensor(dtype, shape, emit)
+    rule = {"mode": "linear"} if is_linear else {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}
+    target = (value.shape[0], value.shape[3], height, width)
+    as_float = apply(context, [value], FLOAT, lambda x: cast(context, x, value.dtype, FLOAT))
+    made = _channels_first(
+        context,
+        as_float,
+        [value.shape[0], height, width, value.shape[3]],
+        True,
+        lambda x: context.builder.one(
+            "Resize", x, "", "", context.shape_name(target), coordinate_transformation_mode="half_pixel", **rule
+        ),
+    )
+    return made if is_linear else apply(context, [made], value.dtype, lambda x: cast(context, x, FLOAT, value.dtype))
 
 
 @lowers("SpaceToBatchND")
@@ -271,6 +271,8 @@ def _transposed_convolution(context: Lowering, node: Node, inputs: list[Value]) 
         raise node.refuse("its channels stand first, its padding is explicit or its kernel is computed by the graph")
     if any(one != 1 for one in node.integers("dilations", [1, 1, 1, 1])):
         raise node.refuse("it is dilated")
+    if value.dtype == np.float64:
+        raise node.refuse("it computes with float64")
     strides = _spatial(node.integers("strides"), True)
     height, width, outputs, _ = kernel.constant.shape
     pads: list[tuple[int, int]] = []
@@ -282,18 +284,18 @@ def _transposed_convolution(context: Lowering, node: Node, inputs: list[Value]) 
         total = max((size - 1) * stride + tap - wanted, 0) if node.text("padding") == "SAME" else 0
         pads.append((total // 2, total - total // 2))
         extra.append(wanted - ((size - 1) * stride + tap - total))
-    weight = context.constant(np.ascontiguousarray(kernel.constant.transpose(3, 2, 0, 1)))
-
-    def emit() -> str:
-        x = _first(context, value, True)
-        made = context.builder.one(
+    weight = context.constant(np.ascontiguousarray(kernel.constant.transpose(3, 2, 0, 1)), wider(value.dtype))
+    return _channels_first(
+        context,
+        value,
+        [value.shape[0], *target[1:3], int(outputs)],
+        True,
+        lambda x: context.builder.one(
             "ConvTranspose",
             x,
             weight.name,
             strides=strides,
             pads=[begin for begin, _ in pads] + [end for _, end in pads],
             output_padding=extra,
-        )
-        return _back(context, made, 4, True)
-
-    return context.tensor(value.dtype, [value.shape[0], *target[1:3], int(outputs)], emit)
+        ),
+    )

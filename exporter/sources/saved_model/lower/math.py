@@ -39,93 +39,35 @@ from estimator_serving.exporter.sources.saved_model.values import (
     multiply,
 )
 
+# What writes an op: (context, node, the type it computes in, the ONNX names of its operands) -> that of the result.
+_Write: TypeAlias = Callable[..., str]
+
+
+def _dtype_of(inputs: list[Value], node: Node) -> np.dtype[Any]:
+    for one in inputs:
+        if isinstance(one, Handle | TensorList):
+            raise node.refuse("it reads a resource or a list as a tensor")
+    return np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
+
+
+def _in_wider(
+    context: Lowering, node: Node, dtype: np.dtype[Any], write: _Write, result: np.dtype[Any] | None = None
+) -> Emit:
+    """The op in the type that ONNX Runtime computes in for `dtype`; `result` is its own type if it has one."""
+    wide = wider(dtype)
+    made, target = (wide, dtype) if result is None else (result, result)
+    return lambda *names: cast(
+        context, write(context, node, wide, *(cast(context, name, dtype, wide) for name in names)), made, target
+    )
+
+
+def _node(op_type: str, **values: Any) -> _Write:
+    return lambda context, node, dtype, *names: context.builder.one(op_type, *names, **values)
+
+
 # ---- one operand ----------------------------------------------------------------------------------------------------
 
 
-def _unary(
-    name: str, emit: Callable[[Lowering, Node, np.dtype[Any]], Emit], fold: Fold | None, facts: Any = None
-) -> None:
-    def lower(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-        dtype = np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
-        wide = wider(dtype)
-        inner = emit(context, node, wide)
-        return elementwise(
-            context,
-            node,
-            inputs[:1],
-            dtype,
-            lambda x: cast(context, inner(cast(context, x, dtype, wide)), wide, dtype),
-            fold,
-        )
-
-    lowers(name)(lower)
-
-
-def _node(op_type: str, **values: Any) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
-    return lambda context, node, dtype: lambda x: context.builder.one(op_type, x, **values)
-
-
-_PLAIN: dict[str, tuple[str, Fold | None]] = {
-    "Neg": ("Neg", np.negative),
-    "Abs": ("Abs", np.abs),
-    "Exp": ("Exp", np.exp),
-    "Log": ("Log", np.log),
-    "Sqrt": ("Sqrt", np.sqrt),
-    "Relu": ("Relu", None),
-    "Sigmoid": ("Sigmoid", None),
-    "Tanh": ("Tanh", None),
-    "Softplus": ("Softplus", None),
-    "Softsign": ("Softsign", None),
-    "Erf": ("Erf", None),
-    "Floor": ("Floor", np.floor),
-    "Ceil": ("Ceil", np.ceil),
-    "Round": ("Round", np.round),
-    "Rint": ("Round", np.round),
-    "Sign": ("Sign", np.sign),
-    "Reciprocal": ("Reciprocal", None),
-    "Inv": ("Reciprocal", None),
-    "Sin": ("Sin", None),
-    "Cos": ("Cos", None),
-    "Tan": ("Tan", None),
-    "Asin": ("Asin", None),
-    "Acos": ("Acos", None),
-    "Atan": ("Atan", None),
-    "Sinh": ("Sinh", None),
-    "Cosh": ("Cosh", None),
-    "Asinh": ("Asinh", None),
-    "Acosh": ("Acosh", None),
-    "Atanh": ("Atanh", None),
-}
-for _name, (_op_type, _fold) in _PLAIN.items():
-    _unary(_name, _node(_op_type), _fold)
-
-
-_OnArray: TypeAlias = Callable[[Lowering, Node, np.dtype[Any], str], str]
-
-
-def _emits(function: _OnArray) -> Callable[[Lowering, Node, np.dtype[Any]], Emit]:
-    return lambda context, node, dtype: lambda x: function(context, node, dtype, x)
-
-
-_unary("Square", _emits(lambda c, n, t, x: c.builder.one("Mul", x, x)), np.square)
-_unary("Rsqrt", _emits(lambda c, n, t, x: c.builder.one("Reciprocal", c.builder.one("Sqrt", x))), None)
-_unary("Elu", _node("Elu", alpha=1.0), None)
-_unary("Selu", _node("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805), None)
-_unary("LeakyRelu", _emits(lambda c, n, t, x: c.builder.one("LeakyRelu", x, alpha=n.number("alpha", 0.2))), None)
-_unary("Relu6", _emits(lambda c, n, t, x: c.builder.one("Clip", x, c.scalar(0, t), c.scalar(6, t))), None)
-
-
-def _unary_function(name: str, fold: Fold | None) -> Callable[[_OnArray], _OnArray]:
-    """Registers a function of one operand's ONNX value as the lowering of an op."""
-
-    def register(function: _OnArray) -> _OnArray:
-        _unary(name, _emits(function), fold)
-        return function
-
-    return register
-
-
-@_unary_function("Log1p", np.log1p)
 def _log1p(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     """log(1 + x) that keeps tiny x: where u = 1 + x is rounded, log(u) · x / (u - 1) takes the error out again."""
     one, unit = context.builder.one, context.scalar(1, dtype)
@@ -138,7 +80,6 @@ def _log1p(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     return one("Where", one("Equal", rest, context.scalar(0, dtype)), x, plain)
 
 
-@_unary_function("Expm1", np.expm1)
 def _expm1(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     """exp(x) - 1 that keeps tiny x: 2 · tanh(x / 2) · (exp(x) + 1) / 2."""
     one = context.builder.one
@@ -149,53 +90,85 @@ def _expm1(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     return one("Where", is_small, small, large)
 
 
-@lowers("LogicalNot")
-def _logical_not(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    return elementwise(context, node, inputs, BOOL, lambda x: context.builder.one("Not", x), np.logical_not)
+# By op: what writes it, and numpy's form of it for constants.
+_UNARY: dict[str, tuple[_Write, Fold | None]] = {
+    "Neg": (_node("Neg"), np.negative),
+    "Abs": (_node("Abs"), np.abs),
+    "Exp": (_node("Exp"), np.exp),
+    "Expm1": (_expm1, np.expm1),
+    "Log": (_node("Log"), np.log),
+    "Log1p": (_log1p, np.log1p),
+    "Sqrt": (_node("Sqrt"), np.sqrt),
+    "Rsqrt": (lambda c, n, t, x: c.builder.one("Reciprocal", c.builder.one("Sqrt", x)), None),
+    "Square": (lambda c, n, t, x: c.builder.one("Mul", x, x), np.square),
+    "Floor": (_node("Floor"), np.floor),
+    "Ceil": (_node("Ceil"), np.ceil),
+    "Round": (lambda c, n, t, x: c.builder.one("Round", x) if t.kind == "f" else x, np.round),
+    "Rint": (_node("Round"), np.round),
+    "Sign": (_node("Sign"), np.sign),
+    "Reciprocal": (_node("Reciprocal"), None),
+    "Inv": (_node("Reciprocal"), None),
+    "Relu": (
+        # ONNX Runtime has no Relu of every integer type.
+        lambda c, n, t, x: c.builder.one("Relu", x) if t.kind == "f" else c.builder.one("Max", x, c.scalar(0, t)),
+        None,
+    ),
+    "Relu6": (lambda c, n, t, x: c.builder.one("Clip", x, c.scalar(0, t), c.scalar(6, t)), None),
+    "LeakyRelu": (lambda c, n, t, x: c.builder.one("LeakyRelu", x, alpha=n.number("alpha", 0.2)), None),
+    "Elu": (_node("Elu", alpha=1.0), None),
+    "Selu": (_node("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805), None),
+    "Sigmoid": (_node("Sigmoid"), None),
+    "Softplus": (_node("Softplus"), None),
+    "Softsign": (_node("Softsign"), None),
+    "Erf": (_node("Erf"), None),
+    "Sin": (_node("Sin"), None),
+    "Cos": (_node("Cos"), None),
+    "Tan": (_node("Tan"), None),
+    "Asin": (_node("Asin"), None),
+    "Acos": (_node("Acos"), None),
+    "Atan": (_node("Atan"), None),
+    "Sinh": (_node("Sinh"), None),
+    "Cosh": (_node("Cosh"), None),
+    "Tanh": (_node("Tanh"), None),
+    "Asinh": (_node("Asinh"), None),
+    "Acosh": (_node("Acosh"), None),
+    "Atanh": (_node("Atanh"), None),
+    "LogicalNot": (_node("Not"), np.logical_not),
+}
+# What ONNX Runtime computes in float32 only.
+_NOT_OF_DOUBLES = frozenset(
+    {
+        "Softplus", "Softsign", "Erf", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh",
+        "Elu", "Selu", "LeakyRelu",
+    }
+)  # fmt: skip
 
 
-@lowers("IsNan", "IsInf", "IsFinite")
+@lowers(*_UNARY)
+def _unary(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    write, fold = _UNARY[node.op]
+    if dtype == np.float64 and node.op in _NOT_OF_DOUBLES:
+        raise node.refuse("it computes with float64")
+    return elementwise(context, node, inputs[:1], dtype, _in_wider(context, node, dtype, write), fold)
+
+
+_KINDS: dict[str, _Write] = {
+    "IsNan": _node("IsNaN"),
+    "IsInf": _node("IsInf"),
+    "IsFinite": lambda c, n, t, x: c.builder.one(
+        "Not", c.builder.one("Or", c.builder.one("IsNaN", x), c.builder.one("IsInf", x))
+    ),
+}
+
+
+@lowers(*_KINDS)
 def _is_kind(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    dtype = np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
-    wide, one = wider(dtype), context.builder.one
-
-    def emit(x: str) -> str:
-        x = cast(context, x, dtype, wide)
-        if node.op == "IsFinite":
-            return one("Not", one("Or", one("IsNaN", x), one("IsInf", x)))
-        return one("IsNaN" if node.op == "IsNan" else "IsInf", x)
-
+    emit = _in_wider(context, node, _dtype_of(inputs, node), _KINDS[node.op], BOOL)
     return elementwise(context, node, inputs, BOOL, emit)
 
 
 # ---- two operands ---------------------------------------------------------------------------------------------------
-
-
-def _dtype_of(inputs: list[Value], node: Node) -> np.dtype[Any]:
-    for one in inputs:
-        if isinstance(one, Handle | TensorList):
-            raise node.refuse("it reads a resource or a list as a tensor")
-    return np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
-
-
-def _binary(
-    name: str, emit: Callable[[Lowering, np.dtype[Any], str, str], str], fold: Fold | None, sizes: Any = None
-) -> None:
-    def lower(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-        dtype = _dtype_of(inputs, node)
-        if sizes is not None and (symbolic := _of_sizes(context, inputs, sizes)) is not None:
-            return symbolic
-        wide = wider(dtype)
-
-        def both(x: str, y: str) -> str:
-            x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
-            return cast(context, emit(context, wide, x, y), wide, dtype)
-
-        made = elementwise(context, node, inputs, dtype, both, fold)
-        _bound(name, inputs, made)
-        return made
-
-    lowers(name)(lower)
 
 
 def _of_sizes(context: Lowering, inputs: list[Value], combine: Callable[[Dim, Dim], Dim | None]) -> Tensor | None:
@@ -253,17 +226,45 @@ def _bound(name: str, inputs: list[Value], made: Value) -> None:
         target.low, target.high = low, high
 
 
-def _op(op_type: str) -> Callable[[Lowering, np.dtype[Any], str, str], str]:
-    return lambda context, dtype, x, y: context.builder.one(op_type, x, y)
+def _guarded(context: Lowering, node: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
+    """0 wherever the guard, the divisor or the first factor, is 0."""
+    one, zero = context.builder.one, context.scalar(0, dtype)
+    guard = y if node.op in ("DivNoNan", "MulNoNan") else x
+    factor = one("Log", y) if node.op == "Xlogy" else y
+    value = one("Mul" if node.op in ("MulNoNan", "Xlogy") else "Div", x, factor)
+    return one("Where", one("Equal", guard, zero), zero, value)
 
 
-_binary("Add", _op("Add"), np.add, _add_sizes)
-_binary("AddV2", _op("Add"), np.add, _add_sizes)
-_binary("Sub", _op("Sub"), np.subtract, _subtract_sizes)
-_binary("Mul", _op("Mul"), np.multiply, lambda a, b: multiply([a, b]))
-_binary("RealDiv", _op("Div"), np.true_divide)
-_binary("Pow", _op("Pow"), None)
-_binary("SquaredDifference", lambda c, t, x, y: c.builder.one("Mul", *[c.builder.one("Sub", x, y)] * 2), None)
+# By op: what writes it, numpy's form of it for constants, and that for sizes.
+_ARITHMETIC: dict[str, tuple[_Write, Fold | None, Callable[[Dim, Dim], Dim | None] | None]] = {
+    "Add": (_node("Add"), np.add, _add_sizes),
+    "AddV2": (_node("Add"), np.add, _add_sizes),
+    "Sub": (_node("Sub"), np.subtract, _subtract_sizes),
+    "Mul": (_node("Mul"), np.multiply, lambda left, right: multiply([left, right])),
+    "RealDiv": (_node("Div"), np.true_divide, None),
+    "Pow": (_node("Pow"), None, None),
+    "SquaredDifference": (lambda c, n, t, x, y: c.builder.one("Mul", *[c.builder.one("Sub", x, y)] * 2), None, None),
+    "DivNoNan": (_guarded, None, None),
+    "MulNoNan": (_guarded, None, None),
+    "Xdivy": (_guarded, None, None),
+    "Xlogy": (_guarded, None, None),
+    "ClipByValue": (
+        lambda c, n, t, x, low, high: c.builder.one("Max", c.builder.one("Min", x, high), low),
+        None,
+        None,
+    ),
+}
+
+
+@lowers(*_ARITHMETIC)
+def _arithmetic(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    dtype = _dtype_of(inputs, node)
+    write, fold, of_sizes = _ARITHMETIC[node.op]
+    if of_sizes is not None and (symbolic := _of_sizes(context, inputs, of_sizes)) is not None:
+        return symbolic
+    made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)
+    _bound(node.op, inputs, made)
+    return made
 
 
 @lowers("Maximum", "Minimum")
@@ -273,13 +274,8 @@ def _extreme(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     limit = _settled(inputs, is_max)
     if limit is not None:
         return limit
-    wide, op_type = wider(dtype), "Max" if is_max else "Min"
-
-    def both(x: str, y: str) -> str:
-        x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
-        return cast(context, context.builder.one(op_type, x, y), wide, dtype)
-
-    made = elementwise(context, node, inputs, dtype, both, np.maximum if is_max else np.minimum)
+    write, fold = (_node("Max"), np.maximum) if is_max else (_node("Min"), np.minimum)
+    made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)
     target, grids = grid_of(made), [grid_of(one) for one in inputs]
     if target is not None and dtype.kind in "iu" and target.constant is None:
         lows = [one.low for one in grids if one is not None and one.low is not None]
@@ -306,26 +302,7 @@ def _settled(inputs: list[Value], is_max: bool) -> Tensor | None:
     return None
 
 
-@lowers("DivNoNan", "MulNoNan", "Xdivy", "Xlogy")
-def _guarded(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    """0 wherever the guard, the divisor or the first factor, is 0."""
-    dtype, one = _dtype_of(inputs, node), context.builder.one
-    if wider(dtype) != dtype:
-        raise node.refuse(f"it computes with {dtype}")
-
-    def emit(x: str, y: str) -> str:
-        guard = y if node.op in ("DivNoNan", "MulNoNan") else x
-        if node.op == "Xlogy":
-            value = one("Mul", x, one("Log", y))
-        else:
-            value = one("Mul" if node.op == "MulNoNan" else "Div", x, y)
-        zero = context.scalar(0, dtype)
-        return one("Where", one("Equal", guard, zero), zero, value)
-
-    return elementwise(context, node, inputs, dtype, emit)
-
-
-def _floor_div(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
+def _floor_div(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
     one = context.builder.one
     if dtype.kind == "f":
         return one("Floor", one("Div", x, y))
@@ -337,7 +314,7 @@ def _floor_div(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
     return one("Sub", quotient, one("Cast", is_below, to=onnx_type(dtype)))
 
 
-def _floor_mod(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
+def _floor_mod(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
     one = context.builder.one
     if dtype.kind != "f":
         return one("Mod", x, y)
@@ -347,17 +324,14 @@ def _floor_mod(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
     return one("Where", is_opposed, one("Add", rest, y), rest)
 
 
-def _truncate_mod(context: Lowering, dtype: np.dtype[Any], x: str, y: str) -> str:
-    return context.builder.one("Mod", x, y, fmod=1)
-
-
-_DIVISIONS: dict[str, tuple[Callable[[Lowering, np.dtype[Any], str, str], str], Fold | None]] = {
+# By op: what writes it, and numpy's form of it for integers. That of floats may differ: numpy has 1 // 0.1 as 9.
+_DIVISIONS: dict[str, tuple[_Write, Fold | None]] = {
     "FloorDiv": (_floor_div, np.floor_divide),
-    "FloorMod": (_floor_mod, None),
-    "Div": (_op("Div"), None),
-    "TruncateDiv": (_op("Div"), None),
-    "Mod": (_truncate_mod, None),
-    "TruncateMod": (_truncate_mod, None),
+    "FloorMod": (_floor_mod, np.mod),
+    "Div": (_node("Div"), None),
+    "TruncateDiv": (_node("Div"), None),
+    "Mod": (_node("Mod", fmod=1), np.fmod),
+    "TruncateMod": (_node("Mod", fmod=1), np.fmod),
 }
 
 
@@ -365,81 +339,58 @@ _DIVISIONS: dict[str, tuple[Callable[[Lowering, np.dtype[Any], str, str], str], 
 def _division(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """Of integers only by constants: by 0 TensorFlow gives an error, and the process that runs the graph would end."""
     dtype = _dtype_of(inputs, node)
-    emit, fold = _DIVISIONS[node.op]
-    divisor = inputs[1]
+    write, fold = _DIVISIONS[node.op]
+    dividend, divisor = grid_of(inputs[0]), inputs[1]
     if node.op == "FloorDiv" and (symbolic := _of_sizes(context, inputs, divide)) is not None:
         return symbolic
-    if dtype.kind in "iu":
-        if not isinstance(divisor, Tensor) or divisor.constant is None or not divisor.constant.all():
-            raise node.refuse("it divides integers by what the graph computes, which may be 0")
-        if fold is None and isinstance(inputs[0], Tensor) and inputs[0].constant is not None:
-            fold = {"FloorMod": np.mod, "Mod": np.fmod, "TruncateMod": np.fmod}.get(node.op)
-    wide = wider(dtype)
-    if dtype.kind in "iu" and node.op == "FloorDiv" and (grid := grid_of(inputs[0])) is not None:
-        constant = divisor.constant if isinstance(divisor, Tensor) else None
-        if (grid.low or -1) >= 0 and constant is not None and constant.min() > 0:
-            emit = _op("Div")
-
-    def both(x: str, y: str) -> str:
-        x, y = cast(context, x, dtype, wide), cast(context, y, dtype, wide)
-        return cast(context, emit(context, wide, x, y), wide, dtype)
-
-    made = elementwise(context, node, inputs, dtype, both, fold)
+    if dtype.kind not in "iu":
+        fold = None
+    elif not isinstance(divisor, Tensor) or divisor.constant is None or not divisor.constant.all():
+        raise node.refuse("it divides integers by what the graph computes, which may be 0")
+    elif node.op == "FloorDiv" and dividend is not None and dividend.low is not None and dividend.low >= 0:
+        write = _node("Div") if divisor.constant.min() > 0 else write
+    made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)
     _bound(node.op, inputs, made)
     return made
 
 
-_COMPARISONS: dict[str, tuple[str, bool, Fold]] = {
-    "Equal": ("Equal", False, np.equal),
-    "NotEqual": ("Equal", True, np.not_equal),
-    "Less": ("Less", False, np.less),
-    "LessEqual": ("LessOrEqual", False, np.less_equal),
-    "Greater": ("Greater", False, np.greater),
-    "GreaterEqual": ("GreaterOrEqual", False, np.greater_equal),
+_COMPARISONS: dict[str, tuple[_Write, Fold]] = {
+    "Equal": (_node("Equal"), np.equal),
+    "NotEqual": (lambda c, n, t, x, y: c.builder.one("Not", c.builder.one("Equal", x, y)), np.not_equal),
+    "Less": (_node("Less"), np.less),
+    "LessEqual": (_node("LessOrEqual"), np.less_equal),
+    "Greater": (_node("Greater"), np.greater),
+    "GreaterEqual": (_node("GreaterOrEqual"), np.greater_equal),
 }
 
 
 @lowers(*_COMPARISONS)
 def _comparison(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = _dtype_of(inputs, node)
-    op_type, is_negated, fold = _COMPARISONS[node.op]
-    one = context.builder.one
-    left, lowest = inputs[0], _lowest(node, inputs[1])
+    write, fold = _COMPARISONS[node.op]
+    left, right = inputs
+    # The one integer that the left side is compared with, and what this side has at least where that holds.
+    limit = lowest = None
+    if isinstance(right, Tensor) and right.constant is not None and right.constant.size == 1 and dtype.kind in "iu":
+        limit = int(right.constant.ravel()[0])
+        lowest = {"GreaterEqual": limit, "Greater": limit + 1}.get(node.op)
     if lowest is not None and isinstance(left, Flat) and not left.tail and left.cells.empty is None:
         low = left.cells.bounds.get(left.grid, left.grid.low)
         if low is not None and low >= lowest:
             # True throughout by the range of the ids: those of hash buckets are not below 0.
             return Flat(left.cells, context.constant(np.ones((1, 1), np.bool_)))
-    wide = wider(dtype)
-
-    def emit(x: str, y: str) -> str:
-        compared = one(op_type, cast(context, x, dtype, wide), cast(context, y, dtype, wide))
-        return one("Not", compared) if is_negated else compared
-
-    made = elementwise(context, node, inputs, BOOL, emit, fold)
+    made = elementwise(context, node, inputs, BOOL, _in_wider(context, node, dtype, write, BOOL), fold)
     tested, target = grid_of(left), grid_of(made)
     if tested is None or target is None:
         return made
     # What follows for the left side where the comparison holds, and where it does not.
     if lowest is not None:
         target.implies = ((tested, lowest),)
-    if (limit := _limit(inputs[1])) is not None and node.op == "Less":
+    if limit is not None and node.op == "Less":
         target.otherwise = ((tested, limit, None),)
     elif limit is not None and node.op == "GreaterEqual":
         target.otherwise = ((tested, None, limit - 1),)
     return made
-
-
-def _lowest(node: Node, right: Value) -> int | None:
-    """The number that the left side has at least where the comparison holds."""
-    limit = _limit(right)
-    return None if limit is None or node.op not in ("GreaterEqual", "Greater") else limit + (node.op == "Greater")
-
-
-def _limit(right: Value) -> int | None:
-    if not isinstance(right, Tensor) or right.constant is None or right.constant.size != 1:
-        return None
-    return int(right.constant.ravel()[0]) if right.dtype.kind in "iu" else None
 
 
 @lowers("LogicalAnd", "LogicalOr")
@@ -461,17 +412,10 @@ def _add_n(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         total = inputs[0]
         for one in inputs[1:]:
             total = elementwise(
-                context, node, [total, one], dtype, lambda x, y: context.builder.one("Add", x, y), np.add
+                context, node, [total, one], dtype, _in_wider(context, node, dtype, _node("Add")), np.add
             )
         return total
     return elementwise(context, node, inputs, dtype, lambda *names: context.builder.one("Sum", *names))
-
-
-@lowers("ClipByValue")
-def _clip(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    dtype = _dtype_of(inputs, node)
-    one = context.builder.one
-    return elementwise(context, node, inputs, dtype, lambda x, low, high: one("Max", one("Min", x, high), low))
 
 
 # ---- casts ----------------------------------------------------------------------------------------------------------
@@ -511,7 +455,8 @@ def _dense_cast(context: Lowering, value: Tensor, source: np.dtype[Any], target:
         if source == target:
             return x
         if source.kind == "f" and target.name in ("uint8", "int8", "int16", "uint16"):
-            # TensorFlow saturates; NaN becomes 0, or the smallest number of a signed type.
+            # TensorFlow saturates or wraps what does not fit, by its place in the tensor; here it saturates, and NaN
+            # becomes 0, or the smallest number of a signed type.
             limits = np.iinfo(target)
             wide = np.dtype(np.float32) if source.itemsize < 4 else source
             x = cast(context, x, source, wide)
@@ -545,13 +490,8 @@ def _mat_mul(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     )
     outer = broadcast(context, [left.shape[:-2], right.shape[:-2]])
     shape = [*outer, left.shape[-2], right.shape[-1]]
-    wide = wider(dtype)
-
-    def emit() -> str:
-        x, y = cast(context, left.name, dtype, wide), cast(context, right.name, dtype, wide)
-        return cast(context, context.builder.one("MatMul", x, y), wide, dtype)
-
-    return context.tensor(dtype, shape, emit)
+    emit = _in_wider(context, node, dtype, _node("MatMul"))
+    return context.tensor(dtype, shape, lambda: emit(left.name, right.name))
 
 
 @lowers("BiasAdd", "BiasAddV1")
@@ -562,7 +502,7 @@ def _bias_add(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         bias = context.op(
             "Reshape", [bias, context.constant(np.array(shape, np.int64))], bias.dtype, [*bias.shape, *shape[1:]]
         )
-    return apply(context, [value, bias], value.dtype, lambda x, y: context.builder.one("Add", x, y))
+    return apply(context, [value, bias], value.dtype, _in_wider(context, node, value.dtype, _node("Add")))
 
 
 @lowers("Einsum")
@@ -606,7 +546,8 @@ def _einsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 @lowers("Softmax", "LogSoftmax")
 def _softmax(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
-    return context.op(node.op, [value], value.dtype, value.shape, axis=value.rank - 1)
+    emit = _in_wider(context, node, value.dtype, _node(node.op, axis=value.rank - 1))
+    return context.tensor(value.dtype, value.shape, lambda: emit(value.name))
 
 
 # ---- buckets --------------------------------------------------------------------------------------------------------
@@ -624,6 +565,7 @@ def _bucketize(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         def emit() -> str:
             if not len(boundaries):
                 return one("Expand", context.scalar(0, int32), one("Shape", value.name))
+            # The axis by its number: from the end, ONNX Runtime gets the shape of an empty sum wrong.
             x = one("Unsqueeze", cast(context, value.name, value.dtype, wide), context.int64(value.rank))
             is_below = one("Less", x, context.builder.constant(boundaries.astype(wide)))
             passed = cast(context, one("Not", is_below), BOOL, int32)
