@@ -25,6 +25,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Handle,
     Positions,
     Shape,
+    StackedList,
     Symbol,
     Tensor,
     TensorList,
@@ -113,11 +114,13 @@ class Lowering:
 
     def call(self, function: str, scope: str, arguments: Sequence[Value]) -> list[Value]:
         """The outputs of a function's body for given values; for branches and loops that are unrolled."""
-        refs = []
-        for index, value in enumerate(arguments):
-            refs.append(Ref(f"{scope}/argument", index))
-            self._fed[refs[-1]] = value
+        refs = arguments_of(scope, len(arguments))
+        self.feed(dict(zip(refs, arguments, strict=True)))
         return [self.value(one) for one in self.graph.inline(function, scope, refs, ())]
+
+    def feed(self, values: Mapping[Ref, Value]) -> None:
+        """Gives the values of references, from now on."""
+        self._fed |= values
 
     def _get(self, ref: Ref) -> Value:
         if ref in self._fed:
@@ -227,7 +230,7 @@ class Lowering:
         """A value in full. Raises Unsupported for what is no tensor."""
         if isinstance(value, Tensor):
             return value
-        if isinstance(value, Handle | TensorList):
+        if isinstance(value, Handle | TensorList | StackedList):
             raise node.refuse("it reads a resource or a list as a tensor")
         if value not in self.cache:
             self.cache[value] = _in_full(self, value, node)
@@ -314,6 +317,11 @@ class Lowering:
         count = Symbol(emit)
         count.cells = Cells(rows, width, mask, count, lengths, **facts)
         return count.cells
+
+
+def arguments_of(scope: str, count: int) -> list[Ref]:
+    """What stands for the arguments of a function that is inlined under `scope`."""
+    return [Ref(f"{scope}/argument", index) for index in range(count)]
 
 
 # ---- sparse values in full ----

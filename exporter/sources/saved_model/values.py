@@ -282,4 +282,14 @@ class TensorList:
     shape: Shape | None
 
 
-Value: TypeAlias = Tensor | Flat | Positions | Coordinates | Handle | TensorList
+@dataclass(frozen=True)
+class StackedList:
+    """A list whose length only the graph knows: its items one after the other, [length, …]. None where none was ever
+    written."""
+
+    length: Dim
+    items: Tensor | None
+    dtype: np.dtype[Any]
+
+
+Value: TypeAlias = Tensor | Flat | Positions | Coordinates | Handle | TensorList | StackedList

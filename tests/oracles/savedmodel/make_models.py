@@ -566,6 +566,8 @@ def save_estimator(name, directory):
 
 
 def main():
+    import recurrent_models  # noqa: F401 - registers its models
+
     base = Path(sys.argv[1])
     for name in sys.argv[2:] or [*MODELS, *ESTIMATORS]:
         directory = base / name
@@ -579,4 +581,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    # The modules that register more models import this one by its name.
+    import make_models
+
+    make_models.main()

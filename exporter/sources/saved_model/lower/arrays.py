@@ -24,6 +24,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Positions,
     Product,
     Shape,
+    StackedList,
     Symbol,
     Tensor,
     TensorList,
@@ -65,7 +66,7 @@ def _identity_n(_: Lowering, __: Node, inputs: list[Value]) -> Lowered:
 
 def shape_of(value: Value, node: Node) -> Shape:
     """The sizes of a value. Raises Unsupported for what is no tensor."""
-    if isinstance(value, Handle | TensorList):
+    if isinstance(value, Handle | TensorList | StackedList):
         raise node.refuse("it reads a resource or a list as a tensor")
     return value.shape
 

@@ -32,6 +32,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Flat,
     Handle,
     Positions,
+    StackedList,
     Tensor,
     TensorList,
     Value,
@@ -173,7 +174,7 @@ def _is_kind(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 def _dtype_of(inputs: list[Value], node: Node) -> np.dtype[Any]:
     for one in inputs:
-        if isinstance(one, Handle | TensorList):
+        if isinstance(one, Handle | TensorList | StackedList):
             raise node.refuse("it reads a resource or a list as a tensor")
     return np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
 
