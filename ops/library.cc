@@ -21,6 +21,7 @@ ort::CustomOpDomain* Domain() {
                                                  ort::Declaration<estimator::SipHash64>(),
                                                  ort::Declaration<estimator::LowerText>(),
                                                  ort::Declaration<estimator::ReplaceCharacters>(),
+                                                 ort::Declaration<estimator::FormatNumbers>(),
                                                  ort::Declaration<estimator::SplitWords>()};
     for (const ort::CustomOp* declaration : declarations) {
       ort::Check(ort::api.Call(ort::kCustomOpDomainAdd, created, declaration));

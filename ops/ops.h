@@ -152,6 +152,22 @@ class ReplaceCharacters {
   std::string replacement_;
 };
 
+// double or int64[...] -> string[...]: TensorFlow's AsString.
+class FormatNumbers {
+ public:
+  static constexpr const char* kName = "FormatNumbers";
+  static constexpr ort::ElementType kInputs[] = {ort::kUndefined};
+  static constexpr ort::ElementType kOutput = ort::kString;
+
+  static void InferShapes(const ort::Inference& inference);
+  explicit FormatNumbers(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  bool is_integer_;
+  std::string format_;
+};
+
 // string[batch] -> words string[batch, k], padded with '', and how many there are, int64[batch].
 class SplitWords {
  public:

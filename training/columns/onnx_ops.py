@@ -60,6 +60,7 @@ _SAME_SHAPE = {
     "SipHash64": TensorProto.UINT64,
     "LowerText": TensorProto.STRING,
     "ReplaceCharacters": TensorProto.STRING,
+    "FormatNumbers": TensorProto.STRING,
 }
 """Element types of the ops whose only output has the shape of the input."""
 
