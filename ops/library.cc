@@ -22,7 +22,10 @@ ort::CustomOpDomain* Domain() {
                                                  ort::Declaration<estimator::LowerText>(),
                                                  ort::Declaration<estimator::ReplaceCharacters>(),
                                                  ort::Declaration<estimator::FormatNumbers>(),
-                                                 ort::Declaration<estimator::SplitWords>()};
+                                                 ort::Declaration<estimator::SplitWords>(),
+                                                 ort::Declaration<estimator::DecodeCharacters>(),
+                                                 ort::Declaration<estimator::EncodeCharacters>(),
+                                                 ort::Declaration<estimator::WordGrams>()};
     for (const ort::CustomOp* declaration : declarations) {
       ort::Check(ort::api.Call(ort::kCustomOpDomainAdd, created, declaration));
     }

@@ -180,4 +180,46 @@ class SplitWords {
   void Compute(ort::KernelContext* context) const;
 };
 
+// string[batch] -> the characters of each, int32[batch, k], padded with 0, and how many there are, int64[batch]. See
+// characters.cc for the attributes of this op and of those below.
+class DecodeCharacters {
+ public:
+  static constexpr const char* kName = "DecodeCharacters";
+  static constexpr ort::ElementType kInputs[] = {ort::kString};
+  static constexpr ort::ElementType kOutput = ort::kUndefined;
+
+  static void InferShapes(const ort::Inference& inference);
+  explicit DecodeCharacters(const ort::Node&) {}
+  void Compute(ort::KernelContext* context) const;
+};
+
+// int32[...] -> string[...]: each character as UTF-8.
+class EncodeCharacters {
+ public:
+  static constexpr const char* kName = "EncodeCharacters";
+  static constexpr ort::ElementType kInputs[] = {ort::kInt32};
+  static constexpr ort::ElementType kOutput = ort::kString;
+
+  static void InferShapes(const ort::Inference& inference) { InferSameShape(inference, kOutput); }
+  explicit EncodeCharacters(const ort::Node&) {}
+  void Compute(ort::KernelContext* context) const;
+};
+
+// (words string[batch, k], lengths int64[batch]) -> runs of words string[batch, m], padded with '', and how many there
+// are, int64[batch]: TensorFlow's StringNGrams without padding.
+class WordGrams {
+ public:
+  static constexpr const char* kName = "WordGrams";
+  static constexpr ort::ElementType kInputs[] = {ort::kString, ort::kInt64};
+  static constexpr ort::ElementType kOutput = ort::kUndefined;
+
+  static void InferShapes(const ort::Inference& inference);
+  explicit WordGrams(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::string separator_;
+  std::vector<std::int64_t> widths_;
+};
+
 }  // namespace estimator

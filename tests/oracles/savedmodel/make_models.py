@@ -566,7 +566,8 @@ def save_estimator(name, directory):
 
 
 def main():
-    import recurrent_models  # noqa: F401 - registers its models
+    import recurrent_models  # noqa: F401 - these register their models
+    import text_models  # noqa: F401
 
     base = Path(sys.argv[1])
     for name in sys.argv[2:] or [*MODELS, *ESTIMATORS]:

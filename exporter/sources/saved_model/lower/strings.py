@@ -36,7 +36,7 @@ def _as_string(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if dtype == np.uint64:
         raise node.refuse("it fills uint64 up to a width")
     notation = "g" if node.flag("shortest", False) else "e" if node.flag("scientific", False) else "f"
-    attributes = {
+    attributes: dict[str, Any] = {
         "notation": "d" if wide == INT64 else notation,
         "precision": node.integer("precision", -1),
         "width": width,
