@@ -31,14 +31,14 @@ from estimator_serving.exporter.servable.weights import DATA_SUFFIX
 from estimator_serving.exporter.sources.saved_model.builder import Builder
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported, UnsupportedOps
 from estimator_serving.exporter.sources.saved_model.graph import Graph, Node, Ref, shape_of
-from estimator_serving.exporter.sources.saved_model.lowering import LOWERINGS, Lowering
+from estimator_serving.exporter.sources.saved_model.lowering import LOWERINGS, Lowering, SequenceSpec
 from estimator_serving.exporter.sources.saved_model.reader import PROTO_FILE, SERVE, SavedModel, open_saved_model
 from estimator_serving.exporter.sources.saved_model.resources import Resources
 from estimator_serving.exporter.sources.saved_model.values import Tensor, Value
 from estimator_serving.training.columns.finish import finish_graph, serialize
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.examples import encode_example_by_spec, join_examples
-from estimator_serving.wire.features import FeatureSpec, FixedLenFeature, VarLenFeature
+from estimator_serving.wire.examples import encode_example_by_spec, encode_sequence_example, join_examples
+from estimator_serving.wire.features import FeatureSpec, FixedLenFeature, FixedLenSequenceFeature, VarLenFeature
 from estimator_serving.wire.signatures import (
     CLASSIFY_METHOD,
     PROVENANCE_PROPERTY,
@@ -71,6 +71,7 @@ class Imported:
         model: not yet finished; its inputs are what clients send, and the detached weights.
         detached: large weights by the names of the inputs that stand for them.
         metadata: signatures, and the features of its Examples.
+        specs: what is parsed from inputs that take serialized messages.
         skipped: why signatures were left out, by key.
         optional: inputs that not every signature has.
     """
@@ -78,7 +79,7 @@ class Imported:
     model: onnx.ModelProto
     detached: Mapping[str, TensorProto]
     metadata: Metadata
-    specs: Mapping[str, FeatureSpec]
+    specs: Mapping[str, FeatureSpec | SequenceSpec]
     skipped: Mapping[str, Sequence[Unsupported]]
     optional: frozenset[str]
 
@@ -171,6 +172,7 @@ class _Conversion:
         self._lowerings: dict[frozenset[Ref], Lowering] = {}
         self._inputs: dict[str, Tensor] = {}
         self._ragged: dict[str, FeatureSpec] = {}
+        self._sequences: dict[str, SequenceSpec] = {}
         self._plain: set[str] = set()
         self._signatures: dict[str, Signature] = {}
         self._outputs: dict[str, tuple[str, np.dtype[Any], Sequence[int | str | None]]] = {}
@@ -237,7 +239,7 @@ class _Conversion:
             self._builder.model(self._outputs),
             self._builder.detached,
             Metadata(self._signatures, spec),
-            specs,
+            {**specs, **{name: one for name, one in self._sequences.items() if name in used}},
             skipped,
             frozenset(used - everywhere),
         )
@@ -265,11 +267,17 @@ class _Conversion:
         self._inputs[name] = scratch.tensor(info.dtype.numpy, shape, emit)
         return self._inputs[name]
 
-    def _examples(self, serialized: Value, node: Node, spec: FeatureSpec) -> tuple[str, str]:
+    def _examples(self, serialized: Value, node: Node, spec: FeatureSpec | SequenceSpec) -> tuple[str, str]:
         """The graph inputs that carry Examples, for an input of a signature. Raises Unsupported for another value."""
         name = next((name for name, one in self._inputs.items() if one is serialized), None)
         if name is None or not isinstance(serialized, Tensor) or serialized.rank != 1:
             raise node.refuse("it parses what is no input of the signature")
+        if isinstance(spec, SequenceSpec):
+            if self._sequences.setdefault(name, spec) != spec or self._ragged.setdefault(name, {}):
+                raise node.refuse("an input is parsed in two ways")
+            return f"{name}/values", f"{name}/row_splits"
+        if name in self._sequences:
+            raise node.refuse("an input is parsed as Examples and as SequenceExamples")
         merged = dict(self._ragged.get(name, {}))
         for feature, kind in spec.items():
             if merged.setdefault(feature, kind) != kind:
@@ -414,19 +422,30 @@ def _cannot_run(error: Exception) -> str:
     )
 
 
+def _blank_message(spec: FeatureSpec | SequenceSpec, number: int) -> bytes:
+    """A serialized message of the features, each of one value or as many as it has to have; lists have one step."""
+    if isinstance(spec, SequenceSpec):
+        steps = {key: [values] for key, values in _blank_features(spec.lists, number).items()}
+        return encode_sequence_example(_blank_features(spec.context, number), steps)
+    return encode_example_by_spec(_blank_features(spec, number), spec)
+
+
+def _blank_features(spec: FeatureSpec, number: int) -> dict[str, list[Any]]:
+    features: dict[str, list[Any]] = {}
+    for key, feature in spec.items():
+        if isinstance(feature, FixedLenFeature | VarLenFeature | FixedLenSequenceFeature):
+            count = 1 if isinstance(feature, VarLenFeature) else int(np.prod(feature.shape))
+            element = b"" if feature.dtype.is_string else feature.dtype.numpy.type(number).item()
+            features[key] = [element] * count
+    return features
+
+
 def _run_blank(session: InferenceSession, imported: Imported, signature: Signature, number: int) -> None:
     feeds: dict[str, Array] = {}
     rows = 2
     for info in signature.inputs.values():
         if info.value_name in imported.specs:
-            spec = imported.specs[info.value_name]
-            features: dict[str, Any] = {}
-            for key, feature in spec.items():
-                if isinstance(feature, FixedLenFeature | VarLenFeature):
-                    count = int(np.prod(feature.shape)) if isinstance(feature, FixedLenFeature) else 1
-                    element = b"" if feature.dtype.is_string else feature.dtype.numpy.type(number).item()
-                    features[key] = [element] * count
-            examples = [encode_example_by_spec(features, spec)] * rows
+            examples = [_blank_message(imported.specs[info.value_name], number)] * rows
             feeds |= dict(zip(info.ragged_names, join_examples(examples), strict=True))
         else:
             shape = [rows if axis == 0 and dim < 0 else max(dim, 1) for axis, dim in enumerate(info.shape or ())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,8 +41,17 @@ Array = npt.NDArray[Any]
 Lowered: TypeAlias = Value | Sequence[Value]
 Lower: TypeAlias = "Callable[[Lowering, Node, list[Value]], Lowered]"
 
-TakeExamples: TypeAlias = Callable[[Value, Node, FeatureSpec], tuple[str, str]]
-"""Gives the graph inputs that carry a value's serialized Examples, which the features are parsed from."""
+
+@dataclass(frozen=True)
+class SequenceSpec:
+    """What is parsed from SequenceExamples: features of the whole, and of each step."""
+
+    context: FeatureSpec
+    lists: FeatureSpec
+
+
+TakeExamples: TypeAlias = Callable[[Value, Node, "FeatureSpec | SequenceSpec"], tuple[str, str]]
+"""Gives the graph inputs that carry a value's serialized messages, which the features are parsed from."""
 
 LOWERINGS: dict[str, Lower] = {}
 """What each op becomes, by TensorFlow's name."""

@@ -12,7 +12,7 @@ from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, elementwise
 from estimator_serving.exporter.sources.saved_model.lower.parsing import padded_feature
-from estimator_serving.exporter.sources.saved_model.lower.segments import row_counts
+from estimator_serving.exporter.sources.saved_model.lower.segments import row_counts, splits_of
 from estimator_serving.exporter.sources.saved_model.lower.sparse import in_grid, packed
 from estimator_serving.exporter.sources.saved_model.lowering import FLOAT, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Cells, Flat, Tensor, Value
@@ -25,17 +25,6 @@ _STRING = np.dtype(object)
 def is_whole(cells: Cells) -> bool:
     """Whether cells are what TensorFlow has, in its order: nothing filled, left out or sorted anew."""
     return cells.empty is None and cells.distinct is None and not cells.is_loose
-
-
-def splits_of(context: Lowering, cells: Cells) -> Tensor:
-    """int64 [rows + 1]: where each row begins among all cells, and the end."""
-    one = context.builder.one
-
-    def emit() -> str:
-        ends = one("CumSum", row_counts(context, cells).name, context.scalar(0, INT64))
-        return one("Concat", context.int64(0), ends, axis=0)
-
-    return context.tensor(INT64, [None], emit, low=0, rows_of=(cells, "splits"))
 
 
 def _is_ragged(values: Value, rows: Value) -> bool:
@@ -55,7 +44,9 @@ def _are(splits: Tensor, cells: Cells) -> bool:
 def _ragged_to_tensor(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """Rows as a matrix, cut or filled up to a width."""
     shape, values, default, *partitions = inputs
-    sizes = [int(one) for one in context.array(shape, node, "shape").ravel()]
+    wanted = context.array(shape, node, "shape")
+    # -1 without a dimension leaves all of them open.
+    sizes = [int(one) for one in wanted.ravel()] if wanted.ndim else [-1, -1]
     is_followed = node.texts("row_partition_types") in (["FIRST_DIM_SIZE", "VALUE_ROWIDS"], ["ROW_SPLITS"])
     blank = context.dense(default, node)
     if (
@@ -178,6 +169,38 @@ def _ragged_bincount(context: Lowering, node: Node, inputs: list[Value]) -> Lowe
         return one("Slice", counted, context.int64(0), context.int64(size), context.int64(1))
 
     return context.tensor(dtype, [cells.rows, size], emit)
+
+
+_UNSORTED = {"UnsortedSegmentSum": "add", "UnsortedSegmentMax": "max", "UnsortedSegmentMin": "min"}
+
+
+@lowers(*_UNSORTED, "UnsortedSegmentProd")
+def _unsorted_segment(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    """One row for each segment; what has a negative number is in none. TensorFlow reduces ragged rows by it."""
+    data, ids = (context.dense(one, node) for one in inputs[:2])
+    (count,) = context.dims(inputs[2], node, "number of segments")
+    dtype, one = data.dtype, context.builder.one
+    if ids.rank != 1 or dtype.kind not in "fi":
+        raise node.refuse("its segments are no vector, or it computes with another type")
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    blank = {"UnsortedSegmentMax": limits.min, "UnsortedSegmentMin": limits.max, "UnsortedSegmentProd": 1}
+    reduction = _UNSORTED.get(node.op, "mul")
+
+    def emit() -> str:
+        number, rows = cast(context, ids.name, ids.dtype, INT64), context.dim_name(count)
+        last = one("Squeeze", rows, context.int64(0))
+        places = one("Where", one("Less", number, context.scalar(0, INT64)), last, number)
+        # A row more takes what is in no segment; a number beyond it, which TensorFlow refuses, leaves the table.
+        beyond = one("GreaterOrEqual", number, last)
+        places = one("Where", beyond, one("Add", last, context.scalar(1, INT64)), places)
+        shape = one("Add", rows, context.int64(1))
+        if data.rank > 1:
+            shape = one("Concat", shape, context.shape_name(data.shape[1:]), axis=0)
+        base = one("Expand", context.scalar(blank.get(node.op, 0), dtype), shape)
+        made = one("ScatterND", base, one("Unsqueeze", places, context.int64(1)), data.name, reduction=reduction)
+        return one("Slice", made, context.int64(0), rows, context.int64(0))
+
+    return context.tensor(dtype, [count, *data.shape[1:]], emit)
 
 
 # ---- words and characters -------------------------------------------------------------------------------------------
