@@ -289,7 +289,7 @@ class Graph:
     ) -> None:
         if len(self.nodes) >= NODES_MAX:
             raise SavedModelError(f"The graph has more than {NODES_MAX} nodes once its functions are inlined.")
-        node = Node(name, proto.op, refs, controls, dict(proto.attr), self._defaults.get(proto.op, {}), scope)
+        node = Node(name, proto.op, refs, controls, proto.attr, self._defaults.get(proto.op, {}), scope)
         self.nodes[name] = node
         function = proto.op if proto.op in self._functions else node.function("f") if proto.op in CALLS else None
         if function is None:

@@ -6,10 +6,12 @@ runs the graph, write. Signatures keep their keys, aliases, dtypes, shapes, meth
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,8 @@ from estimator_serving.wire.signatures import (
 
 Array = npt.NDArray[Any]
 
+# Of the graph behind the outputs of one signature. The import and each start of a server take about 0.3 ms for a node.
+SIGNATURE_NODES_MAX = 50_000
 # Signatures that TensorFlow writes for itself.
 _INTERNAL_PREFIX = "__saved_model_"
 _STATEFUL = frozenset(
@@ -131,18 +135,31 @@ def import_saved_model(
 
 def convert(saved_model: SavedModel, keys: Sequence[str] | None = None, skip_unsupported: bool = False) -> Imported:
     """The graph of a SavedModel's signatures. Raises as import_saved_model does."""
-    graph = Graph(saved_model.meta_graph)
-    conversion = _Conversion(graph, Resources(saved_model, graph))
-    definitions = _chosen(saved_model, keys)
-    blocked: dict[str, list[Unsupported]] = {}
-    for key, definition in definitions.items():
-        refused = conversion.add(key, definition)
-        if refused:
-            blocked[key] = refused
+    with _without_collection():
+        graph = Graph(saved_model.meta_graph)
+        conversion = _Conversion(graph, Resources(saved_model, graph))
+        definitions = _chosen(saved_model, keys)
+        blocked: dict[str, list[Unsupported]] = {}
+        for key, definition in definitions.items():
+            refused = conversion.add(key, definition)
+            if refused:
+                blocked[key] = refused
     converted = [key for key in definitions if key not in blocked]
     if blocked and not (skip_unsupported and converted):
         raise UnsupportedOps(blocked, converted)
     return conversion.imported(blocked)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Without Python's collector of cycles, which looks at all nodes of a graph again and again while more are made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _chosen(saved_model: SavedModel, keys: Sequence[str] | None) -> dict[str, Any]:
@@ -316,6 +333,11 @@ class _Conversion:
             if node.scope not in scopes:
                 scopes.add(node.scope)
                 waiting.extend((Ref(one, 0), True) for one in self._graph.effects_of(node.scope))
+            if len(seen) > SIGNATURE_NODES_MAX:
+                raise SavedModelError(
+                    f"A signature computes more than {SIGNATURE_NODES_MAX} nodes, and ONNX Runtime would take minutes "
+                    "to open a graph of so many. Write what repeats as a loop (tf.while_loop), and export again."
+                )
             if node.op in _STATEFUL:
                 found[node.name] = node.refuse("it changes a variable or a table while a request is answered")
             elif not is_beside and node.op not in LOWERINGS:

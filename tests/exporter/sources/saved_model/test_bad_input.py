@@ -172,6 +172,13 @@ def test_a_graph_of_many_nodes_is_read_in_time(saved_model, base):
     assert time.monotonic() - started < 60
 
 
+def test_a_graph_of_too_many_nodes_is_refused_in_time(saved_model, base):
+    change(saved_model, lambda meta_graph: chain(meta_graph, 100_000))
+    started = time.monotonic()
+    refuse(saved_model, base, SavedModelError, "computes more than 50000 nodes", signatures=["long"])
+    assert time.monotonic() - started < 60
+
+
 def test_a_constant_of_endless_size(saved_model, base):
     def edit(meta_graph):
         chain(meta_graph, 1)
