@@ -13,6 +13,7 @@ from estimator_serving.exporter.sources.saved_model.lower import (
     segments,
     sparse,
     strings,
+    trees,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "segments",
     "sparse",
     "strings",
+    "trees",
 ]
