@@ -8,7 +8,7 @@ SOURCES := $(PARTS) tools tests benchmarks
 IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients oracle-savedmodel
+.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean fuzz-savedmodel oracle-training oracle-ops oracle-clients oracle-savedmodel
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ fuzz:  ## fuzz the decoder with clang's libFuzzer (apt-get install clang libclan
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
 	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/corpus
+
+fuzz-savedmodel: .venv/.ready  ## fuzz the readers of SavedModels with damaged ones; SECONDS_MAX=300 SEED=1
+	@$(BIN)/python tools/fuzz_savedmodel.py --seconds $(or $(SECONDS_MAX),60) --seed $(or $(SEED),0)
 
 clean:  ## remove what these targets made
 	rm -rf .venv .links build

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from estimator_serving.exporter.servable.weights import DATA_SUFFIX
 from estimator_serving.exporter.sources.saved_model.builder import Builder
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported, UnsupportedOps
 from estimator_serving.exporter.sources.saved_model.graph import Graph, Node, Ref, shape_of
-from estimator_serving.exporter.sources.saved_model.lowering import LOWERINGS, Lowering, SequenceSpec
+from estimator_serving.exporter.sources.saved_model.lowering import LOWERINGS, MISFITS, Lowering, SequenceSpec
 from estimator_serving.exporter.sources.saved_model.reader import PROTO_FILE, SERVE, SavedModel, open_saved_model
 from estimator_serving.exporter.sources.saved_model.resources import Resources
 from estimator_serving.exporter.sources.saved_model.values import Tensor, Value
@@ -51,8 +52,11 @@ from estimator_serving.wire.signatures import (
     TensorInfo,
     to_properties,
 )
+from estimator_serving.wire.tensor_bundle import TensorBundleError
 
 Array = npt.NDArray[Any]
+
+logger = logging.getLogger(__name__)
 
 # Of the graph behind the outputs of one signature. The import and each start of a server take about 0.3 ms for a node.
 SIGNATURE_NODES_MAX = 50_000
@@ -147,6 +151,13 @@ def convert(saved_model: SavedModel, keys: Sequence[str] | None = None, skip_uns
     converted = [key for key in definitions if key not in blocked]
     if blocked and not (skip_unsupported and converted):
         raise UnsupportedOps(blocked, converted)
+    if conversion.assertions:
+        logger.warning(
+            "%d assertions of the graph are not checked (%s first): where TensorFlow refuses a request by one of them, "
+            "this servable answers it.",
+            len(conversion.assertions),
+            min(conversion.assertions),
+        )
     return conversion.imported(blocked)
 
 
@@ -187,6 +198,8 @@ class _Conversion:
         self._resources = resources
         self._builder = Builder()
         self._lowerings: dict[frozenset[Ref], Lowering] = {}
+        # The assertions that TensorFlow checks with each request; nothing checks them here.
+        self.assertions: set[str] = set()
         self._inputs: dict[str, Tensor] = {}
         self._ragged: dict[str, FeatureSpec] = {}
         self._sequences: dict[str, SequenceSpec] = {}
@@ -197,24 +210,31 @@ class _Conversion:
     def add(self, key: str, definition: Any) -> list[Unsupported]:
         """Lowers a signature; returns what is not converted, nothing where all is."""
         try:
-            inputs = {alias: (self._ref(one), _tensor_info(one)) for alias, one in sorted(definition.inputs.items())}
-            outputs = {alias: (self._ref(one), _tensor_info(one)) for alias, one in sorted(definition.outputs.items())}
-            fed = {ref: self._input(info) for ref, info in inputs.values()}
-            refused = self._unknown([ref for ref, _ in outputs.values()], set(fed))
-            if refused:
-                return refused
-            names = {}
-            # Signatures that are fed the same tensors share a lowering.
-            nodes = frozenset(fed)
-            if nodes not in self._lowerings:
-                self._lowerings[nodes] = Lowering(self._graph, self._resources, self._builder, fed, self._examples)
-            lowering = self._lowerings[nodes]
-            for alias, (ref, info) in outputs.items():
-                names[alias] = self._output(lowering, key, alias, ref, info)
+            return self._add(key, definition)
         except Unsupported as refusal:
             return [refusal]
         except RecursionError:
             return [Unsupported("Graph", "", "its expressions are nested too deeply")]
+        except (SavedModelError, TensorBundleError):
+            raise
+        except MISFITS as error:
+            return [Unsupported("Graph", "", f"its values do not fit each other ({error})")]
+
+    def _add(self, key: str, definition: Any) -> list[Unsupported]:
+        inputs = {alias: (self._ref(one), _tensor_info(one)) for alias, one in sorted(definition.inputs.items())}
+        outputs = {alias: (self._ref(one), _tensor_info(one)) for alias, one in sorted(definition.outputs.items())}
+        fed = {ref: self._input(info) for ref, info in inputs.values()}
+        refused = self._unknown([ref for ref, _ in outputs.values()], set(fed))
+        if refused:
+            return refused
+        names = {}
+        # Signatures that are fed the same tensors share a lowering.
+        nodes = frozenset(fed)
+        if nodes not in self._lowerings:
+            self._lowerings[nodes] = Lowering(self._graph, self._resources, self._builder, fed, self._examples)
+        lowering = self._lowerings[nodes]
+        for alias, (ref, info) in outputs.items():
+            names[alias] = self._output(lowering, key, alias, ref, info)
         infos = {
             alias: info if name == info.value_name else TensorInfo(f"{name}:0", info.dtype, info.shape)
             for alias, (name, info) in names.items()
@@ -338,7 +358,9 @@ class _Conversion:
                     f"A signature computes more than {SIGNATURE_NODES_MAX} nodes, and ONNX Runtime would take minutes "
                     "to open a graph of so many. Write what repeats as a loop (tf.while_loop), and export again."
                 )
-            if node.op in _STATEFUL:
+            if node.op == "Assert":
+                self.assertions.add(node.name)
+            elif node.op in _STATEFUL:
                 found[node.name] = node.refuse("it changes a variable or a table while a request is answered")
             elif not is_beside and node.op not in LOWERINGS:
                 found[node.name] = node.refuse("this op is not converted")

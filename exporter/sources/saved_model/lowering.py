@@ -56,6 +56,9 @@ TakeExamples: TypeAlias = Callable[[Value, Node, "FeatureSpec | SequenceSpec"], 
 LOWERINGS: dict[str, Lower] = {}
 """What each op becomes, by TensorFlow's name."""
 
+# What a lowering raises for inputs or attributes that its op never has; a damaged graph has them.
+MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
+
 INT64 = np.dtype(np.int64)
 BOOL = np.dtype(np.bool_)
 FLOAT = np.dtype(np.float32)
@@ -147,7 +150,7 @@ class Lowering:
             raise node.refuse("this op is not converted") from None
         try:
             made = lower(self, node, inputs)
-        except (ValueError, TypeError, IndexError, OverflowError) as error:
+        except MISFITS as error:
             if isinstance(error, SavedModelError | TensorBundleError):
                 raise
             raise node.refuse(f"it cannot be converted as it stands here ({error})") from error

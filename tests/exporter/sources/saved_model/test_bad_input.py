@@ -235,6 +235,31 @@ def test_state_that_changes_while_a_request_is_answered(saved_model, base):
     refuse(saved_model, base, UnsupportedOps, "AssignAddVariableOp .*changes a variable", signatures=["long"])
 
 
+def test_assertions_that_nothing_checks_are_told(saved_model, base, caplog):
+    def edit(meta_graph):
+        chain(meta_graph, 1)
+        meta_graph.graph_def.node.add(name="check", op="Assert").input.extend(["one", "one"])
+        (add,) = (node for node in meta_graph.graph_def.node if node.name == "add0")
+        add.input.append("^check")
+
+    change(saved_model, edit)
+    assert import_saved_model(saved_model, base, signatures=["long"])
+    assert "1 assertions of the graph are not checked (check first)" in caplog.text
+
+
+def test_an_op_that_reads_what_it_never_gets_is_refused(saved_model, base):
+    def edit(meta_graph):
+        chain(meta_graph, 1)
+        nodes = meta_graph.graph_def.node
+        nodes.add(name="handle", op="VarHandleOp")
+        nodes.add(name="text", op="AsString").input.append("handle")
+        (add,) = (node for node in nodes if node.name == "add0")
+        add.input[1] = "text"
+
+    change(saved_model, edit)
+    refuse(saved_model, base, UnsupportedOps, "AsString .*cannot be converted as it stands", signatures=["long"])
+
+
 def test_the_command_says_it_and_ends_with_1(tmp_path, capsys):
     assert main(["import", str(tmp_path), str(tmp_path / "base")]) == 1
     assert "holds no saved_model.pb" in capsys.readouterr().err
