@@ -337,6 +337,24 @@ class _Conversion:
         self._outputs[name] = (value, tensor.dtype, shape)
         return name, info
 
+    def _refused(self, node: Node, is_beside: bool) -> dict[str, Unsupported]:
+        """Why a node is not converted, by its name; ops of a loop's body by theirs."""
+        if node.op == "Assert":
+            self.assertions.add(node.name)
+        if node.op in _STATEFUL:
+            return {node.name: node.refuse("it changes a variable or a table while a request is answered")}
+        if is_beside:
+            return {}
+        if node.op not in LOWERINGS:
+            return {node.name: node.refuse("this op is not converted")}
+        if node.op not in ("While", "StatelessWhile"):
+            return {}
+        return {
+            f"{node.name}/{op}": Unsupported(op, node.name, "this op is not converted")
+            for op in self._graph.ops_of(node.function("body"))
+            if op not in LOWERINGS
+        }
+
     def _unknown(self, outputs: Sequence[Ref], fed: set[Ref]) -> list[Unsupported]:
         """Every op behind the outputs that is not converted, and state that changes while a request is answered."""
         found: dict[str, Unsupported] = {}
@@ -358,16 +376,7 @@ class _Conversion:
                     f"A signature computes more than {SIGNATURE_NODES_MAX} nodes, and ONNX Runtime would take minutes "
                     "to open a graph of so many. Write what repeats as a loop (tf.while_loop), and export again."
                 )
-            if node.op == "Assert":
-                self.assertions.add(node.name)
-            elif node.op in _STATEFUL:
-                found[node.name] = node.refuse("it changes a variable or a table while a request is answered")
-            elif not is_beside and node.op not in LOWERINGS:
-                found[node.name] = node.refuse("this op is not converted")
-            elif not is_beside and node.op in ("While", "StatelessWhile"):
-                for op in self._graph.ops_of(node.function("body")):
-                    if op not in LOWERINGS:
-                        found[f"{node.name}/{op}"] = Unsupported(op, node.name, "this op is not converted")
+            found |= self._refused(node, is_beside)
             waiting.extend((self._graph.resolve(one), is_beside) for one in node.inputs)
             waiting.extend((Ref(one, 0), True) for one in node.controls if one in self._graph.nodes)
         return list(found.values())
