@@ -8,7 +8,7 @@ SOURCES := $(PARTS) tools tests benchmarks
 IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean fuzz-savedmodel oracle-training oracle-ops oracle-clients oracle-savedmodel
+.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean fuzz-savedmodel oracle-training oracle-ops oracle-clients oracle-savedmodel oracle-trees
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -78,6 +78,11 @@ oracle-savedmodel: .venv/.ready oracle-python  ## imported SavedModels against T
 	@$(TF) tests/oracles/savedmodel/make.py build/oracle-savedmodel --cases $(or $(CASES),300) --seed $(or $(SEED),0)
 	@$(TF) tests/oracles/savedmodel/make_models.py build/oracle-savedmodel
 	@$(BIN)/python tests/oracles/savedmodel/check.py build/oracle-savedmodel
+
+oracle-trees: .venv/.ready  ## imported boosted trees against TensorFlow 1.15's answers; TF=path/to/python3.7
+	@$(TF) -c 'import tensorflow' 2>/dev/null || { echo "Give a Python 3.7 that has tensorflow 1.15: TF=path/to/python"; exit 1; }
+	@$(TF) tests/oracles/savedmodel/make_trees.py build/oracle-trees
+	@$(BIN)/python tests/oracles/savedmodel/check.py build/oracle-trees
 
 .PHONY: oracle-python
 oracle-python:
