@@ -18,6 +18,7 @@ ort::CustomOpDomain* Domain() {
                                                  ort::Declaration<estimator::CrossHash>(),
                                                  ort::Declaration<estimator::CheckIds>(),
                                                  ort::Declaration<estimator::AlignWeights>(),
+                                                 ort::Declaration<estimator::RequireTrue>(),
                                                  ort::Declaration<estimator::SipHash64>(),
                                                  ort::Declaration<estimator::LowerText>(),
                                                  ort::Declaration<estimator::ReplaceCharacters>(),

@@ -104,6 +104,22 @@ class AlignWeights {
   std::string key_;
 };
 
+// bool[...] -> int64[], always 0; refuses what is false anywhere, as TensorFlow's Assert does. What adds this 0 to
+// something depends on the assertion.
+class RequireTrue {
+ public:
+  static constexpr const char* kName = "RequireTrue";
+  static constexpr ort::ElementType kInputs[] = {ort::kBool};
+  static constexpr ort::ElementType kOutput = ort::kInt64;
+
+  static void InferShapes(const ort::Inference&) {}
+  explicit RequireTrue(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::string message_;
+};
+
 // For ops whose only output has the shape of their only input.
 void InferSameShape(const ort::Inference& inference, ort::ElementType type);
 

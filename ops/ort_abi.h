@@ -34,6 +34,7 @@ enum ElementType : int {
   kInt32 = 6,
   kInt64 = 7,
   kString = 8,
+  kBool = 9,
   kDouble = 11,
   kUint64 = 13
 };

@@ -179,6 +179,8 @@ def describe_outputs(node: onnx.NodeProto) -> list[onnx.ValueInfoProto]:
         return [helper.make_tensor_value_info(node.output[0], _MATRICES[node.op_type], ["batch", None])]
     if node.op_type in _SAME_SHAPE:
         return [helper.make_tensor_value_info(node.output[0], _SAME_SHAPE[node.op_type], None)]
+    if node.op_type == "RequireTrue":
+        return [helper.make_tensor_value_info(node.output[0], TensorProto.INT64, [])]
     if node.op_type in _PADDED:
         words, lengths = node.output
         return [

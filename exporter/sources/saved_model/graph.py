@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,10 @@ class Graph:
         for proto in meta_graph.graph_def.node:
             refs = [self._main_ref(one) for one in proto.input if not one.startswith("^")]
             self._add(proto.name, proto, refs, [one[1:] for one in proto.input if one.startswith("^")])
+
+    @cached_property
+    def has_assertions(self) -> bool:
+        return any(node.op == "Assert" for node in self.nodes.values())
 
     def resolve(self, ref: Ref) -> Ref:
         """A reference behind calls of functions."""

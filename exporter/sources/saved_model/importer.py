@@ -62,6 +62,7 @@ logger = logging.getLogger(__name__)
 SIGNATURE_NODES_MAX = 50_000
 # Signatures that TensorFlow writes for itself.
 _INTERNAL_PREFIX = "__saved_model_"
+_ASSERTION_FAILED = "assertion failed:"
 _STATEFUL = frozenset(
     {
         "Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp",
@@ -151,12 +152,12 @@ def convert(saved_model: SavedModel, keys: Sequence[str] | None = None, skip_uns
     converted = [key for key in definitions if key not in blocked]
     if blocked and not (skip_unsupported and converted):
         raise UnsupportedOps(blocked, converted)
-    if conversion.assertions:
+    if conversion.unchecked:
         logger.warning(
             "%d assertions of the graph are not checked (%s first): where TensorFlow refuses a request by one of them, "
             "this servable answers it.",
-            len(conversion.assertions),
-            min(conversion.assertions),
+            len(conversion.unchecked),
+            min(conversion.unchecked),
         )
     return conversion.imported(blocked)
 
@@ -198,8 +199,8 @@ class _Conversion:
         self._resources = resources
         self._builder = Builder()
         self._lowerings: dict[frozenset[Ref], Lowering] = {}
-        # The assertions that TensorFlow checks with each request; nothing checks them here.
-        self.assertions: set[str] = set()
+        # The assertions that nothing checks here, because what they compute is not converted.
+        self.unchecked: set[str] = set()
         self._inputs: dict[str, Tensor] = {}
         self._ragged: dict[str, FeatureSpec] = {}
         self._sequences: dict[str, SequenceSpec] = {}
@@ -234,7 +235,7 @@ class _Conversion:
             self._lowerings[nodes] = Lowering(self._graph, self._resources, self._builder, fed, self._examples)
         lowering = self._lowerings[nodes]
         for alias, (ref, info) in outputs.items():
-            names[alias] = self._output(lowering, key, alias, ref, info)
+            names[alias] = self._output(lowering, key, alias, ref, info, set(fed))
         infos = {
             alias: info if name == info.value_name else TensorInfo(f"{name}:0", info.dtype, info.shape)
             for alias, (name, info) in names.items()
@@ -322,9 +323,11 @@ class _Conversion:
         self._ragged[name] = merged
         return f"{name}/values", f"{name}/row_splits"
 
-    def _output(self, lowering: Lowering, key: str, alias: str, ref: Ref, info: TensorInfo) -> tuple[str, TensorInfo]:
+    def _output(
+        self, lowering: Lowering, key: str, alias: str, ref: Ref, info: TensorInfo, fed: set[Ref]
+    ) -> tuple[str, TensorInfo]:
         node = self._graph.node(ref.node)
-        tensor = lowering.dense(lowering.value(ref), node)
+        tensor = self._asserted(lowering, ref, fed, lowering.dense(lowering.value(ref), node))
         if tensor.dtype != info.dtype.numpy:
             raise node.refuse(f"it gives {tensor.dtype}, and the signature says {info.dtype.name}")
         value = tensor.name
@@ -339,8 +342,6 @@ class _Conversion:
 
     def _refused(self, node: Node, is_beside: bool) -> dict[str, Unsupported]:
         """Why a node is not converted, by its name; ops of a loop's body by theirs."""
-        if node.op == "Assert":
-            self.assertions.add(node.name)
         if node.op in _STATEFUL:
             return {node.name: node.refuse("it changes a variable or a table while a request is answered")}
         if is_beside:
@@ -358,8 +359,14 @@ class _Conversion:
     def _unknown(self, outputs: Sequence[Ref], fed: set[Ref]) -> list[Unsupported]:
         """Every op behind the outputs that is not converted, and state that changes while a request is answered."""
         found: dict[str, Unsupported] = {}
+        for node, is_beside in self._behind(outputs, fed):
+            found |= self._refused(node, is_beside)
+        return list(found.values())
+
+    def _behind(self, outputs: Sequence[Ref], fed: set[Ref]) -> Iterator[tuple[Node, bool]]:
+        """The nodes that outputs are computed from, and beside them those that they wait for: what such a node computes
+        is not used, but what it changes or checks counts."""
         seen = set[str]()
-        # What a node waits for is not computed, but what it changes counts.
         waiting = [(self._graph.resolve(ref), False) for ref in outputs]
         beside, scopes = set[str](), set[str]()
         while waiting:
@@ -376,10 +383,48 @@ class _Conversion:
                     f"A signature computes more than {SIGNATURE_NODES_MAX} nodes, and ONNX Runtime would take minutes "
                     "to open a graph of so many. Write what repeats as a loop (tf.while_loop), and export again."
                 )
-            found |= self._refused(node, is_beside)
+            yield node, is_beside
             waiting.extend((self._graph.resolve(one), is_beside) for one in node.inputs)
             waiting.extend((Ref(one, 0), True) for one in node.controls if one in self._graph.nodes)
-        return list(found.values())
+
+    def _asserted(self, lowering: Lowering, ref: Ref, fed: set[Ref], tensor: Tensor) -> Tensor:
+        """An output that is refused where an assertion fails that it waits for."""
+        checks = list(self._checks(lowering, ref, fed)) if self._graph.has_assertions else []
+        if not checks:
+            return tensor
+        one = self._builder.one
+
+        def emit() -> str:
+            shape = one("Shape", tensor.name)
+            for condition, message in checks:
+                (zero,) = self._builder.node("RequireTrue", [condition.name], domain=ops.DOMAIN, message=message)
+                shape = one("Add", shape, zero)
+            return one("Reshape", tensor.name, shape, allowzero=1)
+
+        return lowering.tensor(tensor.dtype, tensor.shape, emit)
+
+    def _checks(self, lowering: Lowering, ref: Ref, fed: set[Ref]) -> Iterator[tuple[Tensor, str]]:
+        """The conditions of the assertions that an output waits for, and what is said where one is false."""
+        for node in [node for node, _ in self._behind([ref], fed) if node.op == "Assert"]:
+            try:
+                condition = lowering.dense(lowering.value(node.inputs[0]), node)
+                _ = condition.name
+            except (SavedModelError, TensorBundleError):
+                raise
+            except (Unsupported, *MISFITS):
+                self.unchecked.add(node.name)
+                continue
+            if condition.constant is None:
+                yield condition, self._message(node)
+            elif not condition.constant.all():
+                self.unchecked.add(node.name)
+
+    def _message(self, node: Node) -> str:
+        """The texts among what an assertion tells, as far as they are constants."""
+        sources = [self._graph.nodes.get(self._graph.resolve(ref).node) for ref in node.inputs[1:]]
+        constants = [one.tensor("value") for one in sources if one is not None and one.op == "Const"]
+        texts = [text for one in constants if one.dtype.kind == "O" for text in one.ravel().tolist()]
+        return " ".join(f"[{text.decode('utf-8', 'replace')}]" for text in texts)
 
 
 def _tensor_info(proto: Any) -> TensorInfo:
@@ -464,6 +509,9 @@ def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> None:
                 _run_blank(session, imported, signature, number)
                 break
             except Exception as error:
+                if _ASSERTION_FAILED in str(error):
+                    # Blank rows are not what the model is asked, and it says so.
+                    break
                 if number:
                     raise SavedModelError(f"Signature {key}: {_cannot_run(error)}") from error
 

@@ -329,7 +329,7 @@ def save(name, directory):
     made, arrays = MODELS[name]()
     rng = np.random.default_rng(5)
     for weight in made.weights:
-        if weight.dtype == tf.float32:
+        if weight.dtype == tf.float32 and weight.shape.is_fully_defined():
             drawn = rng.normal(size=weight.shape).astype(np.float32) * 0.5
             weight.assign(np.abs(drawn) + 0.1 if "variance" in weight.name else drawn)
     if name.endswith("_export") or name == "sequential_dense":
