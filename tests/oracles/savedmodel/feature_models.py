@@ -112,3 +112,43 @@ def ragged_sequences(serialized):
     lists = {"words": tf.io.RaggedFeature(tf.string)}
     context, features, _ = tf.io.parse_sequence_example(serialized, context, lists)
     return {"ids": context["ids"].to_tensor(), "words": features["words"].to_tensor("")}
+
+
+@program(sequence_examples)
+def sequences_of_version_1(serialized):
+    """As TensorFlow 1.15 writes them."""
+    parsed = tf.raw_ops.ParseSequenceExample(
+        serialized=serialized,
+        debug_name=tf.constant([], tf.string),
+        context_dense_defaults=[tf.constant([], tf.float32), tf.constant("none")],
+        feature_list_dense_missing_assumed_empty=["x"],
+        context_sparse_keys=["ids"],
+        context_dense_keys=["age", "city"],
+        feature_list_sparse_keys=["words"],
+        feature_list_dense_keys=["x"],
+        context_sparse_types=[tf.int64],
+        feature_list_dense_types=[tf.float32],
+        context_dense_shapes=[[1], []],
+        feature_list_sparse_types=[tf.string],
+        feature_list_dense_shapes=[[2]],
+        Ncontext_sparse=1,
+        Ncontext_dense=2,
+        Nfeature_list_sparse=1,
+        Nfeature_list_dense=1,
+    )
+    ids = tf.SparseTensor(
+        parsed.context_sparse_indices[0], parsed.context_sparse_values[0], parsed.context_sparse_shapes[0]
+    )
+    words = (
+        parsed.feature_list_sparse_indices[0],
+        parsed.feature_list_sparse_values[0],
+        parsed.feature_list_sparse_shapes[0],
+    )
+    return {
+        "ids": tf.sparse.to_dense(ids),
+        "age": parsed.context_dense_values[0],
+        "city": parsed.context_dense_values[1],
+        "x": parsed.feature_list_dense_values[0],
+        "lengths": parsed.feature_list_dense_lengths[0],
+        "words": tf.sparse.to_dense(tf.SparseTensor(*words), ""),
+    }
