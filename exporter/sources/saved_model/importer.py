@@ -29,6 +29,7 @@ from estimator_serving.exporter.servable import weights
 from estimator_serving.exporter.servable.directory import ASSETS_EXTRA, copy_files, write_version
 from estimator_serving.exporter.servable.draft import MODEL_FILE
 from estimator_serving.exporter.servable.options import DEFAULT_OPTIONS
+from estimator_serving.exporter.servable.proof import REQUESTS_FILE
 from estimator_serving.exporter.servable.provenance import describe_versions
 from estimator_serving.exporter.servable.weights import DATA_SUFFIX
 from estimator_serving.exporter.sources.saved_model.builder import Builder
@@ -42,6 +43,8 @@ from estimator_serving.training.columns.finish import finish_graph, serialize
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.examples import encode_example_by_spec, encode_sequence_example, join_examples
 from estimator_serving.wire.features import FeatureSpec, FixedLenFeature, FixedLenSequenceFeature, VarLenFeature
+from estimator_serving.wire.prediction_logs import LOG_FIELDS, log_of
+from estimator_serving.wire.records import write_records
 from estimator_serving.wire.signatures import (
     CLASSIFY_METHOD,
     PROVENANCE_PROPERTY,
@@ -101,6 +104,7 @@ def import_saved_model(
     signatures: Sequence[str] | None = None,
     name: str | None = None,
     skip_unsupported: bool = False,
+    warmup: bool = True,
 ) -> str:
     """Writes a TensorFlow SavedModel as `<export_dir_base>/<unix seconds>/model.onnx`. TensorFlow is not needed.
 
@@ -111,6 +115,8 @@ def import_saved_model(
         signatures: the keys to convert; None takes all.
         name: a directory below `export_dir_base` to write versions to.
         skip_unsupported: leave out signatures with ops that are not converted, and write the others.
+        warmup: where the SavedModel has no warmup requests, write one of blank rows for each signature, so that a
+            server's first request is not its slowest.
 
     Returns:
         The path of the new version directory. It appears under its name only when it is whole. Files of
@@ -126,14 +132,18 @@ def import_saved_model(
     saved_model = open_saved_model(path, tags)
     imported = convert(saved_model, signatures, skip_unsupported)
     content, data = _finish(saved_model, imported)
-    _check(imported, content, data)
+    requests = _check(imported, content, data)
 
     def fill(directory: Path) -> None:
         (directory / MODEL_FILE).write_bytes(content)
         if data:
             with open(directory / (MODEL_FILE + DATA_SUFFIX), "wb") as file:
                 file.writelines(data)
-        copy_files(saved_model.extra_files(), directory / ASSETS_EXTRA)
+        extra_files = saved_model.extra_files()
+        copy_files(extra_files, directory / ASSETS_EXTRA)
+        if warmup and requests and REQUESTS_FILE not in extra_files:
+            (directory / ASSETS_EXTRA).mkdir(exist_ok=True)
+            write_records(directory / ASSETS_EXTRA / REQUESTS_FILE, requests)
 
     return str(write_version(base, fill))
 
@@ -491,8 +501,11 @@ def _blank(dtype: Any, shape: Sequence[int]) -> Array:
     return np.full(shape, "", object) if np.dtype(dtype) == object else np.zeros(shape, dtype)
 
 
-def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> None:
-    """Opens the graph and runs it on blank rows. Raises SavedModelError where ONNX Runtime cannot."""
+def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> list[bytes]:
+    """Opens the graph and runs it on blank rows. Raises SavedModelError where ONNX Runtime cannot.
+
+    Returns the requests that it answered, one for each signature, as records of a warmup file.
+    """
     options = SessionOptions()
     # Errors alone: warnings would be of every default.
     options.log_severity_level = 3
@@ -503,10 +516,15 @@ def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> None:
         session = ops.session(content, options=options)
     except Exception as error:
         raise SavedModelError(_cannot_run(error)) from error
-    for key, signature in imported.metadata.signatures.items():
+    requests = []
+    for key, signature in sorted(imported.metadata.signatures.items()):
         for number in (0, 1):
+            inputs = _blank_inputs(imported, signature, number)
             try:
-                _run_blank(session, imported, signature, number)
+                _run(session, imported, signature, inputs)
+                if signature.method_name in LOG_FIELDS:
+                    log = log_of(signature.method_name, key, inputs)
+                    requests.append(log.SerializeToString(deterministic=True))
                 break
             except Exception as error:
                 if _ASSERTION_FAILED in str(error):
@@ -514,6 +532,7 @@ def _check(imported: Imported, content: bytes, data: tuple[bytes, ...]) -> None:
                     break
                 if number:
                     raise SavedModelError(f"Signature {key}: {_cannot_run(error)}") from error
+    return requests
 
 
 def _cannot_run(error: Exception) -> str:
@@ -541,17 +560,27 @@ def _blank_features(spec: FeatureSpec, number: int) -> dict[str, list[Any]]:
     return features
 
 
-def _run_blank(session: InferenceSession, imported: Imported, signature: Signature, number: int) -> None:
-    feeds: dict[str, Array] = {}
+def _blank_inputs(imported: Imported, signature: Signature, number: int) -> dict[str, Array]:
+    """Two rows for each input by alias: serialized messages, texts without characters, or numbers that are `number`."""
     rows = 2
-    for info in signature.inputs.values():
+    inputs: dict[str, Array] = {}
+    for alias, info in signature.inputs.items():
         if info.value_name in imported.specs:
-            examples = [_blank_message(imported.specs[info.value_name], number)] * rows
-            feeds |= dict(zip(info.ragged_names, join_examples(examples), strict=True))
+            inputs[alias] = np.array([_blank_message(imported.specs[info.value_name], number)] * rows, object)
+            continue
+        shape = [rows if axis == 0 and dim < 0 else max(dim, 1) for axis, dim in enumerate(info.shape or ())]
+        array = _blank(info.dtype.numpy, shape)
+        inputs[alias] = array if info.dtype.is_string else array + info.dtype.numpy.type(number)
+    return inputs
+
+
+def _run(session: InferenceSession, imported: Imported, signature: Signature, inputs: Mapping[str, Array]) -> None:
+    feeds: dict[str, Array] = {}
+    for alias, info in signature.inputs.items():
+        if info.value_name in imported.specs:
+            feeds |= dict(zip(info.ragged_names, join_examples(inputs[alias].tolist()), strict=True))
         else:
-            shape = [rows if axis == 0 and dim < 0 else max(dim, 1) for axis, dim in enumerate(info.shape or ())]
-            array = _blank(info.dtype.numpy, shape)
-            feeds[info.value_name] = array if info.dtype.is_string else array + info.dtype.numpy.type(number)
+            feeds[info.value_name] = inputs[alias]
     session.run([info.value_name for info in signature.outputs.values()], feeds)
 
 

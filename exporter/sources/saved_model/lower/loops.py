@@ -91,7 +91,9 @@ def open_loop(context: Lowering, node: Node, initial: Sequence[Value], condition
 
 def _loop(context: Lowering, node: Node, variables: _Variables, names: list[str], condition: Tensor) -> Lowered:
     carried, lists = variables.carried, variables.lists
-    shapes = _shapes(node, len(variables.arguments))
+    # The shapes that hold at every step, None where the graph does not say.
+    shapes = node.shapes("output_shapes")
+    shapes = shapes if len(shapes) == len(variables.arguments) else [None] * len(variables.arguments)
     inside: dict[int, Tensor] = {}
     for (index, start), name in zip(carried.items(), names[2:], strict=False):
         inside[index] = _argument(
@@ -134,12 +136,6 @@ def _loop(context: Lowering, node: Node, variables: _Variables, names: list[str]
     for index in scans:
         found[index] = _stacked(context, lists[index], next(made), items[index])
     return [found[index] for index in range(len(variables.arguments))]
-
-
-def _shapes(node: Node, count: int) -> list[tuple[int, ...] | None]:
-    """The shapes that hold at every step, None where the graph does not say."""
-    shapes = node.shapes("output_shapes")
-    return shapes if len(shapes) == count else [None] * count
 
 
 def _argument(

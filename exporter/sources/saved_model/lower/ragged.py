@@ -33,11 +33,8 @@ def _is_ragged(values: Value, rows: Value) -> bool:
         return False
     if isinstance(rows, Flat):
         return rows.place == "row" and rows.cells.same(values.cells)
-    return isinstance(rows, Tensor) and rows.rows_of is not None and _are(rows, values.cells)
-
-
-def _are(splits: Tensor, cells: Cells) -> bool:
-    return splits.rows_of is not None and splits.rows_of[1] == "splits" and splits.rows_of[0].same(cells)
+    cells, what = (rows.rows_of if isinstance(rows, Tensor) else None) or (None, "")
+    return what == "splits" and cells is not None and cells.same(values.cells)
 
 
 @lowers("RaggedTensorToTensor")
