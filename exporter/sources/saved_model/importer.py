@@ -6,13 +6,11 @@ runs the graph, write. Signatures keep their keys, aliases, dtypes, shapes, meth
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from estimator_serving.exporter.servable.provenance import describe_versions
 from estimator_serving.exporter.servable.weights import DATA_SUFFIX
 from estimator_serving.exporter.sources.saved_model.builder import Builder
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported, UnsupportedOps
-from estimator_serving.exporter.sources.saved_model.graph import Graph, Node, Ref, shape_of
+from estimator_serving.exporter.sources.saved_model.graph import Graph, Node, Ref, shape_of, without_collection
 from estimator_serving.exporter.sources.saved_model.lowering import LOWERINGS, MISFITS, Lowering, SequenceSpec
 from estimator_serving.exporter.sources.saved_model.reader import PROTO_FILE, SERVE, SavedModel, open_saved_model
 from estimator_serving.exporter.sources.saved_model.resources import Resources
@@ -150,7 +148,7 @@ def import_saved_model(
 
 def convert(saved_model: SavedModel, keys: Sequence[str] | None = None, skip_unsupported: bool = False) -> Imported:
     """The graph of a SavedModel's signatures. Raises as import_saved_model does."""
-    with _without_collection():
+    with without_collection():
         graph = Graph(saved_model.meta_graph)
         conversion = _Conversion(graph, Resources(saved_model, graph))
         definitions = _chosen(saved_model, keys)
@@ -170,18 +168,6 @@ def convert(saved_model: SavedModel, keys: Sequence[str] | None = None, skip_uns
             min(conversion.unchecked),
         )
     return conversion.imported(blocked)
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Without Python's collector of cycles, which looks at all nodes of a graph again and again while more are made."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _chosen(saved_model: SavedModel, keys: Sequence[str] | None) -> dict[str, Any]:
