@@ -24,8 +24,8 @@ std::int32_t NextCharacter(std::string_view text, std::size_t& at) {
   const auto byte = [&](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(text[i])); };
   const std::uint32_t first = byte(at++);
   if (first < 0x80) return static_cast<std::int32_t>(first);
-  const int more = first >= 0xc2 && first <= 0xdf ? 1 : first >= 0xe0 && first <= 0xef ? 2 : first >= 0xf0 && first <= 0xf4 ? 3 : 0;
-  if (more == 0) return kReplacement;
+  if (first < 0xc2 || first > 0xf4) return kReplacement;
+  const int more = first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
   std::uint32_t code = first & (0x3fu >> more);
   for (int i = 0; i < more; ++i) {
     if (at == text.size()) return kReplacement;
@@ -128,7 +128,8 @@ void EncodeCharacters::Compute(ort::KernelContext* context) const {
 }
 
 WordGrams::WordGrams(const ort::Node& node)
-    : separator_(node.String("separator").value_or("")), widths_(node.Ints("widths").value_or(std::vector<std::int64_t>())) {
+    : separator_(node.String("separator").value_or("")),
+      widths_(node.Ints("widths").value_or(std::vector<std::int64_t>())) {
   if (widths_.empty() || *std::min_element(widths_.begin(), widths_.end()) < 1) {
     Refuse("WordGrams: the attribute widths holds no numbers from 1; give how many words are joined.");
   }

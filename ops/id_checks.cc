@@ -1,9 +1,10 @@
-// CheckIds and AlignWeights: what a request may get wrong about ids, refused in a sentence where the graph runs, in
+// CheckIds, AlignWeights and RequireTrue: what a request may get wrong, refused in a sentence where the graph runs, in
 // training and in serving alike.
 //
 //     CheckIds      num_buckets  int     ids are below it
 //                   key          string  the feature, for the refusal
 //     AlignWeights  key          string  the feature that holds the weights, for the refusal
+//     RequireTrue   message      string  what is said where the input is false
 #include <algorithm>
 
 #include "ops.h"
