@@ -1,9 +1,10 @@
-// CheckIds and AlignWeights: what a request may get wrong about ids, refused in a sentence where the graph runs, in
+// CheckIds, AlignWeights and RequireTrue: what a request may get wrong, refused in a sentence where the graph runs, in
 // training and in serving alike.
 //
 //     CheckIds      num_buckets  int     ids are below it
 //                   key          string  the feature, for the refusal
 //     AlignWeights  key          string  the feature that holds the weights, for the refusal
+//     RequireTrue   message      string  what is said where the input is false
 #include <algorithm>
 
 #include "ops.h"
@@ -62,6 +63,17 @@ void AlignWeights::Compute(ort::KernelContext* context) const {
     std::copy_n(from + weights.at(row), weights.length(row), aligned);
     std::fill_n(aligned + ids.length(row), ids.width - ids.length(row), 0.0F);
   }
+}
+
+RequireTrue::RequireTrue(const ort::Node& node) : message_(node.String("message").value_or("")) {}
+
+void RequireTrue::Compute(ort::KernelContext* context) const {
+  const ort::Value* const input = ort::Input(context, 0);
+  const auto* const values = ort::Data<bool>(input);
+  if (!std::all_of(values, values + ort::CountOf(input), [](bool value) { return value; })) {
+    Refuse("assertion failed: " + message_);
+  }
+  *ort::Data<std::int64_t>(ort::Output(context, 0, {})) = 0;
 }
 
 }  // namespace estimator

@@ -27,6 +27,7 @@ DESCRIPTOR_SET = "descriptors.binpb"
 # The stub of a package: the module of wire/pb that holds its messages.
 MODULES = {
     "tensorflow": "tensorflow_pb",
+    "tensorflow.boosted_trees": "boosted_trees_pb",
     "tensorflow.error": "tensorflow_pb",
     "tensorflow.serving": "serving_pb",
     "inference": "inference_pb",

@@ -6,8 +6,11 @@ Source: TensorFlow's graph.proto, function.proto, op_def.proto.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ Array = npt.NDArray[Any]
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 # A graph made of functions that call functions can be small on disk and endless in memory.
-NODES_MAX = 1_000_000
+NODES_MAX = 200_000
 DEPTH_MAX = 64
 ELEMENTS_MAX = 1 << 28
 _REF = 100
@@ -176,6 +179,18 @@ def _as_array(values: Any, dtype: dtypes.DType) -> Array:
     return np.array(values, dtype.numpy)
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Without Python's collector of cycles, which looks at all nodes of a graph again and again while more are made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class Graph:
     """The nodes of a MetaGraphDef by name, calls of functions inlined, and its functions to inline more.
 
@@ -191,9 +206,14 @@ class Graph:
         self._effects: dict[str, list[str]] = {}
         # A call's outputs: what they are behind its inlined body.
         self._returned: dict[Ref, Ref] = {}
-        for proto in meta_graph.graph_def.node:
-            refs = [self._main_ref(one) for one in proto.input if not one.startswith("^")]
-            self._add(proto.name, proto, refs, [one[1:] for one in proto.input if one.startswith("^")])
+        with without_collection():
+            for proto in meta_graph.graph_def.node:
+                refs = [self._main_ref(one) for one in proto.input if not one.startswith("^")]
+                self._add(proto.name, proto, refs, [one[1:] for one in proto.input if one.startswith("^")])
+
+    @cached_property
+    def has_assertions(self) -> bool:
+        return any(node.op == "Assert" for node in self.nodes.values())
 
     def resolve(self, ref: Ref) -> Ref:
         """A reference behind calls of functions."""
@@ -289,7 +309,7 @@ class Graph:
     ) -> None:
         if len(self.nodes) >= NODES_MAX:
             raise SavedModelError(f"The graph has more than {NODES_MAX} nodes once its functions are inlined.")
-        node = Node(name, proto.op, refs, controls, dict(proto.attr), self._defaults.get(proto.op, {}), scope)
+        node = Node(name, proto.op, refs, controls, proto.attr, self._defaults.get(proto.op, {}), scope)
         self.nodes[name] = node
         function = proto.op if proto.op in self._functions else node.function("f") if proto.op in CALLS else None
         if function is None:

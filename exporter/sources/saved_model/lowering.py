@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Handle,
     Positions,
     Shape,
+    StackedList,
     Symbol,
     Tensor,
     TensorList,
@@ -39,11 +41,23 @@ Array = npt.NDArray[Any]
 Lowered: TypeAlias = Value | Sequence[Value]
 Lower: TypeAlias = "Callable[[Lowering, Node, list[Value]], Lowered]"
 
-TakeExamples: TypeAlias = Callable[[Value, Node, FeatureSpec], tuple[str, str]]
-"""Gives the graph inputs that carry a value's serialized Examples, which the features are parsed from."""
+
+@dataclass(frozen=True)
+class SequenceSpec:
+    """What is parsed from SequenceExamples: features of the whole, and of each step."""
+
+    context: FeatureSpec
+    lists: FeatureSpec
+
+
+TakeExamples: TypeAlias = Callable[[Value, Node, "FeatureSpec | SequenceSpec"], tuple[str, str]]
+"""Gives the graph inputs that carry a value's serialized messages, which the features are parsed from."""
 
 LOWERINGS: dict[str, Lower] = {}
 """What each op becomes, by TensorFlow's name."""
+
+# What a lowering raises for inputs or attributes that its op never has; a damaged graph has them.
+MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
 
 INT64 = np.dtype(np.int64)
 BOOL = np.dtype(np.bool_)
@@ -113,11 +127,13 @@ class Lowering:
 
     def call(self, function: str, scope: str, arguments: Sequence[Value]) -> list[Value]:
         """The outputs of a function's body for given values; for branches and loops that are unrolled."""
-        refs = []
-        for index, value in enumerate(arguments):
-            refs.append(Ref(f"{scope}/argument", index))
-            self._fed[refs[-1]] = value
+        refs = arguments_of(scope, len(arguments))
+        self.feed(dict(zip(refs, arguments, strict=True)))
         return [self.value(one) for one in self.graph.inline(function, scope, refs, ())]
+
+    def feed(self, values: Mapping[Ref, Value]) -> None:
+        """Gives the values of references, from now on."""
+        self._fed |= values
 
     def _get(self, ref: Ref) -> Value:
         if ref in self._fed:
@@ -134,7 +150,7 @@ class Lowering:
             raise node.refuse("this op is not converted") from None
         try:
             made = lower(self, node, inputs)
-        except (ValueError, TypeError, IndexError, OverflowError) as error:
+        except MISFITS as error:
             if isinstance(error, SavedModelError | TensorBundleError):
                 raise
             raise node.refuse(f"it cannot be converted as it stands here ({error})") from error
@@ -227,7 +243,7 @@ class Lowering:
         """A value in full. Raises Unsupported for what is no tensor."""
         if isinstance(value, Tensor):
             return value
-        if isinstance(value, Handle | TensorList):
+        if isinstance(value, Handle | TensorList | StackedList):
             raise node.refuse("it reads a resource or a list as a tensor")
         if value not in self.cache:
             self.cache[value] = _in_full(self, value, node)
@@ -314,6 +330,11 @@ class Lowering:
         count = Symbol(emit)
         count.cells = Cells(rows, width, mask, count, lengths, **facts)
         return count.cells
+
+
+def arguments_of(scope: str, count: int) -> list[Ref]:
+    """What stands for the arguments of a function that is inlined under `scope`."""
+    return [Ref(f"{scope}/argument", index) for index in range(count)]
 
 
 # ---- sparse values in full ----

@@ -32,6 +32,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Flat,
     Handle,
     Positions,
+    StackedList,
     Tensor,
     TensorList,
     Value,
@@ -45,7 +46,7 @@ _Write: TypeAlias = Callable[..., str]
 
 def _dtype_of(inputs: list[Value], node: Node) -> np.dtype[Any]:
     for one in inputs:
-        if isinstance(one, Handle | TensorList):
+        if isinstance(one, Handle | TensorList | StackedList):
             raise node.refuse("it reads a resource or a list as a tensor")
     return np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
 
@@ -171,6 +172,10 @@ def _is_kind(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 # ---- two operands ---------------------------------------------------------------------------------------------------
 
 
+def _is_one(value: Value) -> bool:
+    return isinstance(value, Tensor) and value.rank == 0 and value.constant is not None and value.constant == 1
+
+
 def _of_sizes(context: Lowering, inputs: list[Value], combine: Callable[[Dim, Dim], Dim | None]) -> Tensor | None:
     """Arithmetic of sizes stays symbolic where it can."""
     left, right = inputs
@@ -262,6 +267,8 @@ def _arithmetic(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     write, fold, of_sizes = _ARITHMETIC[node.op]
     if of_sizes is not None and (symbolic := _of_sizes(context, inputs, of_sizes)) is not None:
         return symbolic
+    if node.op == "Mul" and dtype.kind in "iu" and _is_one(inputs[1]):
+        return inputs[0]
     made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)
     _bound(node.op, inputs, made)
     return made
@@ -271,12 +278,14 @@ def _arithmetic(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 def _extreme(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """Bounds of whole numbers are kept: sizes that are limited from both sides become constants by them."""
     dtype, is_max = _dtype_of(inputs, node), node.op == "Maximum"
-    limit = _settled(inputs, is_max)
+    limit = _settled(inputs, is_max) or _absorbed(inputs, is_max)
     if limit is not None:
         return limit
     write, fold = (_node("Max"), np.maximum) if is_max else (_node("Min"), np.minimum)
     made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)
     target, grids = grid_of(made), [grid_of(one) for one in inputs]
+    if isinstance(made, Tensor) and all(isinstance(one, Tensor) and not one.rank for one in inputs):
+        made.limits = (node.op, tuple(inputs))
     if target is not None and dtype.kind in "iu" and target.constant is None:
         lows = [one.low for one in grids if one is not None and one.low is not None]
         highs = [one.high for one in grids if one is not None and one.high is not None]
@@ -300,6 +309,26 @@ def _settled(inputs: list[Value], is_max: bool) -> Tensor | None:
         if bound is not None and (bound <= number if is_max else bound >= number):
             return limit
     return None
+
+
+def _absorbed(inputs: list[Value], is_max: bool) -> Tensor | None:
+    """The operand x of min(x, max(x, y)), and of max(x, min(x, y))."""
+    for one, other in (inputs, inputs[::-1]):
+        if isinstance(one, Tensor) and isinstance(other, Tensor) and other.limits is not None:
+            op, operands = other.limits
+            if op == ("Minimum" if is_max else "Maximum") and any(_are_equal(one, each) for each in operands):
+                return one
+    return None
+
+
+def _are_equal(left: Tensor, right: Value) -> bool:
+    if left is right:
+        return True
+    if not isinstance(right, Tensor) or left.rank or right.rank or left.dtype != right.dtype:
+        return False
+    if left.constant is not None and right.constant is not None:
+        return bool(left.constant == right.constant)
+    return left.sizes is not None and left.sizes == right.sizes
 
 
 def _floor_div(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str) -> str:

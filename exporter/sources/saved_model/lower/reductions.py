@@ -121,7 +121,10 @@ def _cumsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     axis = int(context.array(inputs[1], node, "axis").ravel()[0]) % value.rank
     flags = {name: int(node.flag(name, False)) for name in ("exclusive", "reverse")}
     at = context.constant(np.array(axis, np.int64))
-    return context.op("CumSum", [value, at], value.dtype, value.shape, **flags)
+    made = context.op("CumSum", [value, at], value.dtype, value.shape, **flags)
+    if value.rows_of is not None and value.rows_of[1] == "counts" and not any(flags.values()):
+        made.rows_of = (value.rows_of[0], "ends")
+    return made
 
 
 @lowers("L2Loss")
