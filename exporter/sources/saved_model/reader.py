@@ -119,8 +119,7 @@ def _assets(meta_graph: Any, directory: Path) -> dict[str, Path]:
                 "from it."
             )
         file = directory / "assets" / one.filename
-        # os.path, because a name may be too long for the file system.
-        if not os.path.isfile(file) or file.is_symlink():
+        if not os.path.isfile(file) or file.is_symlink():  # noqa: PTH113 - Path's raises where a name is too long
             raise SavedModelError(f"The SavedModel's asset {file} is not there; copy the whole directory.")
         assets[one.tensor_info.name.partition(":")[0]] = file
     return assets

@@ -112,7 +112,7 @@ def signature(where, key, inputs, outputs, method=PREDICT):
 
 
 def restore(where, variables):
-    """The nodes of 1.x that restore variables from the keys of a checkpoint: key by variable, `key slice` for a part."""
+    """The nodes of 1.x that restore variables: by variable its key in the checkpoint, `key slice` for a part of one."""
     constant(where, "save/Const", b"", object)
     for index, (node, key) in enumerate(variables.items()):
         name, _, part = key.partition(" ")
