@@ -166,6 +166,10 @@ class Lowering:
         made.shape = tuple(self.size_of(made, axis) if dim is None else dim for axis, dim in enumerate(shape))
         return made
 
+    def written(self, name: str, dtype: np.dtype[Any], shape: Sequence[Dim | None], **facts: Any) -> Tensor:
+        """A tensor whose ONNX value is there already."""
+        return self.tensor(dtype, shape, lambda: name, **facts)
+
     def op(
         self, op_type: str, inputs: Sequence[Tensor], dtype: np.dtype[Any], shape: Sequence[Dim | None], **values: Any
     ) -> Tensor:
