@@ -1,0 +1,234 @@
+"""Sums, means and extremes by segment: of tensors that clients send, and of the ids of sparse features."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from features import examples, feature, features, filled, gather, looked_up, rows_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lowered import Const, Op, Type, load, refusal, run, why_not
+from numpy.testing import assert_allclose
+from parsed_examples import InvalidArgument
+
+TABLE = np.array([[0.0, 1.0], [2.0, -4.0], [6.0, 8.0], [1.0, 0.5]], np.float32)
+ROWS = [[1, 2], [], [3, 3, 0], []]
+DENSE = ["SegmentSum", "SegmentMean", "SegmentMax", "SegmentMin"]
+SPARSE = ["SparseSegmentSum", "SparseSegmentMean", "SparseSegmentSqrtN"]
+
+
+def segments(op, data, ids, dtype="int32"):
+    data, ids = np.asarray(data, np.float32) if isinstance(data, list) else data, np.array(ids, dtype)
+    return run(op, [data, ids], str(data.dtype), shapes=[(None, *data.shape[1:]), (None,)])
+
+
+# ---- tensors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("op", "wanted"),
+    [
+        ("SegmentSum", [[2.0, -3.0], [0.0, 0.0], [7.0, 8.5]]),
+        ("SegmentMean", [[1.0, -1.5], [0.0, 0.0], [3.5, 4.25]]),
+        ("SegmentMax", [[2.0, 1.0], [0.0, 0.0], [6.0, 8.0]]),
+        ("SegmentMin", [[0.0, -4.0], [0.0, 0.0], [1.0, 0.5]]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_segments_of_rows_with_a_gap(op, wanted, dtype):
+    assert segments(op, TABLE, [0, 0, 2, 2], dtype).tolist() == wanted
+
+
+@pytest.mark.parametrize("op", DENSE)
+def test_segments_of_numbers(op):
+    wanted = {"SegmentSum": [0, 6], "SegmentMean": [0, 3], "SegmentMax": [0, 5], "SegmentMin": [0, 1]}
+    assert segments(op, [1.0, 5.0], [1, 1]).tolist() == wanted[op]
+
+
+@pytest.mark.parametrize("op", DENSE)
+def test_segments_of_nothing(op):
+    assert segments(op, TABLE[:0], []).shape == (0, 2)
+
+
+@pytest.mark.parametrize("op", DENSE)
+@pytest.mark.parametrize("dtype", ["float64", "int32", "int64"])
+def test_segments_in_other_element_types(op, dtype):
+    wanted = {"SegmentSum": [3, 0, -5], "SegmentMean": [1, 0, -5], "SegmentMax": [2, 0, -5], "SegmentMin": [1, 0, -5]}
+    made = segments(op, np.array([1, 2, -5], dtype), [0, 0, 2])
+    assert made.dtype == dtype
+    assert made.tolist() == (wanted[op] if dtype != "float64" or op != "SegmentMean" else [1.5, 0, -5])
+
+
+@pytest.mark.parametrize("op", DENSE)
+def test_segments_of_higher_ranks(op):
+    data = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    assert segments(op, data, [1, 1, 1]).shape == (2, 2, 2)
+    assert segments(op, data, [0, 1, 2]).tolist() == data.tolist()
+
+
+def test_segments_of_booleans_are_refused():
+    ids = np.array([0, 0], np.int32)
+    assert refusal("SegmentSum", [np.array([True, False]), ids], "bool") == "it computes with bool"
+
+
+# ---- rows of a table ------------------------------------------------------------------------------------------------
+
+
+def sparse_segments(op, places, ids, table=TABLE, dtype="int32"):
+    given = [Const(table), np.array(places, dtype), np.array(ids, "int32")]
+    return run(op, given, str(table.dtype), shapes=[None, (None,), (None,)])
+
+
+@pytest.mark.parametrize(
+    ("op", "wanted"),
+    [
+        ("SparseSegmentSum", [[8.0, 4.0], [0.0, 0.0], [2.0, 2.0]]),
+        ("SparseSegmentMean", [[4.0, 2.0], [0.0, 0.0], [0.6666667, 0.6666667]]),
+        ("SparseSegmentSqrtN", [[5.656854, 2.828427], [0.0, 0.0], [1.154701, 1.154701]]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_segments_of_rows_of_a_table(op, wanted, dtype):
+    assert_allclose(sparse_segments(op, [1, 2, 3, 3, 0], [0, 0, 2, 2, 2], dtype=dtype), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("op", SPARSE)
+def test_segments_of_no_rows_of_a_table(op):
+    assert sparse_segments(op, [], []).shape == (0, 2)
+    assert sparse_segments(op, [1], [0], TABLE.astype(np.float64)).tolist() == [[2.0, -4.0]]
+
+
+@pytest.mark.parametrize("place", [-1, 4])
+def test_a_row_outside_of_the_table_is_an_error(place):
+    with pytest.raises(InvalidArgument, match="out of data bounds"):
+        sparse_segments("SparseSegmentSum", [place], [0])
+
+
+# ---- ids of features ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("combiner", "wanted"),
+    [
+        ("sum", [[8.0, 4.0], [0.0, 0.0], [2.0, 2.0]]),
+        ("mean", [[4.0, 2.0], [0.0, 0.0], [0.6666667, 0.6666667]]),
+        ("sqrtn", [[5.656854, 2.828427], [0.0, 0.0], [1.154701, 1.154701]]),
+    ],
+)
+def test_an_embedding_lookup_ends_with_the_last_row_that_has_ids(combiner, wanted):
+    made = load([(looked_up(TABLE, feature(ROWS), combiner), "float32")])()[0]
+    assert_allclose(made, np.array(wanted, np.float32), rtol=1e-6)
+
+
+@pytest.mark.parametrize("combiner", ["sum", "mean", "sqrtn"])
+@pytest.mark.parametrize("rows", [[], [[]], [[], []]], ids=["no row", "an empty row", "empty rows"])
+def test_an_embedding_lookup_of_no_ids(combiner, rows):
+    lookup = load([(looked_up(TABLE, feature([[1]]), combiner), "float32")])
+    assert lookup(examples(ids=rows))[0].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("combiner", "wanted"),
+    [
+        ("sum", [[8.0, 4.0], [6.0, 8.0], [2.0, 2.0], [6.0, 8.0]]),
+        ("mean", [[4.0, 2.0], [6.0, 8.0], [0.6666667, 0.6666667], [6.0, 8.0]]),
+        ("sqrtn", [[5.656854, 2.828427], [6.0, 8.0], [1.154701, 1.154701], [6.0, 8.0]]),
+    ],
+)
+def test_filled_rows_look_up_what_they_were_filled_with(combiner, wanted):
+    ids, _ = filled(feature(ROWS), np.int64(2))
+    made = load([(looked_up(TABLE, ids, combiner), "float32")])()[0]
+    assert_allclose(made, np.array(wanted, np.float32), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "wanted"),
+    [
+        ("SegmentSum", [4.0, 0.0, 0.5]),
+        ("SegmentMean", [2.0, 0.0, 0.1666667]),
+        ("SegmentMax", [3.0, 0.0, 1.5]),
+        ("SegmentMin", [1.0, 0.0, -1.5]),
+    ],
+)
+def test_segments_of_a_features_values(op, wanted):
+    values = feature([[1.0, 3.0], [], [1.5, 0.5, -1.5], []], "float32")
+    made = load([(Op(op, [values.values, rows_of(values)]), "float32")])()[0]
+    assert_allclose(made, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("op", "wanted"), [("SegmentSum", [7, 0, 2]), ("SegmentMax", [5, 0, 2])])
+def test_segments_of_whole_numbers_of_a_feature(op, wanted):
+    values = feature([[5, 2], [], [2]])
+    assert load([(Op(op, [values.values, rows_of(values)]), "int64")])()[0].tolist() == wanted
+
+
+def test_weights_of_zero_divide_by_zero_as_in_tensorflow():
+    """The weighted mean of Estimators: sums of products over sums of weights."""
+    ids, weights = features(ids=([[1, 2], [3]], "int64"), weights=([[2.0, 1.0], [0.0]], "float32"))
+    weight = Op("ExpandDims", [weights.values, Const(np.int32(1))])
+    product = Op("Mul", [gather(Const(TABLE), ids.values), weight])
+    total, share = (Op("SegmentSum", [one, rows_of(ids)]) for one in (product, weight))
+    made = load([(Op("RealDiv", [total, share]), "float32")])()[0]
+    assert_allclose(made, [[3.333333, 0.0], [np.nan, np.nan]], rtol=1e-6)
+
+
+@cache
+def sums_of_rows():
+    return load([(looked_up(TABLE, feature(ROWS), "sum"), "float32")])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 3), max_size=3), max_size=4))
+def test_lookups_of_any_rows_are_those_of_numpy(rows):
+    found = sums_of_rows()(examples(ids=rows))[0]
+    last = max((index + 1 for index, row in enumerate(rows) if row), default=0)
+    wanted = [TABLE[row].sum(0) if row else np.zeros(2) for row in rows[:last]]
+    assert_allclose(found, np.array(wanted).reshape(last, 2))
+
+
+# ---- distinct values ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "int8", "uint8", "float16", "float32", "float64"])
+def test_distinct_values_in_the_order_of_their_first_place(dtype):
+    found = run("Unique", [np.array([5, 3, 5, 5, 0, 3], dtype)], [dtype, "int32"], shapes=[(None,)])
+    assert [one.tolist() for one in found] == [[5, 3, 0], [0, 1, 0, 0, 2, 1]]
+    assert found[0].dtype == dtype
+
+
+def test_distinct_booleans():
+    found = run("Unique", [np.array([True, True, False])], ["bool", "int32"], shapes=[(None,)])
+    assert [one.tolist() for one in found] == [[True, False], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("out_idx", ["int32", "int64"])
+def test_distinct_texts(out_idx):
+    texts = np.array([b"b", "ä".encode(), b"", b"b"], object)
+    found = run("Unique", [texts], ["string", out_idx], shapes=[(None,)], out_idx=Type(out_idx))
+    assert [one.tolist() for one in found] == [["b", "ä", ""], [0, 1, 2, 0]]
+
+
+def test_nothing_has_no_distinct_values():
+    found = run("Unique", [np.zeros(0, np.int64)], ["int64", "int32"], shapes=[(None,)])
+    assert [one.tolist() for one in found] == [[], []]
+
+
+def test_distinct_values_along_an_axis():
+    axis = Const(np.array([0], np.int64))
+    found = run("UniqueV2", [np.array([2, 1, 2], np.int64), axis], ["int64", "int32"], shapes=[(None,), None])
+    assert [one.tolist() for one in found] == [[2, 1], [0, 1, 0]]
+
+
+def test_distinct_slices_are_refused():
+    axis = Const(np.array([0], np.int64))
+    assert refusal("UniqueV2", [TABLE, axis], ["float32", "int32"]) == "it looks for distinct slices"
+
+
+def test_distinct_values_of_a_feature_are_followed_only_to_lookups():
+    unique = Op("Unique", [feature(ROWS).values], {"out_idx": Type("int32")})
+    assert "distinct values in full" in why_not(lambda: load([(unique.at(0), "int64")]))
+    assert "the places of distinct values in full" in why_not(lambda: load([(unique.at(1), "int32")]))
+    size = Op("Size", [unique.at(0)])
+    assert "how many distinct values there are is used" in why_not(lambda: load([(size, "int32")]))
+    again = Op("Unique", [unique.at(0)], {"out_idx": Type("int32")})
+    assert "distinct" in why_not(lambda: load([(again.at(0), "int64")]))
