@@ -180,7 +180,7 @@ class Graph:
         while ref in self._returned:
             ref = self._returned[ref]
             seen += 1
-            if seen > NODES_MAX:
+            if seen > len(self._returned):
                 raise SavedModelError(f"The outputs of {ref.node} refer to each other; the file is damaged.")
         return ref
 
@@ -254,10 +254,15 @@ class Graph:
         return [ref_of(body.ret[output.name]) for output in body.signature.output_arg]
 
     def effects_of(self, scope: str) -> Iterator[str]:
-        """The nodes that run with a call, and with the calls around it, whether or not something reads them."""
+        """The nodes that run with a call, with calls in it and around it, whether or not something reads them."""
+        names = list[str]()
         while scope:
-            yield from self._effects.get(scope, ())
+            names.extend(self._effects.get(scope, ()))
             scope = self.nodes[scope].scope if scope in self.nodes else ""
+        while names:
+            name = names.pop()
+            names.extend(self._effects.get(name, ()))
+            yield name
 
     def _add(
         self,

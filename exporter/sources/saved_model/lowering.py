@@ -45,6 +45,15 @@ TakeExamples: TypeAlias = Callable[[Value, Node, FeatureSpec], tuple[str, str]]
 LOWERINGS: dict[str, Lower] = {}
 """What each op becomes, by TensorFlow's name."""
 
+STATEFUL = frozenset(
+    {
+        "Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp",
+        "ResourceScatterUpdate", "ResourceScatterAdd", "ResourceScatterSub", "ScatterUpdate", "ScatterAdd",
+        "LookupTableInsertV2",
+    }
+)  # fmt: skip
+STATEFUL_REASON = "it changes a variable or a table while a request is answered"
+
 INT64 = np.dtype(np.int64)
 BOOL = np.dtype(np.bool_)
 FLOAT = np.dtype(np.float32)
@@ -117,7 +126,11 @@ class Lowering:
         for index, value in enumerate(arguments):
             refs.append(Ref(f"{scope}/argument", index))
             self._fed[refs[-1]] = value
-        return [self.value(one) for one in self.graph.inline(function, scope, refs, ())]
+        returned = self.graph.inline(function, scope, refs, ())
+        for node in map(self.graph.node, self.graph.effects_of(scope)):
+            if node.op in STATEFUL:
+                raise node.refuse(STATEFUL_REASON)
+        return [self.value(one) for one in returned]
 
     def _get(self, ref: Ref) -> Value:
         if ref in self._fed:

@@ -4,6 +4,8 @@ Attributes are given as Python values: numbers, text, numpy dtypes, arrays (tens
 and `function(name)`.
 """
 
+from functools import partial
+
 import bundles
 import numpy as np
 
@@ -12,6 +14,7 @@ from estimator_serving.exporter.sources.saved_model.graph import Graph, Ref
 from estimator_serving.exporter.sources.saved_model.lowering import Lowering
 from estimator_serving.exporter.sources.saved_model.reader import SavedModel
 from estimator_serving.exporter.sources.saved_model.resources import Resources
+from estimator_serving.exporter.sources.saved_model.values import Tensor
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import tensorflow_pb
 from estimator_serving.wire.tensors import encode_tensor
@@ -135,10 +138,12 @@ def write(directory, *meta_graphs, variables=None, assets=None):
     return directory
 
 
-def lowering(where, path=None):
-    """The lowering of a graph that nothing is fed to."""
-    graph = Graph(where)
-    return Lowering(graph, Resources(SavedModel(path, where, {}), graph), Builder(), {}, None)
+def lowering(where, fed=None):
+    """The lowering of a graph to which numbers are fed by reference, as constants."""
+    graph, builder = Graph(where), Builder()
+    arrays = {ref: np.float32(number) for ref, number in (fed or {}).items()}
+    values = {ref: Tensor(one.dtype, (), partial(builder.constant, one), one) for ref, one in arrays.items()}
+    return Lowering(graph, Resources(SavedModel(None, where, {}), graph), builder, values, None)
 
 
 def value_of(context, name):
