@@ -171,7 +171,7 @@ class Graph:
         for proto in meta_graph.graph_def.node:
             if proto.name in self.nodes:
                 raise SavedModelError(f"The graph has two nodes of the name {proto.name!r}; the file is damaged.")
-            refs = [self._main_ref(one) for one in proto.input if not one.startswith("^")]
+            refs = [self.parse(one) for one in proto.input if not one.startswith("^")]
             self._add(proto.name, proto, refs, [one[1:] for one in proto.input if one.startswith("^")])
 
     def resolve(self, ref: Ref) -> Ref:
@@ -192,9 +192,13 @@ class Graph:
                 f"The graph refers to the node {name!r}, which it has not; the file is damaged."
             ) from None
 
-    def parse(self, name: str) -> Ref:
-        """The reference of a TensorInfo's name."""
-        return self.resolve(self._main_ref(name))
+    def parse(self, text: str) -> Ref:
+        """The reference of a tensor's name."""
+        name, is_numbered, number = text.partition(":")
+        index = _index(number) if is_numbered else 0
+        if index is None:
+            raise SavedModelError(f"The graph refers to {text!r}, which is no output of a node; the file is damaged.")
+        return self.resolve(Ref(name, index))
 
     def ops_of(self, function: str, seen: set[str] | None = None) -> Iterator[str]:
         """The ops of a function's body and of those it calls, each function once."""
@@ -299,14 +303,6 @@ class Graph:
             else:
                 count += 1
         return offsets
-
-    @staticmethod
-    def _main_ref(text: str) -> Ref:
-        name, is_numbered, number = text.partition(":")
-        index = _index(number) if is_numbered else 0
-        if index is None:
-            raise SavedModelError(f"The graph refers to {text!r}, which is no output of a node; the file is damaged.")
-        return Ref(name, index)
 
 
 def _index(text: str) -> int | None:

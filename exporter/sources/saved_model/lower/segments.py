@@ -114,7 +114,7 @@ def reduce_rows(context: Lowering, data: Flat, combiner: str) -> Tensor:
         return context.written(made, inner.dtype, inner.shape, mended=(cells.empty, inner))
     if cells.mask is None and isinstance(cells.width, int) and cells.width > 0:
         return inner
-    ends = one("Add", context.row_numbers(cells).name, context.scalar(1, INT64))
+    ends = one("Add", context.range_of(cells.rows).name, context.scalar(1, INT64))
     kept = one("Mul", ends, one("Sign", row_counts(context, cells).name))
     last = one("ReduceMax", one("Concat", kept, context.int64(0), axis=0), context.int64(0), keepdims=1)
     cut = one("Slice", inner.name, context.int64(0), last, context.int64(0))

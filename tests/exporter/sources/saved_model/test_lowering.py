@@ -261,6 +261,8 @@ def test_positions_in_full(context, x, cells):
     kept = lower.choosing.narrow(context, Flat(cells, large))
     assert run(context, dense(context, Positions(kept, cells))) == [1, 2]
     assert run(context, dense(context, Positions(kept, cells, is_column=True))) == [[1], [2]]
+    int32 = np.dtype(np.int32)
+    assert run(context, dense(context, Positions(kept, cells, dtype=int32)), int32) == [1, 2]
     assert run(context, dense(context, Positions(kept, context.cells_of(*x.shape, None)))) == [2, 5]
 
 

@@ -30,10 +30,10 @@ def axes(*numbers):
     ],
 )
 def test_reductions_along_each_axis(op, over_rows, over_columns, over_all):
-    for given, wanted in ([0], over_rows), ([1], over_columns), ([-1], over_columns), ([0, 1], over_all):
-        assert_allclose(run_rows(op, [TABLE, axes(*given)]), np.array(wanted, np.float32), rtol=1e-6)
-        folded = run(op, [Const(TABLE), axes(*given)], "float32")
-        assert_allclose(folded, np.array(wanted, np.float32), rtol=1e-6)
+    for source in Fed(TABLE, (None, 3)), Const(TABLE):
+        found = load([(Op(op, [source, axes(*one)]), "float32") for one in ([0], [1], [-1], [0, 1])])()
+        for made, wanted in zip(found, (over_rows, over_columns, over_columns, over_all), strict=True):
+            assert_allclose(made, np.array(wanted, np.float32), rtol=1e-6)
 
 
 @pytest.mark.parametrize("op", REDUCTIONS)
@@ -57,10 +57,15 @@ def test_an_axis_may_be_a_scalar():
     [("Sum", [0.0] * 3, []), ("Prod", [1.0] * 3, []), ("EuclideanNorm", [0.0] * 3, [])],
 )
 def test_a_batch_without_rows(op, of_rows, of_nothing):
-    empty = TABLE[:0]
-    assert run_rows(op, [empty, axes(0)]).tolist() == of_rows
-    assert run_rows(op, [empty, axes(1)]).tolist() == of_nothing
-    assert run_rows(op, [empty, axes(-1)], keep_dims=True).shape == (0, 1)
+    fed = Fed(TABLE[:0], (None, 3))
+    found = load(
+        [
+            (Op(op, [fed, axes(axis)], {"keep_dims": keep}), "float32")
+            for axis, keep in ((0, False), (1, False), (-1, True))
+        ]
+    )()
+    assert [one.tolist() for one in found[:2]] == [of_rows, of_nothing]
+    assert found[2].shape == (0, 1)
 
 
 @pytest.mark.parametrize(("op", "wanted"), [("Max", -INF), ("Min", INF), ("Mean", NAN)])
@@ -144,13 +149,13 @@ FLAGS = np.array([[True, True], [True, False], [False, False]])
     [("All", [True, False, False], [False, False], True), ("Any", [True, True, False], [True, True], False)],
 )
 def test_all_and_any(op, of_rows, of_columns, of_none):
-    for flags in FLAGS, Const(FLAGS):
-        assert run_rows(op, [flags, axes(-1)], "bool").tolist() == of_rows
-        assert run_rows(op, [flags, axes(0)], "bool").tolist() == of_columns
-        assert run_rows(op, [flags, axes()], "bool").tolist() == FLAGS.tolist()
-    assert run_rows(op, [FLAGS, axes(1)], "bool", keep_dims=True).tolist() == [[one] for one in of_rows]
-    assert run_rows(op, [FLAGS[:0], axes(0)], "bool").tolist() == [of_none] * 2
-    assert run_rows(op, [FLAGS[:0], axes(1)], "bool").tolist() == []
+    fed = Fed(FLAGS, (None, 2))
+    for source in fed, Const(FLAGS):
+        found = load([(Op(op, [source, axes(*one)]), "bool") for one in ([-1], [0], [])])()
+        assert [one.tolist() for one in found] == [of_rows, of_columns, FLAGS.tolist()]
+    kept = load([(Op(op, [fed, axes(1)], {"keep_dims": True}), "bool"), (Op(op, [fed, axes(0)]), "bool")])
+    assert kept(FLAGS)[0].tolist() == [[one] for one in of_rows]
+    assert [one.tolist() for one in kept(FLAGS[:0])] == [[], [of_none] * 2]
 
 
 def test_all_of_an_axis_that_is_not_there():
