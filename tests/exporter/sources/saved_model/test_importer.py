@@ -10,6 +10,7 @@ from features import example
 from saved_graphs import FLOAT, INT64, TEXT, add, call, constant, function, signature
 
 from estimator_serving import ops
+from estimator_serving.cli.main import main
 from estimator_serving.exporter import SavedModelError, UnsupportedOps, import_saved_model
 from estimator_serving.exporter.servable.weights import DETACHED_MIN_BYTES
 from estimator_serving.exporter.sources.saved_model.importer import convert
@@ -269,6 +270,17 @@ def test_the_other_signatures_are_imported_where_that_was_asked_for(path, base, 
     assert list(servable.metadata.signatures) == ["good"]
 
 
+def test_the_command_leaves_out_what_it_is_told_to(path, base, meta_graph, capsys):
+    add(meta_graph, "strange", "Mystery", "x")
+    predict(meta_graph, "bad", y="strange:0")
+    predict(meta_graph, "good", y="y:0")
+    saved_graphs.write(path, meta_graph)
+    assert main(["import", str(path), str(base)]) == 1
+    assert "--skip-unsupported to import the others (good)" in capsys.readouterr().err
+    assert main(["import", str(path), str(base), "--skip-unsupported"]) == 0
+    assert Servable(capsys.readouterr().out.strip()).answer("good", x=X) == {"y": (X + 1).tolist()}
+
+
 def test_nothing_is_imported_where_every_signature_is_blocked(path, base, meta_graph):
     add(meta_graph, "strange", "Mystery", "x")
     predict(meta_graph, y="strange:0")
@@ -331,6 +343,41 @@ def test_large_variables_lie_in_a_file_of_their_own(path, base, meta_graph):
     signature(meta_graph, "serving_default", {"x": info("x:0")}, {"y": info("wide:0", shape=(-1, width))})
     servable = imported(path, base, meta_graph, variables={"key": large})
     np.testing.assert_allclose(servable.answer(x=X)["y"], X @ large, rtol=1e-6)
+
+
+def test_a_variable_that_a_function_captures(path, base, meta_graph):
+    """As 2.x writes signatures: a function within a function reads the variable whose handle it is given."""
+    add(meta_graph, "v", "VarHandleOp")
+    inner = function(meta_graph, "inner", "a handle", {"out": "sum:z:0"})
+    add(inner, "read", "ReadVariableOp", "handle", dtype=FLOAT)
+    add(inner, "sum", "AddV2", "a read:value:0")
+    outer = function(meta_graph, "outer", "a handle", {"out": "call:out:0"})
+    add(outer, "call", "PartitionedCall", "a handle", f=call("inner"))
+    add(meta_graph, "call", "StatefulPartitionedCall", "x v", f=call("outer"))
+    saved_graphs.restore(meta_graph, {"v": "v/.ATTRIBUTES/VARIABLE_VALUE"})
+    predict(meta_graph, y="call:0")
+    variables = {"v/.ATTRIBUTES/VARIABLE_VALUE": np.array([10.0, 20.0], np.float32)}
+    assert imported(path, base, meta_graph, variables=variables).answer(x=X) == {"y": [[11.0, 22.0], [13.0, 24.0]]}
+
+
+def test_parts_of_a_variable_are_joined(path, base, meta_graph):
+    for part in (0, 1):
+        add(meta_graph, f"w/part_{part}", "VarHandleOp")
+        add(meta_graph, f"read_{part}", "ReadVariableOp", f"w/part_{part}")
+    constant(meta_graph, "axis", 0, np.int32)
+    add(meta_graph, "w", "ConcatV2", "read_0 read_1 axis")
+    add(meta_graph, "product", "MatMul", "x w")
+    saved_graphs.restore(meta_graph, {"w/part_0": "w 2 2 0,1:-", "w/part_1": "w 2 2 1,1:-"})
+    predict(meta_graph, y="product:0")
+    variables = {"w": np.array([[1.0, 2.0], [10.0, 20.0]], np.float32)}
+    assert imported(path, base, meta_graph, variables=variables).answer(x=X) == {"y": [[21.0, 42.0], [43.0, 86.0]]}
+
+
+def test_variables_that_are_missing_write_nothing(path, base, meta_graph):
+    add(meta_graph, "v", "VariableV2")
+    add(meta_graph, "sum", "AddV2", "x v")
+    predict(meta_graph, y="sum:0")
+    refuse(path, base, meta_graph, "The variable v gets no value from variables/")
 
 
 def test_tables_are_part_of_the_graph(path, base, meta_graph):
