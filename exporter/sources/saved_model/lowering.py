@@ -386,6 +386,9 @@ def _flat_in_full(context: Lowering, value: Flat) -> str:
 
 def _positions_in_full(context: Lowering, value: Positions, node: Node) -> str:
     cells, among, one = value.cells, value.among, context.builder.one
+    if cells.same(among):
+        every = context.range_of(among.count, value.dtype).name
+        return one("Unsqueeze", every, context.int64(1)) if value.is_column else every
     if among.empty is not None or cells.empty is not None:
         raise node.refuse("it reads positions among filled rows")
     whole = context.shape_name((cells.rows, cells.width))

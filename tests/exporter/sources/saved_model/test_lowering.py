@@ -1,5 +1,7 @@
 """The walk over a graph, and the values that every op's lowering makes and reads."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import saved_graphs
@@ -264,6 +266,17 @@ def test_positions_in_full(context, x, cells):
     int32 = np.dtype(np.int32)
     assert run(context, dense(context, Positions(kept, cells, dtype=int32)), int32) == [1, 2]
     assert run(context, dense(context, Positions(kept, context.cells_of(*x.shape, None)))) == [2, 5]
+
+
+def test_positions_of_cells_among_themselves_number_them(context, cells):
+    assert run(context, dense(context, Positions(cells, cells))) == [0, 1, 2]
+    assert run(context, dense(context, Positions(cells, cells, is_column=True))) == [[0], [1], [2]]
+
+
+def test_positions_among_filled_rows_are_refused(context, x, cells):
+    filled = replace(cells, empty=context.written("flags", np.dtype(np.bool_), x.shape[:1]))
+    with pytest.raises(Unsupported, match="it reads positions among filled rows"):
+        dense(context, Positions(cells, filled))
 
 
 def test_values_are_written_in_full_once(context, x, cells):

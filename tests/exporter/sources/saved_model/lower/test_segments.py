@@ -14,6 +14,7 @@ from parsed_examples import InvalidArgument
 TABLE = np.array([[0.0, 1.0], [2.0, -4.0], [6.0, 8.0], [1.0, 0.5]], np.float32)
 ROWS = [[1, 2], [], [3, 3, 0], []]
 DENSE = ["SegmentSum", "SegmentMean", "SegmentMax", "SegmentMin"]
+INT32 = {"out_idx": Type("int32")}
 SPARSE = ["SparseSegmentSum", "SparseSegmentMean", "SparseSegmentSqrtN"]
 
 
@@ -224,11 +225,24 @@ def test_distinct_slices_are_refused():
     assert refusal("UniqueV2", [TABLE, axis], ["float32", "int32"]) == "it looks for distinct slices"
 
 
-def test_distinct_values_of_a_feature_are_followed_only_to_lookups():
-    unique = Op("Unique", [feature(ROWS).values], {"out_idx": Type("int32")})
-    assert "distinct values in full" in why_not(lambda: load([(unique.at(0), "int64")]))
-    assert "the places of distinct values in full" in why_not(lambda: load([(unique.at(1), "int32")]))
-    size = Op("Size", [unique.at(0)])
-    assert "how many distinct values there are is used" in why_not(lambda: load([(size, "int32")]))
-    again = Op("Unique", [unique.at(0)], {"out_idx": Type("int32")})
-    assert "distinct" in why_not(lambda: load([(again.at(0), "int64")]))
+@pytest.mark.parametrize(
+    ("read", "dtype", "text"),
+    [
+        (lambda unique: unique.at(0), "int64", "it reads distinct values in full; they are converted only in front of"),
+        (lambda unique: unique.at(1), "int32", "it reads the places of distinct values in full"),
+        (lambda unique: Op("Size", [unique.at(0)]), "int32", "how many distinct values there are is used"),
+        (lambda unique: Op("Unique", [unique.at(0)], INT32), "int64", "it reads distinct values in full; they are"),
+    ],
+    ids=["values", "places", "number", "again"],
+)
+def test_distinct_values_of_a_feature_are_followed_only_to_lookups(read, dtype, text):
+    unique = Op("Unique", [feature(ROWS).values], INT32)
+    assert why_not(lambda: load([(read(unique), dtype)])).startswith(text)
+
+
+def test_segments_of_a_features_booleans_are_refused():
+    ids = feature(ROWS)
+    flags = Op("Greater", [ids.values, Const(np.int64(1))])
+    assert why_not(lambda: load([(Op("SegmentSum", [flags, rows_of(ids)]), "bool")])) == (
+        "it cannot be converted as it stands here (segments of bool)"
+    )

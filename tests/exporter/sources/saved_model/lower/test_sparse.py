@@ -127,6 +127,18 @@ def test_rows_are_filled_once():
     assert why_not(lambda: load([(again.values, "int64")])) == "its entries were filled or taken apart before"
 
 
+def test_rows_that_were_sorted_by_their_ids_are_not_filled():
+    ids = feature(IDS)
+    sparse, _ = filled(by_ids(ids, ids.values), np.int64(9))
+    assert why_not(lambda: load([(sparse.values, "int64")])) == "its entries are not in the order of their rows"
+
+
+def test_entries_of_filled_rows_are_numbered():
+    ids, _ = filled(feature(IDS), np.int64(9))
+    count = Op("Size", [ids.values], {"out_type": Type("int64")})
+    assert found((Op("Range", [Const(np.int64(0)), count, Const(np.int64(1))]), "int64")) == [[0, 1, 2, 3, 4, 5]]
+
+
 def test_the_way_back_from_filled_rows_is_refused():
     fill = Op("SparseFillEmptyRows", [*feature(IDS), Const(np.int64(9))])
     assert why_not(lambda: load([(fill.at(3), "int64")])) == "its reverse index map is used"
