@@ -127,7 +127,15 @@ def _reduce_grid(context: Lowering, data: Flat, combiner: str) -> Tensor:
     if dtype.kind not in "fi":
         raise ValueError(f"segments of {dtype}")
     if combiner in ("max", "min"):
-        return context.written(_extremes(context, data, combiner), dtype, (cells.rows, *tail))
+        limit = _limit(dtype, combiner)
+        # One more cell, so that no row is empty.
+        more = one("Expand", context.scalar(limit, dtype), context.shape_name((cells.rows, 1, *tail)))
+        joined = one("Concat", _filled_grid(context, data, limit), more, axis=1)
+        found = one("ReduceMax" if combiner == "max" else "ReduceMin", joined, context.int64(1), keepdims=0)
+        is_empty = one(
+            "Equal", with_ones(context, row_counts(context, cells).name, 1, len(tail)), context.scalar(0, INT64)
+        )
+        return context.written(one("Where", is_empty, context.scalar(0, dtype), found), dtype, (cells.rows, *tail))
     # ONNX Runtime sums a first axis many times faster than one in the middle.
     turned = _looked_up_and_turned(context, data)
     if turned is None:
@@ -151,17 +159,6 @@ def _filled_grid(context: Lowering, data: Flat, blank: Any) -> str:
         return name
     kept = with_ones(context, cells.mask.name, 2, len(data.tail))
     return context.builder.one("Where", kept, name, context.scalar(blank, dtype))
-
-
-def _extremes(context: Lowering, data: Flat, combiner: str) -> str:
-    cells, dtype, one = data.cells, data.dtype, context.builder.one
-    limit = _limit(dtype, combiner)
-    # One more cell, so that no row is empty.
-    more = one("Expand", context.scalar(limit, dtype), context.shape_name((cells.rows, 1, *data.tail)))
-    joined = one("Concat", _filled_grid(context, data, limit), more, axis=1)
-    found = one("ReduceMax" if combiner == "max" else "ReduceMin", joined, context.int64(1), keepdims=0)
-    counts = with_ones(context, row_counts(context, cells).name, 1, len(data.tail))
-    return one("Where", one("Equal", counts, context.scalar(0, INT64)), context.scalar(0, dtype), found)
 
 
 def _looked_up_and_turned(context: Lowering, data: Flat) -> str | None:
