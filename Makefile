@@ -8,7 +8,7 @@ SOURCES := $(PARTS) tools tests benchmarks
 IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean oracle-training oracle-ops oracle-clients oracle-savedmodel
+.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz clean fuzz-savedmodel oracle-training oracle-ops oracle-clients oracle-savedmodel oracle-trees
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -79,6 +79,11 @@ oracle-savedmodel: .venv/.ready oracle-python  ## imported SavedModels against T
 	@$(TF) tests/oracles/savedmodel/make_models.py build/oracle-savedmodel
 	@$(BIN)/python tests/oracles/savedmodel/check.py build/oracle-savedmodel
 
+oracle-trees: .venv/.ready  ## imported boosted trees against TensorFlow 1.15's answers; TF=path/to/python3.7
+	@$(TF) -c 'import tensorflow' 2>/dev/null || { echo "Give a Python 3.7 that has tensorflow 1.15: TF=path/to/python"; exit 1; }
+	@$(TF) tests/oracles/savedmodel/make_trees.py build/oracle-trees
+	@$(BIN)/python tests/oracles/savedmodel/check.py build/oracle-trees
+
 .PHONY: oracle-python
 oracle-python:
 	@test -n "$(TF)" || { echo "Give a Python that has tensorflow 2.15, for example: make oracle-ops TF=/opt/tf/bin/python"; exit 1; }
@@ -90,6 +95,9 @@ fuzz:  ## fuzz the decoder with clang's libFuzzer (apt-get install clang libclan
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
 	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/corpus
+
+fuzz-savedmodel: .venv/.ready  ## fuzz the readers of SavedModels with damaged ones; SECONDS_MAX=300 SEED=1
+	@$(BIN)/python tools/fuzz_savedmodel.py --seconds $(or $(SECONDS_MAX),60) --seed $(or $(SEED),0)
 
 clean:  ## remove what these targets made
 	rm -rf .venv .links build

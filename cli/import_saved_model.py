@@ -26,6 +26,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out signatures with operations that are not converted, and import the others",
     )
+    parser.add_argument(
+        "--no-warmup", action="store_true", help="write no warmup requests where the SavedModel has none"
+    )
 
 
 def main(chosen: argparse.Namespace) -> int:
@@ -38,6 +41,7 @@ def main(chosen: argparse.Namespace) -> int:
             signatures=chosen.signature,
             name=chosen.name,
             skip_unsupported=chosen.skip_unsupported,
+            warmup=not chosen.no_warmup,
         )
     )
     return 0

@@ -64,4 +64,15 @@ void AlignWeights::Compute(ort::KernelContext* context) const {
   }
 }
 
+RequireTrue::RequireTrue(const ort::Node& node) : message_(node.String("message").value_or("")) {}
+
+void RequireTrue::Compute(ort::KernelContext* context) const {
+  const ort::Value* const input = ort::Input(context, 0);
+  const auto* const values = ort::Data<bool>(input);
+  if (!std::all_of(values, values + ort::CountOf(input), [](bool value) { return value; })) {
+    Refuse("assertion failed: " + message_);
+  }
+  *ort::Data<std::int64_t>(ort::Output(context, 0, {})) = 0;
+}
+
 }  // namespace estimator

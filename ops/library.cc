@@ -18,10 +18,15 @@ ort::CustomOpDomain* Domain() {
                                                  ort::Declaration<estimator::CrossHash>(),
                                                  ort::Declaration<estimator::CheckIds>(),
                                                  ort::Declaration<estimator::AlignWeights>(),
+                                                 ort::Declaration<estimator::RequireTrue>(),
                                                  ort::Declaration<estimator::SipHash64>(),
                                                  ort::Declaration<estimator::LowerText>(),
                                                  ort::Declaration<estimator::ReplaceCharacters>(),
-                                                 ort::Declaration<estimator::SplitWords>()};
+                                                 ort::Declaration<estimator::FormatNumbers>(),
+                                                 ort::Declaration<estimator::SplitWords>(),
+                                                 ort::Declaration<estimator::DecodeCharacters>(),
+                                                 ort::Declaration<estimator::EncodeCharacters>(),
+                                                 ort::Declaration<estimator::WordGrams>()};
     for (const ort::CustomOp* declaration : declarations) {
       ort::Check(ort::api.Call(ort::kCustomOpDomainAdd, created, declaration));
     }

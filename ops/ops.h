@@ -104,6 +104,22 @@ class AlignWeights {
   std::string key_;
 };
 
+// bool[...] -> int64[], always 0; refuses what is false anywhere, as TensorFlow's Assert does. What adds this 0 to
+// something depends on the assertion.
+class RequireTrue {
+ public:
+  static constexpr const char* kName = "RequireTrue";
+  static constexpr ort::ElementType kInputs[] = {ort::kBool};
+  static constexpr ort::ElementType kOutput = ort::kInt64;
+
+  static void InferShapes(const ort::Inference&) {}
+  explicit RequireTrue(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::string message_;
+};
+
 // For ops whose only output has the shape of their only input.
 void InferSameShape(const ort::Inference& inference, ort::ElementType type);
 
@@ -152,6 +168,22 @@ class ReplaceCharacters {
   std::string replacement_;
 };
 
+// double or int64[...] -> string[...]: TensorFlow's AsString.
+class FormatNumbers {
+ public:
+  static constexpr const char* kName = "FormatNumbers";
+  static constexpr ort::ElementType kInputs[] = {ort::kUndefined};
+  static constexpr ort::ElementType kOutput = ort::kString;
+
+  static void InferShapes(const ort::Inference& inference);
+  explicit FormatNumbers(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  bool is_integer_;
+  std::string format_;
+};
+
 // string[batch] -> words string[batch, k], padded with '', and how many there are, int64[batch].
 class SplitWords {
  public:
@@ -162,6 +194,48 @@ class SplitWords {
   static void InferShapes(const ort::Inference& inference);
   explicit SplitWords(const ort::Node&) {}
   void Compute(ort::KernelContext* context) const;
+};
+
+// string[batch] -> the characters of each, int32[batch, k], padded with 0, and how many there are, int64[batch]. See
+// characters.cc for the attributes of this op and of those below.
+class DecodeCharacters {
+ public:
+  static constexpr const char* kName = "DecodeCharacters";
+  static constexpr ort::ElementType kInputs[] = {ort::kString};
+  static constexpr ort::ElementType kOutput = ort::kUndefined;
+
+  static void InferShapes(const ort::Inference& inference);
+  explicit DecodeCharacters(const ort::Node&) {}
+  void Compute(ort::KernelContext* context) const;
+};
+
+// int32[...] -> string[...]: each character as UTF-8.
+class EncodeCharacters {
+ public:
+  static constexpr const char* kName = "EncodeCharacters";
+  static constexpr ort::ElementType kInputs[] = {ort::kInt32};
+  static constexpr ort::ElementType kOutput = ort::kString;
+
+  static void InferShapes(const ort::Inference& inference) { InferSameShape(inference, kOutput); }
+  explicit EncodeCharacters(const ort::Node&) {}
+  void Compute(ort::KernelContext* context) const;
+};
+
+// (words string[batch, k], lengths int64[batch]) -> runs of words string[batch, m], padded with '', and how many there
+// are, int64[batch]: TensorFlow's StringNGrams without padding.
+class WordGrams {
+ public:
+  static constexpr const char* kName = "WordGrams";
+  static constexpr ort::ElementType kInputs[] = {ort::kString, ort::kInt64};
+  static constexpr ort::ElementType kOutput = ort::kUndefined;
+
+  static void InferShapes(const ort::Inference& inference);
+  explicit WordGrams(const ort::Node& node);
+  void Compute(ort::KernelContext* context) const;
+
+ private:
+  std::string separator_;
+  std::vector<std::int64_t> widths_;
 };
 
 }  // namespace estimator

@@ -27,7 +27,17 @@ struct Value;
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2, kRuntimeException = 6, kInvalidGraph = 10 };
 
 // ONNXTensorElementDataType; the numbers are ONNX's own. kUndefined stands for "any" in an op's declaration.
-enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt32 = 6, kInt64 = 7, kString = 8, kUint64 = 13 };
+enum ElementType : int {
+  kUndefined = 0,
+  kFloat = 1,
+  kUint8 = 2,
+  kInt32 = 6,
+  kInt64 = 7,
+  kString = 8,
+  kBool = 9,
+  kDouble = 11,
+  kUint64 = 13
+};
 
 enum AttributeType : int { kInts = 2, kStringAttribute = 5 };
 

@@ -5,8 +5,13 @@
 //     ReplaceCharacters  characters  string  each of these bytes becomes
 //                        replacement string  this, which may be empty
 //     SplitWords                             words are what stands between spaces, tabs and line ends
+//     FormatNumbers      notation    string  d for integers; f, e or g for floats, as in C's printf
+//                        precision   int     digits behind the point, or -1 for printf's own six
+//                        width       int     how wide the text is at least, or -1
+//                        fill        string  '' or one of printf's flags: ' ', '+', '-', '0' or '#'
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <string>
 #include <string_view>
 
@@ -18,6 +23,9 @@ namespace {
 
 // A small crafted request can ask for rows as wide as its longest one; so many words are enough for any honest one.
 constexpr std::size_t kMaxWords = std::size_t{1} << 24;
+
+// What printf is asked for at most, where a graph names a width or a precision: a text for each number has to fit.
+constexpr std::int64_t kMaxDigits = 1024;
 
 constexpr std::uint64_t Rotate(std::uint64_t value, int bits) { return (value << bits) | (value >> (64 - bits)); }
 
@@ -151,6 +159,51 @@ void ReplaceCharacters::Compute(ort::KernelContext* context) const {
     }
     return replaced;
   });
+}
+
+FormatNumbers::FormatNumbers(const ort::Node& node) {
+  const std::string notation = node.String("notation").value_or("");
+  const std::string fill = node.String("fill").value_or("");
+  if (notation.size() != 1 || std::string("dfeg").find(notation) == std::string::npos) {
+    Refuse("FormatNumbers: the attribute notation is '" + notation + "'; give d, f, e or g.");
+  }
+  if (fill.size() > 1 || std::string(" +-0#").find(fill) == std::string::npos) {
+    Refuse("FormatNumbers: the attribute fill is '" + fill + "'; give one of ' ', '+', '-', '0' and '#', or nothing.");
+  }
+  const std::int64_t width = node.Int("width").value_or(-1);
+  const std::int64_t precision = node.Int("precision").value_or(-1);
+  if (width > kMaxDigits || precision > kMaxDigits) {
+    Refuse("FormatNumbers: the attributes width and precision are at most " + std::to_string(kMaxDigits) + ".");
+  }
+  is_integer_ = notation == "d";
+  format_ = "%" + fill;
+  if (width >= 0) format_ += std::to_string(width);
+  if (precision >= 0 && !is_integer_) format_ += "." + std::to_string(precision);
+  format_ += is_integer_ ? "lld" : notation;
+}
+
+void FormatNumbers::InferShapes(const ort::Inference& inference) { InferSameShape(inference, ort::kString); }
+
+void FormatNumbers::Compute(ort::KernelContext* context) const {
+  const ort::Value* const input = ort::Input(context, 0);
+  if (ort::TypeOf(input) != (is_integer_ ? ort::kInt64 : ort::kDouble)) {
+    Refuse(std::string("FormatNumbers: the numbers are of another type; feed ") + (is_integer_ ? "int64." : "double."));
+  }
+  const std::size_t count = ort::CountOf(input);
+  ort::Value* const output = ort::Output(context, 0, ort::ShapeOf(input));
+  std::string text;
+  const auto write = [&](std::size_t i, auto number) {
+    text.resize(static_cast<std::size_t>(std::snprintf(nullptr, 0, format_.c_str(), number)) + 1);
+    std::snprintf(text.data(), text.size(), format_.c_str(), number);
+    ort::SetString(output, i, std::string_view(text).substr(0, text.size() - 1));
+  };
+  if (is_integer_) {
+    const auto* const numbers = ort::Data<std::int64_t>(input);
+    for (std::size_t i = 0; i < count; ++i) write(i, static_cast<long long>(numbers[i]));
+  } else {
+    const auto* const numbers = ort::Data<double>(input);
+    for (std::size_t i = 0; i < count; ++i) write(i, numbers[i]);
+  }
 }
 
 void SplitWords::InferShapes(const ort::Inference& inference) {

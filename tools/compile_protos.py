@@ -25,7 +25,12 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 DESCRIPTOR_SET = "descriptors.binpb"
 # The stub of a package: the module of wire/pb that holds its messages.
-MODULES = {"tensorflow": "tensorflow_pb", "tensorflow.error": "tensorflow_pb", "tensorflow.serving": "serving_pb"}
+MODULES = {
+    "tensorflow": "tensorflow_pb",
+    "tensorflow.boosted_trees": "boosted_trees_pb",
+    "tensorflow.error": "tensorflow_pb",
+    "tensorflow.serving": "serving_pb",
+}
 WELL_KNOWN = {
     ".google.protobuf.Any": "any_pb2.Any",
     ".google.protobuf.BoolValue": "wrappers_pb2.BoolValue",

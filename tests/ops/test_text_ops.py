@@ -1,4 +1,4 @@
-"""SipHash64, LowerText, ReplaceCharacters and SplitWords: text as TensorFlow's string ops treat it."""
+"""SipHash64, LowerText, ReplaceCharacters, FormatNumbers and SplitWords: text as TensorFlow's string ops treat it."""
 
 import numpy as np
 import pytest
@@ -99,3 +99,66 @@ def test_a_matrix_that_no_memory_holds_is_refused(split):
     texts = ["a " * 5000] + ["b"] * 5000
     with pytest.raises(Exception, match="5001 texts, the longest of 5000 words, are more than one run takes"):
         split(texts)
+
+
+FLOATS = [0.0, -0.0, 1.0, 0.1, -2.5, 1e10, 1e-7, np.nan, np.inf, -np.inf]
+# tf.strings.as_string(FLOATS as float32, ...) of TensorFlow 2.15.
+FLOAT_TEXTS = [
+    ({"notation": "f"}, "0.000000 -0.000000 1.000000 0.100000 -2.500000 10000000000.000000 0.000000 nan inf -inf"),
+    ({"notation": "f", "precision": 2}, "0.00 -0.00 1.00 0.10 -2.50 10000000000.00 0.00 nan inf -inf"),
+    (
+        {"notation": "e", "precision": 3},
+        "0.000e+00 -0.000e+00 1.000e+00 1.000e-01 -2.500e+00 1.000e+10 1.000e-07 nan inf -inf",
+    ),
+    ({"notation": "g"}, "0 -0 1 0.1 -2.5 1e+10 1e-07 nan inf -inf"),
+    ({"notation": "g", "fill": "+"}, "+0 -0 +1 +0.1 -2.5 +1e+10 +1e-07 +nan +inf -inf"),
+    ({"notation": "f", "precision": 0, "fill": "0", "width": 2}, "00 -0 01 00 -2 10000000000 00 nan inf -inf"),
+]
+INTEGERS = [0, -1, 42, 2**63 - 1, -(2**63)]
+
+
+@pytest.fixture(scope="module")
+def format_numbers(load):
+    def run_one(numbers, **attributes):
+        node = helper.make_node("FormatNumbers", ["numbers"], ["made"], domain=ops.DOMAIN, **attributes)
+        kind = helper.np_dtype_to_tensor_dtype(numbers.dtype)
+        return load([node], {"numbers": (kind, None)}).run(None, {"numbers": numbers})[0]
+
+    return run_one
+
+
+@pytest.mark.parametrize(("attributes", "texts"), FLOAT_TEXTS)
+def test_floats_are_written_as_tensorflow_does(format_numbers, attributes, texts):
+    numbers = np.array(FLOATS, np.float32).astype(np.float64)
+    assert format_numbers(numbers, **attributes).tolist() == texts.split(" ")
+
+
+@pytest.mark.parametrize(
+    ("fill", "texts"), [("", ["     0", "    -1", "    42"]), ("0", ["000000", "-00001", "000042"])]
+)
+def test_integers_are_filled_up_to_a_width(format_numbers, fill, texts):
+    made = format_numbers(np.array(INTEGERS), notation="d", width=6, fill=fill).tolist()
+    assert made == [*texts, str(2**63 - 1), str(-(2**63))]
+
+
+@given(number=st.floats(), precision=st.integers(-1, 20), notation=st.sampled_from("feg"))
+def test_floats_are_written_as_python_does(format_numbers, number, precision, notation):
+    wanted = f"%.{precision}{notation}" % number if precision >= 0 else f"%{notation}" % number
+    made = format_numbers(np.array([number]), notation=notation, precision=precision).tolist()
+    assert [text.lstrip("-") for text in made] == [wanted.lstrip("-")]
+
+
+@pytest.mark.parametrize("attributes", [{"notation": "s"}, {"notation": "ff"}, {}, {"notation": "f", "fill": "%"}])
+def test_only_the_notations_of_numbers_are_taken(format_numbers, attributes):
+    with pytest.raises(Exception, match="FormatNumbers: the attribute (notation|fill) is '.*'; give"):
+        format_numbers(np.zeros(1), **attributes)
+
+
+def test_a_text_is_no_wider_than_memory_holds(format_numbers):
+    with pytest.raises(Exception, match="width and precision are at most 1024"):
+        format_numbers(np.zeros(1), notation="f", width=1 << 40)
+
+
+def test_numbers_of_another_type_are_refused(format_numbers):
+    with pytest.raises(Exception, match=r"FormatNumbers: the numbers are of another type; feed int64\."):
+        format_numbers(np.zeros(1), notation="d")

@@ -60,8 +60,17 @@ _SAME_SHAPE = {
     "SipHash64": TensorProto.UINT64,
     "LowerText": TensorProto.STRING,
     "ReplaceCharacters": TensorProto.STRING,
+    "FormatNumbers": TensorProto.STRING,
+    "EncodeCharacters": TensorProto.STRING,
 }
 """Element types of the ops whose only output has the shape of the input."""
+
+_PADDED = {
+    "SplitWords": TensorProto.STRING,
+    "WordGrams": TensorProto.STRING,
+    "DecodeCharacters": TensorProto.INT32,
+}
+"""Element types of the ops that give padded rows and their lengths."""
 
 
 def fingerprint64(values: Var) -> Var:
@@ -170,10 +179,12 @@ def describe_outputs(node: onnx.NodeProto) -> list[onnx.ValueInfoProto]:
         return [helper.make_tensor_value_info(node.output[0], _MATRICES[node.op_type], ["batch", None])]
     if node.op_type in _SAME_SHAPE:
         return [helper.make_tensor_value_info(node.output[0], _SAME_SHAPE[node.op_type], None)]
-    if node.op_type == "SplitWords":
+    if node.op_type == "RequireTrue":
+        return [helper.make_tensor_value_info(node.output[0], TensorProto.INT64, [])]
+    if node.op_type in _PADDED:
         words, lengths = node.output
         return [
-            helper.make_tensor_value_info(words, TensorProto.STRING, ["batch", None]),
+            helper.make_tensor_value_info(words, _PADDED[node.op_type], ["batch", None]),
             helper.make_tensor_value_info(lengths, TensorProto.INT64, ["batch"]),
         ]
     tensors = ((i, tensor) for i, placed in enumerate(features_of(node)) for tensor in _tensors(placed))

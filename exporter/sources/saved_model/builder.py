@@ -1,6 +1,7 @@
-"""The ONNX graph as it grows: nodes that are never written twice, initializers, inputs.
+"""The ONNX graph as it grows: nodes that are never written twice, initializers, inputs, and the bodies of loops.
 
-Owns names and sharing. Knows nothing of TensorFlow; shapes and dtypes are the caller's.
+Owns names and sharing. A node stands in the innermost body that it reads from, however late it is written: what a loop
+repeats without need is computed once, in front of it. Knows nothing of TensorFlow; shapes and dtypes are the caller's.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ class Builder:
     def __init__(self) -> None:
         self.inputs: dict[str, onnx.ValueInfoProto] = {}
         self.detached: dict[str, TensorProto] = {}
-        self._nodes: list[onnx.NodeProto] = []
+        # The graph's nodes, then those of each body that is open, by increasing numbers.
+        self._scopes: dict[int, list[onnx.NodeProto]] = {0: []}
+        # Of values inside bodies: the number of their scope.
+        self._scope_of: dict[str, int] = {}
+        self._count = 0
+        # Of nodes with a body, by their first output: what the body reads from around it.
+        self._captured: dict[str, set[str]] = {}
         self._initializers: dict[str, TensorProto] = {}
         self._made: dict[Any, list[str]] = {}
         self._constants: dict[Any, str] = {}
@@ -61,16 +68,91 @@ class Builder:
         made = [*(attributes or ()), *(helper.make_attribute(key, value) for key, value in sorted(values.items()))]
         key = (op_type, domain, tuple(inputs), outputs, tuple(one.SerializeToString() for one in made))
         if key not in self._made:
-            names = [f"_{len(self._nodes)}.{index}" for index in range(outputs)]
-            node = helper.make_node(op_type, list(inputs), names, domain=domain)
-            node.attribute.extend(made)
-            self._nodes.append(node)
-            self._made[key] = names
+            self._made[key] = self._write(op_type, inputs, outputs, domain, made)
         return self._made[key]
+
+    def _write(
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        outputs: int,
+        domain: str,
+        attributes: Sequence[onnx.AttributeProto],
+        captured: set[str] | None = None,
+    ) -> list[str]:
+        self._count += 1
+        names = [f"_{self._count}.{index}" for index in range(outputs)]
+        node = helper.make_node(op_type, list(inputs), names, domain=domain)
+        node.attribute.extend(attributes)
+        scopes = {self._scope_of[name] for name in (*inputs, *(captured or ())) if name in self._scope_of}
+        if not scopes <= self._scopes.keys():
+            raise ValueError("it reads a value inside a loop from outside")
+        scope = max(scopes, default=0)
+        self._scopes[scope].append(node)
+        if scope:
+            self._scope_of |= dict.fromkeys(names, scope)
+        if captured is not None:
+            self._captured[names[0]] = captured
+        return names
 
     def one(self, op_type: str, *inputs: str, **values: Any) -> str:
         """The only output of a node of ONNX's own domain."""
         return self.node(op_type, inputs, **values)[0]
+
+    def open_body(self, count: int) -> list[str]:
+        """Begins the body of a loop; returns the names of its `count` inputs. Close or drop it before the one around
+        it."""
+        self._count += 1
+        names = [f"_{self._count}.{index}" for index in range(count)]
+        self._scopes[self._count] = []
+        self._scope_of |= dict.fromkeys(names, self._count)
+        return names
+
+    def drop_body(self) -> None:
+        """Forgets the innermost body."""
+        self._scopes.popitem()
+
+    def close_loop(
+        self,
+        inputs: Sequence[str],
+        arguments: Sequence[tuple[str, np.dtype[Any], int]],
+        results: Sequence[tuple[str, np.dtype[Any], int]],
+    ) -> list[str]:
+        """Ends the innermost body and writes ONNX's Loop over it.
+
+        Args:
+            inputs: of the Loop: the number of steps or "", the condition, the carried values.
+            arguments: of the body: name, dtype and rank.
+            results: of the body: the condition, the carried values, the elements of scans.
+
+        Returns:
+            The carried values after the last step, and the scans.
+        """
+        self._count += 1
+        ends = [f"_{self._count}.{index}" for index in range(len(results))]
+        _, nodes = self._scopes.popitem()
+        nodes += [helper.make_node("Identity", [name], [end]) for (name, _, _), end in zip(results, ends, strict=True)]
+        nodes, needed = self._without_unused(nodes, set(ends))
+        produced = {name for node in nodes for name in node.output}.union(name for name, _, _ in arguments)
+        body = helper.make_graph(
+            nodes,
+            "body",
+            [_info(name, dtype, rank) for name, dtype, rank in arguments],
+            [_info(end, dtype, rank) for end, (_, dtype, rank) in zip(ends, results, strict=True)],
+        )
+        attributes = [helper.make_attribute("body", body)]
+        return self._write("Loop", inputs, len(results) - 1, "", attributes, needed - produced - {""})
+
+    def _without_unused(
+        self, nodes: Sequence[onnx.NodeProto], needed: set[str]
+    ) -> tuple[list[onnx.NodeProto], set[str]]:
+        """The nodes that the values `needed` depend on, and all values that they and their bodies read."""
+        kept: list[onnx.NodeProto] = []
+        for node in reversed(nodes):
+            if not needed.isdisjoint(node.output):
+                kept.append(node)
+                needed.update(node.input, self._captured.get(node.output[0], ()))
+        return kept[::-1], needed
 
     def constant(self, array: Array) -> str:
         """An initializer; equal ones share a name. Large ones are detached: inputs stand for them until the end."""
@@ -103,19 +185,14 @@ class Builder:
     def model(self, outputs: Mapping[str, tuple[str, np.dtype[Any], Sequence[int | str | None]]]) -> onnx.ModelProto:
         """The graph that gives `outputs` (by name: value, dtype, shape), without what they do not need."""
         ends = [helper.make_node("Identity", [value], [name]) for name, (value, _, _) in outputs.items()]
-        needed = {value for value, _, _ in outputs.values()}
-        kept: list[onnx.NodeProto] = []
-        for node in reversed(self._nodes):
-            if not needed.isdisjoint(node.output):
-                kept.append(node)
-                needed.update(node.input)
+        kept, needed = self._without_unused(self._scopes[0], {value for value, _, _ in outputs.values()})
         infos = [helper.make_tensor_value_info(name, onnx_type(t), shape) for name, (_, t, shape) in outputs.items()]
         self.detached = {name: tensor for name, tensor in self.detached.items() if name in needed}
         stand_ins = [
             helper.make_tensor_value_info(name, one.data_type, list(one.dims)) for name, one in self.detached.items()
         ]
         graph = helper.make_graph(
-            [*reversed(kept), *ends],
+            [*kept, *ends],
             "saved_model",
             [*self.inputs.values(), *stand_ins],
             infos,
@@ -125,3 +202,7 @@ class Builder:
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid(*one) for one in opsets], ir_version=_IR_VERSION
         )
+
+
+def _info(name: str, dtype: np.dtype[Any], rank: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx_type(dtype), [None] * rank)

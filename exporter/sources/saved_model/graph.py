@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,10 @@ class Graph:
             refs = [self.parse(one) for one in proto.input if not one.startswith("^")]
             self._add(proto.name, proto, refs, [one[1:] for one in proto.input if one.startswith("^")])
 
+    @cached_property
+    def has_assertions(self) -> bool:
+        return any(node.op == "Assert" for node in self.nodes.values())
+
     def resolve(self, ref: Ref) -> Ref:
         """A reference behind calls of functions."""
         seen = 0
@@ -279,7 +284,7 @@ class Graph:
     ) -> None:
         if len(self.nodes) >= NODES_MAX:
             raise SavedModelError(f"The graph has more than {NODES_MAX} nodes once its functions are inlined.")
-        node = Node(name, proto.op, refs, controls, dict(proto.attr), self._defaults.get(proto.op, {}), scope)
+        node = Node(name, proto.op, refs, controls, proto.attr, self._defaults.get(proto.op, {}), scope)
         self.nodes[name] = node
         function = proto.op if proto.op in self._functions else node.function("f") if proto.op in CALLS else None
         if function is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Handle,
     Positions,
     Shape,
+    StackedList,
     Symbol,
     Tensor,
     TensorList,
@@ -39,8 +41,17 @@ Array = npt.NDArray[Any]
 Lowered: TypeAlias = Value | Sequence[Value]
 Lower: TypeAlias = "Callable[[Lowering, Node, list[Value]], Lowered]"
 
-TakeExamples: TypeAlias = Callable[[Value, Node, FeatureSpec], tuple[str, str]]
-"""Gives the graph inputs that carry a value's serialized Examples, which the features are parsed from."""
+
+@dataclass(frozen=True)
+class SequenceSpec:
+    """What is parsed from SequenceExamples: features of the whole, and of each step."""
+
+    context: FeatureSpec
+    lists: FeatureSpec
+
+
+TakeExamples: TypeAlias = Callable[[Value, Node, "FeatureSpec | SequenceSpec"], tuple[str, str]]
+"""Gives the graph inputs that carry a value's serialized messages, which the features are parsed from."""
 
 LOWERINGS: dict[str, Lower] = {}
 """What each op becomes, by TensorFlow's name."""
@@ -53,6 +64,9 @@ STATEFUL = frozenset(
     }
 )  # fmt: skip
 STATEFUL_REASON = "it changes a variable or a table while a request is answered"
+
+# What a lowering raises for inputs or attributes that its op never has; a damaged graph has them.
+MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
 
 INT64 = np.dtype(np.int64)
 BOOL = np.dtype(np.bool_)
@@ -122,15 +136,17 @@ class Lowering:
 
     def call(self, function: str, scope: str, arguments: Sequence[Value]) -> list[Value]:
         """The outputs of a function's body for given values; for branches and loops that are unrolled."""
-        refs = []
-        for index, value in enumerate(arguments):
-            refs.append(Ref(f"{scope}/argument", index))
-            self._fed[refs[-1]] = value
+        refs = arguments_of(scope, len(arguments))
+        self.feed(dict(zip(refs, arguments, strict=True)))
         returned = self.graph.inline(function, scope, refs, ())
         for node in map(self.graph.node, self.graph.effects_of(scope)):
             if node.op in STATEFUL:
                 raise node.refuse(STATEFUL_REASON)
         return [self.value(one) for one in returned]
+
+    def feed(self, values: Mapping[Ref, Value]) -> None:
+        """Gives the values of references, from now on."""
+        self._fed |= values
 
     def _get(self, ref: Ref) -> Value:
         if ref in self._fed:
@@ -147,7 +163,7 @@ class Lowering:
             raise node.refuse("this op is not converted") from None
         try:
             made = lower(self, node, inputs)
-        except (ValueError, TypeError, IndexError, OverflowError) as error:
+        except MISFITS as error:
             if isinstance(error, SavedModelError | TensorBundleError):
                 raise
             raise node.refuse(f"it cannot be converted as it stands here ({error})") from error
@@ -250,7 +266,7 @@ class Lowering:
         """A value in full. Raises Unsupported for what is no tensor."""
         if isinstance(value, Tensor):
             return value
-        if isinstance(value, Handle | TensorList):
+        if isinstance(value, Handle | TensorList | StackedList):
             raise node.refuse("it reads a resource or a list as a tensor")
         if value not in self.cache:
             self.cache[value] = _in_full(self, value, node)
@@ -330,6 +346,11 @@ class Lowering:
         count = Symbol(emit)
         count.cells = Cells(rows, width, mask, count, lengths, **facts)
         return count.cells
+
+
+def arguments_of(scope: str, count: int) -> list[Ref]:
+    """What stands for the arguments of a function that is inlined under `scope`."""
+    return [Ref(f"{scope}/argument", index) for index in range(count)]
 
 
 # ---- sparse values in full ----

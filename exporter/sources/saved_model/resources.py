@@ -1,4 +1,4 @@
-"""The variables and tables of a SavedModel, by the nodes that make them.
+"""The variables, tables and trees of a SavedModel, by the nodes that make them.
 
 Owns which key of the bundle is whose value, found through the graph's own restore ops: names differ from keys in most
 writers. Owns what fills a table, too: constants, or a vocabulary file among the assets.
@@ -21,6 +21,8 @@ Array = npt.NDArray[Any]
 
 VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable", "TemporaryVariable"})
 TABLES = frozenset({"HashTableV2", "HashTable"})
+# What restores a resource of boosted trees from tensors of a checkpoint: those behind the handle.
+_TREES = frozenset({"BoostedTreesDeserializeEnsemble", "BoostedTreesQuantileStreamResourceDeserialize"})
 _PASSING = frozenset({"Identity", "ReadVariableOp", "StopGradient"})
 _ASSIGNMENTS = frozenset({"AssignVariableOp", "Assign"})
 _TABLE_IMPORTS = frozenset({"LookupTableImportV2", "LookupTableImport", "InitializeTableV2", "InitializeTable"})
@@ -47,11 +49,14 @@ class Resources:
         self._restored: dict[str, tuple[str, str]] = {}
         self._initializers: dict[str, Node] = {}
         self._arrays: dict[str, Array] = {}
+        self._parts: dict[str, list[Ref]] = {}
         for node in list(graph.nodes.values()):
             if node.op in _ASSIGNMENTS:
                 self._note_assignment(node)
             elif node.op in _TABLE_IMPORTS | _TABLE_FILES and node.inputs:
                 self._initializers[self.origin(node.inputs[0]).node] = node
+            elif node.op in _TREES and node.inputs:
+                self._parts[self.origin(node.inputs[0]).node] = node.inputs[1:]
 
     def origin(self, ref: Ref) -> Ref:
         """Where a handle comes from, behind calls and identities."""
@@ -75,6 +80,15 @@ class Resources:
             self._arrays[node] = bundle.read_slice(key, part) if part else bundle.read(key)
         return self._arrays[node]
 
+    def parts(self, node: str) -> list[Array]:
+        """The tensors that a resource of boosted trees is restored from. Raises SavedModelError where none are."""
+        keys = [self._key(self.origin(ref)) for ref in self._parts.get(node, ())]
+        if not keys or None in keys:
+            raise SavedModelError(
+                f"{node} gets no value from variables/; export the model again with all its variables."
+            )
+        return [self._saved_model.variables.read(key[0]) for key in keys if key is not None]
+
     def table(self, node: str, constant: Callable[[Ref], Array]) -> Table:
         """The contents of a table; `constant` gives the elements of a reference. Raises SavedModelError."""
         initializer = self._initializers.get(node)
@@ -85,10 +99,15 @@ class Resources:
         return _table(node, *(constant(one).ravel() for one in initializer.inputs[1:3]))
 
     def _note_assignment(self, node: Node) -> None:
-        source = self.origin(node.inputs[1]) if len(node.inputs) > 1 else None
-        restore = self._graph.nodes.get(source.node) if source is not None else None
-        if source is None or restore is None or restore.op != "RestoreV2":
-            return
+        found = self._key(self.origin(node.inputs[1])) if len(node.inputs) > 1 else None
+        if found is not None:
+            self._restored[self.origin(node.inputs[0]).node] = found
+
+    def _key(self, source: Ref) -> tuple[str, str] | None:
+        """The key in the bundle, and the slice, of what a reference restores; None where it restores nothing."""
+        restore = self._graph.nodes.get(source.node)
+        if restore is None or restore.op != "RestoreV2":
+            return None
         names = []
         for one in restore.inputs[1:3]:
             constant = self._graph.node(self.origin(one).node)
@@ -99,11 +118,11 @@ class Resources:
             names.append(constant.tensor("value").ravel().tolist())
         try:
             key, part = (texts[source.index].decode() for texts in names)
+            return key, part
         except (ValueError, IndexError, AttributeError):
             raise SavedModelError(
                 f"{restore.name} names nothing to restore as tensor {source.index}; the file is damaged."
             ) from None
-        self._restored[self.origin(node.inputs[0]).node] = (key, part)
 
     def _from_file(self, initializer: Node, table: Node) -> Table:
         try:

@@ -119,6 +119,9 @@ class Tensor:
         turned: gives the ONNX value with the first two axes exchanged, where that costs nothing more.
         mended: (flags, tensor): equal to that tensor but in the rows whose flag [rows] is true.
         zero_in: flags [rows] of rows in which every element is zero.
+        rows_of: (cells, what): "counts", how many cells each row keeps; "ends", where rows end among all cells; or
+            "splits", the same behind a 0.
+        limits: ("Maximum" or "Minimum", operands) that it is the result of.
     """
 
     dtype: np.dtype[Any]
@@ -137,6 +140,8 @@ class Tensor:
     turned: Callable[[], str] | None = None
     mended: tuple[Tensor, Tensor] | None = None
     zero_in: Tensor | None = None
+    rows_of: tuple[Cells, str] | None = None
+    limits: tuple[str, tuple[Value, ...]] | None = None
     _name: str | None = field(default=None, repr=False)
 
     @property
@@ -282,4 +287,14 @@ class TensorList:
     shape: Shape | None
 
 
-Value: TypeAlias = Tensor | Flat | Positions | Coordinates | Handle | TensorList
+@dataclass(frozen=True)
+class StackedList:
+    """A list whose length only the graph knows: its items one after the other, [length, …]. None where none was ever
+    written."""
+
+    length: Dim
+    items: Tensor | None
+    dtype: np.dtype[Any]
+
+
+Value: TypeAlias = Tensor | Flat | Positions | Coordinates | Handle | TensorList | StackedList

@@ -355,10 +355,8 @@ def record(directory, examples, arrays, family):
     np.savez(directory / "inputs.npz", **{key: value for key, value in arrays.items() if value.dtype != object})
     texts = {key: value for key, value in arrays.items() if value.dtype == object}
     encoded = {key: [base64.b64encode(one).decode() for one in rows] for key, rows in examples.items()}
-    encoded |= {
-        key: [list(map(_encoded, row)) if value.ndim > 1 else _encoded(row) for row in value]
-        for key, value in texts.items()
-    }
+    for key, value in texts.items():
+        encoded[key] = [list(map(_encoded, row)) if value.ndim > 1 else _encoded(row) for row in value]
     (directory / "inputs.json").write_text(json.dumps(encoded))
     (directory / "signatures.json").write_text(json.dumps({"family": family, "signatures": described}))
 

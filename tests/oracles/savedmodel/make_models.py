@@ -329,7 +329,7 @@ def save(name, directory):
     made, arrays = MODELS[name]()
     rng = np.random.default_rng(5)
     for weight in made.weights:
-        if weight.dtype == tf.float32:
+        if weight.dtype == tf.float32 and weight.shape.is_fully_defined():
             drawn = rng.normal(size=weight.shape).astype(np.float32) * 0.5
             weight.assign(np.abs(drawn) + 0.1 if "variance" in weight.name else drawn)
     if name.endswith("_export") or name == "sequential_dense":
@@ -565,18 +565,37 @@ def save_estimator(name, directory):
     make.record(directory, {} if is_raw else raw, raw if is_raw else {}, name)
 
 
+PROGRAMS = {}
+
+
+def save_program(name, directory):
+    function, messages = PROGRAMS[name]
+    module = tf.Module()
+    module.run = tf.function(function, input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+    tf.saved_model.save(module, str(directory / "saved_model"), signatures=module.run)
+    make.record(directory, {"*": messages()}, {}, name)
+
+
 def main():
+    import feature_models  # noqa: F401 - these register their models
+    import recurrent_models  # noqa: F401
+    import text_models  # noqa: F401
+
     base = Path(sys.argv[1])
-    for name in sys.argv[2:] or [*MODELS, *ESTIMATORS]:
+    for name in sys.argv[2:] or [*MODELS, *ESTIMATORS, *PROGRAMS]:
         directory = base / name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         try:
             tf.keras.backend.clear_session()
-            (save if name in MODELS else save_estimator)(name, directory)
+            one = save if name in MODELS else save_program if name in PROGRAMS else save_estimator
+            one(name, directory)
         except Exception as error:
             print(f"{name}: TensorFlow refuses it ({type(error).__name__}: {str(error)[:300]})")
 
 
 if __name__ == "__main__":
-    main()
+    # The modules that register more models import this one by its name.
+    import make_models
+
+    make_models.main()

@@ -8,10 +8,12 @@ from estimator_serving.exporter.sources.saved_model.lower import (
     lookup,
     math,
     parsing,
+    ragged,
     reductions,
     segments,
     sparse,
     strings,
+    trees,
 )
 
 __all__ = [
@@ -22,8 +24,10 @@ __all__ = [
     "lookup",
     "math",
     "parsing",
+    "ragged",
     "reductions",
     "segments",
     "sparse",
     "strings",
+    "trees",
 ]

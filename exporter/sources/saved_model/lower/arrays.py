@@ -24,6 +24,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Positions,
     Product,
     Shape,
+    StackedList,
     Symbol,
     Tensor,
     TensorList,
@@ -65,7 +66,7 @@ def _identity_n(_: Lowering, __: Node, inputs: list[Value]) -> Lowered:
 
 def shape_of(value: Value, node: Node) -> Shape:
     """The sizes of a value. Raises Unsupported for what is no tensor."""
-    if isinstance(value, Handle | TensorList):
+    if isinstance(value, Handle | TensorList | StackedList):
         raise node.refuse("it reads a resource or a list as a tensor")
     return value.shape
 
@@ -336,7 +337,12 @@ def _concat(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         else:
             numbers = known(dims)
             shape.append(None if numbers is None else sum(numbers))
-    return context.op("Concat", tensors, tensors[0].dtype, shape, axis=axis)
+    joined = context.op("Concat", tensors, tensors[0].dtype, shape, axis=axis)
+    first, last = tensors[0], tensors[-1]
+    is_zero = first.constant is not None and first.shape == (1,) and not first.constant.any()
+    if len(tensors) == 2 and is_zero and last.rows_of is not None and last.rows_of[1] == "ends":
+        joined.rows_of = (last.rows_of[0], "splits")
+    return joined
 
 
 def _concat_columns(context: Lowering, node: Node, parts: Sequence[Value]) -> Coordinates | None:
@@ -504,7 +510,7 @@ def _apply_plan(context: Lowering, node: Node, value: Tensor, plan: Sequence[Cut
             return context.constant(value.constant[index])
         if value.sizes is not None and value.rank == 1:
             places = np.arange(len(value.sizes))[index]
-            if places.size and places.ndim < 2:
+            if places.ndim < 2:
                 return context.sizes([value.sizes[int(place)] for place in places.ravel()], value.dtype, places.ndim)
     made = _cut_axes(context, node, value, [one for one in plan if one[3] != "new"])
     axes = [axis for axis, one in enumerate(one for one in plan if one[3] != "new") if one[3] == "shrink"]
@@ -665,7 +671,9 @@ def _range(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         if isinstance(size, Symbol) and size.cells is not None:
             return Positions(size.cells, size.cells, dtype=start.dtype)
         return context.range_of(size, start.dtype)
-    return context.op("Range", [start, limit, delta], start.dtype, [None])
+    made = context.op("Range", [start, limit, delta], start.dtype, [None])
+    made.row_numbers = is_plain
+    return made
 
 
 @lowers("LinSpace")

@@ -356,31 +356,6 @@ def _not_negative(context: Lowering, at: Tensor) -> str:
     return context.builder.one("Where", context.builder.one("Less", name, context.scalar(0, INT64)), limit, name)
 
 
-@lowers("DenseBincount", "Bincount")
-def _bincount(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    """How often each number comes in a row, or whether it does; numbers from `size` on count nowhere."""
-    values, weights = (context.dense(one, node) for one in (inputs[0], inputs[2]))
-    size = int(context.array(inputs[1], node, "size").ravel()[0])
-    if node.op == "Bincount" or values.rank not in (1, 2) or weights.shape != (0,):
-        raise node.refuse("it counts with weights")
-    dtype, one = weights.dtype, context.builder.one
-
-    def emit() -> str:
-        ids = cast(context, values.name, values.dtype, INT64)
-        if values.low is None or values.low < 0:
-            # TensorFlow refuses negative numbers; a lookup in a table of one row does, too.
-            is_below = one("Cast", one("Less", ids, context.scalar(0, INT64)), to=onnx_type(INT64))
-            nothing = one("Gather", context.builder.constant(np.zeros(1, np.int64)), is_below, axis=0)
-            ids = one("Add", ids, nothing)
-        onehot = one("OneHot", ids, context.scalar(size, INT64), context.builder.constant(np.array([0, 1], np.float32)))
-        counted = one("ReduceSum", onehot, context.int64(values.rank - 1), keepdims=0)
-        if node.flag("binary_output", False):
-            counted = one("Min", counted, context.scalar(1, np.dtype(np.float32)))
-        return cast(context, counted, np.dtype(np.float32), dtype)
-
-    return context.tensor(dtype, [*values.shape[:-1], size], emit)
-
-
 @lowers("NearestNeighbors")
 def _nearest_neighbors(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """The nearest centres of each point, and the squares of their distances."""

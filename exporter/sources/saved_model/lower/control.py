@@ -1,6 +1,7 @@
-"""Branches and loops that constants decide, lists of tensors, and what has no value.
+"""Branches and loops, lists of tensors, and what has no value.
 
-Owns the unrolling: a loop whose condition is known at every step becomes its steps one after the other.
+Owns the unrolling: a loop whose condition is known at every step becomes its steps one after the other. loops.py writes
+those whose number of steps only a request tells.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.graph import Node
+from estimator_serving.exporter.sources.saved_model.lower.choosing import guarded
+from estimator_serving.exporter.sources.saved_model.lower.loops import open_loop
 from estimator_serving.exporter.sources.saved_model.lowering import Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Tensor, TensorList, Value
+from estimator_serving.exporter.sources.saved_model.values import StackedList, Tensor, TensorList, Value
 
 STEPS_MAX = 2048
 
@@ -28,6 +31,8 @@ def _while(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     values = list(inputs)
     for step in range(STEPS_MAX + 1):
         (condition,) = context.call(node.function("cond"), f"{node.name}/condition_{step}", values)
+        if step == 0 and isinstance(condition, Tensor) and condition.constant is None:
+            return open_loop(context, node, values, condition)
         if not bool(context.array(condition, node, "condition").ravel()[0]):
             return values
         values = context.call(node.function("body"), f"{node.name}/step_{step}", values)
@@ -41,7 +46,10 @@ def _while(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 def _reserve(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     count = 0
     if node.op == "TensorListReserve":
-        count = int(context.array(inputs[1], node, "length").ravel()[0])
+        (length,) = context.dims(inputs[1], node, "length")
+        if not isinstance(length, int):
+            return StackedList(length, None, node.dtype("element_dtype"))
+        count = length
     shape = inputs[0]
     sizes = None
     if isinstance(shape, Tensor) and shape.rank == 1 and (shape.sizes is not None or shape.constant is not None):
@@ -60,7 +68,7 @@ def _from_tensor(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
     count = value.shape[0]
     if not isinstance(count, int) or count > STEPS_MAX:
-        raise node.refuse("how many steps it has is known only when the graph runs")
+        return StackedList(count, value, value.dtype)
     if value.constant is not None:
         return TensorList(tuple(context.constant(one) for one in value.constant), value.dtype, value.shape[1:])
     places = [context.constant(np.array(index, np.int64)) for index in range(count)]
@@ -77,9 +85,21 @@ def _index(context: Lowering, node: Node, value: Value, length: int) -> int:
 
 @lowers("TensorListGetItem")
 def _get_item(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    if isinstance(inputs[0], StackedList):
+        return _item_of(context, node, inputs[0], context.dense(inputs[1], node))
     items = _list(inputs[0], node)
     found = items.items[_index(context, node, inputs[1], len(items.items))]
     return _zeros(context, node, items) if found is None else found
+
+
+def _item_of(context: Lowering, node: Node, items: StackedList, at: Tensor) -> Tensor:
+    stack = items.items
+    if stack is None:
+        raise node.refuse("it reads an element that nothing was written to")
+    shape = stack.shape[1:]
+    return context.tensor(
+        stack.dtype, shape, lambda: context.builder.one("Gather", stack.name, guarded(context, stack, at, 0), axis=0)
+    )
 
 
 def _zeros(context: Lowering, node: Node, items: TensorList) -> Tensor:
@@ -108,11 +128,15 @@ def _push_back(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 @lowers("TensorListLength")
 def _length(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    if isinstance(inputs[0], StackedList):
+        return context.sizes([inputs[0].length], np.dtype(np.int32), 0)
     return context.constant(np.array(len(_list(inputs[0], node).items), np.int32))
 
 
 @lowers("TensorListStack")
 def _stack(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
+    if isinstance(inputs[0], StackedList) and inputs[0].items is not None:
+        return inputs[0].items
     items = _list(inputs[0], node)
     written = [one for one in items.items if one is not None]
     if not written:

@@ -32,6 +32,7 @@ from estimator_serving.exporter.sources.saved_model.values import (
     Flat,
     Handle,
     Positions,
+    StackedList,
     Tensor,
     TensorList,
     Value,
@@ -173,7 +174,7 @@ def _is_kind(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
 def _dtype_of(inputs: list[Value], node: Node) -> np.dtype[Any]:
     for one in inputs:
-        if isinstance(one, Handle | TensorList):
+        if isinstance(one, Handle | TensorList | StackedList):
             raise node.refuse("it reads a resource or a list as a tensor")
     return np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
 
@@ -185,6 +186,8 @@ def _binary(
         dtype = _dtype_of(inputs, node)
         if sizes is not None and (symbolic := _of_sizes(context, inputs, sizes)) is not None:
             return symbolic
+        if name == "Mul" and dtype.kind in "iu" and _is_one(inputs[1]):
+            return inputs[0]
         wide = wider(dtype)
 
         def both(x: str, y: str) -> str:
@@ -196,6 +199,10 @@ def _binary(
         return made
 
     lowers(name)(lower)
+
+
+def _is_one(value: Value) -> bool:
+    return isinstance(value, Tensor) and value.rank == 0 and value.constant is not None and value.constant == 1
 
 
 def _of_sizes(context: Lowering, inputs: list[Value], combine: Callable[[Dim, Dim], Dim | None]) -> Tensor | None:
@@ -270,7 +277,7 @@ _binary("SquaredDifference", lambda c, t, x, y: c.builder.one("Mul", *[c.builder
 def _extreme(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """Bounds of whole numbers are kept: sizes that are limited from both sides become constants by them."""
     dtype, is_max = _dtype_of(inputs, node), node.op == "Maximum"
-    limit = _settled(inputs, is_max)
+    limit = _settled(inputs, is_max) or _absorbed(inputs, is_max)
     if limit is not None:
         return limit
     wide, op_type = wider(dtype), "Max" if is_max else "Min"
@@ -281,6 +288,8 @@ def _extreme(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 
     made = elementwise(context, node, inputs, dtype, both, np.maximum if is_max else np.minimum)
     target, grids = grid_of(made), [grid_of(one) for one in inputs]
+    if isinstance(made, Tensor) and all(isinstance(one, Tensor) and not one.rank for one in inputs):
+        made.limits = (node.op, tuple(inputs))
     if target is not None and dtype.kind in "iu" and target.constant is None:
         lows = [one.low for one in grids if one is not None and one.low is not None]
         highs = [one.high for one in grids if one is not None and one.high is not None]
@@ -304,6 +313,26 @@ def _settled(inputs: list[Value], is_max: bool) -> Tensor | None:
         if bound is not None and (bound <= number if is_max else bound >= number):
             return limit
     return None
+
+
+def _absorbed(inputs: list[Value], is_max: bool) -> Tensor | None:
+    """The operand x of min(x, max(x, y)), and of max(x, min(x, y))."""
+    for one, other in (inputs, inputs[::-1]):
+        if isinstance(one, Tensor) and isinstance(other, Tensor) and other.limits is not None:
+            op, operands = other.limits
+            if op == ("Minimum" if is_max else "Maximum") and any(_are_equal(one, each) for each in operands):
+                return one
+    return None
+
+
+def _are_equal(left: Tensor, right: Value) -> bool:
+    if left is right:
+        return True
+    if not isinstance(right, Tensor) or left.rank or right.rank or left.dtype != right.dtype:
+        return False
+    if left.constant is not None and right.constant is not None:
+        return bool(left.constant == right.constant)
+    return left.sizes is not None and left.sizes == right.sizes
 
 
 @lowers("DivNoNan", "MulNoNan", "Xdivy", "Xlogy")

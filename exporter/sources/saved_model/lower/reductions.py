@@ -123,7 +123,10 @@ def _cumsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     name, wide = cast(context, value.name, value.dtype, wider(value.dtype)), wider(value.dtype)
     flags = {key: int(node.flag(key, False)) for key in ("exclusive", "reverse")}
     made = context.builder.one("CumSum", name, context.scalar(axis, INT64), **flags)
-    return context.written(cast(context, made, wide, value.dtype), value.dtype, value.shape)
+    summed = context.written(cast(context, made, wide, value.dtype), value.dtype, value.shape)
+    if value.rows_of is not None and value.rows_of[1] == "counts" and not any(flags.values()):
+        summed.rows_of = (value.rows_of[0], "ends")
+    return summed
 
 
 @lowers("L2Loss")

@@ -38,6 +38,17 @@ def row_counts(context: Lowering, cells: Cells) -> Tensor:
     return made
 
 
+def splits_of(context: Lowering, cells: Cells, dtype: np.dtype[Any] = INT64) -> Tensor:
+    """[rows + 1]: where each row begins among all cells, and the end."""
+    one = context.builder.one
+
+    def emit() -> str:
+        ends = one("CumSum", row_counts(context, cells).name, context.scalar(0, INT64))
+        return cast(context, one("Concat", context.int64(0), ends, axis=0), INT64, dtype)
+
+    return context.tensor(dtype, [None], emit, low=0, rows_of=(cells, "splits"))
+
+
 # ---- distinct -------------------------------------------------------------------------------------------------------
 
 

@@ -394,35 +394,3 @@ def _stitch_parts(context: Lowering, places: Sequence[Value], values: Sequence[V
         )
         made = apply(context, [chosen, flats[index].grid, made], made.dtype, lambda c, x, y: one("Where", c, x, y))
     return Flat(parts.cells, made, filler)
-
-
-# ---- ragged ---------------------------------------------------------------------------------------------------------
-
-
-@lowers("RaggedTensorToTensor")
-def _ragged_to_tensor(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    """Rows of words as a matrix, cut or filled up to a width."""
-    shape, values, default, *partitions = inputs
-    sizes = [int(one) for one in context.array(shape, node, "shape").ravel()]
-    kinds = node.texts("row_partition_types")
-    rows_of = partitions[-1]
-    is_followed = (
-        kinds == ["FIRST_DIM_SIZE", "VALUE_ROWIDS"]
-        and isinstance(values, Flat)
-        and isinstance(rows_of, Flat)
-        and rows_of.place == "row"
-        and rows_of.cells.same(values.cells)
-        and values.cells.lengths is not None
-        and not values.tail
-    )
-    blank = context.dense(default, node)
-    if not is_followed or not isinstance(values, Flat) or len(sizes) != 2 or sizes[0] != -1 or blank.rank:
-        raise node.refuse("its rows are not followed to where they come from")
-    cells, width, one = values.cells, sizes[1], context.builder.one
-    matrix = in_grid(context, cells, values.grid, blank)
-    if width == -1:
-        return matrix
-    more = one("Expand", blank.name, context.shape_name((cells.rows, width)))
-    joined = one("Concat", matrix.name, more, axis=1)
-    cut = one("Slice", joined, context.int64(0), context.int64(width), context.int64(1))
-    return context.written(cut, matrix.dtype, [cells.rows, width], low=matrix.low, high=matrix.high)

@@ -1,6 +1,6 @@
 """Text: hashes, numbers as text.
 
-Owns where ONNX writes numbers in another way than TensorFlow; what it cannot write the same is refused.
+Owns where ONNX writes numbers in another way than TensorFlow: floats and widths go through an op of this project's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import elementwise, grid_of
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, elementwise, grid_of
 from estimator_serving.exporter.sources.saved_model.lower.parsing import padded_feature
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Tensor, Value
@@ -24,21 +24,37 @@ _STRING = np.dtype(object)
 def _as_string(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     dtype = np.dtype(inputs[0].dtype)  # type: ignore[union-attr]
     one = context.builder.one
-    if any(node.has(name) and node.text(name, "") for name in ("fill",)) or node.integer("width", -1) != -1:
-        raise node.refuse("it fills up to a width")
     if dtype == BOOL:
         words = [context.builder.constant(np.array(word, object)) for word in (b"true", b"false")]
         return elementwise(context, node, inputs, _STRING, lambda x: one("Where", x, *words))
-    if dtype.kind not in "iu":
-        raise node.refuse(f"ONNX writes numbers of {dtype} differently; hash or look up whole numbers")
+    if dtype.kind not in "iuf" and dtype.name != "bfloat16":
+        raise node.refuse(f"it writes {dtype}")
+    fill, width = node.text("fill", ""), node.integer("width", -1)
+    if dtype.kind in "iu" and width < 0 and not fill:
+        return elementwise(context, node, inputs, _STRING, lambda x: one("Cast", x, to=onnx_type(_STRING)), _digits)
+    wide = INT64 if dtype.kind in "iu" else np.dtype(np.float64)
+    if dtype == np.uint64:
+        raise node.refuse("it fills uint64 up to a width")
+    notation = "g" if node.flag("shortest", False) else "e" if node.flag("scientific", False) else "f"
+    attributes: dict[str, Any] = {
+        "notation": "d" if wide == INT64 else notation,
+        "precision": node.integer("precision", -1),
+        "width": width,
+        "fill": fill,
+    }
 
-    def fold(array: Any) -> Any:
-        made = np.empty(array.shape, object)
-        if array.size:
-            made[...] = np.vectorize(lambda number: str(int(number)).encode(), otypes=[object])(array)
-        return made
+    def emit(x: str) -> str:
+        number = cast(context, x, dtype, wide)
+        return context.builder.node("FormatNumbers", [number], domain=DOMAIN, **attributes)[0]
 
-    return elementwise(context, node, inputs, _STRING, lambda x: one("Cast", x, to=onnx_type(_STRING)), fold)
+    return elementwise(context, node, inputs, _STRING, emit)
+
+
+def _digits(array: Any) -> Any:
+    made = np.empty(array.shape, object)
+    if array.size:
+        made[...] = np.vectorize(lambda number: str(int(number)).encode(), otypes=[object])(array)
+    return made
 
 
 @lowers("StringToHashBucketFast", "StringToHashBucketStrong")

@@ -4,11 +4,13 @@ import shutil
 import time
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import saved_models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from estimator_serving import ops
 from estimator_serving.cli.main import main
 from estimator_serving.exporter import SavedModelError, UnsupportedOps, import_saved_model
 from estimator_serving.exporter.sources.saved_model.graph import NODES_MAX, Graph
@@ -172,6 +174,13 @@ def test_a_graph_of_many_nodes_is_read_in_time(saved_model, base):
     assert time.monotonic() - started < 60
 
 
+def test_a_graph_of_too_many_nodes_is_refused_in_time(saved_model, base):
+    change(saved_model, lambda meta_graph: chain(meta_graph, 100_000))
+    started = time.monotonic()
+    refuse(saved_model, base, SavedModelError, "computes more than 50000 nodes", signatures=["long"])
+    assert time.monotonic() - started < 60
+
+
 def test_a_constant_of_endless_size(saved_model, base):
     def edit(meta_graph):
         chain(meta_graph, 1)
@@ -226,6 +235,46 @@ def test_state_that_changes_while_a_request_is_answered(saved_model, base):
 
     change(saved_model, edit)
     refuse(saved_model, base, UnsupportedOps, "AssignAddVariableOp .*changes a variable", signatures=["long"])
+
+
+def with_assertion(meta_graph, op):
+    """The chain of one step, which waits for an assertion about what `op` makes of its input and 1."""
+    chain(meta_graph, 1)
+    nodes = meta_graph.graph_def.node
+    text = nodes.add(name="text", op="Const").attr["value"].tensor
+    text.CopyFrom(tensorflow_pb.TensorProto(dtype=7, string_val=[b"x is too large"]))
+    text.tensor_shape.SetInParent()
+    nodes.add(name="holds", op=op).input.extend(["x", "one"])
+    nodes.add(name="check", op="Assert").input.extend(["holds", "text", "x"])
+    (add,) = (node for node in nodes if node.name == "add0")
+    add.input.append("^check")
+
+
+def test_a_failed_assertion_refuses_the_request(saved_model, base):
+    change(saved_model, lambda meta_graph: with_assertion(meta_graph, "LessEqual"))
+    session = ops.session(f"{import_saved_model(saved_model, base, signatures=['long'])}/model.onnx")
+    assert session.run(None, {"x": np.float32([0, 1])})[0].tolist() == [1, 2]
+    with pytest.raises(Exception, match=r"assertion failed: \[x is too large\]"):
+        session.run(None, {"x": np.float32([0, 2])})
+
+
+def test_assertions_that_nothing_checks_are_told(saved_model, base, caplog):
+    change(saved_model, lambda meta_graph: with_assertion(meta_graph, "Mystery"))
+    assert import_saved_model(saved_model, base, signatures=["long"])
+    assert "1 assertions of the graph are not checked (check first)" in caplog.text
+
+
+def test_an_op_that_reads_what_it_never_gets_is_refused(saved_model, base):
+    def edit(meta_graph):
+        chain(meta_graph, 1)
+        nodes = meta_graph.graph_def.node
+        nodes.add(name="handle", op="VarHandleOp")
+        nodes.add(name="text", op="AsString").input.append("handle")
+        (add,) = (node for node in nodes if node.name == "add0")
+        add.input[1] = "text"
+
+    change(saved_model, edit)
+    refuse(saved_model, base, UnsupportedOps, "AsString .*cannot be converted as it stands", signatures=["long"])
 
 
 def test_the_command_says_it_and_ends_with_1(tmp_path, capsys):

@@ -10,7 +10,8 @@ import saved_models
 from estimator_serving import ops
 from estimator_serving.exporter import import_saved_model
 from estimator_serving.wire import signatures
-from estimator_serving.wire.pb import tensorflow_pb
+from estimator_serving.wire.pb import serving_pb, tensorflow_pb
+from estimator_serving.wire.records import read_records
 
 CASES = sorted(path.name for path in saved_models.GOLDENS.iterdir())
 
@@ -61,6 +62,17 @@ def test_extra_assets_come_along(tmp_path):
     version = Path(import_saved_model(directory, tmp_path / "base"))
     assert (version / "assets.extra" / "tf_serving_warmup_requests").read_bytes() == b"requests"
     assert (version / "assets.extra" / "inner" / "notes").read_bytes() == b"notes"
+
+
+def test_blank_rows_warm_up_where_there_is_nothing_else(tmp_path):
+    path = saved_models.GOLDENS / "tf215_multi_head" / "saved_model"
+    version = Path(import_saved_model(path, tmp_path / "base"))
+    records = list(read_records(version / "assets.extra" / "tf_serving_warmup_requests"))
+    logs = [serving_pb.PredictionLog.FromString(record) for record in records]
+    keys = {getattr(log, log.WhichOneof("log_type")).request.model_spec.signature_name for log in logs}
+    session = ops.session(version / "model.onnx")
+    assert keys == signatures.from_properties(session.get_modelmeta().custom_metadata_map).signatures.keys()
+    assert not Path(import_saved_model(path, tmp_path / "bare", warmup=False), "assets.extra").exists()
 
 
 def test_provenance_names_the_source(tmp_path):
