@@ -35,11 +35,12 @@ class TensorError(ValueError):
     """A TensorProto that does not describe a tensor."""
 
 
-def decode_tensor(proto: tensorflow_pb.TensorProto) -> Array:
+def decode_tensor(proto: tensorflow_pb.TensorProto, *, filled_bytes_max: int = FILLED_BYTES_MAX) -> Array:
     """The array a TensorProto describes.
 
     Shape and dtype are the message's; strings come as an object array of bytes. Numeric arrays made from
-    tensor_content are read-only views of it.
+    tensor_content are read-only views of it. An array whose last value is repeated has at most `filled_bytes_max`
+    bytes.
 
     Raises:
         TensorError: an unsupported dtype, an impossible shape, or content of the wrong length.
@@ -72,9 +73,9 @@ def decode_tensor(proto: tensorflow_pb.TensorProto) -> Array:
     values = _typed_values(proto, dtype)
     if len(values) >= size:
         return values[:size].reshape(shape)
-    if size * dtype.numpy.itemsize > FILLED_BYTES_MAX:
+    if size * dtype.numpy.itemsize > filled_bytes_max:
         raise TensorError(
-            f"{len(values)} values came for {size}; the last one is repeated in up to {FILLED_BYTES_MAX} bytes. "
+            f"{len(values)} values came for {size}; the last one is repeated in up to {filled_bytes_max} bytes. "
             "Send every value, best in tensor_content."
         )
     filled = np.empty(size, dtype.numpy)

@@ -7,6 +7,7 @@ Source: TensorFlow's graph.proto, function.proto, op_def.proto.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported
 from estimator_serving.wire import dtypes
+from estimator_serving.wire.tensors import TensorError, decode_tensor
 
 Array = npt.NDArray[Any]
 
@@ -141,42 +143,14 @@ def shape_of(proto: Any) -> tuple[int, ...] | None:
 
 
 def tensor_of(proto: Any, where: str) -> Array:
-    """The array of a TensorProto: fewer values than elements repeat the last one. Raises SavedModelError."""
-    try:
-        dtype = dtypes.from_number(proto.dtype)
-    except TypeError as error:
-        raise SavedModelError(f"{where}: {error}") from None
+    """The array of a TensorProto that is a constant of the graph. Raises SavedModelError."""
     shape = shape_of(proto.tensor_shape)
-    count = 1
-    for size in shape or ():
-        count *= max(size, 0)
-    if shape is None or any(size < 0 for size in shape) or count > ELEMENTS_MAX:
+    if shape is None or any(size < 0 for size in shape) or math.prod(shape) > ELEMENTS_MAX:
         raise SavedModelError(f"{where} declares a tensor of shape {shape}, which no constant can have.")
-    if proto.tensor_content and not dtype.is_string:
-        if len(proto.tensor_content) != count * dtype.numpy.itemsize:
-            raise SavedModelError(f"{where} holds {len(proto.tensor_content)} bytes for a tensor of shape {shape}.")
-        return np.frombuffer(proto.tensor_content, dtype.numpy).reshape(shape)
-    values = getattr(proto, dtype.values_field)
-    if len(values) > count:
-        raise SavedModelError(f"{where} holds {len(values)} values for a tensor of shape {shape}.")
-    given = _as_array(values, dtype)
-    blank = b"" if dtype.is_string else dtype.numpy.type(0)
-    array = np.full(count, given[-1] if len(given) else blank, dtype.numpy)
-    array[: len(given)] = given
-    return array.reshape(shape)
-
-
-def _as_array(values: Any, dtype: dtypes.DType) -> Array:
-    if dtype.is_string:
-        array = np.empty(len(values), object)
-        array[:] = list(values)
-        return array
-    if dtype.values_field == "half_val":
-        return np.array(values, np.uint16).view(dtype.numpy)
-    if dtype.numpy.kind == "c":
-        parts = np.array(values).reshape(-1, 2)
-        return (parts[:, 0] + 1j * parts[:, 1]).astype(dtype.numpy)
-    return np.array(values, dtype.numpy)
+    try:
+        return decode_tensor(proto, filled_bytes_max=8 * ELEMENTS_MAX)
+    except TensorError as error:
+        raise SavedModelError(f"{where}: {error}") from None
 
 
 @contextmanager
@@ -201,14 +175,19 @@ class Graph:
         self.nodes: dict[str, Node] = {}
         self._functions = {one.signature.name: one for one in meta_graph.graph_def.library.function}
         self._ops = {one.name: one for one in meta_graph.meta_info_def.stripped_op_list.op}
-        self._defaults = {name: _defaults(op) for name, op in self._ops.items()}
+        self._defaults = {
+            name: {attr.name: attr.default_value for attr in op.attr if attr.HasField("default_value")}
+            for name, op in self._ops.items()
+        }
         # By call, the nodes of its body that run whether or not something reads them.
         self._effects: dict[str, list[str]] = {}
         # A call's outputs: what they are behind its inlined body.
         self._returned: dict[Ref, Ref] = {}
         with without_collection():
             for proto in meta_graph.graph_def.node:
-                refs = [self._main_ref(one) for one in proto.input if not one.startswith("^")]
+                if proto.name in self.nodes:
+                    raise SavedModelError(f"The graph has two nodes of the name {proto.name!r}; the file is damaged.")
+                refs = [self.parse(one) for one in proto.input if not one.startswith("^")]
                 self._add(proto.name, proto, refs, [one[1:] for one in proto.input if one.startswith("^")])
 
     @cached_property
@@ -221,7 +200,7 @@ class Graph:
         while ref in self._returned:
             ref = self._returned[ref]
             seen += 1
-            if seen > NODES_MAX:
+            if seen > len(self._returned):
                 raise SavedModelError(f"The outputs of {ref.node} refer to each other; the file is damaged.")
         return ref
 
@@ -233,9 +212,13 @@ class Graph:
                 f"The graph refers to the node {name!r}, which it has not; the file is damaged."
             ) from None
 
-    def parse(self, name: str) -> Ref:
-        """The reference of a TensorInfo's name."""
-        return self.resolve(self._main_ref(name))
+    def parse(self, text: str) -> Ref:
+        """The reference of a tensor's name."""
+        name, is_numbered, number = text.partition(":")
+        index = _index(number) if is_numbered else 0
+        if index is None:
+            raise SavedModelError(f"The graph refers to {text!r}, which is no output of a node; the file is damaged.")
+        return self.resolve(Ref(name, index))
 
     def ops_of(self, function: str, seen: set[str] | None = None) -> Iterator[str]:
         """The ops of a function's body and of those it calls, each function once."""
@@ -251,7 +234,8 @@ class Graph:
                     yield from self.ops_of(value.func.name, seen)
 
     def inline(self, function: str, scope: str, arguments: Sequence[Ref], callers: tuple[str, ...]) -> list[Ref]:
-        """Copies the body of a function under `scope`; returns what its outputs are."""
+        """Copies the body of a function; returns what its outputs are. Its nodes are called `scope:name`, which no node
+        of the main graph can be."""
         if function in callers or len(callers) > DEPTH_MAX:
             chain = " → ".join((*callers[-4:], function))
             raise SavedModelError(
@@ -277,26 +261,32 @@ class Graph:
                 return given[name]
             if name not in offsets or len(rest) > 2:
                 raise SavedModelError(f"The function {function!r} refers to {text!r}, which it has not.")
-            if len(rest) == 2:
-                output, number = rest
-                if output not in offsets[name]:
-                    raise SavedModelError(f"The function {function!r} refers to {text!r}, an output that is not there.")
-                return Ref(f"{scope}/{name}", offsets[name][output] + int(number))
-            return Ref(f"{scope}/{name}", int(rest[0]) if rest else 0)
+            number = _index(rest[-1]) if rest else 0
+            # The outputs of an op without a definition are counted from the first one, whatever it is called.
+            places = offsets[name]
+            first = 0 if len(rest) < 2 or places is None else places.get(rest[0])
+            if number is None or first is None:
+                raise SavedModelError(f"The function {function!r} refers to {text!r}, an output that is not there.")
+            return Ref(f"{scope}:{name}", first + number)
 
         for proto in body.node_def:
             refs = [ref_of(one) for one in proto.input if not one.startswith("^")]
             controls = [one[1:] for one in proto.input if one.startswith("^")]
-            inner = [f"{scope}/{one}" for one in controls if one in offsets]
-            self._add(f"{scope}/{proto.name}", proto, refs, inner, (*callers, function), scope)
-        self._effects[scope] = [f"{scope}/{name}" for name in body.control_ret.values() if name in offsets]
+            inner = [f"{scope}:{one}" for one in controls if one in offsets]
+            self._add(f"{scope}:{proto.name}", proto, refs, inner, (*callers, function), scope)
+        self._effects[scope] = [f"{scope}:{name}" for name in body.control_ret.values() if name in offsets]
         return [ref_of(body.ret[output.name]) for output in body.signature.output_arg]
 
     def effects_of(self, scope: str) -> Iterator[str]:
-        """The nodes that run with a call, and with the calls around it, whether or not something reads them."""
+        """The nodes that run with a call, with calls in it and around it, whether or not something reads them."""
+        names = list[str]()
         while scope:
-            yield from self._effects.get(scope, ())
+            names.extend(self._effects.get(scope, ()))
             scope = self.nodes[scope].scope if scope in self.nodes else ""
+        while names:
+            name = names.pop()
+            names.extend(self._effects.get(name, ()))
+            yield name
 
     def _add(
         self,
@@ -317,12 +307,12 @@ class Graph:
         returned = self.inline(function, name, refs, callers)
         self._returned |= {Ref(name, index): ref for index, ref in enumerate(returned)}
 
-    def _offsets(self, proto: Any) -> dict[str, int]:
-        """The first flat number of each output of a node, by its name."""
+    def _offsets(self, proto: Any) -> dict[str, int] | None:
+        """The first flat number of each output of a node, by its name; None where its op has no definition."""
         if proto.op in self._functions:
             return {arg.name: index for index, arg in enumerate(self._functions[proto.op].signature.output_arg)}
         if proto.op not in self._ops:
-            return _AnyOutput()
+            return None
         offsets, count = {}, 0
         for arg in self._ops[proto.op].output_arg:
             offsets[arg.name] = count
@@ -334,23 +324,7 @@ class Graph:
                 count += 1
         return offsets
 
-    @staticmethod
-    def _main_ref(text: str) -> Ref:
-        name, _, number = text.partition(":")
-        if number and not number.isdigit():
-            raise SavedModelError(f"The graph refers to {text!r}, which is no output of a node; the file is damaged.")
-        return Ref(name, int(number or 0))
 
-
-class _AnyOutput(dict[str, int]):
-    """The outputs of an op without a definition: the first one, whatever it is called."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> int:
-        return 0
-
-
-def _defaults(op: Any) -> dict[str, Any]:
-    return {attr.name: attr.default_value for attr in op.attr if attr.HasField("default_value")}
+def _index(text: str) -> int | None:
+    """The number of an output, None for a text that is none. More digits than nine only a damaged file has."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None

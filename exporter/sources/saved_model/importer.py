@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,14 @@ from estimator_serving.exporter.servable.weights import DATA_SUFFIX
 from estimator_serving.exporter.sources.saved_model.builder import Builder
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported, UnsupportedOps
 from estimator_serving.exporter.sources.saved_model.graph import Graph, Node, Ref, shape_of, without_collection
-from estimator_serving.exporter.sources.saved_model.lowering import LOWERINGS, MISFITS, Lowering, SequenceSpec
+from estimator_serving.exporter.sources.saved_model.lowering import (
+    LOWERINGS,
+    MISFITS,
+    STATEFUL,
+    STATEFUL_REASON,
+    Lowering,
+    SequenceSpec,
+)
 from estimator_serving.exporter.sources.saved_model.reader import PROTO_FILE, SERVE, SavedModel, open_saved_model
 from estimator_serving.exporter.sources.saved_model.resources import Resources
 from estimator_serving.exporter.sources.saved_model.values import Tensor, Value
@@ -64,13 +72,6 @@ SIGNATURE_NODES_MAX = 50_000
 # Signatures that TensorFlow writes for itself.
 _INTERNAL_PREFIX = "__saved_model_"
 _ASSERTION_FAILED = "assertion failed:"
-_STATEFUL = frozenset(
-    {
-        "Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp",
-        "ResourceScatterUpdate", "ResourceScatterAdd", "ResourceScatterSub", "ScatterUpdate", "ScatterAdd",
-        "LookupTableInsertV2",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ def convert(saved_model: SavedModel, keys: Sequence[str] | None = None, skip_uns
     """The graph of a SavedModel's signatures. Raises as import_saved_model does."""
     with without_collection():
         graph = Graph(saved_model.meta_graph)
-        conversion = _Conversion(graph, Resources(saved_model, graph))
         definitions = _chosen(saved_model, keys)
+        conversion = _Conversion(graph, Resources(saved_model, graph), definitions)
         blocked: dict[str, list[Unsupported]] = {}
         for key, definition in definitions.items():
             refused = conversion.add(key, definition)
@@ -190,7 +191,10 @@ def _chosen(saved_model: SavedModel, keys: Sequence[str] | None) -> dict[str, An
 class _Conversion:
     """Signatures put into one graph, one after the other."""
 
-    def __init__(self, graph: Graph, resources: Resources) -> None:
+    def __init__(self, graph: Graph, resources: Resources, definitions: Mapping[str, Any]) -> None:
+        # What no output may be called: the graph has inputs of these names, whichever signature is fed them.
+        fed = {info.name.removesuffix(":0") for one in definitions.values() for info in one.inputs.values()}
+        self._fed = {name + part for name in fed for part in ("", "/values", "/row_splits")}
         self._graph = graph
         self._resources = resources
         self._builder = Builder()
@@ -327,19 +331,17 @@ class _Conversion:
         if tensor.dtype != info.dtype.numpy:
             raise node.refuse(f"it gives {tensor.dtype}, and the signature says {info.dtype.name}")
         value = tensor.name
-        name = info.value_name
-        taken = self._outputs.get(name)
-        if name in self._inputs or (taken is not None and taken[0] != value):
-            # The same tensor is another one where other tensors are fed.
-            name = f"{key}/{alias}"
+        # The same tensor is another one where other tensors are fed, and is called by its signature then.
+        names = chain([info.value_name, f"{key}/{alias}"], (f"{key}/{alias}_{number}" for number in count(2)))
+        name = next(one for one in names if one not in self._fed and self._outputs.get(one, (value,))[0] == value)
         shape: list[int | str | None] = [dim if isinstance(dim, int) else None for dim in tensor.shape]
         self._outputs[name] = (value, tensor.dtype, shape)
         return name, info
 
     def _refused(self, node: Node, is_beside: bool) -> dict[str, Unsupported]:
         """Why a node is not converted, by its name; ops of a loop's body by theirs."""
-        if node.op in _STATEFUL:
-            return {node.name: node.refuse("it changes a variable or a table while a request is answered")}
+        if node.op in STATEFUL:
+            return {node.name: node.refuse(STATEFUL_REASON)}
         if is_beside:
             return {}
         if node.op not in LOWERINGS:
@@ -371,9 +373,9 @@ class _Conversion:
                 continue
             node = self._graph.node(ref.node)
             (beside if is_beside else seen).add(ref.node)
-            if node.scope not in scopes:
-                scopes.add(node.scope)
-                waiting.extend((Ref(one, 0), True) for one in self._graph.effects_of(node.scope))
+            for scope in {node.scope, node.name} - scopes:
+                scopes.add(scope)
+                waiting.extend((Ref(one, 0), True) for one in self._graph.effects_of(scope))
             if len(seen) > SIGNATURE_NODES_MAX:
                 raise SavedModelError(
                     f"A signature computes more than {SIGNATURE_NODES_MAX} nodes, and ONNX Runtime would take minutes "

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.exporter.sources.saved_model.builder import Builder
+from estimator_serving.exporter.sources.saved_model.builder import Builder, onnx_type
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import ELEMENTS_MAX, Graph, Node, Ref
 from estimator_serving.exporter.sources.saved_model.resources import Resources
@@ -55,6 +55,15 @@ TakeExamples: TypeAlias = Callable[[Value, Node, "FeatureSpec | SequenceSpec"], 
 
 LOWERINGS: dict[str, Lower] = {}
 """What each op becomes, by TensorFlow's name."""
+
+STATEFUL = frozenset(
+    {
+        "Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp",
+        "ResourceScatterUpdate", "ResourceScatterAdd", "ResourceScatterSub", "ScatterUpdate", "ScatterAdd",
+        "LookupTableInsertV2",
+    }
+)  # fmt: skip
+STATEFUL_REASON = "it changes a variable or a table while a request is answered"
 
 # What a lowering raises for inputs or attributes that its op never has; a damaged graph has them.
 MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
@@ -129,7 +138,11 @@ class Lowering:
         """The outputs of a function's body for given values; for branches and loops that are unrolled."""
         refs = arguments_of(scope, len(arguments))
         self.feed(dict(zip(refs, arguments, strict=True)))
-        return [self.value(one) for one in self.graph.inline(function, scope, refs, ())]
+        returned = self.graph.inline(function, scope, refs, ())
+        for node in map(self.graph.node, self.graph.effects_of(scope)):
+            if node.op in STATEFUL:
+                raise node.refuse(STATEFUL_REASON)
+        return [self.value(one) for one in returned]
 
     def feed(self, values: Mapping[Ref, Value]) -> None:
         """Gives the values of references, from now on."""
@@ -156,8 +169,14 @@ class Lowering:
             raise node.refuse(f"it cannot be converted as it stands here ({error})") from error
         outputs = list(made) if isinstance(made, Sequence) else [made]
         for value in outputs:
-            if not any(value is one for one in inputs):
-                _emit_now(value)
+            tensor = value.grid if isinstance(value, Flat) else value
+            if not isinstance(tensor, Tensor) or any(value is one for one in inputs):
+                continue
+            if tensor.constant is None and tensor.sizes is None and tensor.looked_up is None:
+                # Written now, so that a long chain of computed values is no deep recursion at its end. What is only
+                # wanted by an op that is refused later may stay unwritten.
+                with suppress(Unsupported):
+                    _ = tensor.name
         return outputs
 
     # ---- making values ----
@@ -182,6 +201,10 @@ class Lowering:
         made.shape = tuple(self.size_of(made, axis) if dim is None else dim for axis, dim in enumerate(shape))
         return made
 
+    def written(self, name: str, dtype: np.dtype[Any], shape: Sequence[Dim | None], **facts: Any) -> Tensor:
+        """A tensor whose ONNX value is there already."""
+        return self.tensor(dtype, shape, lambda: name, **facts)
+
     def op(
         self, op_type: str, inputs: Sequence[Tensor], dtype: np.dtype[Any], shape: Sequence[Dim | None], **values: Any
     ) -> Tensor:
@@ -202,7 +225,7 @@ class Lowering:
             name = self.shape_name(dims)
             if rank == 0:
                 name = self.builder.one("Squeeze", name, self.int64(0))
-            return name if dtype == INT64 else self.builder.one("Cast", name, to=_onnx(dtype))
+            return name if dtype == INT64 else self.builder.one("Cast", name, to=onnx_type(dtype))
 
         made = Tensor(dtype, (len(dims),) if rank else (), emit)
         made.sizes = tuple(dims)
@@ -271,7 +294,7 @@ class Lowering:
 
     def _element(self, value: Tensor, index: int | None) -> Symbol:
         def emit() -> str:
-            name = value.name if value.dtype == INT64 else self.builder.one("Cast", value.name, to=_onnx(INT64))
+            name = value.name if value.dtype == INT64 else self.builder.one("Cast", value.name, to=onnx_type(INT64))
             if index is None:
                 return self.builder.one("Unsqueeze", name, self.int64(0))
             return self.builder.one("Slice", name, self.int64(index), self.int64(index + 1))
@@ -290,18 +313,11 @@ class Lowering:
 
     # ---- grids ----
 
-    def all_true(self, cells: Cells) -> str:
-        return self.builder.one("Expand", self.scalar(True, BOOL), self.shape_name((cells.rows, cells.width)))
-
     def spread(self, tensor: Tensor, shape: Shape) -> str:
         """The ONNX value of a tensor broadcast to a shape."""
         if tensor.shape == shape:
             return tensor.name
         return self.builder.one("Expand", tensor.name, self.shape_name(shape))
-
-    def row_numbers(self, cells: Cells) -> Tensor:
-        """int64 [rows]: 0, 1, …"""
-        return self.range_of(cells.rows)
 
     def range_of(self, dim: Dim, dtype: np.dtype[Any] = INT64) -> Tensor:
         """0, 1, … as many as a size says."""
@@ -311,7 +327,7 @@ class Lowering:
         def emit() -> str:
             end = self.builder.one("Squeeze", self.dim_name(dim), self.int64(0))
             made = self.builder.one("Range", self.scalar(0, INT64), end, self.scalar(1, INT64))
-            return made if dtype == INT64 else self.builder.one("Cast", made, to=_onnx(dtype))
+            return made if dtype == INT64 else self.builder.one("Cast", made, to=onnx_type(dtype))
 
         return self.tensor(dtype, (dim,), emit, low=0, row_numbers=True)
 
@@ -322,7 +338,7 @@ class Lowering:
 
         def emit() -> str:
             assert mask is not None
-            number = self.builder.one("Cast", mask.name, to=_onnx(INT64))
+            number = self.builder.one("Cast", mask.name, to=onnx_type(INT64))
             return self.builder.one("Reshape", self.builder.one("ReduceSum", number, keepdims=0), self.int64(1))
 
         if mask is None:
@@ -343,7 +359,9 @@ def arguments_of(scope: str, count: int) -> list[Ref]:
 def _in_full(context: Lowering, value: Flat | Positions | Coordinates, node: Node) -> Tensor:
     """A sparse value as the dense tensor that TensorFlow has. Raises Unsupported where its order or number is open."""
     if isinstance(value, Positions):
-        return _positions_in_full(context, value, node)
+        if value.among.distinct is not None:
+            raise node.refuse("it reads the places of distinct values in full")
+        return context.tensor(value.dtype, value.shape, lambda: _positions_in_full(context, value, node))
     if isinstance(value, Coordinates):
         columns = [context.dense(one, node) for one in value.columns]
         axis = 0 if value.is_transposed else 1
@@ -364,8 +382,8 @@ def _flat_in_full(context: Lowering, value: Flat) -> str:
     mask = None if cells.mask is None else cells.mask.name
     if cells.empty is not None:
         if value.place == "row":
-            filler = one("Unsqueeze", context.row_numbers(cells).name, context.int64(1))
-            filler = filler if value.dtype == INT64 else one("Cast", filler, to=_onnx(value.dtype))
+            filler = one("Unsqueeze", context.range_of(cells.rows).name, context.int64(1))
+            filler = filler if value.dtype == INT64 else one("Cast", filler, to=onnx_type(value.dtype))
         else:
             assert value.filler is not None
             filler = one("Expand", value.filler.name, context.shape_name((cells.rows, 1, *value.tail)))
@@ -387,42 +405,21 @@ def _flat_in_full(context: Lowering, value: Flat) -> str:
     return one("Compress", flat, one("Reshape", mask, context.int64(-1)), axis=0)
 
 
-def _positions_in_full(context: Lowering, value: Positions, node: Node) -> Tensor:
-    if value.among.distinct is not None:
-        raise node.refuse("it reads the places of distinct values in full")
+def _positions_in_full(context: Lowering, value: Positions, node: Node) -> str:
     cells, among, one = value.cells, value.among, context.builder.one
-
-    def emit() -> str:
-        if among.empty is not None or cells.empty is not None:
-            raise node.refuse("it reads positions among filled rows")
-        inner = context.all_true(cells) if cells.mask is None else cells.mask.name
-        if among.mask is None:
-            found = one("NonZero", one("Reshape", inner, context.int64(-1)))
-        else:
-            kept = one(
-                "Compress", one("Reshape", inner, context.int64(-1)), one("Reshape", among.mask.name, context.int64(-1))
-            )
-            found = one("NonZero", kept)
-        return one("Transpose", found, perm=[1, 0]) if value.is_column else one("Squeeze", found, context.int64(0))
-
-    return context.tensor(value.dtype, value.shape, emit)
-
-
-def _emit_now(value: Value) -> None:
-    """Writes the node of a computed value, so that a long chain of them is no deep recursion at its end.
-
-    What is only wanted by an op that is refused later may stay unwritten.
-    """
-    tensor = value.grid if isinstance(value, Flat) else value
-    if isinstance(tensor, Tensor) and tensor.constant is None and tensor.sizes is None and tensor.looked_up is None:
-        with suppress(Unsupported):
-            _ = tensor.name
-
-
-def _onnx(dtype: np.dtype[Any]) -> int:
-    from estimator_serving.exporter.sources.saved_model.builder import onnx_type
-
-    return onnx_type(dtype)
+    if cells.same(among):
+        every = context.range_of(among.count, value.dtype).name
+        return one("Unsqueeze", every, context.int64(1)) if value.is_column else every
+    if among.empty is not None or cells.empty is not None:
+        raise node.refuse("it reads positions among filled rows")
+    whole = context.shape_name((cells.rows, cells.width))
+    inner = one("Expand", context.scalar(True, BOOL), whole) if cells.mask is None else cells.mask.name
+    kept = one("Reshape", inner, context.int64(-1))
+    if among.mask is not None:
+        kept = one("Compress", kept, one("Reshape", among.mask.name, context.int64(-1)))
+    found = one("NonZero", kept)
+    found = found if value.dtype == INT64 else one("Cast", found, to=onnx_type(value.dtype))
+    return one("Transpose", found, perm=[1, 0]) if value.is_column else one("Squeeze", found, context.int64(0))
 
 
 __all__ = ["BOOL", "FLOAT", "INT64", "LOWERINGS", "Lowering", "Unsupported", "lowers"]

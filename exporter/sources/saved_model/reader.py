@@ -103,9 +103,14 @@ def _assets(meta_graph: Any, directory: Path) -> dict[str, Path]:
     # Where 1.x and every Estimator write them.
     if _ASSETS in meta_graph.collection_def:
         messages = meta_graph.collection_def[_ASSETS].any_list.value
-        definitions += [
-            tensorflow_pb.AssetFileDef.FromString(one.value) for one in messages if one.type_url == _ASSET_TYPE
-        ]
+        try:
+            definitions += [
+                tensorflow_pb.AssetFileDef.FromString(one.value) for one in messages if one.type_url == _ASSET_TYPE
+            ]
+        except DecodeError as error:
+            raise SavedModelError(
+                f"The SavedModel's list of assets is damaged ({error}); copy {PROTO_FILE} again."
+            ) from None
     assets: dict[str, Path] = {}
     for one in definitions:
         if one.filename in ("", ".", "..") or any(character in one.filename for character in "/\\\0"):
@@ -114,7 +119,7 @@ def _assets(meta_graph: Any, directory: Path) -> dict[str, Path]:
                 "from it."
             )
         file = directory / "assets" / one.filename
-        if not file.is_file() or file.is_symlink():
+        if not os.path.isfile(file) or file.is_symlink():  # noqa: PTH113 - Path's raises where a name is too long
             raise SavedModelError(f"The SavedModel's asset {file} is not there; copy the whole directory.")
         assets[one.tensor_info.name.partition(":")[0]] = file
     return assets

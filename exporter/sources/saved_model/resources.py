@@ -96,10 +96,7 @@ class Resources:
             raise SavedModelError(f"Nothing in the graph fills the table {node}; export the model again.")
         if initializer.op in _TABLE_FILES:
             return self._from_file(initializer, self._graph.node(node))
-        keys, values = (constant(one).ravel() for one in initializer.inputs[1:3])
-        if len(keys) != len(values):
-            raise SavedModelError(f"The table {node} has {len(keys)} keys and {len(values)} values.")
-        return Table(keys, values)
+        return _table(node, *(constant(one).ravel() for one in initializer.inputs[1:3]))
 
     def _note_assignment(self, node: Node) -> None:
         found = self._key(self.origin(node.inputs[1])) if len(node.inputs) > 1 else None
@@ -118,11 +115,14 @@ class Resources:
                 raise SavedModelError(
                     f"{constant.name} names what is restored and is no constant; the file is damaged."
                 )
-            names.append(constant.tensor("value"))
-        keys, slices = names
-        if source.index >= len(keys) or len(slices) != len(keys):
-            raise SavedModelError(f"{restore.name} restores no tensor {source.index}; the file is damaged.")
-        return keys[source.index].decode(), slices[source.index].decode()
+            names.append(constant.tensor("value").ravel().tolist())
+        try:
+            key, part = (texts[source.index].decode() for texts in names)
+            return key, part
+        except (ValueError, IndexError, AttributeError):
+            raise SavedModelError(
+                f"{restore.name} names nothing to restore as tensor {source.index}; the file is damaged."
+            ) from None
 
     def _from_file(self, initializer: Node, table: Node) -> Table:
         try:
@@ -149,7 +149,7 @@ class Resources:
             _column(lines, initializer.integer(name), delimiter, table.dtype(kind), initializer, offset)
             for name, kind in (("key_index", "key_dtype"), ("value_index", "value_dtype"))
         ]
-        return Table(*columns)
+        return _table(table.name, *columns)
 
 
 def _column(lines: list[bytes], index: int, delimiter: bytes, dtype: np.dtype[Any], node: Node, offset: int) -> Array:
@@ -161,6 +161,25 @@ def _column(lines: list[bytes], index: int, delimiter: bytes, dtype: np.dtype[An
         if any(len(one) <= index for one in split):
             raise SavedModelError(f"A line of the vocabulary of {node.name} has no column {index}.")
         texts = [one[index] for one in split]
-    array = np.empty(len(texts), object)
-    array[:] = texts
-    return array if dtype.kind == "O" else np.array([dtype.type(text) for text in texts], dtype)
+    array = np.empty(len(texts), dtype)
+    for place, text in enumerate(texts):
+        try:
+            array[place] = text if dtype.kind == "O" else int(text) if dtype.kind in "iu" else float(text)
+        except (ValueError, OverflowError):
+            raise SavedModelError(
+                f"Column {index} of the vocabulary of {node.name} has {text!r}, which is no {dtype}."
+            ) from None
+    return array
+
+
+def _table(name: str, keys: Array, values: Array) -> Table:
+    """Each key once: as in TensorFlow, one that comes again has to have the same value."""
+    if len(keys) != len(values):
+        raise SavedModelError(f"The table {name} has {len(keys)} keys and {len(values)} values.")
+    places: dict[Any, int] = {}
+    for place, key in enumerate(keys.tolist()):
+        if values[places.setdefault(key, place)] != values[place]:
+            raise SavedModelError(f"The table {name} has two values for the key {key!r}; export the model again.")
+    if len(places) == len(keys):
+        return Table(keys, values)
+    return Table(*(array[list(places.values())] for array in (keys, values)))

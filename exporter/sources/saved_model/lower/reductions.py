@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from estimator_serving.exporter.sources.saved_model.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, wider
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
@@ -28,49 +29,59 @@ _REDUCTIONS: dict[str, tuple[str, Any]] = {
 def _reduce(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value, keep = inputs[0], node.flag("keep_dims", False)
     if isinstance(value, Flat) and value.tail:
-        axes = [axis % (1 + len(value.tail)) for axis in _given_axes(context, node, inputs[1])]
+        axes = _axes(context, node, inputs[1], 1 + len(value.tail))
         if axes and 0 not in axes:
             grid = _reduce_dense(context, node, value.grid, [axis + 1 for axis in axes], keep)
             filler = value.filler and _reduce_dense(context, node, value.filler, [axis - 1 for axis in axes], keep)
             return Flat(value.cells, grid, filler)
     dense = context.dense(value, node)
-    return _reduce_dense(context, node, dense, _axes(context, node, inputs[1], dense), keep)
+    return _reduce_dense(context, node, dense, _axes(context, node, inputs[1], dense.rank), keep)
+
+
+def _axes(context: Lowering, node: Node, axes: Value, rank: int) -> list[int]:
+    given = [int(axis) for axis in context.array(axes, node, "axes").ravel()]
+    if any(not -rank <= axis < rank for axis in given):
+        raise node.refuse(f"it reduces the axes {given} of a tensor of rank {rank}")
+    return sorted({axis % rank for axis in given})
 
 
 def _reduce_dense(context: Lowering, node: Node, value: Tensor, axes: list[int], keep: bool) -> Tensor:
-    op_type, fold = _REDUCTIONS[node.op]
+    (op_type, fold), one = _REDUCTIONS[node.op], context.builder.one
+    dtype = value.dtype
+    wide = INT64 if node.op == "Sum" and dtype.kind in "iu" else wider(dtype)
     if not axes:
-        return value
+        return context.op("Abs", [value], dtype, value.shape) if node.op == "EuclideanNorm" else value
     if value.constant is not None and fold is not None:
         reduced = np.asarray(fold(value.constant, axis=tuple(axes), keepdims=keep))
-        return context.constant(reduced, value.dtype)
+        return context.constant(reduced, dtype)
     if node.op == "Prod" and value.sizes is not None and value.rank == 1:
-        return context.sizes([multiply(value.sizes)], value.dtype, int(keep))
-    wide = wider(value.dtype)
+        return context.sizes([multiply(value.sizes)], dtype, int(keep))
     if node.op in ("Max", "Min", "Mean") and any(value.shape[axis] == 0 for axis in axes):
         raise node.refuse("it reduces nothing")
-
-    def emit() -> str:
-        if value.turned is not None and axes == [1] and not keep and wide == value.dtype:
-            # ONNX Runtime reduces a first axis many times faster than one in the middle.
-            return context.builder.one(op_type, value.turned(), context.int64(0), keepdims=0)
-        reduced = context.builder.one(
-            op_type, cast(context, value.name, value.dtype, wide), context.int64(*axes), keepdims=int(keep)
-        )
-        return cast(context, reduced, wide, value.dtype)
-
-    return context.tensor(value.dtype, _reduced(value, axes, keep), emit)
-
-
-def _given_axes(context: Lowering, node: Node, axes: Value) -> list[int]:
-    return [int(axis) for axis in context.array(axes, node, "axes").ravel()]
-
-
-def _axes(context: Lowering, node: Node, axes: Value, value: Tensor) -> list[int]:
-    given = _given_axes(context, node, axes)
-    if any(not -value.rank <= axis < value.rank for axis in given):
-        raise node.refuse(f"it reduces the axes {given} of a tensor of rank {value.rank}")
-    return sorted({axis % value.rank for axis in given})
+    if value.turned is not None and axes == [1] and not keep and wide == dtype:
+        # ONNX Runtime reduces a first axis many times faster than one in the middle.
+        name, places = value.turned(), context.int64(0)
+    else:
+        name, places = cast(context, value.name, dtype, wide), context.int64(*axes)
+    made = one(op_type, name, places, keepdims=int(keep))
+    if node.op == "Sum" and dtype == INT64 and None in (value.low, value.high):
+        # ONNX Runtime sums as float64, which rounds. Sums of half the bits are exact, and wrap around as TensorFlow's.
+        half = context.scalar(1 << 32, INT64)
+        lower = one("BitwiseAnd", name, context.scalar((1 << 32) - 1, INT64))
+        upper = one("Div", one("Sub", name, lower), half)
+        upper, lower = (one(op_type, part, places, keepdims=int(keep)) for part in (upper, lower))
+        made = one("Add", one("Mul", upper, half), lower)
+    if node.op in ("Max", "Min") and dtype.kind == "f":
+        # ONNX Runtime overlooks what is no number; TensorFlow gives it back.
+        flags = cast(context, one("IsNaN", name), BOOL, np.dtype(np.int32))
+        is_nan = cast(context, one("ReduceSum", flags, places, keepdims=int(keep)), np.dtype(np.int32), BOOL)
+        made = one("Where", is_nan, context.scalar(np.nan, wide), made)
+    if node.op == "Mean" and dtype.kind == "f" and not all(isinstance(value.shape[axis], int) for axis in axes):
+        # ONNX Runtime has 0 for the mean of nothing, and TensorFlow what 0 / 0 is.
+        count = one("Cast", context.dim_name(multiply(value.shape[axis] for axis in axes)), to=onnx_type(wide))
+        total = one("ReduceSum", name, places, keepdims=int(keep))
+        made = one("Div", total, one("Squeeze", count, context.int64(0)))
+    return context.written(cast(context, made, wide, dtype), dtype, _reduced(value, axes, keep))
 
 
 def _reduced(value: Tensor, axes: list[int], keep: bool) -> list[Dim]:
@@ -81,58 +92,45 @@ def _reduced(value: Tensor, axes: list[int], keep: bool) -> list[Dim]:
 
 @lowers("All", "Any")
 def _all(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    value = context.dense(inputs[0], node)
-    axes, keep = _axes(context, node, inputs[1], value), node.flag("keep_dims", False)
+    value, is_all = context.dense(inputs[0], node), node.op == "All"
+    axes, keep = _axes(context, node, inputs[1], value.rank), node.flag("keep_dims", False)
     if value.constant is not None:
-        return context.constant(
-            (np.all if node.op == "All" else np.any)(value.constant, axis=tuple(axes), keepdims=keep)
-        )
+        return context.constant((np.all if is_all else np.any)(value.constant, axis=tuple(axes), keepdims=keep))
+    if not axes:
+        return value
+    # The sum of what is false, or true: right for nothing at all, too.
     one, number = context.builder.one, np.dtype(np.int32)
-
-    def emit() -> str:
-        # The sum of what is false, or true: right for nothing at all, too.
-        counted = one("Not", value.name) if node.op == "All" else value.name
-        total = one("ReduceSum", cast(context, counted, BOOL, number), context.int64(*axes), keepdims=int(keep))
-        zero = context.scalar(0, number)
-        return one("Equal", total, zero) if node.op == "All" else one("Greater", total, zero)
-
-    return context.tensor(BOOL, _reduced(value, axes, keep), emit) if axes else value
+    counted = cast(context, one("Not", value.name) if is_all else value.name, BOOL, number)
+    total = one("ReduceSum", counted, context.int64(*axes), keepdims=int(keep))
+    made = one("Equal" if is_all else "Greater", total, context.scalar(0, number))
+    return context.written(made, BOOL, _reduced(value, axes, keep))
 
 
 @lowers("ArgMax", "ArgMin")
 def _arg_max(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    value = context.dense(inputs[0], node)
-    axis = int(context.array(inputs[1], node, "axis").ravel()[0]) % value.rank
-    dtype = node.dtype("output_type", INT64)
-    shape = [dim for place, dim in enumerate(value.shape) if place != axis]
-    size = value.shape[axis]
-    wide = wider(value.dtype)
-
-    def emit() -> str:
-        found = context.builder.one(node.op, cast(context, value.name, value.dtype, wide), axis=axis, keepdims=0)
-        return cast(context, found, INT64, dtype)
-
-    return context.tensor(dtype, shape, emit, low=0, high=size - 1 if isinstance(size, int) else None)
+    value, dtype = context.dense(inputs[0], node), node.dtype("output_type", INT64)
+    (axis,) = _axes(context, node, inputs[1], value.rank)
+    name, size = cast(context, value.name, value.dtype, wider(value.dtype)), value.shape[axis]
+    found = context.builder.one(node.op, name, axis=axis, keepdims=0)
+    high = size - 1 if isinstance(size, int) else None
+    return context.written(cast(context, found, INT64, dtype), dtype, _reduced(value, [axis], False), low=0, high=high)
 
 
 @lowers("Cumsum")
 def _cumsum(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
-    axis = int(context.array(inputs[1], node, "axis").ravel()[0]) % value.rank
-    flags = {name: int(node.flag(name, False)) for name in ("exclusive", "reverse")}
-    at = context.constant(np.array(axis, np.int64))
-    made = context.op("CumSum", [value, at], value.dtype, value.shape, **flags)
+    (axis,) = _axes(context, node, inputs[1], value.rank)
+    name, wide = cast(context, value.name, value.dtype, wider(value.dtype)), wider(value.dtype)
+    flags = {key: int(node.flag(key, False)) for key in ("exclusive", "reverse")}
+    made = context.builder.one("CumSum", name, context.scalar(axis, INT64), **flags)
+    summed = context.written(cast(context, made, wide, value.dtype), value.dtype, value.shape)
     if value.rows_of is not None and value.rows_of[1] == "counts" and not any(flags.values()):
-        made.rows_of = (value.rows_of[0], "ends")
-    return made
+        summed.rows_of = (value.rows_of[0], "ends")
+    return summed
 
 
 @lowers("L2Loss")
 def _l2_loss(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     value = context.dense(inputs[0], node)
-
-    def emit() -> str:
-        squares = context.builder.one("ReduceSumSquare", value.name, keepdims=0)
-        return context.builder.one("Mul", squares, context.scalar(0.5, value.dtype))
-
-    return context.tensor(value.dtype, [], emit)
+    squares = context.builder.one("ReduceSumSquare", value.name, keepdims=0)
+    return context.written(context.builder.one("Mul", squares, context.scalar(0.5, value.dtype)), value.dtype, [])

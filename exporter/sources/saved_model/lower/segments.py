@@ -12,9 +12,9 @@ import numpy as np
 
 from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
-from estimator_serving.exporter.sources.saved_model.lower.choosing import safe_ids
-from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast
-from estimator_serving.exporter.sources.saved_model.lowering import INT64, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.lower.choosing import guarded, safe_ids
+from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast, wider
+from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Cells, Flat, Positions, Symbol, Tensor, Value
 
 _SPARSE = {"SparseSegmentSum": "sum", "SparseSegmentMean": "mean", "SparseSegmentSqrtN": "sqrtn"}
@@ -28,14 +28,12 @@ def row_counts(context: Lowering, cells: Cells) -> Tensor:
     key = ("row counts", cells.rows, cells.width, cells.mask)
     if key not in context.cache:
         one = context.builder.one
-
-        def emit() -> str:
-            if cells.mask is None:
-                width = one("Squeeze", context.dim_name(cells.width), context.int64(0))
-                return one("Expand", width, context.dim_name(cells.rows))
-            return one("ReduceSum", one("Cast", cells.mask.name, to=7), context.int64(1), keepdims=0)
-
-        context.cache[key] = context.tensor(INT64, (cells.rows,), emit, low=0)
+        if cells.mask is None:
+            width = one("Squeeze", context.dim_name(cells.width), context.int64(0))
+            counts = one("Expand", width, context.dim_name(cells.rows))
+        else:
+            counts = one("ReduceSum", cast(context, cells.mask.name, BOOL, INT64), context.int64(1), keepdims=0)
+        context.cache[key] = context.written(counts, INT64, (cells.rows,), low=0)
     made: Tensor = context.cache[key]
     return made
 
@@ -78,16 +76,12 @@ def _unique(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         raise node.refuse("it looks for distinct slices")
     if isinstance(value, Flat):
         raise node.refuse("it looks for what is distinct among distinct values")
-    wide = INT64 if dense.dtype.kind in "iu" else dense.dtype
-
-    def emit(index: int) -> str:
-        name = cast(context, dense.name, dense.dtype, wide)
-        found = context.builder.node("Unique", [name], outputs=4, sorted=0, axis=0)[index]
-        return cast(context, found, wide if index == 0 else INT64, dense.dtype if index == 0 else places)
-
+    wide = INT64 if dense.dtype.kind in "iub" else wider(dense.dtype)
+    name = cast(context, dense.name, dense.dtype, wide)
+    values, _, at, _ = context.builder.node("Unique", [name], outputs=4, sorted=0, axis=0)
     return [
-        context.tensor(dense.dtype, [None], lambda: emit(0), low=dense.low, high=dense.high),
-        context.tensor(places, dense.shape, lambda: emit(2), low=0),
+        context.written(cast(context, values, wide, dense.dtype), dense.dtype, [None], low=dense.low, high=dense.high),
+        context.written(cast(context, at, INT64, places), places, dense.shape, low=0),
     ]
 
 
@@ -102,8 +96,8 @@ def _sparse_segment(context: Lowering, node: Node, inputs: list[Value]) -> Lower
         if _are_rows(segments, taken.cells):
             return reduce_rows(context, taken, _SPARSE[node.op])
     table, at = (context.dense(one, node) for one in (data, places))
-    taken_shape = [*at.shape, *table.shape[1:]]
-    taken_rows = context.op("Gather", [table, at], table.dtype, taken_shape, axis=0)
+    rows = context.builder.one("Gather", table.name, guarded(context, table, at, 0), axis=0)
+    taken_rows = context.written(rows, table.dtype, [*at.shape, *table.shape[1:]])
     return _segment_in_full(context, node, taken_rows, context.dense(segments, node), _SPARSE[node.op])
 
 
@@ -121,91 +115,79 @@ def _are_rows(segments: Value, cells: Cells) -> bool:
 
 def reduce_rows(context: Lowering, data: Flat, combiner: str) -> Tensor:
     """One entry for each row of the grid, [rows, *tail]; where rows may be empty, up to the last that has a cell."""
-    cells = data.cells
+    cells, one = data.cells, context.builder.one
     inner = _reduce_grid(context, data, combiner)
     if cells.empty is not None:
-        empty, filler = cells.empty, data.filler
-        assert filler is not None
-        inner.zero_in = empty
-
-        def emit() -> str:
-            flags = with_ones(context, empty.name, 1, inner.rank - 1)
-            return context.builder.one("Where", flags, filler.name, inner.name)
-
-        return context.tensor(inner.dtype, inner.shape, emit, mended=(empty, inner))
+        assert data.filler is not None
+        inner.zero_in = cells.empty
+        flags = with_ones(context, cells.empty.name, 1, inner.rank - 1)
+        made = one("Where", flags, data.filler.name, inner.name)
+        return context.written(made, inner.dtype, inner.shape, mended=(cells.empty, inner))
     if cells.mask is None and isinstance(cells.width, int) and cells.width > 0:
         return inner
-
-    def cut() -> str:
-        one = context.builder.one
-        counts = row_counts(context, cells)
-        ends = one("Add", context.row_numbers(cells).name, context.scalar(1, INT64))
-        kept = one("Mul", ends, one("Sign", counts.name))
-        last = one("ReduceMax", one("Concat", kept, context.int64(0), axis=0), context.int64(0), keepdims=1)
-        return one("Slice", inner.name, context.int64(0), last, context.int64(0))
-
-    return context.tensor(inner.dtype, [None, *inner.shape[1:]], cut)
+    ends = one("Add", context.range_of(cells.rows).name, context.scalar(1, INT64))
+    kept = one("Mul", ends, one("Sign", row_counts(context, cells).name))
+    last = one("ReduceMax", one("Concat", kept, context.int64(0), axis=0), context.int64(0), keepdims=1)
+    cut = one("Slice", inner.name, context.int64(0), last, context.int64(0))
+    return context.written(cut, inner.dtype, [None, *inner.shape[1:]])
 
 
 def _reduce_grid(context: Lowering, data: Flat, combiner: str) -> Tensor:
-    cells, grid = data.cells, data.grid
-    dtype, tail = grid.dtype, data.tail
-    one = context.builder.one
+    cells, one = data.cells, context.builder.one
+    dtype, tail = data.grid.dtype, data.tail
     if dtype.kind not in "fi":
         raise ValueError(f"segments of {dtype}")
-
-    def total() -> str:
-        table = grid.looked_up[0] if grid.looked_up is not None else None
-        if (
-            table is not None
-            and table.constant is not None
-            and cells.mask is not None
-            and combiner not in ("max", "min")
-        ):
-            assert grid.looked_up is not None
-            ids = Flat(cells, grid.looked_up[1])
-            size = int(table.constant.shape[0])
-            if len(ids.tail) == 0 and size < np.iinfo(np.int32).max - 1:
-                # Cells that are not kept read a row of zeros behind the table: nothing has to be multiplied away.
-                places = one("Transpose", safe_ids(context, table, ids, size), perm=[1, 0])
-                return one(
-                    "ReduceSum", one("Gather", blanked(context, table), places, axis=0), context.int64(0), keepdims=0
-                )
-        name = context.spread(grid, (cells.rows, cells.width, *tail))
-        if cells.mask is not None:
-            blank = {"max": _lowest(dtype), "min": _highest(dtype)}.get(combiner, 0)
-            name = one("Where", with_ones(context, cells.mask.name, 2, len(tail)), name, context.scalar(blank, dtype))
-        if combiner in ("max", "min"):
-            # One more cell, so that no row is empty.
-            limit = _lowest(dtype) if combiner == "max" else _highest(dtype)
-            more = one("Expand", context.scalar(limit, dtype), context.shape_name((cells.rows, 1, *tail)))
-            op_type = "ReduceMax" if combiner == "max" else "ReduceMin"
-            found = one(op_type, one("Concat", name, more, axis=1), context.int64(1), keepdims=0)
-            is_empty = one(
-                "Equal", with_ones(context, row_counts(context, cells).name, 1, len(tail)), context.scalar(0, INT64)
-            )
-            return one("Where", is_empty, context.scalar(0, dtype), found)
-        # ONNX Runtime sums a first axis many times faster than one in the middle.
+    if combiner in ("max", "min"):
+        limit = _limit(dtype, combiner)
+        # One more cell, so that no row is empty.
+        more = one("Expand", context.scalar(limit, dtype), context.shape_name((cells.rows, 1, *tail)))
+        joined = one("Concat", _filled_grid(context, data, limit), more, axis=1)
+        found = one("ReduceMax" if combiner == "max" else "ReduceMin", joined, context.int64(1), keepdims=0)
+        is_empty = one(
+            "Equal", with_ones(context, row_counts(context, cells).name, 1, len(tail)), context.scalar(0, INT64)
+        )
+        return context.written(one("Where", is_empty, context.scalar(0, dtype), found), dtype, (cells.rows, *tail))
+    # ONNX Runtime sums a first axis many times faster than one in the middle.
+    turned = _looked_up_and_turned(context, data)
+    if turned is None:
+        name = _filled_grid(context, data, 0)
         turned = one("Transpose", name, perm=[1, 0, *range(2, 2 + len(tail))])
-        return one("ReduceSum", turned, context.int64(0), keepdims=0)
-
-    summed = context.tensor(dtype, (cells.rows, *tail), total)
-    if combiner not in ("mean", "sqrtn"):
+    summed = context.written(one("ReduceSum", turned, context.int64(0), keepdims=0), dtype, (cells.rows, *tail))
+    if combiner == "sum":
         return summed
-    return apply(
-        context, [summed, _divisor(context, cells, combiner, dtype, len(tail))], dtype, lambda x, y: one("Div", x, y)
-    )
+    # By how many entries a row has, at least 1, or the root of it.
+    count = cast(context, one("Max", row_counts(context, cells).name, context.scalar(1, INT64)), INT64, dtype)
+    divisor = with_ones(context, one("Sqrt", count) if combiner == "sqrtn" else count, 1, len(tail))
+    by = context.written(divisor, dtype, (cells.rows, *([1] * len(tail))))
+    return apply(context, [summed, by], dtype, lambda x, y: one("Div", x, y))
 
 
-def _divisor(context: Lowering, cells: Cells, combiner: str, dtype: np.dtype[Any], tail_rank: int) -> Tensor:
-    """How many entries a row has, at least 1, or the root of it: [rows, 1, …]."""
+def _filled_grid(context: Lowering, data: Flat, blank: Any) -> str:
+    """The grid with `blank` in the cells that are not kept."""
+    cells, dtype = data.cells, data.dtype
+    name = context.spread(data.grid, (cells.rows, cells.width, *data.tail))
+    if cells.mask is None:
+        return name
+    kept = with_ones(context, cells.mask.name, 2, len(data.tail))
+    return context.builder.one("Where", kept, name, context.scalar(blank, dtype))
 
-    def emit() -> str:
-        one = context.builder.one
-        count = cast(context, one("Max", row_counts(context, cells).name, context.scalar(1, INT64)), INT64, dtype)
-        return with_ones(context, one("Sqrt", count) if combiner == "sqrtn" else count, 1, tail_rank)
 
-    return context.tensor(dtype, (cells.rows, *([1] * tail_rank)), emit)
+def _looked_up_and_turned(context: Lowering, data: Flat) -> str | None:
+    """Rows of a table that is known, [width, rows, *tail]. Cells that are not kept read a row of zeros behind the
+    table, so that nothing has to be multiplied away. None where the entries come from elsewhere."""
+    cells = data.cells
+    if data.grid.looked_up is None or cells.mask is None:
+        return None
+    table, grid = data.grid.looked_up
+    ids = Flat(cells, grid)
+    if table.constant is None or ids.tail or len(table.constant) >= np.iinfo(np.int32).max - 1:
+        return None
+    key = ("blanked", table)
+    if key not in context.cache:
+        zeros = np.zeros((1, *table.constant.shape[1:]), table.dtype)
+        context.cache[key] = context.constant(np.concatenate([table.constant, zeros]))
+    places = context.builder.one("Transpose", safe_ids(context, table, ids, len(table.constant)), perm=[1, 0])
+    return context.builder.one("Gather", context.cache[key].name, places, axis=0)
 
 
 def with_ones(context: Lowering, name: str, axis: int, count: int) -> str:
@@ -215,24 +197,10 @@ def with_ones(context: Lowering, name: str, axis: int, count: int) -> str:
     return name
 
 
-def blanked(context: Lowering, table: Tensor) -> str:
-    """A table with a row of zeros behind it."""
-    key = ("blanked", table)
-    if key not in context.cache:
-        assert table.constant is not None
-        array = table.constant
-        zeros = np.zeros((1, *array.shape[1:]), array.dtype)
-        context.cache[key] = context.constant(np.concatenate([array, zeros]))
-    made: Tensor = context.cache[key]
-    return made.name
-
-
-def _lowest(dtype: np.dtype[Any]) -> Any:
-    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
-
-
-def _highest(dtype: np.dtype[Any]) -> Any:
-    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+def _limit(dtype: np.dtype[Any], combiner: str) -> Any:
+    """What every other number is above, for "max", or below, for "min"."""
+    lowest, highest = (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return lowest if combiner == "max" else highest
 
 
 def _segment_in_full(context: Lowering, node: Node, data: Tensor, segments: Tensor, combiner: str) -> Tensor:
@@ -240,32 +208,21 @@ def _segment_in_full(context: Lowering, node: Node, data: Tensor, segments: Tens
     dtype, one = data.dtype, context.builder.one
     if dtype.kind not in "fi":
         raise node.refuse(f"it computes with {dtype}")
-
-    def emit() -> str:
-        ids = cast(context, segments.name, segments.dtype, INT64)
-        last = one("ReduceMax", one("Concat", ids, context.int64(-1), axis=0), context.int64(0), keepdims=1)
-        count = one("Add", last, context.int64(1))
-        tail = context.shape_name(data.shape[1:]) if data.rank > 1 else ""
-        shape = one("Concat", count, tail, axis=0) if tail else count
-        at = one("Unsqueeze", ids, context.int64(1))
-        counts = one(
-            "ScatterND",
-            one("Expand", context.scalar(0, dtype), count),
-            at,
-            one("Expand", context.scalar(1, dtype), one("Shape", ids)),
-            reduction="add",
-        )
-        counts = with_ones(context, counts, 1, data.rank - 1)
-        if combiner in ("max", "min"):
-            limit = _lowest(dtype) if combiner == "max" else _highest(dtype)
-            blank = one("Expand", context.scalar(limit, dtype), shape)
-            found = one("ScatterND", blank, at, data.name, reduction=combiner)
-            zero = context.scalar(0, dtype)
-            return one("Where", one("Equal", counts, zero), zero, found)
-        summed = one("ScatterND", one("Expand", context.scalar(0, dtype), shape), at, data.name, reduction="add")
-        if combiner == "sum":
-            return summed
-        count = one("Max", counts, context.scalar(1, dtype))
-        return one("Div", summed, one("Sqrt", count) if combiner == "sqrtn" else count)
-
-    return context.tensor(dtype, [None, *data.shape[1:]], emit)
+    ids = cast(context, segments.name, segments.dtype, INT64)
+    last = one("ReduceMax", one("Concat", ids, context.int64(-1), axis=0), context.int64(0), keepdims=1)
+    rows = one("Add", last, context.int64(1))
+    shape = one("Concat", rows, context.shape_name(data.shape[1:]), axis=0) if data.rank > 1 else rows
+    at, zero, unit = one("Unsqueeze", ids, context.int64(1)), context.scalar(0, dtype), context.scalar(1, dtype)
+    units = one("Expand", unit, one("Shape", ids))
+    counts = one("ScatterND", one("Expand", zero, rows), at, units, reduction="add")
+    counts = with_ones(context, counts, 1, data.rank - 1)
+    if combiner in ("max", "min"):
+        blank = one("Expand", context.scalar(_limit(dtype, combiner), dtype), shape)
+        found = one("ScatterND", blank, at, data.name, reduction=combiner)
+        made = one("Where", one("Equal", counts, zero), zero, found)
+    else:
+        made = one("ScatterND", one("Expand", zero, shape), at, data.name, reduction="add")
+        if combiner != "sum":
+            count = one("Max", counts, unit)
+            made = one("Div", made, one("Sqrt", count) if combiner == "sqrtn" else count)
+    return context.written(made, dtype, [None, *data.shape[1:]])

@@ -6,9 +6,10 @@ grids cannot express is refused: ops that only reach other triples are rare in w
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
+from itertools import accumulate
 
 import numpy as np
 
@@ -53,40 +54,23 @@ def _reshape_in_full(
     after: list[Dim | None],
 ) -> list[Value]:
     """Each index as a place in the whole, and back."""
-    one = context.builder.one
-
-    def strides(dims: Sequence[str]) -> list[str]:
-        made = [context.int64(1)]
-        for dim in reversed(list(dims)[1:]):
-            made.append(one("Mul", made[-1], dim))
-        return made[::-1]
-
-    def new_dims() -> list[str]:
-        known = [None if dim == -1 else context.dim_name(dim) for dim in wanted]
-        if None in known:
-            total, product = context.int64(1), context.int64(1)
-            for dim in before:
-                total = one("Mul", total, context.dim_name(dim))
-            for name in known:
-                product = product if name is None else one("Mul", product, name)
-            left = one("Div", total, one("Max", product, context.int64(1)))
-            known = [left if name is None else name for name in known]
-        return [name for name in known if name is not None]
-
-    def emit() -> str:
-        weights = one("Concat", *strides([context.dim_name(dim) for dim in before]), axis=0)
-        place = one("ReduceSum", one("Mul", indices.name, weights), context.int64(1), keepdims=1)
-        dims = new_dims()
-        columns = []
-        for dim, stride in zip(dims, strides(dims), strict=True):
-            step = one("Max", stride, context.int64(1))
-            columns.append(one("Mod", one("Div", place, step), one("Max", dim, context.int64(1))))
-        return one("Concat", *columns, axis=1)
-
-    shape = context.tensor(INT64, (len(wanted),), lambda: one("Concat", *new_dims(), axis=0), low=0)
+    one, unit = context.builder.one, context.int64(1)
+    old = [context.dim_name(dim) for dim in before]
+    new = ["" if dim == -1 else context.dim_name(dim) for dim in wanted]
+    if "" in new:
+        total, product = (reduce(lambda x, y: one("Mul", x, y), filter(None, dims), unit) for dims in (old, new))
+        new[new.index("")] = one("Div", total, one("Max", product, unit))
+    strides = [list(accumulate(dims[:0:-1], lambda x, y: one("Mul", x, y), initial=unit))[::-1] for dims in (old, new)]
+    place = one("ReduceSum", one("Mul", indices.name, one("Concat", *strides[0], axis=0)), unit, keepdims=1)
+    columns = [
+        one("Mod", one("Div", place, one("Max", stride, unit)), one("Max", dim, unit))
+        for dim, stride in zip(new, strides[1], strict=True)
+    ]
+    shape = context.written(one("Concat", *new, axis=0), INT64, (len(wanted),), low=0)
     if all(dim is not None for dim in after):
         shape = context.sizes([dim for dim in after if dim is not None], INT64)
-    return [context.tensor(INT64, [indices.shape[0], len(wanted)], emit, low=0), shape]
+    moved = one("Concat", *columns, axis=1)
+    return [context.written(moved, INT64, [indices.shape[0], len(wanted)], low=0), shape]
 
 
 @lowers("SparseFillEmptyRows")
@@ -157,18 +141,14 @@ def _sparse_to_dense(context: Lowering, node: Node, inputs: list[Value]) -> Lowe
         if grid is not None and cells.empty is None and tuple(shape) == (cells.rows, cells.width):
             return in_grid(context, cells, grid, blank)
     at, updates = context.dense(indices, node), context.dense(values, node)
-    one = context.builder.one
-
-    def emit() -> str:
-        base = one("Expand", blank.name, context.shape_name(shape))
-        index = cast(context, at.name, at.dtype, INT64)
-        index = one("Unsqueeze", index, context.int64(1)) if at.rank == 1 else index
-        given = updates.name
-        if updates.rank == 0:
-            given = one("Expand", given, one("Shape", index, start=0, end=1))
-        return one("ScatterND", base, index, given)
-
-    return context.tensor(updates.dtype, list(shape), emit)
+    one, index = context.builder.one, cast(context, at.name, at.dtype, INT64)
+    if at.rank < 2:
+        # A vector of places, or a single one.
+        index = one("Reshape", index, context.int64(-1, 1))
+    count = one("Shape", index, start=0, end=1)
+    given = one("Expand", updates.name, count) if updates.rank == 0 else updates.name
+    base = one("Expand", blank.name, context.shape_name(shape))
+    return context.written(one("ScatterND", base, index, given), updates.dtype, list(shape))
 
 
 def in_grid(context: Lowering, cells: Cells, grid: Tensor, blank: Tensor) -> Tensor:
@@ -209,11 +189,14 @@ def _sparse_slice(context: Lowering, node: Node, inputs: list[Value]) -> Lowered
         raise node.refuse("its entries are no feature's, or were moved in a way that is not followed")
     if any(start != 0 for start in starts) or values.cells.empty is not None:
         raise node.refuse("it does not begin at 0")
-    cells = values.cells
+    cells, one = values.cells, context.builder.one
     for column, size in zip(indices.columns, sizes, strict=True):
         if (column.place == "row" and size == cells.rows) or (column.place == "column" and size == cells.width):
             continue
-        inside = _inside(context, column, size)
+        low, limit = context.scalar(0, INT64), one("Squeeze", context.dim_name(size), context.int64(0))
+        number = column.grid.name
+        is_inside = one("And", one("Less", number, limit), one("GreaterOrEqual", number, low))
+        inside = context.written(is_inside, BOOL, column.grid.shape, implies=((column.grid, 0),))
         cells = narrow(context, Flat(cells, inside))
     kept = tuple(Flat(cells, one.grid, place=one.place) for one in indices.columns)
     after = [size if size == dim else _smaller(context, size, dim) for size, dim in zip(sizes, before, strict=True)]
@@ -224,20 +207,6 @@ def _smaller(context: Lowering, left: Dim, right: Dim) -> Dim:
     if isinstance(left, int) and isinstance(right, int):
         return min(left, right)
     return Symbol(lambda: context.builder.one("Min", context.dim_name(left), context.dim_name(right)))
-
-
-def _inside(context: Lowering, column: Flat, size: Dim) -> Tensor:
-    """Whether the numbers of a column are from 0 to below a size."""
-    grid, one = column.grid, context.builder.one
-
-    def emit(x: str) -> str:
-        limit = one("Squeeze", context.dim_name(size), context.int64(0))
-        below = one("Less", x, limit)
-        return one("And", below, one("GreaterOrEqual", x, context.scalar(0, INT64)))
-
-    made = apply(context, [grid], BOOL, emit)
-    made.implies = ((grid, 0),)
-    return made
 
 
 @lowers("ScatterNd")
@@ -253,18 +222,14 @@ def _scatter_nd(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         return scatter_nd(context, node, inputs)
     if cells.bounds.get(column.grid, -1) < 0 and (column.grid.low is None or column.grid.low < 0):
         return scatter_nd(context, node, inputs)
-    one, dtype = context.builder.one, values.dtype
-
-    def emit() -> str:
-        whole = (cells.rows, cells.width)
-        at, given = context.spread(column.grid, whole), context.spread(values.grid, whole)
-        if cells.mask is not None:
-            at = one("Where", cells.mask.name, at, context.scalar(0, INT64))
-            given = one("Where", cells.mask.name, given, context.scalar(0, dtype))
-        base = one("Expand", context.scalar(0, dtype), context.shape_name(shape))
-        return one("ScatterElements", base, at, given, axis=1, reduction="add")
-
-    return context.tensor(dtype, list(shape), emit)
+    one, dtype, whole = context.builder.one, values.dtype, (cells.rows, cells.width)
+    at, given = context.spread(column.grid, whole), context.spread(values.grid, whole)
+    if cells.mask is not None:
+        at = one("Where", cells.mask.name, at, context.scalar(0, INT64))
+        given = one("Where", cells.mask.name, given, context.scalar(0, dtype))
+    base = one("Expand", context.scalar(0, dtype), context.shape_name(shape))
+    added = one("ScatterElements", base, at, given, axis=1, reduction="add")
+    return context.written(added, dtype, list(shape))
 
 
 # ---- crosses --------------------------------------------------------------------------------------------------------
@@ -293,18 +258,11 @@ def _sparse_cross(context: Lowering, node: Node, inputs: list[Value]) -> Lowered
     buckets = node.integer("num_buckets")
     signed = int(np.uint64(node.integer("hash_key") % (1 << 64)).astype(np.int64))
 
-    def emit() -> str:
-        names = [one.name for key in keys for one in key]
-        made = context.builder.node("CrossHash", names, domain=DOMAIN, hash_bucket_size=buckets, hash_key=signed)
-        return made[0]
-
-    ids = context.tensor(INT64, [rows, None], emit, low=-1, high=buckets - 1)
-    mask = apply(
-        context,
-        [ids, context.constant(np.array(0, np.int64))],
-        BOOL,
-        lambda x, y: context.builder.one("GreaterOrEqual", x, y),
-    )
+    names = [one.name for key in keys for one in key]
+    (made,) = context.builder.node("CrossHash", names, domain=DOMAIN, hash_bucket_size=buckets, hash_key=signed)
+    ids = context.written(made, INT64, [rows, None], low=-1, high=buckets - 1)
+    is_there = context.builder.one("GreaterOrEqual", made, context.scalar(0, INT64))
+    mask = context.written(is_there, BOOL, ids.shape)
     cells = context.cells_of(rows, ids.shape[1], mask, bounds={ids: 0})
     lengths = row_counts(context, cells)
     cells.lengths = lengths
@@ -329,17 +287,12 @@ def packed(context: Lowering, values: Flat) -> tuple[Tensor, Tensor]:
     counts = row_counts(context, cells)
     if cells.lengths is not None or cells.mask is None:
         return grid, counts
-    mask, loose = cells.mask, grid
-
-    def emit() -> str:
-        # The largest of (kept, first come first) stand in front: a stable sort by what is kept.
-        width = context.dim_name(cells.width)
-        order = one("Sub", one("Squeeze", width, context.int64(0)), context.range_of(cells.width).name)
-        bonus = one("Mul", one("Cast", mask.name, to=7), one("Add", width, context.int64(1)))
-        places = context.builder.node("TopK", [one("Add", bonus, order), width], outputs=2, axis=1, largest=1, sorted=1)
-        return one("GatherElements", loose.name, places[1], axis=1)
-
-    return context.tensor(grid.dtype, whole, emit), counts
+    # The largest of (kept, first come first) stand in front: a stable sort by what is kept.
+    width = context.dim_name(cells.width)
+    order = one("Sub", one("Squeeze", width, context.int64(0)), context.range_of(cells.width).name)
+    bonus = one("Mul", cast(context, cells.mask.name, BOOL, INT64), one("Add", width, context.int64(1)))
+    places = context.builder.node("TopK", [one("Add", bonus, order), width], outputs=2, axis=1, largest=1, sorted=1)
+    return context.written(one("GatherElements", grid.name, places[1], axis=1), grid.dtype, whole), counts
 
 
 # ---- partitions -----------------------------------------------------------------------------------------------------
@@ -351,16 +304,10 @@ def _dynamic_partition(context: Lowering, node: Node, inputs: list[Value]) -> Lo
     count = node.integer("num_partitions")
     if isinstance(parts, Flat) and isinstance(data, Flat | Positions) and data.cells.same(parts.cells):
         return [_part(context, data, parts, index) for index in range(count)]
-    dense, at = context.dense(data, node), context.dense(parts, node)
-    made: list[Value] = []
-    for index in range(count):
-
-        def emit(index: int = index) -> str:
-            chosen = context.builder.one("Equal", at.name, context.scalar(index, at.dtype))
-            return context.builder.one("Compress", dense.name, chosen, axis=0)
-
-        made.append(context.tensor(dense.dtype, [None, *dense.shape[1:]], emit))
-    return made
+    dense, at, one = context.dense(data, node), context.dense(parts, node), context.builder.one
+    chosen = [one("Equal", at.name, context.scalar(index, at.dtype)) for index in range(count)]
+    taken = [one("Compress", dense.name, flags, axis=0) for flags in chosen]
+    return [context.written(name, dense.dtype, [None, *dense.shape[1:]]) for name in taken]
 
 
 def _part(context: Lowering, data: Flat | Positions, parts: Flat, index: int) -> Value:
@@ -409,60 +356,41 @@ def _dynamic_stitch(context: Lowering, node: Node, inputs: list[Value]) -> Lower
     tail = given[0].shape[at[0].rank :]
     if any(one.rank != 1 for one in at):
         raise node.refuse("it stitches indices of other ranks than 1")
-    one = context.builder.one
-
-    def emit() -> str:
-        ids = one("Concat", *(cast(context, i.name, i.dtype, INT64) for i in at), axis=0)
-        last = one("ReduceMax", one("Concat", ids, context.int64(-1), axis=0), context.int64(0), keepdims=1)
-        rows = one("Add", last, context.int64(1))
-        shape = one("Concat", rows, context.shape_name(tail), axis=0) if tail else rows
-        base = one("Expand", context.scalar(0, given[0].dtype), shape)
-        updates = one("Concat", *(value.name for value in given), axis=0)
-        return one("ScatterND", base, one("Unsqueeze", ids, context.int64(1)), updates)
-
-    return context.tensor(given[0].dtype, [None, *tail], emit)
-
-
-def _is_part(index: int, place: Value, value: Value, parts: Flat) -> bool:
-    """Whether `value` holds what stands at `place`, the positions of one of the parts among all cells."""
-    if not isinstance(place, Positions) or not isinstance(value, Flat) or value.cells is not place.cells:
-        return False
-    part = place.cells.part
-    return part is not None and part[0].grid is parts.grid and part[1] == index and place.among.same(parts.cells)
+    one, dtype = context.builder.one, given[0].dtype
+    ids = one("Concat", *(cast(context, i.name, i.dtype, INT64) for i in at), axis=0)
+    last = one("ReduceMax", one("Concat", ids, context.int64(-1), axis=0), context.int64(0), keepdims=1)
+    rows = one("Add", last, context.int64(1))
+    shape = one("Concat", rows, context.shape_name(tail), axis=0) if tail else rows
+    base = one("Expand", context.scalar(b"" if given[0].is_string else 0, dtype), shape)
+    updates = one("Concat", *(value.name for value in given), axis=0)
+    stitched = one("ScatterND", base, one("Unsqueeze", ids, context.int64(1)), updates)
+    return context.written(stitched, dtype, [None, *tail])
 
 
 def _stitch_parts(context: Lowering, places: Sequence[Value], values: Sequence[Value]) -> Flat | None:
-    """The parts of cells that DynamicPartition took apart, side by side in their grid again."""
+    """The parts of cells that DynamicPartition took apart, side by side in their grid again. None for other values."""
     first = places[0]
     if not isinstance(first, Positions) or first.cells.part is None:
         return None
-    parts = first.cells.part[0]
-    if not all(_is_part(*one, parts) for one in zip(itertools.count(), places, values)):
-        return None
-    flats = [one for one in values if isinstance(one, Flat)]
-    cells, tail_rank = parts.cells, len(flats[0].tail)
-
-    def chosen(number: Tensor, index: int, lead: int) -> Tensor:
-        at = context.constant(np.array(index, number.dtype))
-
-        def emit(x: str, y: str) -> str:
-            return with_ones(context, context.builder.one("Equal", x, y), lead, tail_rank)
-
-        made = apply(context, [number, at], BOOL, emit, None)
-        made.shape = (*made.shape, *([1] * tail_rank))
-        return made
-
-    def choose(numbers: Tensor, given: list[Tensor], lead: int) -> Tensor:
-        made = given[-1]
-        for index in range(len(given) - 2, -1, -1):
-            operands = [chosen(numbers, index, lead), given[index], made]
-            made = apply(context, operands, made.dtype, lambda c, x, y: context.builder.one("Where", c, x, y))
-        return made
-
-    filler = None
-    if cells.empty is not None:
-        fillers = [one.filler for one in flats]
-        if parts.filler is None or parts.filler.constant is None or any(one is None for one in fillers):
+    parts, flats = first.cells.part[0], list[Flat]()
+    for index, (place, value) in enumerate(zip(places, values, strict=True)):
+        if not isinstance(place, Positions) or not isinstance(value, Flat) or value.cells is not place.cells:
             return None
-        filler = fillers[int(parts.filler.constant)]
-    return Flat(cells, choose(parts.grid, [one.grid for one in flats], 2), filler)
+        part = place.cells.part
+        if part is None or part[0].grid is not parts.grid or part[1] != index or not place.among.same(parts.cells):
+            return None
+        flats.append(value)
+    filler = None
+    if parts.cells.empty is not None:
+        if parts.filler is None or parts.filler.constant is None or any(one.filler is None for one in flats):
+            return None
+        filler = flats[int(parts.filler.constant)].filler
+    tail_rank, one = len(flats[0].tail), context.builder.one
+    made = flats[-1].grid
+    for index in range(len(flats) - 2, -1, -1):
+        is_part = one("Equal", parts.grid.name, context.scalar(index, parts.grid.dtype))
+        chosen = context.written(
+            with_ones(context, is_part, 2, tail_rank), BOOL, (*parts.grid.shape, *([1] * tail_rank))
+        )
+        made = apply(context, [chosen, flats[index].grid, made], made.dtype, lambda c, x, y: one("Where", c, x, y))
+    return Flat(parts.cells, made, filler)

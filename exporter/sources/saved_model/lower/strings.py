@@ -140,11 +140,7 @@ def _split(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     separator = context.array(inputs[1], node, "separator").ravel()
     if separator.size != 1 or separator[0] or node.integer("maxsplit", -1) != -1 or texts.rank != 1:
         raise node.refuse("it splits at something else than white space")
-
-    def emit(index: int) -> str:
-        return context.builder.node("SplitWords", [texts.name], outputs=2, domain=DOMAIN)[index]
-
+    words, lengths = context.builder.node("SplitWords", [texts.name], outputs=2, domain=DOMAIN)
     rows = texts.shape[0]
-    words = context.tensor(_STRING, [rows, None], lambda: emit(0))
-    lengths = context.tensor(INT64, [rows], lambda: emit(1), low=0)
-    return padded_feature(context, words, lengths)
+    grid, counts = context.written(words, _STRING, [rows, None]), context.written(lengths, INT64, [rows], low=0)
+    return padded_feature(context, grid, counts)
