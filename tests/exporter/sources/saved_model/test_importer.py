@@ -135,7 +135,7 @@ def test_versions_below_a_name(path, base, meta_graph):
     saved_graphs.write(path, meta_graph)
     version = Path(import_saved_model(path, base, name="model"))
     assert version.parent == base / "model"
-    assert [one.name for one in version.iterdir()] == ["model.onnx"]
+    assert (version / "model.onnx").is_file()
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------

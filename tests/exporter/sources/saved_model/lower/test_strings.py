@@ -142,11 +142,6 @@ def test_whole_numbers_as_text(dtype, values, wanted):
     assert run("AsString", [Const(numbers)], "string").tolist() == wanted
 
 
-@pytest.mark.parametrize("attributes", [{"width": 5}, {"fill": "0"}])
-def test_numbers_that_are_filled_up_are_refused(attributes):
-    assert refusal("AsString", [np.array([1])], "string", **attributes) == "it fills up to a width"
-
-
 # ---- words ----------------------------------------------------------------------------------------------------------
 
 
