@@ -2,7 +2,8 @@
 
     python benchmarks/open_inference.py [--seconds 3] [--rounds 3] [--connections 32] [--callers 8]
 
-REST is compared with a bare ASGI stub that answers the same rows as JSON, gRPC with an empty echo on the same kind of
+REST is compared with a bare ASGI stub that answers the same rows as JSON (and with what a socket alone allows: a server
+that looks at nothing and answers every request with the same bytes), gRPC with an empty echo on the same kind of
 grpc server. Each server runs on one core, the load on another, in turns, so that what else the machine does falls on
 all alike. Prints requests/s (best of the rounds) and the ratios, and the same by the server's CPU time. Needs `onnx`.
 """
@@ -79,6 +80,31 @@ def serve_json(directory: Path) -> None:
     uvicorn.Server(config).run([bound])
 
 
+def serve_socket(_directory: Path) -> None:
+    """The most that this machine's sockets allow: no parsing, no model."""
+    import uvloop
+
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 400\r\n\r\n" + bytes(400)
+    length = len(binary_request())
+
+    class Same(asyncio.Protocol):
+        def connection_made(self, transport) -> None:
+            self.transport, self.received = transport, 0
+
+        def data_received(self, data: bytes) -> None:
+            self.received += len(data)
+            if self.received >= length:
+                self.received -= length
+                self.transport.write(answer)
+
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(Same, HOST, 0)
+        print(server.sockets[0].getsockname()[1], 0, flush=True)
+        await server.serve_forever()
+
+    uvloop.run(run())
+
+
 def serve_echo(_directory: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -92,7 +118,7 @@ def serve_echo(_directory: Path) -> None:
     server.wait_for_termination()
 
 
-SERVERS = {"ours": serve_ours, "json": serve_json, "echo": serve_echo}
+SERVERS = {"ours": serve_ours, "json": serve_json, "socket": serve_socket, "echo": serve_echo}
 
 
 # --- the load ---
@@ -163,7 +189,7 @@ async def load_rest(pid: int, port: int, request: bytes, connections: int, secon
     before, started_s, used_s = sum(one.answers for _, one in made), time.perf_counter(), cpu_s(pid)
     await asyncio.sleep(seconds)
     answered = sum(one.answers for _, one in made) - before
-    rates = answered / (time.perf_counter() - started_s), answered / (cpu_s(pid) - used_s)
+    rates = answered / (time.perf_counter() - started_s), answered / max(cpu_s(pid) - used_s, 0.01)
     for transport, _ in made:
         transport.abort()
     return rates
@@ -219,6 +245,7 @@ def compare(directory: Path, given: argparse.Namespace) -> None:
         for _ in range(given.rounds):
             for name, server, request in (
                 ("REST binary", "ours", binary_request()), ("JSON stub", "json", json_request()),
+                ("socket", "socket", binary_request()),
             ):  # fmt: skip
                 process, port, _ = running[server]
                 rate = uvloop.run(load_rest(process.pid, port, request, given.connections, given.seconds))
@@ -236,6 +263,7 @@ def compare(directory: Path, given: argparse.Namespace) -> None:
         for name, pairs in rates.items():
             print(f"  {name:11} {best[name]:8.0f}   rounds: {', '.join(f'{pair[index]:.0f}' for pair in pairs)}")
         print(f"  REST binary / JSON stub {best['REST binary'] / best['JSON stub']:.2f}   (budget >= 2)")
+        print(f"  socket / JSON stub      {best['socket'] / best['JSON stub']:.2f}")
         print(f"  gRPC / echo             {best['gRPC'] / best['echo']:.2f}   (budget >= 0.85)")
 
 

@@ -169,8 +169,11 @@ class Catalog:
                 _log.warning("%s", remark)
         self.models = tuple(models)
         self._log_settings = {model.name: model.logging for model in models if model.logging}
-        self._manager.serve_only([model.name for model in models])
+        names = [model.name for model in models]
+        self._manager.serve_only(names)
         self._source.watch(models)
+        # Once more, because a poll that had begun before may have asked for what is gone.
+        self._manager.serve_only(names)
 
     def _check_label(self, name: str, label: str, version: int) -> None:
         """A label names an available version; where the flag allows it, a new one may name any version."""

@@ -104,7 +104,8 @@ class Manager:
         with self._lock:
             for name in names:
                 self._models.setdefault(name, Model(name)).configured = True
-            gone = [model for model in self._models.values() if model.configured and model.name not in names]
+            unwanted = (model for model in self._models.values() if model.name not in names)
+            gone = [model for model in unwanted if model.configured or model.aspired]
             for model in gone:
                 model.configured, model.labels = False, {}
         for model in gone:

@@ -77,6 +77,10 @@ EXAMPLES = """g (uint8[n] "input_example_tensor/values", int64[m] "input_example
   flat = Squeeze(x, last)
 }"""
 
+# The model of the examples in the Open Inference Protocol.
+MYMODEL = """g (uint32[N,2] input0, bool[M] input1) => (float[N,2] output0, bool[M] output1)
+{ output0 = Cast<to = 1>(input0)  output1 = Not(input1) }"""
+
 _EXAMPLES_INFO = TensorInfo("input_example_tensor:0", dtypes.string, (-1,))
 _SCORES = TensorInfo("scores:0", dtypes.float32, (-1, 2))
 _CLASSES = TensorInfo("classes:0", dtypes.string, (-1, 2))
@@ -141,6 +145,7 @@ MODELS = {
     "log": (NOT_FINITE, None),
     "types": (EVERY_TYPE, None),
     "uint16": (UINT16, None),
+    "mymodel": (MYMODEL, None),
     "bfloat16": (BFLOAT16, None),
     "defaults": (TWO_INPUTS, Metadata({"serving_default": _TWO})),
     "examples": (EXAMPLES, EXAMPLES_METADATA),

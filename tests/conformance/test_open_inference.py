@@ -100,3 +100,64 @@ def test_not_finite_in_json(fronts):
     body = oip_requests.json_request({"x": np.array([0, -1, 1], np.float32)})
     answer = fronts["log"].http.post("/v2/models/log/infer", content=body)
     assert '"data":[-Infinity,NaN,0.0]' in answer.text
+
+
+# --- the requests that the specification and Triton's documentation show, with values as many as their shapes say ---
+
+INPUTS = {"input0": np.array([[1, 2], [3, 4]], np.uint32), "input1": np.array([True, False, True])}
+
+
+@pytest.mark.parametrize("data", [[1, 2, 3, 4], [[1, 2], [3, 4]]], ids=["flat", "nested"])
+def test_the_specifications_example(fronts, data):
+    body = {
+        "id": "42",
+        "inputs": [
+            {"name": "input0", "shape": [2, 2], "datatype": "UINT32", "data": data},
+            {"name": "input1", "shape": [3], "datatype": "BOOL", "data": [True, False, True]},
+        ],
+        "outputs": [{"name": "output0"}],
+    }
+    answer = fronts["mymodel"].http.post("/v2/models/mymodel/infer", json=body)
+    assert answer.json() == {
+        "id": "42",
+        "model_name": "mymodel",
+        "model_version": "123",
+        "outputs": [{"name": "output0", "datatype": "FP32", "shape": [2, 2], "data": [1.0, 2.0, 3.0, 4.0]}],
+    }
+
+
+def test_an_answer_in_json_and_binary_at_once(fronts):
+    """One input as JSON and one behind it; one output in each form."""
+    inputs = [
+        {"name": "input0", "shape": [2, 2], "datatype": "UINT32", "parameters": {"binary_data_size": 16}},
+        {"name": "input1", "shape": [3], "datatype": "BOOL", "data": [True, False, True]},
+    ]
+    outputs = [{"name": "output1", "parameters": {"binary_data": True}}, {"name": "output0"}]
+    head = json.dumps({"id": "one", "inputs": inputs, "outputs": outputs}).encode()
+    answer = fronts["mymodel"].http.post(
+        "/v2/models/mymodel/infer",
+        content=head + INPUTS["input0"].tobytes(),
+        headers={"Inference-Header-Content-Length": str(len(head))},
+    )
+    assert answer.headers["content-type"] == "application/octet-stream"
+    read = oip_requests.read_answer(answer.content, int(answer.headers["inference-header-content-length"]))
+    assert list(read) == ["output1", "output0"]
+    np.testing.assert_array_equal(read["output1"], ~INPUTS["input1"])
+    np.testing.assert_array_equal(read["output0"], INPUTS["input0"])
+
+
+def test_what_other_clients_send_beside_the_protocol(fronts):
+    """Nulls (MLServer), and the model's name in the body (KServe)."""
+    tensor = {"name": "input0", "shape": [1, 2], "datatype": "UINT32", "data": [1, 2], "parameters": None}
+    other = {"name": "input1", "shape": [1], "datatype": "BOOL", "data": [True], "parameters": {"content_type": "np"}}
+    body = {"id": None, "parameters": None, "model_name": "mymodel", "inputs": [tensor, other], "outputs": None}
+    answer = fronts["mymodel"].http.post("/v2/models/mymodel/infer", json=body)
+    assert answer.status_code == 200
+    assert "id" not in answer.json()
+
+
+def test_only_what_was_asked_for_is_answered(fronts):
+    request = oip_requests.message("mymodel", INPUTS)
+    request.outputs.add(name="output1")
+    response = fronts["mymodel"].call("ModelInfer", request, SERVICE)
+    assert list(oip_requests.read_message(response)) == ["output1"]

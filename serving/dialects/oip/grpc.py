@@ -63,59 +63,59 @@ class Rpcs(NamedTuple):
 
     # --- the server and its models ---
 
-    def _live(self, _message: Any) -> Any:
+    def live(self, _message: Any) -> Any:
         return {"live": True}
 
-    def _ready(self, _message: Any) -> Any:
+    def ready(self, _message: Any) -> Any:
         return {"ready": not self.unready()}
 
-    def _metadata(self, _message: Any) -> Any:
+    def server_metadata(self, _message: Any) -> Any:
         return describe.server(shared_memory=self.regions.is_enabled)
 
-    def _model_ready(self, message: Any) -> Any:
+    def model_ready(self, message: Any) -> Any:
         return {"ready": self.models.is_ready(read_spec(message.name, message.version))}
 
-    def _model_metadata(self, message: Any) -> Any:
+    def model_metadata(self, message: Any) -> Any:
         return self.models.metadata(read_spec(message.name, message.version))
 
-    def _config(self, message: Any) -> Any:
+    def model_config(self, message: Any) -> Any:
         return {"config": self.models.config(read_spec(message.name, message.version))}
 
-    def _statistics(self, message: Any) -> Any:
+    def model_statistics(self, message: Any) -> Any:
         return self.models.statistics(read_spec(message.name, message.version) if message.name else None)
 
     # --- the repository ---
 
-    def _index(self, message: Any) -> Any:
+    def repository_index(self, message: Any) -> Any:
         return {"models": self.repository.index(message.repository_name, ready=message.ready)}
 
-    def _load(self, message: Any) -> None:
+    def load(self, message: Any) -> None:
         self.repository.load(*_read_change(message))
 
-    def _unload(self, message: Any) -> None:
+    def unload(self, message: Any) -> None:
         self.repository.unload(*_read_change(message))
 
     # --- shared memory ---
 
-    def _region_status(self, message: Any) -> Any:
+    def region_status(self, message: Any) -> Any:
         return {"regions": {region["name"]: region for region in self.regions.status(message.name)}}
 
-    def _region_register(self, message: Any) -> None:
+    def region_register(self, message: Any) -> None:
         self.regions.register(message.name, message.key, message.offset, message.byte_size)
 
-    def _region_unregister(self, message: Any) -> None:
+    def region_unregister(self, message: Any) -> None:
         self.regions.unregister(message.name)
 
-    def _cuda(self, _message: Any) -> None:
+    def refuse_cuda(self, _message: Any) -> None:
         raise UnimplementedError(CUDA_TEXT)
 
     # --- settings ---
 
-    def _trace(self, message: Any) -> Any:
+    def trace(self, message: Any) -> Any:
         changed = settings.change_trace({name: list(value.value) for name, value in message.settings.items()})
         return {"settings": {name: {"value": values} for name, values in changed.items()}}
 
-    def _log(self, message: Any) -> Any:
+    def log(self, message: Any) -> Any:
         changes = proto_codec.read_parameters(message.settings)
         if changes:
             self.repository.check_right("change the log's settings")
@@ -124,24 +124,24 @@ class Rpcs(NamedTuple):
 
 
 _ANSWERS: Mapping[str, Callable[[Rpcs, Any], Any]] = {
-    "ServerLive": Rpcs._live,
-    "ServerReady": Rpcs._ready,
-    "ModelReady": Rpcs._model_ready,
-    "ServerMetadata": Rpcs._metadata,
-    "ModelMetadata": Rpcs._model_metadata,
-    "ModelConfig": Rpcs._config,
-    "ModelStatistics": Rpcs._statistics,
-    "RepositoryIndex": Rpcs._index,
-    "RepositoryModelLoad": Rpcs._load,
-    "RepositoryModelUnload": Rpcs._unload,
-    "SystemSharedMemoryStatus": Rpcs._region_status,
-    "SystemSharedMemoryRegister": Rpcs._region_register,
-    "SystemSharedMemoryUnregister": Rpcs._region_unregister,
-    "CudaSharedMemoryStatus": Rpcs._cuda,
-    "CudaSharedMemoryRegister": Rpcs._cuda,
-    "CudaSharedMemoryUnregister": Rpcs._cuda,
-    "TraceSetting": Rpcs._trace,
-    "LogSettings": Rpcs._log,
+    "ServerLive": Rpcs.live,
+    "ServerReady": Rpcs.ready,
+    "ModelReady": Rpcs.model_ready,
+    "ServerMetadata": Rpcs.server_metadata,
+    "ModelMetadata": Rpcs.model_metadata,
+    "ModelConfig": Rpcs.model_config,
+    "ModelStatistics": Rpcs.model_statistics,
+    "RepositoryIndex": Rpcs.repository_index,
+    "RepositoryModelLoad": Rpcs.load,
+    "RepositoryModelUnload": Rpcs.unload,
+    "SystemSharedMemoryStatus": Rpcs.region_status,
+    "SystemSharedMemoryRegister": Rpcs.region_register,
+    "SystemSharedMemoryUnregister": Rpcs.region_unregister,
+    "CudaSharedMemoryStatus": Rpcs.refuse_cuda,
+    "CudaSharedMemoryRegister": Rpcs.refuse_cuda,
+    "CudaSharedMemoryUnregister": Rpcs.refuse_cuda,
+    "TraceSetting": Rpcs.trace,
+    "LogSettings": Rpcs.log,
 }
 
 

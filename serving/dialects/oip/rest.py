@@ -94,13 +94,13 @@ class Calls(NamedTuple):
 
     # --- the server ---
 
-    def _server(self, _match: re.Match[str], _body: Any) -> Any:
+    def server(self, _match: re.Match[str], _body: Any) -> Any:
         return describe.server(shared_memory=self.regions.is_enabled)
 
-    def _live(self, _match: re.Match[str], _body: Any) -> Any:
+    def live(self, _match: re.Match[str], _body: Any) -> Any:
         return {"live": True}
 
-    def _ready(self, _match: re.Match[str], _body: Any) -> Any:
+    def ready(self, _match: re.Match[str], _body: Any) -> Any:
         reason = self.unready()
         if not reason:
             return {"ready": True, "live": True}
@@ -108,53 +108,53 @@ class Calls(NamedTuple):
             503, JSON, orjson.dumps({"ready": False, "live": True, "error": reason}), ((b"retry-after", b"1"),)
         )
 
-    def _log(self, _match: re.Match[str], body: Any) -> Any:
+    def log(self, _match: re.Match[str], body: Any) -> Any:
         if body:
             self.repository.check_right("change the log's settings")
         return settings.change_log(body)
 
-    def _trace(self, _match: re.Match[str], body: Any) -> Any:
+    def trace(self, _match: re.Match[str], body: Any) -> Any:
         # Over REST, a setting with one value is that value; trace_level is always a list.
         changed = settings.change_trace(body)
         return {name: values if name == "trace_level" else values[0] for name, values in changed.items()}
 
     # --- models ---
 
-    def _metadata(self, match: re.Match[str], _body: Any) -> Any:
+    def model_metadata(self, match: re.Match[str], _body: Any) -> Any:
         return self.models.metadata(_read_spec(match))
 
-    def _config(self, match: re.Match[str], _body: Any) -> Any:
+    def model_config(self, match: re.Match[str], _body: Any) -> Any:
         return self.models.config(_read_spec(match))
 
-    def _model_ready(self, match: re.Match[str], _body: Any) -> Any:
+    def model_ready(self, match: re.Match[str], _body: Any) -> Any:
         spec = _read_spec(match)
         if not self.models.is_ready(spec):
             raise infer.unknown_model(spec)
         return {"name": spec.name, "ready": True}
 
-    def _stats(self, match: re.Match[str], _body: Any) -> Any:
+    def model_statistics(self, match: re.Match[str], _body: Any) -> Any:
         return self.models.statistics(_read_spec(match) if "name" in match.groupdict() else None)
 
     # --- the repository ---
 
-    def _index(self, match: re.Match[str], body: Any) -> Any:
+    def repository_index(self, match: re.Match[str], body: Any) -> Any:
         ready = body.get("ready", False)
         if type(ready) is not bool:
             raise InvalidArgumentError("'ready' must be true or false.")
         return self.repository.index(match["repository"] or "", ready=ready)
 
-    def _load(self, match: re.Match[str], body: Any) -> Any:
+    def load(self, match: re.Match[str], body: Any) -> Any:
         self.repository.load(unquote(match["name"]), _parameters(body), match["repository"] or "")
 
-    def _unload(self, match: re.Match[str], body: Any) -> Any:
+    def unload(self, match: re.Match[str], body: Any) -> Any:
         self.repository.unload(unquote(match["name"]), _parameters(body), match["repository"] or "")
 
     # --- shared memory ---
 
-    def _region_status(self, match: re.Match[str], _body: Any) -> Any:
+    def region_status(self, match: re.Match[str], _body: Any) -> Any:
         return self.regions.status(unquote(match["region"] or ""))
 
-    def _region_register(self, match: re.Match[str], body: Any) -> Any:
+    def region_register(self, match: re.Match[str], body: Any) -> Any:
         key, offset, size = body.get("key"), body.get("offset", 0), body.get("byte_size")
         if type(key) is not str or type(offset) is not int or type(size) is not int:
             raise InvalidArgumentError(
@@ -163,10 +163,10 @@ class Calls(NamedTuple):
             )
         self.regions.register(unquote(match["region"]), key, offset, size)
 
-    def _region_unregister(self, match: re.Match[str], _body: Any) -> Any:
+    def region_unregister(self, match: re.Match[str], _body: Any) -> Any:
         self.regions.unregister(unquote(match["region"] or ""))
 
-    def _cuda(self, _match: re.Match[str], _body: Any) -> Any:
+    def refuse_cuda(self, _match: re.Match[str], _body: Any) -> Any:
         raise UnimplementedError(CUDA_TEXT)
 
 
@@ -185,25 +185,25 @@ def _call(method: str, path: str, answer: Callable[[Calls, re.Match[str], Any], 
 _REPOSITORY = r"/v2/repository(?:/(?P<repository>[^/]+))?"
 _REGION = r"(?:/region/(?P<region>[^/]+))?"
 _CALLS = (
-    _call("GET", r"/v2/?", Calls._server),
-    _call("GET", r"/v2/health/live", Calls._live),
-    _call("GET", r"/v2/health/ready", Calls._ready),
-    _call("GET", r"/v2/models/stats", Calls._stats),
-    _call("GET", _MODEL, Calls._metadata),
-    _call("GET", rf"{_MODEL}/ready", Calls._model_ready),
-    _call("GET", rf"{_MODEL}/config", Calls._config),
-    _call("GET", rf"{_MODEL}/stats", Calls._stats),
-    _call("POST", rf"{_REPOSITORY}/index", Calls._index),
-    _call("POST", rf"{_REPOSITORY}/models/(?P<name>[^/]+)/load", Calls._load),
-    _call("POST", rf"{_REPOSITORY}/models/(?P<name>[^/]+)/unload", Calls._unload),
-    _call("GET", rf"/v2/systemsharedmemory{_REGION}/status", Calls._region_status),
-    _call("POST", r"/v2/systemsharedmemory/region/(?P<region>[^/]+)/register", Calls._region_register),
-    _call("POST", rf"/v2/systemsharedmemory{_REGION}/unregister", Calls._region_unregister),
-    _call("GET", rf"/v2/cudasharedmemory{_REGION}/status", Calls._cuda),
-    _call("POST", rf"/v2/cudasharedmemory{_REGION}/(?:un)?register", Calls._cuda),
-    *(_call(method, r"/v2/trace/setting", Calls._trace) for method in ("GET", "POST")),
-    *(_call(method, r"/v2/models/[^/]+/trace/setting", Calls._trace) for method in ("GET", "POST")),
-    *(_call(method, r"/v2/logging", Calls._log) for method in ("GET", "POST")),
+    _call("GET", r"/v2/?", Calls.server),
+    _call("GET", r"/v2/health/live", Calls.live),
+    _call("GET", r"/v2/health/ready", Calls.ready),
+    _call("GET", r"/v2/models/stats", Calls.model_statistics),
+    _call("GET", _MODEL, Calls.model_metadata),
+    _call("GET", rf"{_MODEL}/ready", Calls.model_ready),
+    _call("GET", rf"{_MODEL}/config", Calls.model_config),
+    _call("GET", rf"{_MODEL}/stats", Calls.model_statistics),
+    _call("POST", rf"{_REPOSITORY}/index", Calls.repository_index),
+    _call("POST", rf"{_REPOSITORY}/models/(?P<name>[^/]+)/load", Calls.load),
+    _call("POST", rf"{_REPOSITORY}/models/(?P<name>[^/]+)/unload", Calls.unload),
+    _call("GET", rf"/v2/systemsharedmemory{_REGION}/status", Calls.region_status),
+    _call("POST", r"/v2/systemsharedmemory/region/(?P<region>[^/]+)/register", Calls.region_register),
+    _call("POST", rf"/v2/systemsharedmemory{_REGION}/unregister", Calls.region_unregister),
+    _call("GET", rf"/v2/cudasharedmemory{_REGION}/status", Calls.refuse_cuda),
+    _call("POST", rf"/v2/cudasharedmemory{_REGION}/(?:un)?register", Calls.refuse_cuda),
+    *(_call(method, r"/v2/trace/setting", Calls.trace) for method in ("GET", "POST")),
+    *(_call(method, r"/v2/models/[^/]+/trace/setting", Calls.trace) for method in ("GET", "POST")),
+    *(_call(method, r"/v2/logging", Calls.log) for method in ("GET", "POST")),
 )
 
 

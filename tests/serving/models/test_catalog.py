@@ -201,6 +201,20 @@ def test_a_model_goes_out_of_service_and_comes_back(running):
     assert (running.served("m"), running.served("m", label="stable")) == (2, 1)
 
 
+def test_a_poll_under_way_brings_nothing_back(running, monkeypatch):
+    """It aspires what it found for a model that was taken out of service meanwhile."""
+    running.catalog.start([running.model("m", 1), running.model("other", 1)])
+    watch = running.source.watch
+
+    def late(models):
+        running.source.poll()  # as another thread does that has the lock first
+        watch(models)
+
+    monkeypatch.setattr(running.source, "watch", late)
+    running.catalog.unload("m")
+    assert not running.manager.is_available("m", 1)
+
+
 def test_a_load_looks_for_new_versions(running):
     running.catalog.start([running.model("m", 1)])
     running.model("m", 2)
