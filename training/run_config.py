@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from estimator_serving.training.distribute.cluster import Cluster, cluster_of, read_tf_config
+from estimator_serving.training.distribute.strategies import Replication
 from estimator_serving.training.model_fn import argument_names
 
 _UNSET: Any = object()
@@ -52,6 +53,9 @@ class RunConfig:
     `resume_input` is not TF's: with it a resumed training skips the first global_step batches of its input, which
     earlier calls have taken, and so sees the data that an unbroken training would see; without it the input starts
     again.
+    `train_distribute` says how the processes of TF_CONFIG's cluster, or of torchrun, train together: a strategy of
+    training.distribute. `session_creation_timeout_secs` is how long they wait for each other at the start.
+    `eval_distribute` changes nothing: one process evaluates.
     Fields about sessions, devices and protocols are kept for programs that pass them and change nothing here. Raises
     ValueError with TF's texts for values out of range.
     """
@@ -65,10 +69,10 @@ class RunConfig:
     keep_checkpoint_max: int | None = 5
     keep_checkpoint_every_n_hours: float = 10000
     log_step_count_steps: int | None = 100
-    train_distribute: object = None
+    train_distribute: Replication | None = None
     device_fn: Callable[..., Any] | None = None
     protocol: str | None = None
-    eval_distribute: object = None
+    eval_distribute: Replication | None = None
     experimental_distribute: object = None
     experimental_max_worker_delay_secs: int | None = None
     session_creation_timeout_secs: int = 7200
@@ -159,6 +163,11 @@ class RunConfig:
         return self._cluster.service
 
     @property
+    def cluster(self) -> Cluster:
+        """All of it, also for a process that torchrun started."""
+        return self._cluster
+
+    @property
     def _cluster(self) -> Cluster:
         cluster: Cluster = vars(self)[_CLUSTER]
         return cluster
@@ -180,5 +189,16 @@ def _check_fields(fields: dict[str, Any]) -> None:
     if fields["protocol"] not in (None, "grpc", "grpc+verbs"):
         raise ValueError(f"protocol should be grpc or grpc+verbs. Given: {fields['protocol']!r}.")
     for name in ("train_distribute", "eval_distribute", "experimental_distribute"):
-        if fields[name] is not None:
-            raise ValueError(f"{name} is not supported: training runs in one process. Leave it None.")
+        _check_strategy(name, fields[name])
+
+
+def _check_strategy(name: str, given: object) -> None:
+    if given is None:
+        return
+    if name == "experimental_distribute":
+        raise ValueError("experimental_distribute is not supported: give the strategy as train_distribute.")
+    if not isinstance(given, Replication):
+        raise ValueError(
+            f"{name} must be a strategy of training.distribute, MultiWorkerMirroredStrategy() for example. Given: "
+            f"{given!r}."
+        )

@@ -163,6 +163,8 @@ class Head(ABC):
             train_op = train_op_fn(loss)
         else:
             raise ValueError("train_op_fn and optimizer cannot both be None.")
+        if self.loss_reduction == Reduction.SUM:
+            train_op = train_op.adding_up()
         exported = self.predictions(logits) if train_op.is_inert else None
         return EstimatorSpec(mode, exported, loss=loss, train_op=train_op)
 

@@ -47,6 +47,7 @@ class VariableStore(nn.Module):
         pending_updates: what this call's layers want done after the step (moving averages, constraints).
         plans: what each optimizer keeps between steps, by its path.
         summaries: the summaries of this step by tag; None in a step that is not summarised.
+        replicas: the strategy that this training asks (distribute.strategy), None where it has one process.
         rate_scale: what the learning rate of every optimizer is multiplied by.
     """
 
@@ -75,6 +76,8 @@ class VariableStore(nn.Module):
         self.plans: dict[str, Any] = {}
         self.summaries: dict[str, Any] | None = None
         self.rate_scale = 1.0
+        self.replicas: Any = None
+        self._buffer_versions: dict[int, int] = {}
         self._slots: dict[str, Tensor] = {}
         self._trainable: dict[str, nn.Parameter] = {}
         self._modules_by_name: dict[str, nn.Module] = {}
@@ -238,6 +241,13 @@ class VariableStore(nn.Module):
             with torch.no_grad():
                 for update in updates:
                     update()
+
+    def changed_buffers(self) -> list[Tensor]:
+        """The float variables that no optimizer trains and that have changed since the last call (moving averages)."""
+        found = [buffer for buffer in self.buffers() if buffer.is_floating_point()]
+        changed = [b for b in found if self._buffer_versions.get(id(b), 0) != b._version]
+        self._buffer_versions.update({id(b): b._version + 1 for b in changed})  # what copies the mean into it counts
+        return changed
 
     # -- one call of model_fn -----------------------------------------------------------------------------------------
 
