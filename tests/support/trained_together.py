@@ -51,7 +51,7 @@ def estimator(kind, model_dir, **given):
             "save_checkpoints_steps": 10,
             "save_summary_steps": None,
             "train_distribute": training.distribute.MultiWorkerMirroredStrategy(peer_timeout_s=5),
-            "session_creation_timeout_secs": 60,
+            "session_creation_timeout_secs": 30,
             **given,
         }
     )

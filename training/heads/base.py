@@ -302,7 +302,7 @@ def _total(losses: Sequence[Tensor]) -> Tensor:
 
 
 def _text(word: Any) -> str:
-    return word.decode() if isinstance(word, bytes) else str(word)
+    return word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word)
 
 
 def _check_logits(logits: Tensor, dimension: int) -> None:

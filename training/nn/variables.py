@@ -172,8 +172,9 @@ class VariableStore(nn.Module):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._first_values.generator(name).initial_seed())
                 made = factory()
+            _check_and_tie(name, made)
             with torch.no_grad():
-                for inner, tensor in made.state_dict(keep_vars=True).items():
+                for inner, tensor in _state_of(made).items():
                     shape, trainable = tuple(tensor.shape), tensor.requires_grad
                     full_name = _inner_name(name, inner)
                     tensor.copy_(self._first_values.take(full_name, shape, tensor.detach, trainable=trainable))
@@ -199,7 +200,7 @@ class VariableStore(nn.Module):
         return {
             _inner_name(name, inner): tensor
             for name, made in self._modules_by_name.items()
-            for inner, tensor in made.state_dict(keep_vars=True).items()
+            for inner, tensor in _state_of(made).items()
         }
 
     # -- all of them --------------------------------------------------------------------------------------------------
@@ -400,3 +401,25 @@ def _attribute(name: str) -> str:
 
 def _inner_name(module_name: str, path: str) -> str:
     return f"{module_name}/{path.replace('.', '/')}"
+
+
+def _state_of(made: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters and buffers; one that it has under several names stands under the first."""
+    found = {id(tensor): inner for inner, tensor in reversed(made.state_dict(keep_vars=True).items())}
+    return {inner: tensor for inner, tensor in made.state_dict(keep_vars=True).items() if found[id(tensor)] == inner}
+
+
+def _check_and_tie(name: str, made: nn.Module) -> None:
+    """Make parameters that share their memory one parameter. Raises ValueError for a module without shapes."""
+    known: dict[tuple[Any, ...], nn.Parameter] = {}
+    for path, inner in made.named_modules():
+        for key, parameter in list(inner.named_parameters(recurse=False, remove_duplicate=False)):
+            if nn.parameter.is_lazy(parameter):
+                raise ValueError(
+                    f"module({name!r}, …) has a lazy module, {type(inner).__name__} {path!r}, whose shapes only a "
+                    "batch shows. Use the module that takes its input size (nn.Linear for nn.LazyLinear), or call "
+                    "the lazy one with a batch inside the factory."
+                )
+            if parameter.numel():
+                memory = parameter.data_ptr(), tuple(parameter.shape), parameter.stride()
+                setattr(inner, key, known.setdefault(memory, parameter))
