@@ -11,12 +11,15 @@ transform's bytes and a step. A file carries a checksum of its contents, and a f
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
 import re
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +32,8 @@ from torch import Tensor
 from estimator_serving.training.checkpoints.tensorflow import read_tensorflow_checkpoint
 from estimator_serving.training.errors import CheckpointError, CorruptCheckpointError
 from estimator_serving.wire.tensor_bundle import INDEX_SUFFIX
+
+logger = logging.getLogger("estimator_serving.training")
 
 BASENAME = "model.ckpt"
 SUFFIX = ".safetensors"
@@ -126,8 +131,47 @@ def write_checkpoint(
         aside.chmod(mode)  # safetensors lets only the owner read it, whatever the umask says
         _flush_to_disk(aside)
         aside.replace(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The checkpoint {file} could not be written ({error}). Make room or mend the directory, and start the "
+            "same command again: the checkpoint before this one is kept, and the training goes on from there."
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_trainer_in(directory: str | os.PathLike[str], wait_s: float = 10.0) -> Iterator[None]:
+    """Hold the directory against other processes that would write checkpoints into it. It is let go of by a kill, too.
+
+    Raises CheckpointError if another process still holds it after `wait_s`: what a killed process has forked (the
+    workers of a DataLoader) ends a little later.
+    """
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        until_s = time.monotonic() + wait_s
+        while not _locked(descriptor):
+            if time.monotonic() >= until_s:
+                raise CheckpointError(
+                    f"Another process trains in {directory}, and two would overwrite each other's checkpoints. Wait "
+                    "for it, end it, or give this training another model_dir."
+                )
+            time.sleep(0.2)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock is ours now; True on a file system without locks, too."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        logger.debug("A model_dir cannot be locked: %s", error)
+    return True
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

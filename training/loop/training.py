@@ -22,7 +22,7 @@ from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from typing import Any
 
-from estimator_serving.training.checkpoints.checkpoint import Checkpoints
+from estimator_serving.training.checkpoints.checkpoint import Checkpoints, only_trainer_in
 from estimator_serving.training.data.inputs import InputContext, empty_batch
 from estimator_serving.training.data.statistics import watch
 from estimator_serving.training.distribute.strategy import Strategy
@@ -60,7 +60,8 @@ def train(
     session.store.replicas = strategy if strategy.num_replicas > 1 else None
     input_context = InputContext(strategy.num_replicas, strategy.replica_id, strategy.num_replicas)
     skipped = session.global_step if config.resume_input else 0
-    with model.seeded(), closing(EventWriter(config.model_dir)) as writer, ExitStack() as stack:
+    holding = only_trainer_in(config.model_dir) if strategy.is_chief else nullcontext()
+    with holding, model.seeded(), closing(EventWriter(config.model_dir)) as writer, ExitStack() as stack:
         made = model.call_input_fn(input_fn, ModeKeys.TRAIN, input_context)
         with batches_of(made, ModeKeys.TRAIN, recorder, skipped) as batches:
             first = next(batches, None)
