@@ -21,6 +21,7 @@ import os
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ logger = logging.getLogger("estimator_serving.training")
 _KEY = "estimator_serving/chief"
 _HELLO_BYTES = 64
 _CHUNK_ELEMENTS = 1 << 24
+_LARGE_ELEMENTS = 1 << 18
 _REMIND_S = 10.0
 
 dist: Any = torch.distributed  # torch types only some of it
@@ -127,13 +129,24 @@ class TorchDistributed(Strategy):
         return own
 
     def _dense(self, gradients: Sequence[Any]) -> Iterator[Tensor]:
-        """Side by side in one tensor, because each transfer has a fixed cost."""
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients]).to(self._device)
-        for start in range(0, len(flat), _CHUNK_ELEMENTS):
-            dist.all_reduce(flat[start : start + _CHUNK_ELEMENTS])
-        flat = flat.div_(self.num_replicas).cpu()
-        pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
-        return (piece.view(gradient.shape) for piece, gradient in zip(pieces, gradients, strict=True))
+        """Large ones where they are; small ones side by side in one tensor, because each transfer has a fixed cost."""
+        memory = Counter(g.data_ptr() for g in gradients)  # autograd may give one tensor for two parameters
+        stays = [
+            g.numel() >= _LARGE_ELEMENTS
+            and g.is_contiguous()
+            and g.device == self._device
+            and memory[g.data_ptr()] == 1
+            for g in gradients
+        ]
+        small = [g for g, alone in zip(gradients, stays, strict=True) if not alone]
+        joined = torch.cat([g.reshape(-1) for g in small]).to(self._device) if small else None
+        moved = [g.view(-1) for g, alone in zip(gradients, stays, strict=True) if alone]
+        for flat in [*moved, *([] if joined is None else [joined])]:
+            for start in range(0, len(flat), _CHUNK_ELEMENTS):
+                dist.all_reduce(flat[start : start + _CHUNK_ELEMENTS])
+            flat.mul_(1.0 / self.num_replicas)
+        pieces = iter([] if joined is None else torch.split(joined.cpu(), [g.numel() for g in small]))
+        return (g if alone else next(pieces).view(g.shape) for g, alone in zip(gradients, stays, strict=True))
 
     def _sparse(self, gradients: Sequence[Any], counts: list[list[int]]) -> Iterator[Tensor]:
         """Ids and rows of all tables in one transfer each, padded to the longest."""
