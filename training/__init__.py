@@ -5,7 +5,7 @@ A program written for tf.estimator imports these names instead and exchanges its
 
 import sys
 
-from estimator_serving.training import experimental, export, feature_column, hooks, optimizers
+from estimator_serving.training import distribute, experimental, export, feature_column, hooks, optimizers
 from estimator_serving.training.canned import (
     BaselineClassifier,
     BaselineEstimator,
@@ -29,6 +29,7 @@ from estimator_serving.training.checkpoints.reader import (
     CheckpointReader,
     list_variables,
     load_checkpoint,
+    load_into,
     load_variable,
 )
 from estimator_serving.training.checkpoints.warm_start import VocabInfo, WarmStartSettings
@@ -46,6 +47,7 @@ from estimator_serving.training.errors import (
     InvalidArgumentError,
     NanLossDuringTrainingError,
     NotFoundError,
+    PeerLostError,
     VariableMissingError,
     VariableShapeError,
 )
@@ -136,7 +138,8 @@ __all__ = [
     "WarmStartSettings",
     "add_metrics",
     "forward_features",
-    # training, evaluating and exporting in turns
+    # several processes, and training, evaluating and exporting in turns
+    "distribute",
     "BestExporter",
     "EvalSpec",
     "Exporter",
@@ -216,6 +219,7 @@ __all__ = [
     "latest_checkpoint",
     "list_variables",
     "load_checkpoint",
+    "load_into",
     "load_variable",
     # errors
     "CheckpointError",
@@ -226,6 +230,7 @@ __all__ = [
     "InvalidArgumentError",
     "NanLossDuringTrainingError",
     "NotFoundError",
+    "PeerLostError",
     "VariableMissingError",
     "VariableShapeError",
     # types of features

@@ -3,6 +3,7 @@
 And arrays -> what a model_fn computes with: numbers as tensors.
 
 ONNX Runtime's Python binding takes `str` alone (it turns `bytes` into the text "b'..'"), so text is decoded here, once.
+Bytes that are not UTF-8 become lone surrogates (Python's surrogateescape), from which `as_bytes` gets them back.
 Knows nothing of columns, batches or files.
 """
 
@@ -28,7 +29,7 @@ def as_array(value: Any, name: str) -> Array:
         name: how messages call it.
 
     Raises:
-        ValueError: lists of different lengths, bytes that are not UTF-8, or an entry that is neither text nor a number.
+        ValueError: lists of different lengths, or an entry that is neither text nor a number.
     """
     if isinstance(value, torch.Tensor):
         if value.is_sparse:
@@ -53,7 +54,7 @@ def as_text(array: Array, name: str) -> Array:
     """An object array of str, the same shape. The array itself where it is one already.
 
     Raises:
-        ValueError: an entry that is not text (None, NaN), or bytes that are not UTF-8.
+        ValueError: an entry that is not text (None, NaN).
     """
     flat = array.ravel().tolist()
     if array.dtype == object and set(map(type, flat)) <= {str}:
@@ -68,16 +69,24 @@ def as_text(array: Array, name: str) -> Array:
                 f"Feature {name} holds {entry!r} (a {type(entry).__name__}) at entry {row} where text was expected; "
                 "write '' for what is missing and str(...) for the rest."
             )
-        try:
-            decoded.append(entry.decode())
-        except UnicodeDecodeError:
-            raise ValueError(
-                f"Feature {name} holds the bytes {entry[:32]!r} at entry {row}, which are not UTF-8; "
-                "decode them yourself, or hash them to a number first."
-            ) from None
+        decoded.append(entry.decode(errors="surrogateescape"))
     text = np.empty(len(flat), dtype=object)
     text[:] = decoded
     return text.reshape(array.shape)
+
+
+def as_bytes(array: Array, name: str) -> Array:
+    """Text as numpy's S, which ONNX Runtime takes with any bytes but NUL. Raises ValueError for a NUL."""
+    encoded = [text.encode(errors="surrogateescape") for text in array.ravel().tolist()]
+    for row, entry in enumerate(encoded):
+        if b"\0" in entry:
+            raise ValueError(
+                f"Feature {name} holds the bytes {entry[:32]!r} at entry {row}, with a NUL among text that is not "
+                "UTF-8. One of the two can be fed: remove the NUL, or hash the feature to a number first."
+            )
+    # One byte more than the longest has: ONNX Runtime reads each entry up to a NUL.
+    width = max(map(len, encoded), default=0) + 1
+    return np.array(encoded, dtype=f"S{width}").reshape(array.shape)
 
 
 def as_tensors(given: Any) -> Any:

@@ -1,7 +1,8 @@
 """What training raises beside ValueError and TypeError.
 
 RuntimeError
-└── NanLossDuringTrainingError      the loss of a step is not a number
+├── NanLossDuringTrainingError      the loss of a step is not a number
+└── PeerLostError                   another process of the training is gone
 ValueError
 ├── InvalidArgumentError            values that do not fit (tf.errors.InvalidArgumentError)
 ├── NotFoundError                   a name that is not there (tf.errors.NotFoundError)
@@ -26,6 +27,20 @@ class NanLossDuringTrainingError(RuntimeError):
         return (
             "NaN loss during training. The weights and the last checkpoint are as they were before this step: "
             "look for NaN or very large inputs, or try a smaller learning rate."
+        )
+
+
+class PeerLostError(RuntimeError):
+    """Another process of the training failed, ended or was stopped; `peer` says which, and why if that is known."""
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(peer)
+        self.peer = peer
+
+    def __str__(self) -> str:
+        return (
+            f"{self.peer}. This process cannot go on without it. The last checkpoint is kept: start the same command "
+            "in every process again, and the training goes on from there."
         )
 
 

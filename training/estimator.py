@@ -20,6 +20,7 @@ from estimator_serving.training.checkpoints.checkpoint import step_of
 from estimator_serving.training.checkpoints.fit import CheckpointFit
 from estimator_serving.training.checkpoints.warm_start import WarmStartFrom, settings_of
 from estimator_serving.training.distribute.cluster import EVALUATOR, PS
+from estimator_serving.training.distribute.processes import connect
 from estimator_serving.training.distribute.strategy import OneProcess, Result, Strategy
 from estimator_serving.training.errors import NotFoundError
 from estimator_serving.training.hooks.base import SessionRunHook, check_all, check_hooks
@@ -80,7 +81,8 @@ class Estimator:
         self._model = Model.of(model_fn, params, _with_model_dir(config or RunConfig(), model_dir))
         self._warm_start = settings_of(warm_start_from)
         self._trained = TrainedModels(self._model, self._warm_start)
-        self._strategy: Strategy = OneProcess()
+        self._strategy: Strategy | None = None
+        """What trains, where it is not what RunConfig and TF_CONFIG say."""
 
     @property
     def model_dir(self) -> str:
@@ -117,7 +119,7 @@ class Estimator:
 
     def on_chief(self, work: Callable[[], Result]) -> Result:
         """Call `work` in the chief of the training only, and return its result in every process."""
-        return self._strategy.on_chief(work)
+        return self._connected().on_chief(work)
 
     # -- train --------------------------------------------------------------------------------------------------------
 
@@ -144,13 +146,8 @@ class Estimator:
         config = self._model.config
         if config.task_type in (EVALUATOR, PS):
             raise ValueError(
-                "Train has been called wrong configuration. Please use tf.estimator.train_and_evaluate which calls "
+                "Train has been called wrong configuration. Please use training.train_and_evaluate which calls "
                 f"proper API according to given configuration. Current configuration: {config}."
-            )
-        if config.num_worker_replicas > 1:
-            raise ValueError(
-                f"TF_CONFIG names a cluster of {config.num_worker_replicas} workers, and training runs in one process "
-                "only. Unset TF_CONFIG, or remove its 'cluster'."
             )
         if steps is not None and max_steps is not None:
             raise ValueError("Can not provide both steps and max_steps.")
@@ -164,14 +161,26 @@ class Estimator:
             CheckpointSaverListener,
             "saving_listeners must be a list of CheckpointSaverListener, given: {}",
         )
-        newest, seed = self._strategy.on_chief(lambda: (self.latest_checkpoint(), self._model.new_seed()))
-        if max_steps is not None and newest is not None and step_of(newest) >= max_steps:
-            logger.info("Skipping training since max_steps has already saved.")
-            return self
-        stop = [] if steps is None and max_steps is None else [StopAtStepHook(steps, max_steps)]
-        run = self._trained.begin_run(newest, seed)
-        training.train(self._model, run, input_fn, [*hooks, *stop], listeners, self._strategy)
+        strategy = self._connected()
+        try:
+            newest, seed = strategy.on_chief(lambda: (self.latest_checkpoint(), self._model.new_seed()))
+            if max_steps is not None and newest is not None and step_of(newest) >= max_steps:
+                logger.info("Skipping training since max_steps has already saved.")
+                return self
+            stop = [] if steps is None and max_steps is None else [StopAtStepHook(steps, max_steps)]
+            run = self._trained.begin_run(newest, seed)
+            training.train(self._model, run, input_fn, [*hooks, *stop], listeners, strategy)
+        except BaseException as error:
+            strategy.leave(error)
+            raise
         return self
+
+    def _connected(self) -> Strategy:
+        """The strategy of trainings, connected to the other processes."""
+        if self._strategy is not None:
+            return self._strategy
+        config = self._model.config
+        return connect(config.cluster, config.train_distribute, config.session_creation_timeout_secs)
 
     # -- evaluate -----------------------------------------------------------------------------------------------------
 
@@ -204,8 +213,11 @@ class Estimator:
         name: str | None = None,
     ) -> dict[str, Any]:
         """As `evaluate`, of a model that `load` gave, or of the one in training (InMemoryEvaluatorHook)."""
-        directory = self.eval_dir(name)
-        return evaluation.evaluate(self._model, model, input_fn, steps, hooks, directory, self._strategy)
+        config = self._model.config
+        writes = config.is_chief or config.task_type == EVALUATOR
+        if self._strategy is not None:
+            writes = self._strategy.is_chief
+        return evaluation.evaluate(self._model, model, input_fn, steps, hooks, self.eval_dir(name) if writes else None)
 
     # -- predict ------------------------------------------------------------------------------------------------------
 
@@ -307,7 +319,7 @@ class Estimator:
 
         del as_text  # only a SavedModel has a text form
         given = (assets_extra, checkpoint_path, experimental_mode, options)
-        return self._strategy.on_chief(
+        return self.on_chief(
             lambda: export.export_saved_model(self, export_dir_base, serving_input_receiver_fn, *given)
         )
 
@@ -324,7 +336,7 @@ class Estimator:
 
         del as_text
         given = (input_receiver_fn_map, assets_extra, checkpoint_path)
-        return self._strategy.on_chief(lambda: export.export_all_saved_models(self, export_dir_base, *given))
+        return self.on_chief(lambda: export.export_all_saved_models(self, export_dir_base, *given))
 
 
 def _with_model_dir(config: RunConfig, model_dir: str | os.PathLike[str] | None) -> RunConfig:

@@ -44,7 +44,7 @@ class StringPrediction:
 
     def numpy(self) -> Array:
         """The words as an object array of bytes, in the shape of `ids`."""
-        words: Array = np.array([word.encode() for word in self.vocabulary], dtype=object)
+        words: Array = np.array([word.encode(errors="surrogateescape") for word in self.vocabulary], dtype=object)
         picked: Array = words[self.ids.numpy()]
         return picked
 

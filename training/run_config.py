@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from estimator_serving.training.distribute.cluster import cluster_of, read_tf_config
+from estimator_serving.training.distribute.cluster import Cluster, cluster_of, read_tf_config
+from estimator_serving.training.distribute.strategies import Replication
 from estimator_serving.training.model_fn import argument_names
 
 _UNSET: Any = object()
@@ -49,6 +50,9 @@ class RunConfig:
     `resume_input` is not TF's: with it a resumed training skips the first global_step batches of its input, which
     earlier calls have taken, and so sees the data that an unbroken training would see; without it the input starts
     again.
+    `train_distribute` says how the processes of TF_CONFIG's cluster, or of torchrun, train together: a strategy of
+    training.distribute. `session_creation_timeout_secs` is how long they wait for each other at the start.
+    `eval_distribute` changes nothing: one process evaluates.
     Fields about sessions, devices and protocols are kept for programs that pass them and change nothing here. Raises
     ValueError with TF's texts for values out of range.
     """
@@ -62,10 +66,10 @@ class RunConfig:
     keep_checkpoint_max: int | None = 5
     keep_checkpoint_every_n_hours: float = 10000
     log_step_count_steps: int | None = 100
-    train_distribute: object = None
+    train_distribute: Replication | None = None
     device_fn: Callable[..., Any] | None = None
     protocol: str | None = None
-    eval_distribute: object = None
+    eval_distribute: Replication | None = None
     experimental_distribute: object = None
     experimental_max_worker_delay_secs: int | None = None
     session_creation_timeout_secs: int = 7200
@@ -83,6 +87,9 @@ class RunConfig:
     num_worker_replicas: int = field(init=False, repr=False, compare=False)
     num_ps_replicas: int = field(init=False, repr=False, compare=False)
     service: Mapping[str, Any] | None = field(init=False, repr=False, compare=False)
+    is_torchrun: bool = field(init=False, repr=False, compare=False)
+    # All of it.
+    cluster: Cluster = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         steps, seconds = self.save_checkpoints_steps, self.save_checkpoints_secs
@@ -109,9 +116,10 @@ class RunConfig:
                 f'TF_CONFIG. model_dir: {path}, TF_CONFIG["model_dir"]: {from_environment}.'
             )
         object.__setattr__(self, "model_dir", path or from_environment)
-        cluster = asdict(cluster_of(tf_config))
-        cluster["cluster_spec"], cluster["global_id_in_cluster"] = cluster.pop("spec"), cluster.pop("global_id")
-        vars(self).update(cluster)
+        cluster = cluster_of(tf_config)
+        told = asdict(cluster)
+        told["cluster_spec"], told["global_id_in_cluster"] = told.pop("spec"), told.pop("global_id")
+        vars(self).update(told, cluster=cluster)
         _check_fields(vars(self))
 
     def replace(self, **changes: Any) -> RunConfig:
@@ -144,5 +152,16 @@ def _check_fields(given: dict[str, Any]) -> None:
     if given["protocol"] not in (None, "grpc", "grpc+verbs"):
         raise ValueError(f"protocol should be grpc or grpc+verbs. Given: {given['protocol']!r}.")
     for name in ("train_distribute", "eval_distribute", "experimental_distribute"):
-        if given[name] is not None:
-            raise ValueError(f"{name} is not supported: training runs in one process. Leave it None.")
+        _check_strategy(name, given[name])
+
+
+def _check_strategy(name: str, given: object) -> None:
+    if given is None:
+        return
+    if name == "experimental_distribute":
+        raise ValueError("experimental_distribute is not supported: give the strategy as train_distribute.")
+    if not isinstance(given, Replication):
+        raise ValueError(
+            f"{name} must be a strategy of training.distribute, MultiWorkerMirroredStrategy() for example. Given: "
+            f"{given!r}."
+        )

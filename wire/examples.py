@@ -149,6 +149,27 @@ def decode_example(serialized: bytes) -> dict[str, list[Any]]:
     }
 
 
+_FIRST_ESCAPE = 0x10FE00
+"""In front of what stands for a byte: code points in the last plane, which is for private use."""
+_ESCAPES = {0xDC00 + byte: _FIRST_ESCAPE + byte for byte in range(128, 256)}
+_UNESCAPES = {escape: surrogate for surrogate, escape in _ESCAPES.items()}
+
+
+def escape_text(serialized: bytes) -> bytes:
+    """The Example with every byte that is not UTF-8 replaced by a character, so that all its text can become str."""
+    example = tensorflow_pb.Example.FromString(serialized)
+    for feature in example.features.feature.values():
+        if feature.WhichOneof("kind") == "bytes_list":
+            texts = [value.decode(errors="surrogateescape").translate(_ESCAPES) for value in feature.bytes_list.value]
+            feature.bytes_list.value[:] = [text.encode() for text in texts]
+    return example.SerializeToString(deterministic=True)
+
+
+def unescape_text(text: str) -> str:
+    """The text with lone surrogates (Python's surrogateescape) for the bytes that escape_text replaced."""
+    return text.translate(_UNESCAPES)
+
+
 def join_examples(serialized: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Many byte strings as one ragged array.
 

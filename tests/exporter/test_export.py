@@ -1,13 +1,16 @@
 """Whole exports: every kind of estimator, run by plain onnxruntime, against estimator.predict; and what is refused."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
+import torch
 from exports import assert_near, batch_of, rows_of, signature_table
 from small_estimators import KINDS, ROWS, every_column, every_linear_column, make_estimator, sequence_columns
 
-from estimator_serving import ops
+from estimator_serving import ops, training
 from estimator_serving.exporter import ExportMismatch, build_parsing_serving_input_receiver_fn
 from estimator_serving.exporter.export import name_assets
 from estimator_serving.training import FixedLenFeature, VarLenFeature, feature_column
@@ -218,3 +221,23 @@ def test_a_mode_that_is_none_is_refused(trained, tmp_path, mode):
     with pytest.raises(ValueError, match=r"No valid modes for exporting found\. Got dict_keys\(.*Map ModeKeys"):
         trained("dnn binary").export_saved_model(tmp_path / "base", RECEIVER_FN, experimental_mode=mode)
     assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_model_fn_may_ask_whether_features_are_a_dict(is_named, tmp_path):
+    def model_fn(features, labels, mode):
+        if isinstance(features, dict):
+            features = features["x"]
+        assert features.dtype == torch.float32
+        net = training.layers.dense(features.reshape(-1, 2), 1)
+        if mode == training.ModeKeys.PREDICT:
+            return training.EstimatorSpec(mode, predictions={"y": net})
+        loss = (net[:, 0] - labels).square().mean()
+        return training.EstimatorSpec(mode, loss=loss, train_op=training.optimizers.SGD(0.1).minimize(loss))
+
+    rows = np.ones((4, 2), np.float32)
+    data = ({"x": rows} if is_named else rows), np.ones(4, np.float32)
+    made = training.Estimator(model_fn, str(tmp_path / "model")).train(lambda: data, steps=1)
+    spec = {"x": training.FixedLenFeature([2], "float32")}
+    receiver_fn = training.export.build_parsing_serving_input_receiver_fn(spec)
+    assert Path(made.export_saved_model(tmp_path / "out", receiver_fn)).is_dir()

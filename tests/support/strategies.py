@@ -64,6 +64,12 @@ class InThread(Strategy):
     def barrier(self):
         self._replicas.barrier.wait()
 
+    def check_alike(self, model):
+        assert len(set(map(str, self._exchange(model)))) == 1
+
+    def leave(self, error):
+        pass
+
 
 def with_strategy(estimator, strategy):
     """The estimator, trained and evaluated under that strategy."""

@@ -34,7 +34,8 @@ def test_one_schedule_clears_the_other():
         ({"session_creation_timeout_secs": 0}, "session_creation_timeout_secs should be > 0"),
         ({"device_fn": 3}, "device_fn must be callable"),
         ({"protocol": "http"}, "protocol should be grpc or grpc\\+verbs"),
-        ({"train_distribute": object()}, "train_distribute is not supported"),
+        ({"train_distribute": object()}, "train_distribute must be a strategy of training.distribute"),
+        ({"experimental_distribute": object()}, "experimental_distribute is not supported"),
         (
             {"save_checkpoints_steps": 1, "save_checkpoints_secs": 1},
             "`save_checkpoints_steps` and `save_checkpoints_secs` cannot be both set.",

@@ -12,6 +12,7 @@ transform's bytes and a step. A file carries a checksum of its contents, and a f
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import time
@@ -29,6 +30,8 @@ from torch import Tensor
 from estimator_serving.training.checkpoints.tensorflow import read_tensorflow_checkpoint
 from estimator_serving.training.errors import CheckpointError, CorruptCheckpointError
 from estimator_serving.wire.tensor_bundle import INDEX_SUFFIX
+
+logger = logging.getLogger("estimator_serving.training")
 
 BASENAME = "model.ckpt"
 SUFFIX = ".safetensors"
@@ -126,6 +129,11 @@ def write_checkpoint(
         aside.chmod(mode)  # safetensors lets only the owner read it, whatever the umask says
         _flush_to_disk(aside)
         aside.replace(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The checkpoint {file} could not be written ({error}). Make room or mend the directory, and start the "
+            "same command again: the checkpoint before this one is kept, and the training goes on from there."
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
 

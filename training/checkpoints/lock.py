@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,31 +23,23 @@ logger = logging.getLogger("estimator_serving.training")
 # As checkpoints and their list are called while they are written: .<name>.<process>.tmp
 _LEFT_OVER = re.compile(r"\..+\.[0-9]+\.tmp")
 # A file system without locks, as some networks have.
+_LOCK_PERIOD_S = 0.2
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
 
 
 @contextmanager
-def sole_training(model_dir: str | os.PathLike[str]) -> Iterator[None]:
+def sole_training(model_dir: str | os.PathLike[str], wait_s: float = 10.0) -> Iterator[None]:
     """Hold a model_dir for the block, made if it is missing; temporary files that a killed training left are removed.
 
-    Raises FailedPreconditionError (a ValueError) if another training holds it: each would overwrite the other's
-    checkpoints.
+    Raises FailedPreconditionError (a ValueError) if another training still holds it after `wait_s`: each would
+    overwrite the other's checkpoints. What a killed training has forked, such as the workers of a DataLoader, ends a
+    little later than it.
     """
     directory = Path(model_dir)
     directory.mkdir(parents=True, exist_ok=True)
     held = os.open(directory, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FailedPreconditionError(
-                f"Another training is writing to {directory}. Wait until it ends, or train in another model_dir."
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            logger.info("%s cannot be locked (%s), so a second training in it is not noticed.", directory, error)
-        else:
+        if _lock(held, directory, wait_s):
             for file in directory.rglob(".*.tmp"):
                 if _LEFT_OVER.fullmatch(file.name):
                     logger.info("Removing %s, which a training left that was killed.", file)
@@ -54,3 +47,24 @@ def sole_training(model_dir: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         os.close(held)
+
+
+def _lock(held: int, directory: Path, wait_s: float) -> bool:
+    """Lock an open directory: whether its file system can. Raises FailedPreconditionError as `sole_training` does."""
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                raise FailedPreconditionError(
+                    f"Another training is writing to {directory}. Wait until it ends, or train in another model_dir."
+                ) from None
+            time.sleep(_LOCK_PERIOD_S)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            logger.info("%s cannot be locked (%s), so a second training in it is not noticed.", directory, error)
+            return False
+        else:
+            return True

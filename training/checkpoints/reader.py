@@ -1,4 +1,4 @@
-"""Functions of tf.train that inspect a checkpoint: list_variables, load_variable, load_checkpoint.
+"""Functions of tf.train that inspect a checkpoint: list_variables, load_variable, load_checkpoint; and load_into.
 
 Owns their names, arguments and error texts, for this project's checkpoints and TensorFlow's. For the latter, the names
 are the keys in the files, as in TensorFlow. Training finds variables in them with checkpoints.tensorflow instead.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from estimator_serving.training.checkpoints.checkpoint import checkpoint_file, find_checkpoint, read_checkpoint
 from estimator_serving.training.errors import CheckpointNotFoundError, CorruptCheckpointError, NotFoundError
@@ -105,6 +106,62 @@ def list_variables(ckpt_dir_or_file: PathLike) -> list[tuple[str, list[int]]]:
 def load_variable(ckpt_dir_or_file: PathLike, name: str) -> Array:
     """The value of one variable; its name may end in `:0`. Raises the errors of load_checkpoint and get_tensor."""
     return load_checkpoint(ckpt_dir_or_file).get_tensor(name.removesuffix(":0"))
+
+
+def load_into(
+    module: nn.Module, ckpt_dir_or_file: PathLike, names: Mapping[str, str] | str, *, strict: bool = True
+) -> list[str]:
+    """Load a checkpoint's variables into a plain torch module, and return the names in the module that were set.
+
+    For example a network that training has found as `module("net", Net)`, and one whose layers have TensorFlow's names:
+
+        load_into(Net(), "model_dir", "net")
+        load_into(net, "model_dir", {"0.weight": "dnn/hiddenlayer_0/kernel", "0.bias": "dnn/hiddenlayer_0/bias"})
+
+    Args:
+        module: its parameters and buffers are set in place.
+        ckpt_dir_or_file: what load_checkpoint takes.
+        names: the variable for each name in the module's state_dict; or the name that `training.module` was given,
+            whose variables are `<name>/<path with slashes>`. A kernel [inputs, units] is transposed for a weight
+            [units, inputs].
+        strict: raise where the module has a parameter or buffer that is not set.
+
+    Raises:
+        ValueError: another shape, or with `strict` a parameter or buffer that `names` leaves out.
+        NotFoundError: a variable that the checkpoint does not have. What load_checkpoint raises.
+    """
+    reader = load_checkpoint(ckpt_dir_or_file)
+    state = module.state_dict(keep_vars=True)
+    if isinstance(names, str):
+        prefixed = {inner: f"{names}/{inner.replace('.', '/')}" for inner in state}
+        # A tied parameter is saved under its first name only.
+        seen = {id(tensor) for inner, tensor in state.items() if reader.has_tensor(prefixed[inner])}
+        names = {i: v for i, v in prefixed.items() if reader.has_tensor(v) or (id(state[i]) not in seen and strict)}
+        left_out: set[str] = set()
+    else:
+        unknown = sorted(names.keys() - state.keys())
+        if unknown:
+            raise ValueError(f"The module has no {unknown[0]!r}. It has {sorted(state)}.")
+        set_ones = {id(state[inner]) for inner in names}
+        left_out = {inner for inner, tensor in state.items() if id(tensor) not in set_ones}
+    if strict and left_out:
+        raise ValueError(f"names leaves out {sorted(left_out)} of the module. Name them, or pass strict=False.")
+    with torch.no_grad():
+        for inner, variable in names.items():
+            value, target = torch.from_numpy(np.array(reader.get_tensor(variable))), state[inner]
+            if value.shape != target.shape and value.ndim == 2 and value.T.shape == target.shape:
+                value = value.T
+            elif (
+                value.ndim == 2 and variable.endswith("/kernel") and inner.rpartition(".")[2] == "weight"
+            ):  # a square one: torch's Linear keeps [units, inputs]
+                value = value.T
+            if value.shape != target.shape:
+                raise ValueError(
+                    f"{inner} of the module has shape {tuple(target.shape)}, and {variable} in {reader.path} has "
+                    f"{tuple(value.shape)}. Give the module the shapes of the checkpoint."
+                )
+            target.copy_(value)
+    return sorted(names)
 
 
 def _is_tensorflows(prefix: str) -> bool:

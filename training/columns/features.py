@@ -6,7 +6,7 @@ with a checkpoint's transform. Knows nothing of layers or variables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -100,11 +100,13 @@ class TransformRecorder:
         return name
 
 
-class Features(Mapping[str, Any]):
-    """The features of one batch.
+class Features(dict[str, Any]):
+    """The features of one batch: a dict, for programs that ask `isinstance(features, dict)`, whose values are read when
+    they are asked for.
 
     `features["age"]` is a torch tensor (bool, int64 or float32) for a number and a numpy object array of str for text.
-    Columns are read with `input_layer` and `linear_model`, not here.
+    Columns are read with `input_layer` and `linear_model`, not here. What a model_fn puts in or takes out
+    changes what it finds here itself, and nothing for columns.
 
     Args:
         raw: the batch as numpy arrays, [batch, …]. Reading it is not noted as the model's own reading.
@@ -120,10 +122,12 @@ class Features(Mapping[str, Any]):
     def __init__(
         self, raw: RawFeatures, recorder: TransformRecorder, ready: Mapping[str, Tensor] | None = None
     ) -> None:
+        super().__init__()
         self.raw = raw
         self._recorder = recorder
         self._ready: Mapping[str, Tensor] = ready or {}
         self._direct: dict[str, Any] = {}
+        self._removed: set[str] = set()
 
     @staticmethod
     def traced(
@@ -141,18 +145,46 @@ class Features(Mapping[str, Any]):
         return _TracedFeatures(transform_outputs, direct, recorder or TransformRecorder())
 
     def __getitem__(self, key: str) -> Any:
+        if key in self._removed:
+            raise KeyError(key)
         if key not in self._direct:
             self._direct[key] = self._read(key)
         return self._direct[key]
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._direct[key] = value
+        self._removed.discard(key)
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self:
+            raise KeyError(key)
+        self._removed.add(key)
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self.raw)
+        if not self._direct and not self._removed:
+            return iter(self.raw)
+        return (key for key in {**self.raw, **self._direct} if key not in self._removed)
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return sum(1 for _ in self)
 
     def __contains__(self, key: object) -> bool:
-        return key in self.raw
+        return (key in self.raw or key in self._direct) and key not in self._removed
+
+    # dict's own methods look past the ones above; those of the abstract class do not.
+    get = MutableMapping.get  # type: ignore[assignment]
+    keys = MutableMapping.keys  # type: ignore[assignment]
+    items = MutableMapping.items  # type: ignore[assignment]
+    values = MutableMapping.values  # type: ignore[assignment]
+    pop = MutableMapping.pop
+    popitem = MutableMapping.popitem
+    setdefault = MutableMapping.setdefault
+    update = MutableMapping.update
+    clear = MutableMapping.clear
+    __eq__ = MutableMapping.__eq__
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self)
 
     def __repr__(self) -> str:
         return f"Features({', '.join(sorted(map(str, self)))})"

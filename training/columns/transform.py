@@ -16,7 +16,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from estimator_serving import ops
-from estimator_serving.training.arrays import Array
+from estimator_serving.training.arrays import Array, as_bytes
 from estimator_serving.training.columns.base import FeatureColumn, Output
 from estimator_serving.training.columns.definitions import Definition
 from estimator_serving.training.columns.feed import RawFeatures, feed
@@ -72,7 +72,7 @@ class Transform:
         return hashlib.sha256(self.model_bytes).hexdigest()
 
     def __call__(self, raw: RawFeatures) -> dict[str, Array]:
-        """Every output for a batch of raw features: numpy arrays [batch, …]; text as str, bytes are decoded as UTF-8.
+        """Every output for a batch of raw features: numpy arrays [batch, …]; text as str or bytes.
 
         Raises:
             ValueError: features that do not fit (see feed).
@@ -94,8 +94,13 @@ class Transform:
                     # Padding nodes come before the graph where features come dense.
                     model_bytes = serialize(pad_inputs(onnx.load_from_string(model_bytes), self.inputs, names))
                 self._sessions[names] = ops.session(model_bytes, options=options)
-            results = self._sessions[names].run(self.output_names, fed)
-            return dict(zip(self.output_names, results, strict=True))
+            session = self._sessions[names]
+            try:
+                arrays = session.run(self.output_names, fed)
+            except UnicodeEncodeError:  # text that is not UTF-8, see as_text
+                fed = {name: as_bytes(a, name.partition("/")[0]) if a.dtype == object else a for name, a in fed.items()}
+                arrays = session.run(self.output_names, fed)
+            return dict(zip(self.output_names, arrays, strict=True))
         except InvalidArgument as error:
             # An op of ours refused the values; its sentence follows the name of the node.
             raise InvalidArgumentError(ops.own_text(error)) from None

@@ -81,13 +81,11 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and every row with the number of its line. Empty lines are skipped."""
     try:
         # utf-8-sig: spreadsheets write a byte order mark in front of the first name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, fields) for fields in reader if fields]
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}; give the path of a CSV file with a header line.") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); convert it first.") from None
     except csv.Error as error:
         raise ValueError(f"{path} is not a CSV file from line {reader.line_num} on: {error}.") from None
     if len(lines) < 2:

@@ -33,10 +33,10 @@ class Dataset(Pipeline):
 
         Args:
             tensors: numpy arrays, torch tensors, pandas Series or lists, all with the same first dimension. Lists of
-                floats become float32; bytes are decoded as UTF-8, once.
+                floats become float32; bytes become str, any that are not UTF-8 as lone surrogates.
 
         Raises:
-            ValueError: lengths that differ, a scalar, no column at all, or text that is not UTF-8.
+            ValueError: lengths that differ, a scalar, or no column at all.
         """
         columns = map_leaves(as_array, tensors)
         check_lengths(columns)

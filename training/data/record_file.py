@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import spox
 from onnxruntime import SessionOptions
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
@@ -18,7 +19,7 @@ from estimator_serving import ops
 from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.finish import serialize
 from estimator_serving.wire import records
-from estimator_serving.wire.examples import FeatureSpec, join_examples
+from estimator_serving.wire.examples import FeatureSpec, escape_text, join_examples, unescape_text
 
 
 def reader(paths: Sequence[Path], compression_type: str | None) -> Callable[[], Iterator[bytes]]:
@@ -59,10 +60,20 @@ def parser(features: FeatureSpec, label_name: str | None) -> Callable[[list[byte
     if label_name not in (None, *names):
         raise ValueError(f"The label {label_name!r} has a number of values that varies; read it with FixedLenFeature.")
 
-    def parse(examples: list[bytes]) -> Any:
+    def run(examples: list[bytes]) -> list[Any]:
         values, row_splits = join_examples(examples)
+        arrays: list[Any] = session.run(names, {"values": values, "row_splits": row_splits})
+        return arrays
+
+    def parse(examples: list[bytes]) -> Any:
         try:
-            arrays = session.run(names, {"values": values, "row_splits": row_splits})
+            try:
+                arrays = run(examples)
+            except UnicodeDecodeError:  # ONNX Runtime gives text as str
+                arrays = [
+                    np.vectorize(unescape_text, otypes=[object])(a) if a.dtype == object and a.size else a
+                    for a in run([escape_text(example) for example in examples])
+                ]
         except InvalidArgument as error:
             raise ValueError(
                 f"{ops.own_text(error).strip()} (an Example of this batch); compare the file with the "

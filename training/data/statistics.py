@@ -70,7 +70,7 @@ def describe(batches: list[Mapping[str, Any]]) -> dict[str, Any]:
     for key, values in features.items():
         digest.update(f"{key} {values.dtype} {values.shape} ".encode())
         if values.dtype == object:
-            digest.update(json.dumps(values.tolist(), ensure_ascii=False).encode())
+            digest.update(json.dumps(values.tolist(), ensure_ascii=False).encode(errors="surrogateescape"))
         else:
             digest.update(np.ascontiguousarray(values).tobytes())
     return {

@@ -1,6 +1,6 @@
-"""TF_CONFIG: which task of which cluster this process is (TF 2.15's rules and texts).
+"""TF_CONFIG or torchrun: which process of which cluster this is (TF 2.15's rules and texts).
 
-Owns reading the variable. Does not know how the tasks of a cluster work together: see strategy.py.
+Owns reading the environment. Does not know how the tasks of a cluster work together: see strategy.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CHIEF, MASTER, WORKER, PS, EVALUATOR = "chief", "master", "worker", "ps", "evaluator"
+_TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 _NOTE = "Note that these values may be coming from the TF_CONFIG environment variable."
 
 
@@ -28,6 +29,7 @@ class Cluster:
         master, evaluation_master: addresses as TensorFlow writes them, '' where there is one process.
         global_id: chief first, then workers, parameter servers last; None for an evaluator.
         service: what TF_CONFIG says under that name.
+        is_torchrun: whether torchrun started this process; `spec` is empty then.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -40,6 +42,30 @@ class Cluster:
     evaluation_master: str = ""
     global_id: int | None = 0
     service: Mapping[str, Any] | None = None
+    is_torchrun: bool = False
+
+    @property
+    def chief_address(self) -> tuple[str, int]:
+        """Where the processes of a training meet."""
+        if self.is_torchrun:
+            return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        address = str((self.spec.get(CHIEF) or self.spec[MASTER])[0])
+        host, _, port = address.rpartition(":")
+        if not port.isdigit():
+            raise ValueError(f"TF_CONFIG gives the chief the address {address!r}; it must be host:port.")
+        return host, int(port)
+
+    @property
+    def training_names(self) -> list[str]:
+        """A name for each process that trains, by rank: the chief, then the workers."""
+        if self.is_torchrun:
+            return [f"Rank {rank}" for rank in range(self.num_worker_replicas)]
+        tasks = [
+            (job, number, address)
+            for job in (CHIEF, MASTER, WORKER)
+            for number, address in enumerate(self.spec.get(job, ()))
+        ]
+        return [f"Rank {rank} ({job} {number}, {address})" for rank, (job, number, address) in enumerate(tasks)]
 
 
 def read_tf_config() -> dict[str, Any]:
@@ -67,6 +93,10 @@ def cluster_of(tf_config: Mapping[str, Any]) -> Cluster:
             raise ValueError('If "cluster" is not set in TF_CONFIG, task type must be WORKER.')
         if int(task.get("index", 0)) != 0:
             raise ValueError('If "cluster" is not set in TF_CONFIG, task index must be 0.')
+        if os.environ.keys() >= _TORCHRUN and int(os.environ["WORLD_SIZE"]) > 1:
+            rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            task = (WORKER, rank - 1, False) if rank else (CHIEF, 0, True)
+            return Cluster({}, *task, count, global_id=rank, service=service, is_torchrun=True)
         return Cluster(master=master or "", evaluation_master=evaluation_master, service=service)
     _check_chief_and_task(jobs, task)
     kind, number = task["type"], int(task["index"])

@@ -3,8 +3,8 @@
 The theory. A training runs in `num_replicas` processes. Every process runs the same program, holds all variables, and
 reads its own batches; a replica is one of these processes. Their variables are equal before the first step, because
 they restore the checkpoint that the chief chose and draw first values from the chief's seed. They stay equal, because
-each step applies the same reduced gradients. Nothing else keeps them equal: no variable is ever sent. Moving averages
-(batch normalization) are the exception: each replica averages its own batches, and the chief's averages are saved.
+each step applies the same reduced gradients. Nothing else keeps them equal: no trained variable is ever sent. Values
+that model_fn keeps by itself, such as the moving averages of batch normalization, are averaged after each step.
 
 A step, in every process and on the thread that called `Estimator.train` (the loop owns no other thread, and no question
 is asked on one of the input pipeline's):
@@ -22,6 +22,8 @@ Around the steps:
 
     on_chief(work)        Estimator.train before it restores (the checkpoint to go on from, the seed), and
                           Estimator.export_saved_model (one process writes, all return its path).
+    check_alike(model)    the loop, once, behind the first call of model_fn: the names and shapes of variables.
+    leave(error)          Estimator.train, when it raises.
     barrier()             the loop, when the hooks' `end` is done: no process returns from `train` before the chief has
                           written the last checkpoint. Not called after an error.
     is_chief              the loop, where it puts the hooks together: only the chief runs the hooks that write
@@ -33,46 +35,16 @@ Around the steps:
 
 Losses. Each replica's loss is that of its own batch, and `reduce` takes the mean. A loss that is a mean over the batch
 therefore trains as one process would on all the batches joined, if they have the same size; so does a regularization
-loss. TensorFlow adds up where the loss is a sum over the batch (a head with loss_reduction 'sum'): such a loss must be
-multiplied by num_replicas before `minimize`, which no head does yet, since one process needs no factor. The metrics of
-an evaluation are those of the process.
+loss. Where the loss is a sum over the batch (a head with loss_reduction 'sum') TensorFlow adds the replicas' gradients
+up, and so does TrainOp (`adds_up`). The metrics of an evaluation are those of the process.
 
-Errors. A process that raises leaves the others waiting. An implementation gives its questions a timeout, and turns it
-into an error that names the replica which did not come; the loop catches nothing. `on_chief` raises in every process
+Errors. A process that raises would leave the others waiting, so it tells them (`leave`), and a process that ends or is
+stopped without a word is noticed: the others raise PeerLostError, which names it. `on_chief` raises in every process
 what `work` raised in the chief.
 
-An implementation for torch.distributed begins like this. The process group is made and destroyed by whoever makes the
-strategy; the loop never closes it.
-
-    class TorchDistributed(Strategy):
-        def __init__(self) -> None:
-            self.num_replicas, self.replica_id = dist.get_world_size(), dist.get_rank()
-
-        def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-            return [None if gradient is None else self._mean(gradient) for gradient in gradients]
-
-        def _mean(self, gradient: Tensor) -> Tensor:
-            total = gradient.coalesce() if gradient.is_sparse else gradient.contiguous()
-            dist.all_reduce(total)  # gloo adds sparse tensors up by row; small dense ones are faster joined into one
-            return total / self.num_replicas
-
-        def agree(self, ready: bool) -> bool:
-            waiting = torch.tensor(int(not ready))
-            dist.all_reduce(waiting)
-            return waiting.item() == 0
-
-        def mean_loss(self, loss: float) -> float:
-            total = torch.tensor(loss, dtype=torch.float64)
-            dist.all_reduce(total)
-            return total.item() / self.num_replicas
-
-        def on_chief(self, work: Callable[[], Result]) -> Result:
-            made = [work() if self.is_chief else None]  # and what it raises, likewise
-            dist.broadcast_object_list(made, src=0)
-            return made[0]
-
-        def barrier(self) -> None:
-            dist.barrier()
+The implementation for torch.distributed is processes.TorchDistributed: gradients go through a process group, and the
+questions over connections of its own (channel.py), because a process group can neither tell a slow process from a dead
+one nor end its waiting early. tests/support/strategies.py has one for threads.
 
 Owns the questions, and the answers that one process gives itself. Does not know TF_CONFIG, the loop, optimizers or
 files.
@@ -81,7 +53,7 @@ files.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from torch import Tensor
@@ -133,6 +105,14 @@ class Strategy(ABC):
     def barrier(self) -> None:
         """Return when every process has come here."""
 
+    @abstractmethod
+    def check_alike(self, model: Mapping[str, str]) -> None:
+        """Raise ValueError in every process where one of them has another model than the chief (parts by name)."""
+
+    @abstractmethod
+    def leave(self, error: BaseException) -> None:
+        """Tell the other processes that this one ends its training with an error."""
+
 
 class OneProcess(Strategy):
     """A training in this process only: it is the chief, agrees with itself, and its gradients are the mean."""
@@ -150,4 +130,10 @@ class OneProcess(Strategy):
         return work()
 
     def barrier(self) -> None:
+        pass
+
+    def check_alike(self, model: Mapping[str, str]) -> None:
+        pass
+
+    def leave(self, error: BaseException) -> None:
         pass

@@ -155,6 +155,8 @@ class Head(ABC):
             train_op = train_op_fn(loss)
         else:
             raise ValueError("train_op_fn and optimizer cannot both be None.")
+        if self.loss_reduction == Reduction.SUM:
+            train_op = train_op.adding_up()
         exported = self.predictions(logits) if train_op.is_inert else None
         return EstimatorSpec(mode, exported, loss=loss, train_op=train_op)
 
@@ -284,7 +286,7 @@ def _total(losses: Sequence[Tensor]) -> Tensor:
 
 
 def _text(word: Any) -> str:
-    return word.decode() if isinstance(word, bytes) else str(word)
+    return word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word)
 
 
 def _check_logits(logits: Tensor, dimension: int) -> None:

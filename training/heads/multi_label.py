@@ -141,7 +141,11 @@ class MultiLabelHead(OneTargetHead):
             return [[_class_id(value) for value in row] for row in rows]
         found: list[list[int]] = []
         for row in rows:
-            words = [word.decode() if isinstance(word, bytes) else str(word) for word in row if word not in ("", b"")]
+            words = [
+                word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word)
+                for word in row
+                if word not in ("", b"")
+            ]
             lacking = [word for word in words if word not in self._label_ids]
             if lacking:
                 raise InvalidArgumentError(

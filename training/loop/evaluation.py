@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from estimator_serving.training.data.inputs import empty_batch
-from estimator_serving.training.distribute.strategy import Strategy
 from estimator_serving.training.errors import CheckpointError
 from estimator_serving.training.hooks.base import RunHooks, SessionRunHook
 from estimator_serving.training.hooks.run import Run
@@ -39,10 +38,9 @@ def evaluate(
     input_fn: InputFn,
     steps: int | None,
     hooks: Sequence[SessionRunHook],
-    directory: str | os.PathLike[str],
-    strategy: Strategy,
+    directory: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
-    """The metrics of `steps` batches of input_fn; the chief writes them, and figures, into `directory`.
+    """The metrics of `steps` batches of input_fn; they are written, with figures, into `directory` unless it is None.
 
     `model` says how input_fn is called and torch seeded, `trained` computes. See Estimator.evaluate for the result.
     """
@@ -68,7 +66,7 @@ def evaluate(
     results[GLOBAL_STEP] = np.int64(trained.global_step)
     said = ", ".join(f"{key} = {value}" for key, value in results.items() if np.ndim(value) == 0)
     logger.info("Saving dict for global step %d: %s", trained.global_step, said)
-    if strategy.is_chief:
+    if directory is not None:
         written = {key: value for key, value in results.items() if key != GLOBAL_STEP}
         written |= figures.pictures(totals, results)
         if trained.checkpoint_path is not None:

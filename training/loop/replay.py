@@ -142,6 +142,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         for tensor in (*store.parameters(), *store.buffers()):
             self._names[id(tensor)] = self._constant(tensor)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise PyTorch wraps __torch_dispatch__ so that torch.compile leaves it alone, and imports the compiler for
+        # that, which takes as long as thousands of steps.
+        return False
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = function(*args, **(kwargs or {}))
         self._alive.append((args, made))

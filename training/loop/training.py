@@ -15,6 +15,7 @@ estimator.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,9 +59,11 @@ def train(
     config, recorder = model.config, session.recorder
     assert config.model_dir is not None
     session.on_chief = strategy.on_chief
+    session.store.replicas = strategy if strategy.num_replicas > 1 else None
     input_context = InputContext(strategy.num_replicas, strategy.replica_id, strategy.num_replicas)
     skipped = session.global_step if config.resume_input else 0
-    with model.seeded(), closing(EventWriter(config.model_dir)) as writer, ExitStack() as stack:
+    holding = sole_training(config.model_dir) if strategy.is_chief else nullcontext()
+    with holding, model.seeded(), closing(EventWriter(config.model_dir)) as writer, ExitStack() as stack:
         made = model.call_input_fn(input_fn, ModeKeys.TRAIN, input_context)
         with batches_of(made, ModeKeys.TRAIN, recorder, skipped) as batches:
             first = next(batches, None)
@@ -70,8 +73,7 @@ def train(
             if not strategy.agree(built is not None):
                 return
             assert built is not None
-            if strategy.is_chief:
-                stack.enter_context(sole_training(config.model_dir))
+            strategy.check_alike(_description(session))
             every_hook = _hooks_of(config, [*hooks], built, writer, listeners, strategy)
             run_hooks = stack.enter_context(RunHooks(every_hook, session))
             batches = itertools.chain([] if first is None else [first], batches)
@@ -105,6 +107,10 @@ def run(model: Model, session: Run, batches: Iterator[Batch], hooks: RunHooks, s
             store.summaries["loss"] = loss
         spec.train_op.run(strategy)
         store.run_pending_updates()
+        if strategy.num_replicas > 1 and (changed := store.changed_buffers()):
+            for buffer, mean in zip(changed, strategy.reduce([each.clone() for each in changed]), strict=True):
+                assert mean is not None
+                buffer.copy_(mean)
         hooks.after_run()
     hooks.end()
     strategy.barrier()
@@ -132,6 +138,13 @@ def _build(model: Model, session: Run, first: Batch | None, made: Any) -> Estima
         return None
     session.store.rewind_modules()
     return session.first_spec
+
+
+def _description(session: Run) -> dict[str, str]:
+    """What must be equal in all processes: the variables' shapes and the transform of the columns."""
+    model = {f"the variable {name}": f"{tuple(v.shape)}" for name, v in session.store.values().items()}
+    digest = hashlib.sha256(session.transform_bytes or b"").hexdigest()[:12]
+    return {**model, "the transform of the feature columns": digest}
 
 
 def _hooks_of(

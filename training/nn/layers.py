@@ -12,7 +12,6 @@ TensorFlow's names.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -423,12 +422,14 @@ def batch_normalization(
     name: str | None = None,
     reuse: Reuse = None,
     fused: bool | None = None,
+    synchronized: bool = False,
 ) -> Tensor:
     """(x − mean)/√(variance + ε)·gamma + beta over all axes but `axis`: f32 -> f32, the same shape.
 
     Mean and variance are the batch's with `training`, the moving ones otherwise. Moving values become
     moving·momentum + batch·(1−momentum) when the step is taken; no UPDATE_OPS are needed. `fused` (by default for four
-    axes, as in TF) takes the unbiased variance for the moving one, n/(n−1) times the batch's.
+    axes, as in TF) takes the unbiased variance for the moving one, n/(n−1) times the batch's. With several replicas the
+    batch is that of the replica, and `synchronized` (as in Keras) takes the batches of all replicas together.
     Variables `batch_normalization/{gamma, beta, moving_mean, moving_variance}`.
     Raises ValueError for an axis that the inputs do not have.
     """
@@ -451,16 +452,54 @@ def batch_normalization(
         moving_variance = _weight("moving_variance", width, moving_variance_initializer, False, reuse)
     rows = values.reshape(-1, width[0])
     if training and not current_store().without_steps:
-        variance, average = torch.var_mean(rows.detach(), 0, correction=0)
-        if inputs.ndim == 4 if fused is None else fused:
-            variance = variance * (len(rows) / max(1, len(rows) - 1))
-        for moving, seen in ((moving_mean, average), (moving_variance, variance)):
-            current_store().pending_updates.append(partial(moving.lerp_, seen, 1.0 - momentum))
-        # functional.batch_norm refuses a batch of one row, which TF takes.
-        outputs = torch.batch_norm(rows, gamma, beta, None, None, True, 0.0, epsilon, False)
+        unbiased = inputs.ndim == 4 if fused is None else fused
+        replicas = current_store().replicas if synchronized else None
+        if replicas is None:
+            variance, average = torch.var_mean(rows.detach(), 0, correction=0)
+            count: float = len(rows)
+            # functional.batch_norm refuses a batch of one row, which TF takes.
+            outputs = torch.batch_norm(rows, gamma, beta, None, None, True, 0.0, epsilon, False)
+        else:
+            own = rows.double()  # for the difference of two large numbers below
+            sums = torch.cat([own.sum(0), own.square().sum(0), torch.tensor([float(len(rows))])])
+            means = _MeanOverReplicas.apply(sums, replicas)  # type: ignore[no-untyped-call]
+            total, squares, (mean_count,) = means.split([*width, *width, 1])
+            average = (total / mean_count).float()
+            variance = (squares / mean_count - (total / mean_count).square()).float()
+            count = mean_count.item() * replicas.num_replicas
+            outputs = (rows - average) * torch.rsqrt(variance + epsilon)
+            outputs = outputs if gamma is None else outputs * gamma
+            outputs = outputs if beta is None else outputs + beta
+        if unbiased:
+            variance = variance * (count / max(1, count - 1))
+        _follow_moments(average.detach(), variance.detach(), moving_mean, moving_variance, momentum)
     else:
         outputs = functional.batch_norm(rows, moving_mean, moving_variance, gamma, beta, False, 0.0, epsilon)
     return outputs.reshape(values.shape).movedim(-1, axis)
+
+
+def _follow_moments(
+    average: Tensor, variance: Tensor, moving_mean: Tensor, moving_variance: Tensor, momentum: float
+) -> None:
+    def update() -> None:
+        moving_mean.lerp_(average, 1.0 - momentum)
+        moving_variance.lerp_(variance, 1.0 - momentum)
+
+    current_store().pending_updates.append(update)
+
+
+class _MeanOverReplicas(torch.autograd.Function):
+    """The mean of a tensor over all replicas. So is its gradient, since the training takes the mean of the losses."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, replicas: Any) -> Tensor:
+        ctx.replicas = replicas
+        mean: Tensor = replicas.reduce([values.detach().clone()])[0]
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.replicas.reduce([gradients[0].contiguous()])[0], None
 
 
 # -- what layers share ------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ class VariableStore(nn.Module):
         pending_updates: what this call's layers want done after the step (moving averages, constraints).
         plans: what each optimizer keeps between steps, by its path.
         summaries: the summaries of this step by tag; None in a step that is not summarised.
+        replicas: the strategy that this training asks (distribute.strategy), None where it has one process.
         rate_scale: what the learning rate of every optimizer is multiplied by.
     """
 
@@ -83,6 +84,8 @@ class VariableStore(nn.Module):
         self.plans: dict[str, Any] = {}
         self.summaries: dict[str, Any] | None = None
         self.rate_scale = 1.0
+        self.replicas: Any = None
+        self._buffer_versions: dict[int, int] = {}
         self.slots: dict[str, Tensor] = {}
         self.trainable_variables: dict[str, nn.Parameter] = {}
         self._modules_by_name: dict[str, nn.Module] = {}
@@ -158,8 +161,9 @@ class VariableStore(nn.Module):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.first_values.generator(name).initial_seed())
                 made = factory()
+            _check_and_tie(name, made)
             with torch.no_grad():
-                for inner, tensor in made.state_dict(keep_vars=True).items():
+                for inner, tensor in _state_of(made).items():
                     shape, trainable = tuple(tensor.shape), tensor.requires_grad
                     full_name = _inner_name(name, inner)
                     tensor.copy_(self.first_values.take(full_name, shape, tensor.detach, trainable=trainable))
@@ -187,7 +191,7 @@ class VariableStore(nn.Module):
         return {
             _inner_name(name, inner): tensor
             for name, made in self._modules_by_name.items()
-            for inner, tensor in made.state_dict(keep_vars=True).items()
+            for inner, tensor in _state_of(made).items()
         }
 
     # -- all of them --------------------------------------------------------------------------------------------------
@@ -224,6 +228,13 @@ class VariableStore(nn.Module):
             with torch.no_grad():
                 for update in updates:
                     update()
+
+    def changed_buffers(self) -> list[Tensor]:
+        """The float variables that no optimizer trains and that have changed since the last call (moving averages)."""
+        found = [buffer for buffer in self.buffers() if buffer.is_floating_point()]
+        changed = [b for b in found if self._buffer_versions.get(id(b), 0) != b._version]
+        self._buffer_versions.update({id(b): b._version + 1 for b in changed})  # what copies the mean into it counts
+        return changed
 
     # -- one call of model_fn -----------------------------------------------------------------------------------------
 
@@ -375,3 +386,25 @@ def _attribute(name: str) -> str:
 
 def _inner_name(module_name: str, path: str) -> str:
     return f"{module_name}/{path.replace('.', '/')}"
+
+
+def _state_of(made: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters and buffers; one that it has under several names stands under the first."""
+    found = {id(tensor): inner for inner, tensor in reversed(made.state_dict(keep_vars=True).items())}
+    return {inner: tensor for inner, tensor in made.state_dict(keep_vars=True).items() if found[id(tensor)] == inner}
+
+
+def _check_and_tie(name: str, made: nn.Module) -> None:
+    """Make parameters that share their memory one parameter. Raises ValueError for a module without shapes."""
+    known: dict[tuple[Any, ...], nn.Parameter] = {}
+    for path, inner in made.named_modules():
+        for key, parameter in list(inner.named_parameters(recurse=False, remove_duplicate=False)):
+            if nn.parameter.is_lazy(parameter):
+                raise ValueError(
+                    f"module({name!r}, …) has a lazy module, {type(inner).__name__} {path!r}, whose shapes only a "
+                    "batch shows. Use the module that takes its input size (nn.Linear for nn.LazyLinear), or call "
+                    "the lazy one with a batch inside the factory."
+                )
+            if parameter.numel():
+                memory = parameter.data_ptr(), tuple(parameter.shape), parameter.stride()
+                setattr(inner, key, known.setdefault(memory, parameter))

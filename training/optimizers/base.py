@@ -106,6 +106,8 @@ class TrainOp:
     parts: tuple[tuple[Optimizer, _Plan], ...]
     gradients: tuple[Tensor | None, ...] | None = field(default=None, kw_only=True)
     """One for each parameter of each part; None until they are computed."""
+    adds_up: bool = field(default=False, kw_only=True)
+    """Whether the loss is a sum over the batch, so that the gradients of several replicas are added up."""
 
     @property
     def is_inert(self) -> bool:
@@ -122,6 +124,8 @@ class TrainOp:
         with torch.no_grad():
             if strategy is not None:
                 gradients = strategy.reduce(gradients)
+                if self.adds_up and strategy.num_replicas > 1:
+                    gradients = [None if g is None else g * strategy.num_replicas for g in gradients]
             taken = 0
             for optimizer, plan in self.parts:
                 count = len(plan.parameters)
@@ -132,7 +136,11 @@ class TrainOp:
 
     def of(self, loss: Tensor, gradients: tuple[Tensor | None, ...]) -> TrainOp:
         """The same step for another batch, whose gradients are known."""
-        return TrainOp(self.store, loss, self.parts, gradients=gradients)
+        return TrainOp(self.store, loss, self.parts, gradients=gradients, adds_up=self.adds_up)
+
+    def adding_up(self) -> TrainOp:
+        """The same step of a loss that is a sum over the batch."""
+        return TrainOp(self.store, self.loss, self.parts, gradients=self.gradients, adds_up=True)
 
     def compute_gradients(self) -> tuple[Tensor | None, ...]:
         """One for each parameter of each part."""
@@ -152,7 +160,7 @@ def group(*train_ops: TrainOp) -> TrainOp:
         raise ValueError("group takes train ops of one loss: add the losses up and minimize the sum.")
     parts = tuple(part for op in train_ops for part in op.parts)
     _count_iterations(parts, first.store)
-    return TrainOp(first.store, first.loss, parts)
+    return TrainOp(first.store, first.loss, parts, adds_up=first.adds_up)
 
 
 def _count_iterations(parts: Sequence[tuple[Optimizer, _Plan]], store: VariableStore) -> None:

@@ -1,4 +1,6 @@
 import os
+import resource
+import signal
 import time
 
 import numpy as np
@@ -65,7 +67,7 @@ def test_one_in_a_while_is_kept(tmp_path):
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     (tmp_path / "model.ckpt-1.safetensors").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(CheckpointError, match="could not be written"):
         write_checkpoint(str(tmp_path / "model.ckpt-1"), VALUES, None, [])
     assert names(tmp_path) == ["model.ckpt-1.safetensors"]
 
@@ -105,3 +107,21 @@ def test_a_checkpoint_is_readable_as_the_umask_says(tmp_path):
     ordinary = tmp_path / "ordinary"
     ordinary.touch()
     assert (tmp_path / "model.ckpt-0.safetensors").stat().st_mode == ordinary.stat().st_mode
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+    saved = Checkpoints(tmp_path)
+    saved.save({"a": torch.ones(3)}, 1, None, [])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        with pytest.raises(
+            CheckpointError, match=r"^The checkpoint .*model.ckpt-2.safetensors could not be written \("
+        ):
+            saved.save({"a": torch.ones(100_000)}, 2, None, [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "model.ckpt-1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "model.ckpt-1.safetensors"]

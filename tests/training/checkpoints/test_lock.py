@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from xor import dnn, endless
 
 from estimator_serving.training import FailedPreconditionError
 from estimator_serving.training.checkpoints.lock import sole_training
+from estimator_serving.training.loop import training as loop
 
 HOLD = """
 import sys, time
@@ -19,7 +21,8 @@ with sole_training(sys.argv[1]):
 """
 
 
-def test_a_second_training_is_told(tmp_path):
+def test_a_second_training_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "sole_training", partial(sole_training, wait_s=0))
     with sole_training(tmp_path), pytest.raises(FailedPreconditionError, match="Another training is writing to"):
         dnn(tmp_path).train(endless, steps=1)
     assert list(tmp_path.glob("*")) == []
@@ -29,7 +32,7 @@ def test_a_second_training_is_told(tmp_path):
 def test_a_training_in_another_process_counts_until_it_is_killed(tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(FailedPreconditionError), sole_training(tmp_path):
+        with pytest.raises(FailedPreconditionError), sole_training(tmp_path, wait_s=0):
             pass
         other.send_signal(signal.SIGKILL)
         other.wait()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,3 +92,43 @@ def test_a_cut_shard(tmp_path):
     reader = training.load_checkpoint(tmp_path / "x")
     with pytest.raises(CorruptCheckpointError, match="has 0 bytes"):
         reader.get_tensor("uint64")
+
+
+def _rows():
+    return {"x": np.float32([[1, 2], [3, 4]])}, np.int64([0, 1])
+
+
+def test_a_checkpoint_is_loaded_into_a_plain_module(tmp_path):
+    columns = [training.feature_column.numeric_column("x", shape=(2,))]
+    made = training.DNNClassifier([2], columns, str(tmp_path)).train(_rows, steps=1)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+    names = {
+        "0.weight": "dnn/hiddenlayer_0/kernel",
+        "0.bias": "dnn/hiddenlayer_0/bias",
+        "2.weight": "dnn/logits/kernel",
+        "2.bias": "dnn/logits/bias",
+    }
+    assert training.load_into(net, tmp_path, names) == sorted(names)
+    logits = next(made.predict(_rows, yield_single_examples=False))["logits"]
+    np.testing.assert_allclose(net(torch.from_numpy(_rows()[0]["x"])).detach(), logits, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^names leaves out \['0.bias', '2.bias', '2.weight'\] of the module"):
+        training.load_into(net, tmp_path, {"0.weight": names["0.weight"]})
+    with pytest.raises(ValueError, match="^The module has no 'zz'"):
+        training.load_into(net, tmp_path, {"zz": "dnn/logits/bias"})
+    with pytest.raises(
+        ValueError, match=r"^0.bias of the module has shape \(2,\), and dnn/logits/bias in .* has \(1,\)"
+    ):
+        training.load_into(net, tmp_path, {"0.bias": "dnn/logits/bias"}, strict=False)
+
+
+def test_a_module_of_a_model_fn_is_loaded_by_its_name(tmp_path):
+    def model_fn(features, labels, mode):
+        loss = training.module("net", lambda: torch.nn.Linear(2, 2))(features["x"]).square().mean()
+        return training.EstimatorSpec(mode, loss=loss, train_op=training.optimizers.SGD(0.1).minimize(loss))
+
+    made = training.Estimator(model_fn, str(tmp_path)).train(_rows, steps=1)
+    net = torch.nn.Linear(2, 2)
+    assert training.load_into(net, tmp_path, "net") == ["bias", "weight"]
+    np.testing.assert_array_equal(net.weight.detach(), made.get_variable_value("net/weight"))
+    with pytest.raises(training.NotFoundError, match="^Key net/2/weight not found in checkpoint"):
+        training.load_into(torch.nn.ModuleDict({"2": net}), tmp_path, "net")

@@ -72,8 +72,6 @@ def test_is_a_mapping():
     assert features.batch_size == 2
     with pytest.raises(KeyError):
         features["x"]
-    with pytest.raises(TypeError):
-        features["x"] = 3
 
 
 def test_columns_are_transformed_and_recorded():
@@ -163,3 +161,20 @@ def test_under_export_features_are_the_given_tensors():
 def test_under_export_nothing_else_is_there(use, text):
     with pytest.raises(ValueError, match=text):
         use(Features.traced({}, {}))
+
+
+def test_features_are_a_dict_that_reads_when_asked():
+    features = Features({"a": np.float32([1, 2]), "b": np.array(["x", "y"], object)}, TransformRecorder())
+    assert isinstance(features, dict)
+    assert (list(features), len(features), "a" in features, "z" in features) == (["a", "b"], 2, True, False)
+    assert {**features}.keys() == dict(features).keys() == features.copy().keys() == {"a", "b"}
+    assert [key for key, _ in features.items()] == ["a", "b"]
+    assert features.get("z", 3) == 3
+    assert features.pop("b").tolist() == ["x", "y"]
+    features["c"] = features["a"] * 2
+    assert (list(features), features["c"].tolist()) == (["a", "c"], [2.0, 4.0])
+    with pytest.raises(KeyError):
+        features["b"]
+    del features["a"]
+    with pytest.raises(KeyError):
+        del features["a"]

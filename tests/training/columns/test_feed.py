@@ -35,7 +35,7 @@ def pair(key, values, lengths):
         ({"x": np.ones((1, 3)), "k": text(["a"])},
          r"Feature x has the shape \[1, 3\]; numeric_column\('x', shape=\(1,\)"),
         ({"x": np.ones(1), "k": text([None])}, "Feature k holds None .* where text was expected"),
-        ({"x": np.ones(1), "k": text([b"\xff"])}, "Feature k holds the bytes .* not UTF-8"),
+        ({"x": np.ones(1), "k": text([b"\xff\0"])}, "Feature k holds the bytes .* with a NUL"),
         ({**pair("x", [[1.0]], [1]), "k": text(["a"])},
          "The corresponding Tensor of numerical column must be a Tensor. SparseTensor is not supported. key: x"),
     ],

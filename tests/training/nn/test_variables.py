@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from estimator_serving import training
 from estimator_serving.training import layers, summaries
 from estimator_serving.training.nn.variables import (
     VariableStore,
@@ -68,3 +70,43 @@ def test_outside_a_model_fn():
     for call in (lambda: get_variable("a", (2,)), get_global_step, lambda: summaries.scalar("a", 1.0)):
         with pytest.raises(ValueError, match="inside a model_fn"):
             call()
+
+
+class Tied(torch.nn.Module):
+    """Two names for one parameter, and two parameters with one memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(2, 2, bias=False)
+        self.second = torch.nn.Linear(2, 2, bias=False)
+        self.third = torch.nn.Linear(2, 2, bias=False)
+        self.second.weight = self.first.weight
+        self.third.weight.data = self.first.weight.data
+
+    def forward(self, x):
+        return self.third(self.second(self.first(x)))
+
+
+def test_tied_parameters_are_saved_once_and_restored_tied(tmp_path):
+    def model_fn(features, labels, mode):
+        net = training.module("net", Tied)
+        assert net.first.weight is net.second.weight is net.third.weight
+        loss = (net(features).sum(1) - labels).square().mean()
+        return training.EstimatorSpec(mode, loss=loss, train_op=training.optimizers.SGD(0.01).minimize(loss))
+
+    def input_fn():
+        return np.float32([[1, 2], [3, 1]]), np.float32([1, 0])
+
+    made = training.Estimator(model_fn, str(tmp_path)).train(input_fn, steps=2)
+    assert [name for name in made.get_variable_names() if name.startswith("net/")] == ["net/first/weight"]
+    before = made.get_variable_value("net/first/weight")
+    training.Estimator(model_fn, str(tmp_path)).train(input_fn, steps=1)
+    assert (made.get_variable_value("net/first/weight") != before).all()
+
+
+def test_a_lazy_module_is_named(tmp_path):
+    def model_fn(features, mode):
+        training.module("net", lambda: torch.nn.Sequential(torch.nn.LazyLinear(3)))
+
+    with pytest.raises(ValueError, match=r"^module\('net', …\) has a lazy module, LazyLinear '0', whose shapes"):
+        training.Estimator(model_fn, str(tmp_path)).train(lambda: np.ones((2, 2), np.float32), steps=1)

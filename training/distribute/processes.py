@@ -1,0 +1,334 @@
+"""The processes of one training: how they find each other, and a Strategy over torch.distributed.
+
+The theory. The chief opens the store at its address (TF_CONFIG), or torchrun has one. In the store the chief writes
+where it listens and a token. Every other process connects there and says its rank; when all have come, the chief greets
+them, and the process group is made. A process that comes to a chief of an earlier run is sent away, and tries again.
+
+One connection is kept for all trainings of a process. After an error it is closed, in all processes since each of them
+notices, and the next training makes a new one.
+
+Owns finding each other and exchanging gradients. Small values go over the channel. Does not know the training loop.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime as dt
+import itertools
+import logging
+import os
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from estimator_serving.training.distribute.channel import VALUE, Channel, Link
+from estimator_serving.training.distribute.cluster import Cluster
+from estimator_serving.training.distribute.strategies import Replication
+from estimator_serving.training.distribute.strategy import OneProcess, Result, Strategy
+from estimator_serving.training.errors import PeerLostError
+
+logger = logging.getLogger("estimator_serving.training")
+
+_KEY = "estimator_serving/chief"
+_HELLO_BYTES = 64
+_CHUNK_ELEMENTS = 1 << 24
+_LARGE_ELEMENTS = 1 << 18
+_REMIND_S = 10.0
+
+dist: Any = torch.distributed  # torch types only some of it
+_connected: dict[tuple[Any, ...], TorchDistributed] = {}
+
+
+def connect(cluster: Cluster, replication: Replication | None, timeout_s: float) -> Strategy:
+    """The strategy of this process's trainings; connects to the other processes of the cluster the first time.
+
+    Raises ValueError where the replication does not fit the cluster, TimeoutError after `timeout_s` without them.
+    """
+    given = replication or Replication()
+    given.check(cluster.num_worker_replicas)
+    if cluster.num_worker_replicas <= 1:
+        return OneProcess()
+    key = (tuple(cluster.training_names), cluster.global_id, given.backend)
+    if key not in _connected:
+        if dist.is_initialized():
+            raise ValueError(
+                "torch.distributed has a process group already. The estimator makes one for its training: remove "
+                "init_process_group from the program, or destroy the group before train."
+            )
+        _connected[key] = TorchDistributed(cluster, given, timeout_s)
+    return _connected[key]
+
+
+class TorchDistributed(Strategy):
+    """One replica in each process; gradients go through torch.distributed (gloo, or nccl on CUDA)."""
+
+    def __init__(self, cluster: Cluster, replication: Replication, timeout_s: float) -> None:
+        assert cluster.global_id is not None
+        self.num_replicas, self.replica_id = cluster.num_worker_replicas, cluster.global_id
+        self._names = cluster.training_names
+        logger.info("%s of %d joins the training.", self._names[self.replica_id], self.num_replicas)
+        limit_s = replication.peer_timeout_s
+        store, token, links = _join(cluster, timeout_s, limit_s)
+        self._channel = Channel(self.replica_id, links, self._names, limit_s)
+        self._device = torch.device("cpu")
+        if replication.backend == "nccl":
+            if not torch.cuda.is_available():
+                raise ValueError("backend='nccl' needs CUDA, and torch finds no device. Leave backend at 'gloo'.")
+            local = int(os.environ.get("LOCAL_RANK", self.replica_id)) % torch.cuda.device_count()
+            self._device = torch.device("cuda", local)
+        try:
+            dist.init_process_group(
+                replication.backend,
+                store=dist.PrefixStore(token, store),
+                rank=self.replica_id,
+                world_size=self.num_replicas,
+                # The first imports of a process may take longer than a short silence limit.
+                timeout=dt.timedelta(seconds=max(limit_s, 30.0)),
+            )
+        except RuntimeError as error:
+            lost = self._channel.lost_peer(error)
+            self._channel.leave(lost.peer)
+            raise lost from error
+        self._store = store  # the chief's holds the server
+        atexit.register(self.close)
+
+    def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        own = [g.coalesce() if g is not None and g.is_sparse else g for g in gradients]
+        mine = [_described(gradient) for gradient in own]
+        everyones: list[list[_Description]] = self._channel.exchange(mine)
+        for rank, theirs in enumerate(everyones):
+            kinds, other_kinds = [each[:3] for each in mine], [each[:3] for each in theirs]
+            if kinds != other_kinds:
+                differing = [pair for pair in itertools.zip_longest(other_kinds, kinds) if pair[0] != pair[1]]
+                raise ValueError(
+                    f"{self._names[rank]} has other gradients than {self._names[self.replica_id]}: "
+                    f"{differing[0][0]} and {differing[0][1]}. model_fn must compute alike in all processes."
+                )
+        groups: dict[tuple[str, str], list[int]] = {}
+        for i, (kind, dtype, _, _) in enumerate(mine):
+            groups.setdefault((kind, dtype), []).append(i)
+        groups.pop(("none", ""), None)
+        try:
+            for (kind, _), members in groups.items():
+                chosen = [own[i] for i in members]
+                counts = [[theirs[i][3] for i in members] for theirs in everyones]
+                means = self._dense(chosen) if kind == "dense" else self._sparse(chosen, counts)
+                for i, mean in zip(members, means, strict=True):
+                    own[i] = mean
+        except RuntimeError as error:  # of gloo: an end or a timeout, without the name of a process
+            raise self._channel.lost_peer(error) from error
+        return own
+
+    def _dense(self, gradients: Sequence[Any]) -> Iterator[Tensor]:
+        """Large ones where they are; small ones side by side in one tensor, because each transfer has a fixed cost."""
+        memory = Counter(g.data_ptr() for g in gradients)  # autograd may give one tensor for two parameters
+        stays = [
+            g.numel() >= _LARGE_ELEMENTS
+            and g.is_contiguous()
+            and g.device == self._device
+            and memory[g.data_ptr()] == 1
+            for g in gradients
+        ]
+        small = [g for g, alone in zip(gradients, stays, strict=True) if not alone]
+        joined = torch.cat([g.reshape(-1) for g in small]).to(self._device) if small else None
+        moved = [g.view(-1) for g, alone in zip(gradients, stays, strict=True) if alone]
+        for flat in [*moved, *([] if joined is None else [joined])]:
+            for start in range(0, len(flat), _CHUNK_ELEMENTS):
+                dist.all_reduce(flat[start : start + _CHUNK_ELEMENTS])
+            flat.mul_(1.0 / self.num_replicas)
+        pieces = iter([] if joined is None else torch.split(joined.cpu(), [g.numel() for g in small]))
+        return (g if alone else next(pieces).view(g.shape) for g, alone in zip(gradients, stays, strict=True))
+
+    def _sparse(self, gradients: Sequence[Any], counts: list[list[int]]) -> Iterator[Tensor]:
+        """Ids and rows of all tables in one transfer each, padded to the longest."""
+        widths = [gradient.shape[1:].numel() for gradient in gradients]
+        ids = self._gather(torch.cat([g.indices()[0] for g in gradients]), [sum(each) for each in counts])
+        lengths = [[n * width for n, width in zip(each, widths, strict=True)] for each in counts]
+        rows = self._gather(torch.cat([g.values().reshape(-1) for g in gradients]), [sum(each) for each in lengths])
+        ids_by_rank = [torch.split(each, sizes) for each, sizes in zip(ids, counts, strict=True)]
+        rows_by_rank = [torch.split(each, sizes) for each, sizes in zip(rows, lengths, strict=True)]
+        for i, gradient in enumerate(gradients):
+            indices = torch.cat([each[i] for each in ids_by_rank])
+            values = torch.cat([each[i] for each in rows_by_rank]).reshape(-1, *gradient.shape[1:])
+            total = torch.sparse_coo_tensor(
+                indices[None], values / self.num_replicas, gradient.shape, check_invariants=False
+            )
+            yield total.coalesce()
+
+    def _gather(self, values: Tensor, lengths: list[int]) -> list[Tensor]:
+        padded = torch.zeros(max(lengths), dtype=values.dtype, device=self._device)
+        padded[: len(values)] = values
+        everyones = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(everyones, padded)
+        return [each[:length].cpu() for each, length in zip(everyones, lengths, strict=True)]
+
+    def agree(self, ready: bool) -> bool:
+        answers = self._channel.exchange(ready)
+        if not all(answers) and any(answers):
+            logger.info("The training ends for all: %s", ", ".join(self._of(answers, False)))
+        return all(answers)
+
+    def mean_loss(self, loss: float) -> float:
+        # In Python: every process adds up the same numbers in the same order, and a NaN stays one.
+        losses: list[float] = self._channel.exchange(loss)
+        bad = [value != value for value in losses]
+        if any(bad):
+            logger.error("The loss is NaN in %s.", ", ".join(self._of(bad, True)))
+        return sum(losses) / self.num_replicas
+
+    def on_chief(self, work: Callable[[], Result]) -> Result:
+        made: tuple[Any, Exception | None] = None, None
+        if self.is_chief:
+            try:
+                made = work(), None
+            except Exception as error:
+                made = None, error
+        value, raised = self._channel.from_chief(made)
+        if raised is not None:
+            raise raised
+        result: Result = value
+        return result
+
+    def barrier(self) -> None:
+        self._channel.exchange(None)
+
+    def check_alike(self, model: Mapping[str, str]) -> None:
+        everyones: list[Mapping[str, str]] = self._channel.exchange(model)
+        chiefs = everyones[0]
+        for rank, theirs in enumerate(everyones):
+            for name in sorted(chiefs.keys() | theirs.keys()):
+                if theirs.get(name) != chiefs.get(name):
+                    raise ValueError(
+                        f"{self._names[rank]} trains another model than the chief: {name} is "
+                        f"{theirs.get(name, 'missing')} there and {chiefs.get(name, 'missing')} in the chief. Start "
+                        "all processes with the same program, columns and vocabulary files."
+                    )
+
+    def leave(self, error: BaseException) -> None:
+        said = f"{self._names[self.replica_id]} ended with {type(error).__name__}: {error}"
+        self._channel.leave(error.peer if isinstance(error, PeerLostError) else said)
+        self.close()
+
+    def close(self) -> None:
+        """Take no further part; the next training connects again."""
+        atexit.unregister(self.close)
+        for key in [key for key, value in _connected.items() if value is self]:
+            del _connected[key]
+        self._channel.close()
+        if dist.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
+
+    def _of(self, answers: Sequence[bool], wanted: bool) -> list[str]:
+        return [name for name, answer in zip(self._names, answers, strict=True) if answer is wanted]
+
+
+_Description = tuple[str, str, tuple[int, ...], int]
+"""What the processes tell each other of a gradient: kind, dtype, shape, and how many rows a sparse one has."""
+
+
+def _described(gradient: Tensor | None) -> _Description:
+    if gradient is None:
+        return "none", "", (), 0
+    rows = len(gradient.values()) if gradient.is_sparse else 0
+    return "sparse" if gradient.is_sparse else "dense", str(gradient.dtype), tuple(gradient.shape), rows
+
+
+# -- finding each other -----------------------------------------------------------------------------------------------
+
+
+def _join(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
+    """The store, a token of this connection, and the links."""
+    assert cluster.global_id is not None
+    meet = _receive_all if cluster.global_id == 0 else _go_to_chief
+    return meet(cluster, timeout_s, send_timeout_s)
+
+
+def _store(cluster: Cluster, timeout_s: float) -> Any:
+    timeout = dt.timedelta(seconds=timeout_s)
+    if cluster.is_torchrun:
+        return next(rendezvous("env://", timeout=timeout))[0]
+    host, port = cluster.chief_address
+    return dist.TCPStore(host, port, is_master=cluster.global_id == 0, timeout=timeout, wait_for_workers=False)
+
+
+def _receive_all(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
+    host, port = cluster.chief_address
+    try:
+        store = _store(cluster, timeout_s)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The chief cannot listen at {host}:{port} ({error}). Another process uses the port, perhaps a chief of "
+            "the same cluster: end it, or choose another port in TF_CONFIG."
+        ) from error
+    token = secrets.token_hex(8)
+    names, links = cluster.training_names, dict[int, Link]()
+    began_s = reminded_s = time.monotonic()
+    with socket.create_server(("", 0), backlog=len(names)) as listener:
+        listener.settimeout(1.0)
+        store.set(_KEY, f"{host} {listener.getsockname()[1]} {token}")
+        while missing := [name for rank, name in enumerate(names) if rank and rank not in links]:
+            now_s = time.monotonic()
+            if now_s - began_s > timeout_s:
+                raise TimeoutError(f"{_listed(missing)} did not come within {timeout_s:.0f} s. {_START_ALL}")
+            if now_s - reminded_s > _REMIND_S:
+                reminded_s = now_s
+                logger.warning("Waiting for %s.", _listed(missing))
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listener.accept()
+                connection.settimeout(5.0)
+                said = connection.recv(_HELLO_BYTES, socket.MSG_WAITALL).decode(errors="replace").split()
+                if len(said) == 2 and said[0] == token and said[1].isdigit() and 0 < int(said[1]) < len(names):
+                    links[int(said[1])] = Link(connection, send_timeout_s)
+                else:
+                    connection.close()
+    for link in links.values():
+        link.send(VALUE, token)
+    return store, token, links
+
+
+def _go_to_chief(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
+    began_s = reminded_s = time.monotonic()
+    while (left_s := began_s + timeout_s - time.monotonic()) > 0:
+        try:
+            store = _store(cluster, min(left_s, _REMIND_S))
+            store.wait([_KEY], dt.timedelta(seconds=min(left_s, _REMIND_S)))
+            host, port, token = store.get(_KEY).decode().split()
+            connection = socket.create_connection((host, int(port)), timeout=_REMIND_S)
+            connection.sendall(f"{token} {cluster.global_id}".encode().ljust(_HELLO_BYTES))
+            link = Link(connection, send_timeout_s)
+            while link.end is None and not link.values and time.monotonic() < began_s + timeout_s:
+                link.receive()
+                time.sleep(0.02)
+            if link.values and link.values.popleft() == token:
+                return store, token, {0: link}
+            connection.close()
+        except (RuntimeError, OSError, ValueError) as error:  # no chief yet, or one that leaves
+            logger.debug("The chief is not there yet: %s", error)
+        if time.monotonic() - reminded_s > _REMIND_S:
+            reminded_s = time.monotonic()
+            logger.warning("Waiting for the chief at %s:%d.", *cluster.chief_address)
+        time.sleep(0.3)
+    raise TimeoutError(
+        f"The chief at {cluster.chief_address[0]}:{cluster.chief_address[1]} did not answer within {timeout_s:.0f} s. "
+        f"{_START_ALL}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+_START_ALL = (
+    "Start the same command in every process of the cluster; RunConfig.session_creation_timeout_secs says how long "
+    "they wait for each other."
+)
