@@ -7,10 +7,12 @@ caller decides on which thread. Knows no wire format; a Codec brings it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from estimator_serving.serving import errors
+from estimator_serving.serving.crowd import Crowd
 from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestMetrics
 from estimator_serving.serving.models.manager import Manager
@@ -92,13 +94,21 @@ class Predictor:
     """Answers payloads from the servables of a Manager.
 
     observers: called at the end of every request, on its thread; they must neither raise nor take long.
+    crowds: by entrypoint, what keeps one model from occupying all threads that its requests come on.
     """
 
-    def __init__(self, manager: Manager, metrics: RequestMetrics, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        metrics: RequestMetrics,
+        observers: Sequence[Observer] = (),
+        crowds: Mapping[str, Crowd] = MappingProxyType({}),
+    ) -> None:
         self.manager = manager
         self.router = Router(manager)
         self._metrics = metrics
         self._observers = tuple(observers)
+        self._crowds = crowds
 
     def predict(self, codec: Codec, payload: bytes, route: Route | None = None, context: Context = PATIENT) -> Answer:
         """The answer to a payload; a request that nobody waits for any more, by its context, does not run.
@@ -110,12 +120,16 @@ class Predictor:
         """
         started_s = time.perf_counter()
         call = Call(codec, payload, route.spec if route else None, context)
+        crowd, entered = self._crowds.get(codec.entrypoint), ""
         try:
             context.check()
             document = codec.parse(payload, call.spec)
             call.spec = document.spec
             route = route or self.router.choose(document.spec)
             call.servable = servable = route.servable
+            if crowd is not None:
+                crowd.enter(servable.name)
+                entered = servable.name
             call.request = request = codec.decode(document, servable)
             began_s = time.perf_counter()
             call.outputs = outputs = servable.run(request, context)
@@ -130,6 +144,8 @@ class Predictor:
             call.code = Code.INTERNAL
             raise errors.as_serving_error(error) from error
         finally:
+            if crowd is not None and entered:
+                crowd.leave(entered)
             if route:
                 route.close()
             call.elapsed_s = time.perf_counter() - started_s

@@ -12,6 +12,7 @@ from functools import partial
 
 from estimator_serving.serving import listeners, startup
 from estimator_serving.serving.config import OFF_PORT, Config
+from estimator_serving.serving.crowd import Crowd
 from estimator_serving.serving.dialects.tfs import proto_codec, replay
 from estimator_serving.serving.dialects.tfs.dialect import TensorFlowServing
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
@@ -70,7 +71,11 @@ class Server:
             requests, batches, loads, logged, gauges, ConfigGauge(lambda: self._file.trouble),
             loaded=gauges.loaded, paths=startup.read_metrics_paths(config),
         )  # fmt: skip
-        predictor = Predictor(self.manager, requests, self._logs)
+        crowds = {
+            entrypoint: Crowd(listeners.threads_of(config, threads))
+            for entrypoint, threads in (("GRPC", config.grpc_max_threads), ("REST", config.rest_api_num_threads))
+        }
+        predictor = Predictor(self.manager, requests, self._logs, crowds)
         options = Options(config.enable_serialization_as_tensor_content, config.enable_signature_method_name_check)
         reload = partial(handle_reload, self.catalog, exposition.total)
         cors = config.rest_api_enable_cors_support

@@ -79,6 +79,7 @@ def make_manager(config: Config, answer: Replay, batches: BatchMetrics, loads: L
             device=config.device,
             batching=batching,
             mapped=config.map_model_files,
+            slots=config.run_slots,
         ),
         answer,
         provider_of(config.device),

@@ -30,6 +30,7 @@ from estimator_serving.serving.running.binding import bind
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import SessionRunner, graph_of, open_session
+from estimator_serving.serving.running.turns import REQUESTS_MAX, TurnsRunner
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.onnx_model import OnnxModel
 from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
@@ -63,11 +64,12 @@ class Batching(NamedTuple):
 def open_servable(
     name: str, version: int, directory: Path, *,
     intra_op_threads: int, device: str = "cpu", batching: Batching | None = None, mapped: bool = False,
+    slots: int = 0,
 ) -> Servable:  # fmt: skip
     """Open `directory/model.onnx` as a Servable.
 
     Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
-    mapped: see read_files.
+    mapped: see read_files. slots: how many requests that are not batched may run at once, 0 for any number.
 
     Raises:
         InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph or name what is
@@ -105,6 +107,8 @@ def open_servable(
             has_rows = {key: binding.has_rows for key, binding in bindings.items()}
             observer = batching.observer(name, version, parameters.thread_pool_name)
             runner = BatchingRunner(runner, parameters, has_rows, observer)
+        elif slots:
+            runner = TurnsRunner(runner, slots, max(REQUESTS_MAX, 2 * slots))
         return Servable(name, version, metadata, bindings, runner, model.metadata)
     except (ValueError, TypeError) as error:
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
