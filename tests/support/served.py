@@ -46,8 +46,8 @@ class Served:
 
 
 @contextmanager
-def serve(base_path, name="m", **flags):
-    """`estimator-serving serve`, ready to answer."""
+def serve(base_path, name="m", *, ready=True, **flags):
+    """`estimator-serving serve`, ready to answer; without `ready`, as soon as its port is open."""
     rest_port, grpc_port = free_ports(2)
     words = {"model_name": name, "model_base_path": base_path, "rest_api_port": rest_port, "port": grpc_port}
     words |= {"bind_address": "127.0.0.1"} | flags
@@ -55,19 +55,19 @@ def serve(base_path, name="m", **flags):
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONWARNINGS": "error"}) as process:
         served = Served(process, rest_port, grpc_port)
         try:
-            _wait_until_ready(served)
+            _wait_until(served, {200} if ready else {200, 503})
             yield served
         finally:
             if process.poll() is None:
                 process.kill()
 
 
-def _wait_until_ready(served):
+def _wait_until(served, statuses):
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         assert served.process.poll() is None, served.process.stderr.read().decode()
         try:
-            if served.ask("/readyz")[0] == 200:
+            if served.ask("/readyz")[0] in statuses:
                 return
         except (URLError, OSError, ValueError):
             time.sleep(0.05)
