@@ -6,6 +6,7 @@ Owns the order of these steps, the runners a version is built of, and which erro
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ def open_servable(
         bindings = bind(
             metadata.signatures, frozenset(names), frozenset(node.name for node in outputs),
             path=path, needs_rows=model.needs_rows,
+            first_dims=_first_dims((*inputs, *outputs)) if batching else {},
         )  # fmt: skip
         runner: Runner = SessionRunner(graph_of(session), bindings)
         parameters = batching.of_version(directory) if batching else None
@@ -112,6 +114,16 @@ def open_servable(
         return Servable(name, version, metadata, bindings, runner, model.metadata)
     except (ValueError, TypeError) as error:
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
+
+
+# What converters call a dimension that has no name: each of them another.
+_NO_NAME = re.compile(r"unk__\d+|.*_dim_\d+")
+
+
+def _first_dims(nodes: tuple[Any, ...]) -> dict[str, str]:
+    """The name of each node's dimension 0, where it has one that says which dimension it is."""
+    named = {node.name: node.shape[0] for node in nodes if node.shape and isinstance(node.shape[0], str)}
+    return {name: dim for name, dim in named.items() if dim and not _NO_NAME.fullmatch(dim)}
 
 
 def _check_tensors(path: Path, model: OnnxModel, found: Metadata | None) -> None:
