@@ -123,6 +123,9 @@ class Config:
     flush_filesystem_caches: bool = _setting(True, LOADING, "drop a model's files from the page cache once loaded")
 
     device: str = _setting("cpu", RUNNING, "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")
+    enable_cpu_memory_arena: bool = _setting(
+        False, RUNNING, "keep the memory of runs for later runs, as ONNX Runtime does by default"
+    )
     runs_at_once: int = _setting(
         0, RUNNING, "requests of one version that run at once where they are not batched; 0 is one a core"
     )

@@ -15,10 +15,14 @@ from estimator_serving.serving import errors
 from estimator_serving.serving.crowd import Crowd
 from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestMetrics
+from estimator_serving.serving.models import memory
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.routing import Route, Router
 from estimator_serving.serving.running.servable import Servable
+
+# After a request of this size, what the C library keeps of its memory goes back to the system.
+LARGE_BYTES = 8 << 20
 
 
 class Codec(NamedTuple):
@@ -160,6 +164,8 @@ class Predictor:
             self._metrics.observe(key, call.code, call.elapsed_s, run_s=call.run_s, examples=call.examples)
             for observe in self._observers:
                 observe(call)
+            if len(payload) > LARGE_BYTES:
+                memory.give_back()
 
     def refuse_if_full(self, codec: Codec) -> bool:
         """Refuse a request of this method if no version has room for one: whether it is to be refused.

@@ -65,12 +65,13 @@ class Batching(NamedTuple):
 def open_servable(
     name: str, version: int, directory: Path, *,
     intra_op_threads: int, device: str = "cpu", batching: Batching | None = None, mapped: bool = False,
-    slots: int = 0,
+    slots: int = 0, arena: bool = False,
 ) -> Servable:  # fmt: skip
     """Open `directory/model.onnx` as a Servable.
 
     Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
     mapped: see read_files. slots: how many requests that are not batched may run at once, 0 for any number.
+    arena: see open_session.
 
     Raises:
         InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph or name what is
@@ -87,7 +88,7 @@ def open_servable(
     _check_tensors(path, model, found)
     session = open_session(
         path if files.external is None else files.content, path, external=files.external or {},
-        intra_op_threads=intra_op_threads, device=device,
+        intra_op_threads=intra_op_threads, device=device, arena=arena,
     )  # fmt: skip
     del files
     inputs, outputs = session.get_inputs(), session.get_outputs()
