@@ -9,7 +9,6 @@ not use, the others may.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 
 from estimator_serving.serving.errors import UnavailableError
 
@@ -22,19 +21,20 @@ class Crowd:
 
     def __init__(self, threads: int) -> None:
         self._free = threads
-        self._by_model: Counter[str] = Counter()
+        # Loaded models only, so that it does not grow for ever.
+        self._by_model: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def enter(self, name: str) -> None:
         """A request of a model begins. Raises UnavailableError where the model occupies its share."""
         with self._lock:
-            mine = self._by_model[name]
+            mine = self._by_model.get(name, 0)
             if self._free <= 0 or (mine and mine >= GREED * (self._free - RESERVE)):
                 raise UnavailableError(
                     f"Model {name} has {mine} requests at work, and the server keeps room for other "
                     "models. Send it again later."
                 )
-            self._by_model[name] += 1
+            self._by_model[name] = mine + 1
             self._free -= 1
 
     def leave(self, name: str) -> None:
@@ -42,5 +42,3 @@ class Crowd:
         with self._lock:
             self._by_model[name] -= 1
             self._free += 1
-            if not self._by_model[name]:
-                del self._by_model[name]
