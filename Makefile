@@ -50,6 +50,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(if $(TF),$(BIN)/python benchmarks/imported_model.py --tensorflow-python $(TF),true)
 	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
 	@$(BIN)/python benchmarks/version_swap.py
+	@$(BIN)/python benchmarks/isolation.py
 	@$(BIN)/python benchmarks/titanic_server.py
 	@$(BIN)/python benchmarks/open_inference.py
 	@$(BIN)/python benchmarks/tensor_bundle.py

@@ -71,7 +71,7 @@ class Server:
         for line in self.process.stderr:
             if found := re.search(r"Serving (REST|gRPC) at [^:]+:(\d+)\.", line):
                 self.ports[found[1]] = int(found[2])
-            if len(self.ports) == 2:
+            if line.rstrip().endswith("is available."):  # the ports are open before the model is loaded
                 break
         # What it logs from now on must not fill the pipe.
         threading.Thread(target=self.process.stderr.read, daemon=True).start()

@@ -92,7 +92,9 @@ class Config:
     rest_api_port: int = _setting(8501, NETWORK, "REST port; 0 turns REST off, -1 takes a free one that the log names")
     bind_address: str = _setting("0.0.0.0", NETWORK, "address both ports listen on; :: for IPv6 and IPv4")
     grpc_socket_path: str = _setting("", NETWORK, "Unix socket gRPC listens on too")
-    grpc_max_threads: int = _setting(4 * cpus(), NETWORK, "threads that answer gRPC calls")
+    grpc_max_threads: int = _setting(
+        4 * cpus(), NETWORK, "threads that answer gRPC calls, at least; those that wait for a model have more"
+    )
     grpc_channel_arguments: str = _setting("", NETWORK, "k=v,k=v for gRPC's core, such as grpc.max_connection_age_ms=1")
     ssl_config_file: str = _setting("", NETWORK, "text SSLConfig (PEM texts inside): gRPC speaks TLS")
     use_alts_credentials: bool = _setting(False, NETWORK, "gRPC speaks Google's ALTS, on its cloud only")
@@ -103,7 +105,7 @@ class Config:
     enable_system_shared_memory: bool = _setting(
         False, NETWORK, "Open Inference clients may pass tensors in system shared memory of this user"
     )
-    rest_api_num_threads: int = _setting(4 * cpus(), NETWORK, "threads that run slow models for REST calls")
+    rest_api_num_threads: int = _setting(4 * cpus(), NETWORK, "threads that run slow models for REST calls, at least")
     rest_api_timeout_in_ms: int = _setting(30000, NETWORK, "longest a REST call may take")
     rest_api_enable_cors_support: bool = _setting(False, NETWORK, "answer browsers of other origins (CORS)")
     rest_api_enable_docs: bool = _setting(True, NETWORK, "serve /docs and /openapi.json")
@@ -145,6 +147,12 @@ class Config:
     flush_filesystem_caches: bool = _setting(True, LOADING, "drop a model's files from the page cache once loaded")
 
     device: str = _setting("cpu", RUNNING, "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")
+    enable_cpu_memory_arena: bool = _setting(
+        False, RUNNING, "keep the memory of runs for later runs, as ONNX Runtime does by default"
+    )
+    runs_at_once: int = _setting(
+        0, RUNNING, "requests of one version that run at once where they are not batched; 0 is one a core"
+    )
     enable_batching: bool = _setting(False, RUNNING, "run requests of several callers together")
     batching_parameters_file: str = _setting("", RUNNING, "text BatchingParameters; needs enable_batching")
     enable_per_model_batching_parameters: bool = _setting(
@@ -196,7 +204,7 @@ class Config:
         for name in (
             "tensorflow_intra_op_parallelism", "tensorflow_session_parallelism", "shutdown_grace_seconds",
             "model_config_file_poll_wait_seconds", "num_load_threads", "num_unload_threads", "max_num_load_retries",
-            "load_retry_interval_micros", "num_request_iterations_for_warmup",
+            "load_retry_interval_micros", "num_request_iterations_for_warmup", "runs_at_once",
         ):  # fmt: skip
             self._check(name, lambda value: 0 <= value < math.inf, "0 or more")
         self._check("file_system_poll_wait_seconds", math.isfinite, "a number of seconds")
@@ -251,6 +259,11 @@ class Config:
     @property
     def intra_op_threads(self) -> int:
         return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism or cpus()
+
+    @property
+    def run_slots(self) -> int:
+        """Requests of one version that run at once; more than the fronts' threads would bring are of no use."""
+        return self.runs_at_once or min(cpus(), max(self.grpc_max_threads, self.rest_api_num_threads))
 
     @property
     def load_threads(self) -> int:

@@ -15,12 +15,16 @@ from estimator_serving.serving.grpc.credentials import read_credentials
 from estimator_serving.serving.grpc.server import GrpcServer
 from estimator_serving.serving.http.app import RestServer
 from estimator_serving.serving.metrics import Exposition
+from estimator_serving.serving.models import memory
 from estimator_serving.serving.request import DEADLINE_S_MAX
 from estimator_serving.serving.routing import Router
 from estimator_serving.serving.running import batching
 from estimator_serving.serving.startup import StartError
 
 _log = logging.getLogger(__name__)
+
+# Threads of a front without batching.
+REQUEST_THREADS = 64
 
 
 def make_rest(
@@ -41,7 +45,7 @@ def make_rest(
         return RestServer(
             dialects, router, exposition, unready,
             address=config.bind_address, port=_bindable(config.rest_api_port),
-            threads=_threads(config, config.rest_api_num_threads), body_bytes_max=config.request_bytes_max,
+            threads=threads_of(config, config.rest_api_num_threads), body_bytes_max=config.request_bytes_max,
             grace_s=config.shutdown_grace_seconds, timeout_s=min(config.rest_api_timeout_in_ms / 1000, DEADLINE_S_MAX),
             trouble=trouble, docs=config.rest_api_enable_docs,
         )  # fmt: skip
@@ -57,10 +61,10 @@ def make_grpc(config: Config, dialects: Sequence[Dialect], unready: Callable[[],
         return GrpcServer(
             dialects,
             address=config.bind_address, port=None if config.port == OFF_PORT else _bindable(config.port),
-            threads=_threads(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
+            threads=threads_of(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
             grace_s=config.shutdown_grace_seconds, unready=unready, health=config.enable_grpc_healthcheck_service,
             credentials=read_credentials(config), socket_path=config.grpc_socket_path,
-            arguments=config.channel_arguments(),
+            arguments=config.channel_arguments(), held_bytes_max=memory.held_bytes_max(config.request_bytes_max),
         )  # fmt: skip
     except ConfigError as error:
         raise StartError(f"Failed to start server. Error: {error}") from error
@@ -89,9 +93,9 @@ def _can_bind(address: str, port: int) -> bool:
     return True
 
 
-def _threads(config: Config, threads: int) -> int:
-    """The threads of a front: requests that wait for each other need more of them than those that run."""
-    return max(threads, batching.REQUEST_THREADS) if config.enable_batching else threads
+def threads_of(config: Config, threads: int) -> int:
+    """The threads of a front. Requests that wait hold one each, so there are more than may run at once."""
+    return max(threads, batching.REQUEST_THREADS if config.enable_batching else REQUEST_THREADS)
 
 
 def _bindable(port: int) -> int:

@@ -7,16 +7,22 @@ caller decides on which thread. Knows no wire format; a Codec brings it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from estimator_serving.serving import errors
+from estimator_serving.serving.crowd import Crowd
 from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestMetrics
+from estimator_serving.serving.models import memory
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.request import PATIENT, Context, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.routing import Route, Router
 from estimator_serving.serving.running.servable import Servable
+
+# After a request of this size, what the C library keeps of its memory goes back to the system.
+LARGE_BYTES = 8 << 20
 
 
 class Codec(NamedTuple):
@@ -103,13 +109,21 @@ class Predictor:
     """Answers payloads from the servables of a Manager.
 
     observers: called at the end of every request, on its thread; they must neither raise nor take long.
+    crowds: by entrypoint, what keeps one model from occupying all threads that its requests come on.
     """
 
-    def __init__(self, manager: Manager, metrics: RequestMetrics, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        metrics: RequestMetrics,
+        observers: Sequence[Observer] = (),
+        crowds: Mapping[str, Crowd] = MappingProxyType({}),
+    ) -> None:
         self.manager = manager
         self.router = Router(manager)
         self._metrics = metrics
         self._observers = tuple(observers)
+        self._crowds = crowds
 
     def predict(self, codec: Codec, payload: bytes, route: Route | None = None, context: Context = PATIENT) -> Answer:
         """The answer to a payload; a request that nobody waits for any more, by its context, does not run.
@@ -121,12 +135,16 @@ class Predictor:
         """
         started_s = time.perf_counter()
         call = Call(codec, payload, route.spec if route else None, context)
+        crowd, entered = self._crowds.get(codec.entrypoint), ""
         try:
             context.check()
             document = codec.parse(payload, call.spec)
             call.spec = document.spec
             route = route or self.router.choose(document.spec)
             call.servable = servable = route.servable
+            if crowd is not None:
+                crowd.enter(servable.name)
+                entered = servable.name
             call.request = request = codec.decode(document, servable)
             began_s = time.perf_counter()
             call.read_s = began_s - started_s
@@ -142,6 +160,8 @@ class Predictor:
             call.code = Code.INTERNAL
             raise errors.as_serving_error(error) from error
         finally:
+            if crowd is not None and entered:
+                crowd.leave(entered)
             if route:
                 route.close()
             call.elapsed_s = time.perf_counter() - started_s
@@ -159,6 +179,8 @@ class Predictor:
             )  # fmt: skip
             for observe in self._observers:
                 observe(call)
+            if len(payload) > LARGE_BYTES:
+                memory.give_back()
 
     def refuse_if_full(self, codec: Codec) -> bool:
         """Refuse a request of this method if no version has room for one: whether it is to be refused.

@@ -13,6 +13,7 @@ from functools import partial
 
 from estimator_serving.serving import listeners, startup
 from estimator_serving.serving.config import OFF_PORT, Config
+from estimator_serving.serving.crowd import Crowd
 from estimator_serving.serving.dialects.base import CORS, Dialect
 from estimator_serving.serving.dialects.contracts.contract import Terms
 from estimator_serving.serving.dialects.contracts.mlflow import MlflowScoring
@@ -80,7 +81,13 @@ class Server:
             requests, batches, loads, logged, gauges, ConfigGauge(lambda: self._file.trouble),
             loaded=gauges.loaded, paths=startup.read_metrics_paths(config),
         )  # fmt: skip
-        predictor = Predictor(self.manager, requests, self._logs)
+        # Of each front one, whatever dialect its requests are in.
+        grpc, rest = (
+            Crowd(listeners.threads_of(config, threads))
+            for threads in (config.grpc_max_threads, config.rest_api_num_threads)
+        )
+        crowds = {"GRPC": grpc, "V2_GRPC": grpc, "REST": rest, "V2_REST": rest}
+        predictor = Predictor(self.manager, requests, self._logs, crowds)
         options = Options(config.enable_serialization_as_tensor_content, config.enable_signature_method_name_check)
         reload = partial(handle_reload, self.catalog, exposition.total)
         cors = config.rest_api_enable_cors_support

@@ -79,6 +79,8 @@ def make_manager(config: Config, answer: Replay, batches: BatchMetrics, loads: L
             device=config.device,
             batching=batching,
             mapped=config.map_model_files,
+            slots=config.run_slots,
+            arena=config.enable_cpu_memory_arena,
         ),
         answer,
         provider_of(config.device),

@@ -23,9 +23,10 @@ HTTP, for one request:
 
 gRPC: the front asks `services()` once, when it is made, for a table of full method names. A Unary call gets the bytes
 of its request and gives those of its response. A Streaming call gets an iterator over requests, and yields responses,
-which leave as they come; it holds a thread while it is open, in a pool apart. When the server ends, it ends the streams
-that have yielded as many responses as they took requests. Both may raise as above. Before a call's bytes are read,
-the front asks `is_full`; a full one is refused as UNAVAILABLE. Messages and reflection come from `wire.services`.
+which leave as they come; it holds a thread while it is open, none of those that Unary calls have. When the server ends,
+it ends the streams that have yielded as many responses as they took requests. Both may raise as above. Before a call's
+bytes are read, the front asks `is_full`; a full one is refused as UNAVAILABLE. Messages and reflection come from
+`wire.services`.
 
 A whole dialect, which answers lines of numbers (`curl -d 1,2 localhost:8501/csv/m` gives `2.0,3.0` where model m adds
 one) and counts the requests of a stream:
@@ -165,10 +166,12 @@ class Unary(NamedTuple):
     """An rpc of one request and one response, both as bytes.
 
     is_full: whether to refuse calls now, before they are read; asked on grpc's own thread, so it must be quick.
+    is_side: whether it is answered apart from the predictions, so that it waits behind none; it must be quick, then.
     """
 
     answer: Callable[[bytes, Context], bytes]
     is_full: Callable[[], bool] = _never
+    is_side: bool = False
 
 
 class Streaming(NamedTuple):

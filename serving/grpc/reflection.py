@@ -7,8 +7,7 @@ versions. Where our messages carry another one's bytes along, the shown ones hav
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -39,15 +38,15 @@ _EXAMPLES = {
 
 
 class Reflection:
-    """ServerReflectionInfo for these services. A stream holds a thread while it is open, so it has a separate pool."""
+    """ServerReflectionInfo for these services."""
 
     def __init__(self, services: Collection[str]) -> None:
         self._servicer = ReflectionServicer([*services, *NAMES], pool=shown_pool())
         self._open: set[grpc.ServicerContext] = set()
         self._lock = threading.Lock()
 
-    def handlers(self, pool: ThreadPoolExecutor) -> list[Any]:
-        """grpc's handlers, one for each name of the service."""
+    def handlers(self, on_threads: Callable[[Any], Any]) -> Mapping[str, Any]:
+        """grpc's handlers by the full name of the method. on_threads: gives a stream's behaviour the threads it has."""
 
         def info(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             with self._lock:
@@ -58,13 +57,12 @@ class Reflection:
                 with self._lock:
                     self._open.discard(context)
 
-        info.experimental_thread_pool = pool  # type: ignore[attr-defined]
         handler = grpc.stream_stream_rpc_method_handler(
-            info,
+            on_threads(info),
             reflection_pb2.ServerReflectionRequest.FromString,
             reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
-        return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in NAMES]
+        return {f"/{name}/ServerReflectionInfo": handler for name in NAMES}
 
     def stop(self) -> None:
         """End the streams that are open: an idle one would hold up the server's end."""

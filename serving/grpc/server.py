@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import grpc
 
 from estimator_serving.serving.dialects.base import Dialect, Streaming, Unary
-from estimator_serving.serving.errors import FULL_TEXT, STOPPING_TEXT, as_serving_error
+from estimator_serving.serving.errors import FULL_TEXT, STOPPING_TEXT, ResourceExhaustedError, as_serving_error
 from estimator_serving.serving.grpc.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.grpc.health import Health
 from estimator_serving.serving.grpc.reflection import Reflection
@@ -41,22 +41,26 @@ _KEEP_ALIVE: dict[str, int | str] = {
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.min_ping_interval_without_data_ms": 1000,
 }
-# Streams that may be open. Each holds a thread, in a pool apart from the one that answers unary calls.
-STREAMS_MAX = 256
-_IDLE_POLL_S = 0.05
-# For what operators and tools ask, which must not wait behind predictions.
+# For what operators and tools ask, each kind apart: none of them waits behind predictions, or behind the others.
 _SIDE_THREADS = 4
+# Streams hold a thread while they are open; more than these are refused.
+_STREAMS_MAX = 256
+_IDLE_POLL_S = 0.05
+# Reflection's, of which a tool opens one for a moment.
+_REFLECTIONS_MAX = 8
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
     """The rpcs of all dialects by full name, until `close`: calls that come later are answered UNAVAILABLE.
 
+    handlers: by full name, the handler of an rpc, and what gives the handler that refuses a call now, None for none.
+
     So are calls that come while their rpc says it is full: before their bytes are read, and without a thread, which
     costs a fraction of an answer. A server that takes in more than it can do has no time left for what it can.
     """
 
-    def __init__(self, methods: Mapping[str, Unary | Streaming], streams: _Streams) -> None:
-        self._handlers = {name: _handler(method, streams) for name, method in methods.items()}
+    def __init__(self, handlers: Mapping[str, tuple[Any, Callable[[], Any]]]) -> None:
+        self._handlers = handlers
         self._is_closed = False
 
     def close(self) -> None:
@@ -67,49 +71,56 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
         known = self._handlers.get(details.method)
         if known is None:
             return None
-        handler, is_full = known
-        return _CLOSED if self._is_closed else _FULL if is_full() else handler
+        handler, refusal = known
+        return _CLOSED if self._is_closed else refusal() or handler
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads that tell how many calls wait for one of them."""
+
+    @property
+    def waiting(self) -> int:
+        return self._work_queue.qsize()
 
 
 class _Streams:
-    """The streams that are open, each with how many of its requests are not answered yet.
+    """Threads for streams, and those that are open, each with how many of its requests are not answered yet.
 
-    A stream may be open for days and do nothing, which must not hold up the server's end.
+    A stream that finds no thread free is refused at once; it is counted when its thread takes it up, so a few more than
+    there are threads may wait for a moment. A stream may be open for days and do nothing, which must not hold up the
+    server's end.
     """
 
-    def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(STREAMS_MAX, thread_name_prefix="grpc-stream")
+    def __init__(self, most: int, name: str) -> None:
+        self.pool = _Pool(most, thread_name_prefix=name)
+        self._most = most
         self._unanswered: dict[grpc.ServicerContext, int] = {}
         self._lock = threading.Lock()
 
-    def is_full(self) -> bool:
-        return len(self._unanswered) >= STREAMS_MAX
+    def refusal(self) -> Any:
+        return _CROWDED if len(self._unanswered) + self.pool.waiting >= self._most else None
 
-    def answer(self, method: Streaming, payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
-        """The responses of one stream."""
+    def counted(self, answer: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        """A stream's behaviour, run on these threads."""
 
-        def count(change: int) -> None:
+        def run(payloads: Iterator[Any], call: grpc.ServicerContext) -> Iterator[Any]:
+            def taken() -> Iterator[Any]:
+                for payload in payloads:
+                    self._count(call, 1)
+                    yield payload
+
             with self._lock:
-                self._unanswered[call] += change
+                self._unanswered[call] = 0
+            try:
+                for response in answer(taken(), call):
+                    yield response
+                    self._count(call, -1)
+            finally:
+                with self._lock:
+                    del self._unanswered[call]
 
-        def counted() -> Iterator[bytes]:
-            for payload in payloads:
-                count(1)
-                yield payload
-
-        with self._lock:
-            self._unanswered[call] = 0
-        try:
-            for response in method.answer(counted(), _context(call)):
-                yield response
-                count(-1)
-        except grpc.RpcError:
-            return  # the client has gone, so nobody would get the status
-        except Exception as error:
-            _fail(call, error)
-        finally:
-            with self._lock:
-                del self._unanswered[call]
+        run.experimental_thread_pool = self.pool  # type: ignore[attr-defined]
+        return run
 
     def cancel_idle(self) -> None:
         """End the streams that have answered all that they were asked."""
@@ -117,6 +128,10 @@ class _Streams:
             idle = [call for call, unanswered in self._unanswered.items() if unanswered <= 0]
         for call in idle:
             call.cancel()
+
+    def _count(self, call: grpc.ServicerContext, change: int) -> None:
+        with self._lock:
+            self._unanswered[call] += change
 
 
 class _Inline(ThreadPoolExecutor):
@@ -128,9 +143,30 @@ class _Inline(ThreadPoolExecutor):
         return None
 
 
-def _refusing(text: str) -> Any:
+class _Held:
+    """The bytes of the messages that are being worked on or wait for their turn, and the most there may be."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._free = bytes_max
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Raises ResourceExhaustedError where a message of this size is too much."""
+        with self._lock:
+            if size > self._free:
+                raise ResourceExhaustedError(
+                    "The requests under way fill the memory set aside for them; send this one again later."
+                )
+            self._free -= size
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._free += size
+
+
+def _refusing(text: str, status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> Any:
     def refuse(_payloads: Any, call: grpc.ServicerContext) -> Any:
-        call.abort(grpc.StatusCode.UNAVAILABLE, text)
+        call.abort(status, text)
 
     refuse.experimental_thread_pool = _Inline(1)  # type: ignore[attr-defined]
     # As a stream, because the one message of a unary call is read before its handler is asked.
@@ -139,6 +175,9 @@ def _refusing(text: str) -> Any:
 
 _CLOSED = _refusing(STOPPING_TEXT)
 _FULL = _refusing(FULL_TEXT)
+_CROWDED = _refusing(
+    "The server has as many calls at work and waiting as it takes; ask again later.", grpc.StatusCode.RESOURCE_EXHAUSTED
+)
 
 
 class GrpcServer:
@@ -146,6 +185,7 @@ class GrpcServer:
 
     dialects: whose rpcs are served.
     port: None to listen only on a Unix socket.
+    held_bytes_max: of the messages of calls that are worked on or wait, together.
     unready: why requests cannot be answered now, empty when they can; answered by grpc.health.v1 where `health` is set.
     credentials: grpc's, for the port; None for plain text. A Unix socket is always plain.
     arguments: further options of grpc's core; they win over ours.
@@ -162,6 +202,7 @@ class GrpcServer:
         threads: int,
         message_bytes_max: int,
         grace_s: float,
+        held_bytes_max: int = 1 << 40,
         unready: Callable[[], str] = str,
         health: bool = False,
         credentials: Any = None,
@@ -169,18 +210,27 @@ class GrpcServer:
         arguments: Collection[tuple[str, int | str]] = (),
     ) -> None:
         self._grace_s = grace_s
-        self._side_pool = ThreadPoolExecutor(_SIDE_THREADS, thread_name_prefix="grpc-side")
         methods = {name: method for dialect in dialects for name, method in dialect.services().items()}
         services = list(dict.fromkeys(name.split("/")[1] for name in methods))
         # The whole server, and each service by its full name and by the short one that TensorFlow Serving takes.
         names = ["", *services, *(name.rpartition(".")[2] for name in services)]
-        self._streams = _Streams()
-        self._methods = _Methods(methods, self._streams)
+        self._pool = _Pool(threads, thread_name_prefix="grpc")
+        self._status_pool, self._health_pool = (
+            _Pool(_SIDE_THREADS, thread_name_prefix=name) for name in ("grpc-status", "grpc-health")
+        )
+        self._streams = _Streams(_STREAMS_MAX, "grpc-stream")
+        self._reflections = _Streams(_REFLECTIONS_MAX, "grpc-reflection")
+        self._held = _Held(held_bytes_max)
         self._health = Health(unready, names) if health else None
         self._reflection = Reflection([*services, *([HEALTH_SERVICE] if health else [])])
-        handlers: list[Any] = [self._methods, *self._reflection.handlers(self._side_pool)]
+        reflecting = self._reflection.handlers(self._reflections.counted)
+        self._methods = _Methods(
+            {name: self._handler(method) for name, method in methods.items()}
+            | {name: (handler, self._reflections.refusal) for name, handler in reflecting.items()}
+        )
+        handlers: list[Any] = [self._methods]
         if self._health:
-            handlers.append(self._health.handlers(self._side_pool))
+            handlers.append(self._health.handlers(self._health_pool))
         options: dict[str, int | str] = _KEEP_ALIVE | {
             "grpc.max_receive_message_length": message_bytes_max,
             "grpc.max_send_message_length": message_bytes_max,
@@ -188,9 +238,8 @@ class GrpcServer:
             "grpc.so_reuseport": 0,
         }
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            self._pool,
             handlers=handlers,
-            maximum_concurrent_rpcs=threads + WAITING_CALLS_MAX,
             options=list((options | dict(arguments)).items()),
         )
         host = f"[{address}]" if ":" in address else address
@@ -215,8 +264,42 @@ class GrpcServer:
         stopped = self._server.stop(self._grace_s)
         while not stopped.wait(_IDLE_POLL_S):
             self._streams.cancel_idle()
-        self._streams.pool.shutdown(wait=False)
-        self._side_pool.shutdown(wait=False)
+        for pool in (self._status_pool, self._health_pool, self._streams.pool, self._reflections.pool):
+            pool.shutdown(wait=False)
+
+    def _handler(self, method: Unary | Streaming) -> tuple[Any, Callable[[], Any]]:
+        """grpc's handler of one rpc, and what refuses its calls."""
+        if isinstance(method, Streaming):
+            stream, is_stream_full = method.answer, method.is_full
+
+            def answer_stream(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
+                try:
+                    yield from stream(payloads, _context(call))
+                except grpc.RpcError:
+                    return  # the client has gone, so nobody would get the status
+                except Exception as error:
+                    _fail(call, error)
+
+            handler = grpc.stream_stream_rpc_method_handler(self._streams.counted(answer_stream))
+            return handler, lambda: _FULL if is_stream_full() else self._streams.refusal()
+
+        unary, is_full = method.answer, method.is_full
+        pool, held = self._status_pool if method.is_side else self._pool, self._held
+
+        def answer(payload: bytes, call: grpc.ServicerContext) -> bytes:
+            size = len(payload)
+            try:
+                held.take(size)
+                try:
+                    return unary(payload, _context(call))
+                finally:
+                    held.give_back(size)
+            except Exception as error:
+                return _fail(call, error)
+
+        answer.experimental_thread_pool = pool  # type: ignore[attr-defined]
+        handler = grpc.unary_unary_rpc_method_handler(answer)
+        return handler, lambda: _FULL if is_full() else _CROWDED if pool.waiting >= WAITING_CALLS_MAX else None
 
     def _add(self, target: str, credentials: Any) -> int:
         try:
@@ -245,27 +328,6 @@ def _free_socket(path: str) -> None:
             Path(path).unlink(missing_ok=True)
             return
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-
-
-def _handler(method: Unary | Streaming, streams: _Streams) -> tuple[Any, Callable[[], bool]]:
-    """grpc's handler of one rpc, and whether to refuse calls now."""
-    if isinstance(method, Streaming):
-
-        def answer_stream(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
-            return streams.answer(method, payloads, call)
-
-        answer_stream.experimental_thread_pool = streams.pool  # type: ignore[attr-defined]
-        is_full = method.is_full
-        return grpc.stream_stream_rpc_method_handler(answer_stream), lambda: streams.is_full() or is_full()
-    unary = method.answer
-
-    def answer(payload: bytes, call: grpc.ServicerContext) -> bytes:
-        try:
-            return unary(payload, _context(call))
-        except Exception as error:
-            return _fail(call, error)
-
-    return grpc.unary_unary_rpc_method_handler(answer), method.is_full
 
 
 def _context(call: grpc.ServicerContext) -> Context:

@@ -8,7 +8,6 @@ are answered in front of FastAPI, which would take longer than the model does; F
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 import time
@@ -28,6 +27,7 @@ from estimator_serving.serving.http.limits import Limits
 from estimator_serving.serving.http.pages import build_pages
 from estimator_serving.serving.http.protocol import ROUTE_KEY, InferProtocol, remote_of
 from estimator_serving.serving.metrics import Exposition
+from estimator_serving.serving.models import memory
 from estimator_serving.serving.request import Context
 from estimator_serving.serving.routing import Route, Router
 
@@ -36,8 +36,6 @@ KEEP_ALIVE_S = 75
 LINGER_S = 0.3
 # Waiting connections the kernel holds while the loop is busy.
 BACKLOG = 2048
-# Bodies that are being received or worked on may together take this part of the memory.
-HELD_SHARE = 0.25
 
 
 # A client whose machine is gone is noticed after this silence, and so many probes at this pause.
@@ -225,12 +223,11 @@ class RestServer:
         trouble: Callable[[], str] = str, limits: Limits = DEFAULT_LIMITS, docs: bool = True,
     ) -> None:  # fmt: skip
         claims = Claims(dialects, router)
-        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._slow = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         app = RestApp(
             claims, build_pages(claims, exposition, unready, trouble, docs=docs), self._slow,
             body_bytes_max=body_bytes_max, timeout_s=timeout_s,
-            held_bytes_max=max(body_bytes_max, int(HELD_SHARE * memory_bytes)),
+            held_bytes_max=memory.held_bytes_max(body_bytes_max),
         )  # fmt: skip
         self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

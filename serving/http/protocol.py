@@ -70,6 +70,7 @@ class InferProtocol(HttpToolsProtocol):
         self._stage = Stage.HEAD
         self._requests = 0
         self._hosts = 0
+        self._version = ""
         self._head_bytes = 0
         self._body_bytes = 0
 
@@ -182,7 +183,7 @@ class InferProtocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._limits.head_bytes:
                 self._end_parser(self._too_long())
-        version = self.parser.get_http_version()
+        self._version = version = self.parser.get_http_version()
         if version not in _VERSIONS:
             self._end_parser(
                 HttpError(400, f"The request's first line says HTTP {version}; versions 1.1 and 1.0 are spoken here.")
@@ -229,7 +230,7 @@ class InferProtocol(HttpToolsProtocol):
             return super().on_message_complete()
         stays = self.parser.should_keep_alive() and not self._closing
         reply = claim.infer(route, self.headers, self._body, self._caller)
-        if stays and self.parser.get_http_version() == "1.0":
+        if stays and self._version == "1.0":
             # A client of that version waits for the connection's end unless it is told that there will be none.
             reply = reply._replace(headers=(*reply.headers, _STAYS))
         self._write(reply, stays=stays)

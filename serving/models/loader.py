@@ -6,6 +6,7 @@ Owns the order of these steps, the runners a version is built of, and which erro
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from estimator_serving.serving.running.binding import bind
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import SessionRunner, graph_of, open_session
+from estimator_serving.serving.running.turns import REQUESTS_MAX, TurnsRunner
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.onnx_model import OnnxModel
 from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
@@ -63,11 +65,13 @@ class Batching(NamedTuple):
 def open_servable(
     name: str, version: int, directory: Path, *,
     intra_op_threads: int, device: str = "cpu", batching: Batching | None = None, mapped: bool = False,
+    slots: int = 0, arena: bool = False,
 ) -> Servable:  # fmt: skip
     """Open `directory/model.onnx` as a Servable.
 
     Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
-    mapped: see read_files.
+    mapped: see read_files. slots: how many requests that are not batched may run at once, 0 for any number.
+    arena: see open_session.
 
     Raises:
         InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph or name what is
@@ -84,7 +88,7 @@ def open_servable(
     _check_tensors(path, model, found)
     session = open_session(
         path if files.external is None else files.content, path, external=files.external or {},
-        intra_op_threads=intra_op_threads, device=device,
+        intra_op_threads=intra_op_threads, device=device, arena=arena,
     )  # fmt: skip
     del files
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -98,6 +102,7 @@ def open_servable(
         bindings = bind(
             metadata.signatures, frozenset(names), frozenset(node.name for node in outputs),
             path=path, needs_rows=model.needs_rows,
+            first_dims=_first_dims((*inputs, *outputs)) if batching else {},
         )  # fmt: skip
         runner: Runner = SessionRunner(graph_of(session), bindings)
         parameters = batching.of_version(directory) if batching else None
@@ -105,9 +110,21 @@ def open_servable(
             has_rows = {key: binding.has_rows for key, binding in bindings.items()}
             observer = batching.observer(name, version, parameters.thread_pool_name)
             runner = BatchingRunner(runner, parameters, has_rows, observer)
+        elif slots:
+            runner = TurnsRunner(runner, slots, max(REQUESTS_MAX, 2 * slots))
         return Servable(name, version, metadata, bindings, runner, model.metadata, parameters)
     except (ValueError, TypeError) as error:
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
+
+
+# What converters call a dimension that has no name: each of them another.
+_NO_NAME = re.compile(r"unk__\d+|.*_dim_\d+")
+
+
+def _first_dims(nodes: tuple[Any, ...]) -> dict[str, str]:
+    """The name of each node's dimension 0, where it has one that says which dimension it is."""
+    named = {node.name: node.shape[0] for node in nodes if node.shape and isinstance(node.shape[0], str)}
+    return {name: dim for name, dim in named.items() if dim and not _NO_NAME.fullmatch(dim)}
 
 
 def _check_tensors(path: Path, model: OnnxModel, found: Metadata | None) -> None:

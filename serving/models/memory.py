@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from pathlib import Path
+
+# The requests that a front is receiving or working on may together take this part of the memory.
+HELD_SHARE = 0.25
 
 
 def give_back() -> None:
     """Return freed memory to the system: after large blocks of many threads, glibc keeps more than it has in use."""
     if _trim is not None:
         _trim(0)
+
+
+def held_bytes_max(request_bytes_max: int) -> int:
+    """How many bytes of requests one front may hold at once: a share of the memory, and at least one request's."""
+    return max(request_bytes_max, int(HELD_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:

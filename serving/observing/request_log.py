@@ -156,11 +156,12 @@ class _File:
         self._file: BinaryIO | None = None
         self._records = 0
         self._retry_s = 0.0
+        self._reason = ""
 
     def append(self, record: bytes) -> None:
         """Raises OSError where it cannot be written; the file then ends with the last whole record."""
         if time.monotonic() < self._retry_s:
-            raise OSError(f"{self._prefix} failed lately and is not tried yet")
+            raise OSError(self._reason)
         try:
             if self._file is None:
                 at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -168,8 +169,8 @@ class _File:
                 # Exclusive, so that nothing is ever overwritten; unbuffered, so that an error is of this record.
                 self._file = open(path, "xb", buffering=0)  # noqa: SIM115  (it stays open for the records to come)
             self._write(self._file, frame_record(record))
-        except OSError:
-            self._retry_s = time.monotonic() + RETRY_S
+        except OSError as error:
+            self._retry_s, self._reason = time.monotonic() + RETRY_S, str(error)
             self.close()
             raise
         self._records += 1

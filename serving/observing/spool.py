@@ -1,13 +1,14 @@
 """What is written beside the requests: taken at once, written later by another thread.
 
 Owns the bounded queue between the threads that answer requests and a disk, and the rule that the disk never holds them
-up: what does not fit is dropped, and a disk that fails is reported once, until it works again.
+up: what does not fit is dropped, and a disk that fails is reported once a minute for as long as it does.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -15,6 +16,8 @@ from typing import Generic, TypeVar
 _log = logging.getLogger(__name__)
 
 BYTES_MAX = 64 * 1024 * 1024
+# Between two complaints about one disk.
+COMPLAINT_S = 60.0
 # Items written at once.
 _ITEMS_AT_ONCE = 256
 
@@ -34,7 +37,8 @@ class Spool(Generic[T]):
         self._items: deque[tuple[T, int]] = deque()
         self._bytes = 0
         self._is_closed = False
-        self._is_failing = False
+        self._complained_s = -COMPLAINT_S
+        self._lost = 0
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -67,14 +71,14 @@ class Spool(Generic[T]):
             try:
                 self._write([item for item, _ in taken])
             except OSError as error:
-                if not self._is_failing:
-                    self._is_failing = True
+                self._lost += len(taken)
+                now_s = time.monotonic()
+                if now_s - self._complained_s >= COMPLAINT_S:
+                    self._complained_s = now_s
                     _log.warning(
-                        "The %s cannot write (%s); entries are lost until it can. Serving goes on: free the disk, or "
-                        "mend the path.", self._name, error,
+                        "The %s cannot write (%s); %d entries were lost by now. Serving goes on: free the disk, or "
+                        "mend the path.", self._name, error, self._lost,
                     )  # fmt: skip
             except Exception:
                 # This thread must outlive any error in one request's entry.
                 _log.exception("The %s could not write %d entries.", self._name, len(taken))
-            else:
-                self._is_failing = False

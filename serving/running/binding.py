@@ -6,8 +6,10 @@ the graph is a set of names.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from estimator_serving.serving.errors import InvalidArgumentError
@@ -16,6 +18,8 @@ from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import join_examples
 from estimator_serving.wire.signatures import Signature
+
+_log = logging.getLogger(__name__)
 
 
 class Input(NamedTuple):
@@ -113,8 +117,11 @@ def bind(
     *,
     path: Path,
     needs_rows: bool = False,
+    first_dims: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Binding]:
     """The binding of every signature to a graph with these inputs and outputs.
+
+    first_dims: by graph name, what the graph calls dimension 0 of its inputs and outputs, as far as it names it.
 
     Raises InvalidArgumentError, with the model's path, where a signature names what the graph does not have: it would
     fail at every request.
@@ -141,6 +148,16 @@ def bind(
         }
         shapes = [info.shape for info in (*signature.inputs.values(), *signature.outputs.values())]
         has_rows = all(shape is None or shape[:1] == (-1,) for shape in shapes)
+        # Ragged bytes begin with a dimension of their own. What the other dimensions are called tells them apart: the
+        # rows of an output [time, batch] are no rows of a request.
+        plain = [name for entry in inputs if not entry.is_ragged for name in entry.graph_names]
+        called = {first_dims[name] for name in (*plain, *outputs.values()) if name in first_dims}
+        if has_rows and len(called) > 1:
+            has_rows = False
+            _log.warning(
+                "Signature %s of %s is never batched: dimension 0 of its inputs and outputs is %s; a batch is one "
+                "dimension.", key, path, " and ".join(sorted(called)),
+            )  # fmt: skip
         bindings[key] = Binding(
             tuple(inputs), others | outputs, tuple(outputs), list(outputs.values()), has_rows, needs_rows
         )

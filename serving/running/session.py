@@ -105,11 +105,13 @@ def open_session(
     external: Mapping[str, bytes] = MappingProxyType({}),
     intra_op_threads: int,
     device: str = "cpu",
+    arena: bool = False,
 ) -> onnxruntime.InferenceSession:
     """A session of a model, on `cpu` or `cuda`.
 
     model: its bytes, or its path. path: its name in errors. external: the content of its files of external data, by
-    location; ONNX Runtime copies it, and reads those that are missing here beside the model.
+    location; ONNX Runtime copies it, and reads those that are missing here beside the model. arena: whether memory of
+    runs is kept for later runs: measured, that makes no run faster, and one large request keeps its memory for ever.
 
     Raises:
         InvalidArgumentError: ONNX Runtime cannot open the file.
@@ -122,6 +124,7 @@ def open_session(
     # A spinning idle thread would take the core from the threads that read requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _NO_LOG
+    options.enable_cpu_mem_arena = arena
     if external:
         locations, contents = list(external), list(external.values())
         options.add_external_initializers_from_files_in_memory(locations, contents, [len(one) for one in contents])

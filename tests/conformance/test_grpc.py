@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 import numpy as np
 import pytest
+from servables import session_runner
 from tfs_cases import GRPC_ANSWERS, GRPC_REFUSALS, MODEL_SERVICE, X2, X3, multi, spec
 
 from estimator_serving.wire.pb import serving_pb
@@ -70,9 +71,9 @@ def test_multi_inference(fronts):
 
 
 def test_multi_inference_is_one_run(fronts, monkeypatch):
-    servable = fronts["examples"].server.manager.servables()[0]
-    runs, run = [], servable.runner.graph
-    monkeypatch.setattr(servable.runner, "graph", lambda names, *rest: runs.append(names) or run(names, *rest))
+    runner = session_runner(fronts["examples"].server.manager.servables()[0])
+    runs, run = [], runner.graph
+    monkeypatch.setattr(runner, "graph", lambda names, *rest: runs.append(names) or run(names, *rest))
     tasks = [("examples", "", CLASSIFY_METHOD), ("examples", "regression", REGRESS_METHOD)]
     fronts["examples"].call("MultiInference", multi(tasks, X2))
     assert runs == [["classes", "scores", "total"]]

@@ -16,8 +16,11 @@ def servable_of(signatures, graph, graph_inputs):
 
 
 def session_runner(servable):
-    """What runs a servable's graph, beneath its batching if it batches."""
-    return getattr(servable.runner, "inner", servable.runner)
+    """What runs a servable's graph, beneath what is around it."""
+    runner = servable.runner
+    while hasattr(runner, "inner"):
+        runner = runner.inner
+    return runner
 
 
 class Uncounted:

@@ -22,6 +22,15 @@ def free_ports(count):
     return ports
 
 
+def ask(url, data=None):
+    """(status, JSON) of a GET, or of a POST with data."""
+    try:
+        with urlopen(Request(url, data), timeout=20) as response:
+            return response.status, json.load(response)
+    except HTTPError as error:
+        return error.code, json.load(error)
+
+
 class Served:
     """A running server: its addresses, and what it answers over REST."""
 
@@ -32,12 +41,7 @@ class Served:
 
     def ask(self, path, body=None):
         """(status, JSON) of a GET, or of a POST with a body."""
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            with urlopen(Request(f"{self.rest}{path}", data), timeout=20) as response:
-                return response.status, json.load(response)
-        except HTTPError as error:
-            return error.code, json.load(error)
+        return ask(f"{self.rest}{path}", None if body is None else json.dumps(body).encode())
 
     def stop(self):
         """SIGTERM; returns the exit code."""
@@ -46,8 +50,8 @@ class Served:
 
 
 @contextmanager
-def serve(base_path, name="m", **flags):
-    """`estimator-serving serve`, ready to answer."""
+def serve(base_path, name="m", *, ready=True, **flags):
+    """`estimator-serving serve`, ready to answer; without `ready`, as soon as its port is open."""
     rest_port, grpc_port = free_ports(2)
     words = {"model_name": name, "model_base_path": base_path, "rest_api_port": rest_port, "port": grpc_port}
     words |= {"bind_address": "127.0.0.1"} | flags
@@ -55,21 +59,22 @@ def serve(base_path, name="m", **flags):
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONWARNINGS": "error"}) as process:
         served = Served(process, rest_port, grpc_port)
         try:
-            until_answered(f"{served.rest}/readyz", process)
+            until_answered(f"{served.rest}/readyz", process, {200} if ready else {200, 503})
             yield served
         finally:
             if process.poll() is None:
                 process.kill()
 
 
-def until_answered(url, process):
-    """Wait until a server's process answers a GET with 200."""
+def until_answered(url, process, statuses=frozenset({200})):
+    """Wait until a server's process answers a GET with one of these statuses."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read().decode()
         try:
-            with urlopen(url, timeout=20):
+            if ask(url)[0] in statuses:
                 return
-        except (URLError, OSError):
-            time.sleep(0.05)
+        except (URLError, OSError, ValueError):
+            pass
+        time.sleep(0.05)
     raise AssertionError(f"{url} was not ready after {START_TIMEOUT_S} s")

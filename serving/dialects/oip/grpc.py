@@ -48,7 +48,8 @@ class Rpcs(NamedTuple):
         infer_one = partial(self._infer, codec)
         pool = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         rpcs: dict[str, Unary | Streaming] = {
-            name: Unary(partial(_answer, name, partial(answer, self))) for name, answer in _ANSWERS.items()
+            name: Unary(partial(_answer, name, partial(answer, self)), is_side=name not in _LONG)
+            for name, answer in _ANSWERS.items()
         }
         rpcs["ModelInfer"] = Unary(infer_one, is_full)
         rpcs["ModelStreamInfer"] = Streaming(partial(_infer_stream, infer_one, pool), is_full)
@@ -123,6 +124,8 @@ class Rpcs(NamedTuple):
         return {"settings": {name: {_LOG_FIELDS[type(value)]: value} for name, value in changed.items()}}
 
 
+# These wait for a model to load or to end.
+_LONG = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 _ANSWERS: Mapping[str, Callable[[Rpcs, Any], Any]] = {
     "ServerLive": Rpcs.live,
     "ServerReady": Rpcs.ready,

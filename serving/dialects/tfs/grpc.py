@@ -55,7 +55,10 @@ def services(
     def unimplemented(name: str, _payload: bytes, _context: Context) -> bytes:
         raise UnimplementedError(f"{name} is not served.")
 
-    served = {"GetModelStatus": Unary(get_model_status), "GetModelMetadata": Unary(get_model_metadata)}
+    served = {
+        "GetModelStatus": Unary(get_model_status, is_side=True),
+        "GetModelMetadata": Unary(get_model_metadata, is_side=True),
+    }
     if reload:
         served["HandleReloadConfigRequest"] = Unary(reload)
     for name, codec in proto_codec.codecs(options).items():

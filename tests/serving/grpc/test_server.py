@@ -269,3 +269,71 @@ def test_the_end_waits_for_answers_and_not_for_idle_streams():
         assert time.monotonic() - started_s < 5
         idle_sent.put(None)
         busy_sent.put(None)
+
+
+def test_idle_reflection_streams_hold_up_nobody(channel, server):
+    """More of them than there are threads; what is too much is refused, and health, calls and status go on."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    streams = [stub.ServerReflectionInfo(endless(), timeout=20) for _ in range(12)]
+    codes = []
+    for stream in streams:
+        try:
+            next(stream)
+        except grpc.RpcError as error:
+            codes.append(error.code())
+    assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert len(codes) == 4
+    assert check(channel, "") == SERVING
+    assert echo(channel)(b"good", timeout=10) == b"good"
+    for stream in streams:
+        stream.cancel()
+
+
+def test_streams_of_a_dialect_hold_no_thread_of_calls(two):
+    idle = [two.stream_stream("/one.Service/Count")(iter(queue.SimpleQueue().get, None), timeout=20) for _ in range(8)]
+    assert two.unary_unary("/one.Service/Ask")(b"", timeout=10) == b"one"
+    for one in idle:
+        one.cancel()
+
+
+def test_what_is_asked_beside_waits_behind_no_call():
+    hold = threading.Event()
+
+    def wait(payload, _context):
+        hold.wait(20)
+        return payload
+
+    spoken = Spoken({f"/{SERVICE}/Wait": Unary(wait), f"/{SERVICE}/Status": Unary(lambda *_: b"ok", is_side=True)})
+    busy = GrpcServer([spoken], address=HOST, port=0, threads=1, message_bytes_max=1000, grace_s=1, health=True)
+    busy.start()
+    with grpc.insecure_channel(f"{HOST}:{busy.port}") as channel:
+        waiting = [channel.unary_unary(f"/{SERVICE}/Wait").future(b"", timeout=20) for _ in range(20)]
+        assert channel.unary_unary(f"/{SERVICE}/Status")(b"", timeout=5) == b"ok"
+        assert check(channel, "") == SERVING
+        hold.set()
+        assert [one.result() for one in waiting] == [b""] * 20
+    busy.stop()
+
+
+def test_the_bytes_of_calls_that_wait_are_bounded():
+    hold = threading.Event()
+
+    def wait(payload, _context):
+        hold.wait(20)
+        return b""
+
+    spoken = [Spoken({f"/{SERVICE}/Wait": Unary(wait)})]
+    small = GrpcServer(
+        spoken, address=HOST, port=0, threads=8, message_bytes_max=1 << 20, held_bytes_max=3 << 20, grace_s=1
+    )
+    small.start()
+    with grpc.insecure_channel(f"{HOST}:{small.port}") as channel:
+        asked = [channel.unary_unary(f"/{SERVICE}/Wait").future(bytes(1 << 19), timeout=20) for _ in range(8)]
+        end_s = time.monotonic() + 10
+        while sum(one.done() for one in asked) < 2 and time.monotonic() < end_s:
+            time.sleep(0.01)
+        hold.set()
+        codes = [error.code() for one in asked for error in [one.exception()] if error]
+        assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+        assert channel.unary_unary(f"/{SERVICE}/Wait")(bytes(1 << 19), timeout=20) == b""
+    small.stop()

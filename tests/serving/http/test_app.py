@@ -229,7 +229,7 @@ def test_a_hundred_thousand_chunks_of_one_byte(running):
 
 
 def test_bodies_together_have_a_cap(monkeypatch):
-    monkeypatch.setattr("estimator_serving.serving.http.app.HELD_SHARE", 0.0)
+    monkeypatch.setattr("estimator_serving.serving.models.memory.HELD_SHARE", 0.0)
     with Running() as running:
         head = HEAD + b"Content-Length: %d\r\n\r\n" % (3 << 20)
         with running.connect() as first:

@@ -1,6 +1,9 @@
 import logging
 import threading
 
+import pytest
+
+from estimator_serving.serving.observing import spool as spool_module
 from estimator_serving.serving.observing.spool import Spool
 
 WAIT_S = 10
@@ -48,6 +51,25 @@ def test_a_full_disk_is_complained_about_once(caplog):
             assert tries.acquire(timeout=WAIT_S)
         spool.close()
     assert caplog.text.count("The log cannot write") == 1
+
+
+@pytest.mark.parametrize(("pause_s", "complaints"), [(60, 1), (0, 3)])
+def test_a_disk_that_is_full_now_and_then_is_complained_about_once_a_minute(caplog, monkeypatch, pause_s, complaints):
+    monkeypatch.setattr(spool_module, "COMPLAINT_S", pause_s)
+    done, fails = threading.Semaphore(0), iter([True, False] * 3)
+
+    def write(_items):
+        done.release()
+        if next(fails):
+            raise OSError(28, "No space left on device")
+
+    spool = Spool("log", write)
+    for _ in range(6):
+        spool.put("item", 1)
+        assert done.acquire(timeout=WAIT_S)
+    spool.close()
+    assert caplog.text.count("The log cannot write") == complaints
+    assert ("3 entries were lost by now" in caplog.text) == (complaints == 3)
 
 
 def test_an_error_of_any_kind_does_not_end_it(caplog):

@@ -137,6 +137,18 @@ def test_rest_calls_of_a_model_that_hangs(base_path, two_models):
         until(lambda: post(server, [4], "hangs").status_code == 200)
 
 
+TURNED = "g (float[batch,time] x) => (float[time,batch] y) {{ y = Transpose<perm = [1, 0]> (x) }}"
+
+
+def test_an_output_that_begins_with_another_dimension(base_path, write_model, pool):
+    """As many steps as rows, so that its length says nothing: callers at once still get their own values."""
+    write_model(1, TURNED)
+    with running(base_path, enable_batching=True) as server:
+        asked = [pool.submit(call, server, [[index, index + 0.25], [index + 0.5, 0]]) for index in range(40)]
+        for index, one in enumerate(asked):
+            assert one.result(WAIT_S) == [[index, index + 0.5], [index + 0.25, 0]]
+
+
 def test_swaps_leave_no_thread(write_model, pool):
     """A hundred versions come and go under load; what batched them goes with them."""
 

@@ -55,6 +55,22 @@ def test_rows(shape, has_rows):
     assert bound("s", shape=shape).has_rows is has_rows
 
 
+@pytest.mark.parametrize(
+    ("first_dims", "has_rows"),
+    [({"s": "batch", "y": "batch"}, True), ({"s": "batch", "y": "time"}, False), ({"s": "batch"}, True), ({}, True)],
+)
+def test_an_output_whose_first_dimension_is_another_has_no_rows(first_dims, has_rows, caplog):
+    signatures = {"s": signature(shape=(-1, -1))}
+    assert bind(signatures, ["s"], ["y"], path=Path("m"), first_dims=first_dims)["s"].has_rows is has_rows
+    assert ("is never batched: dimension 0 of its inputs and outputs is batch and time" in caplog.text) != has_rows
+
+
+def test_the_first_dimension_of_ragged_bytes_says_nothing():
+    dims = {"s/values": "bytes", "s/row_splits": "batch + 1", "y": "batch"}
+    bound_ = bind({"s": signature(shape=(-1,))}, ["s/values", "s/row_splits"], ["y"], path=Path("m"), first_dims=dims)
+    assert bound_["s"].has_rows
+
+
 def test_outputs_of_other_signatures_with_the_same_inputs():
     signatures = {"a": signature(), "b": signature(output="z"), "c": signature(dtypes.int64, output="w")}
     binding = bind(signatures, ["s"], ["y", "z", "w"], path=Path("m"))["a"]
