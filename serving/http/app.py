@@ -31,7 +31,6 @@ from estimator_serving.serving.models import memory
 from estimator_serving.serving.request import Context
 from estimator_serving.serving.routing import Route, Router
 
-KEEP_ALIVE_S = 75
 # How long a client that keeps a connection open has to ask once more when the server ends.
 LINGER_S = 0.3
 # Waiting connections the kernel holds while the loop is busy.
@@ -248,7 +247,7 @@ class RestServer:
             uvicorn.Config(
                 app, http=cast(Any, partial(InferProtocol, claims, limits)), ws="none", lifespan="off", log_config=None,
                 log_level="warning", access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(grace_s)),
+                timeout_keep_alive=round(limits.idle_s), timeout_graceful_shutdown=max(1, round(grace_s)),
                 callback_notify=sweep, timeout_notify=0,  # 0: at each of its ticks, which come once a second
             )
         )  # fmt: skip

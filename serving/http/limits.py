@@ -16,6 +16,7 @@ class Limits:
 
     head_bytes: of a request's line and headers.
     head_s, body_idle_s, write_stall_s: how long a head may take as a whole, a body may pause, an answer stay unread.
+    idle_s: how long a connection may stay open without a request.
     body_rate: bytes a second at which a body must come on the whole, once body_idle_s have passed.
     """
 
@@ -25,12 +26,14 @@ class Limits:
     body_idle_s: float = 30
     body_rate: float = 1024
     write_stall_s: float = 30
+    idle_s: float = 75
 
 
 class Stage(enum.Enum):
-    """What of a request a connection waits for."""
+    """What of a request a connection waits for: of the client, or the answer of us."""
 
     NOTHING = enum.auto()
+    ANSWER = enum.auto()
     HEAD = enum.auto()
     BODY = enum.auto()
 
@@ -41,6 +44,7 @@ class Late(enum.Enum):
     HEAD = "head"
     BODY = "body"
     READING = "reading"
+    ASKING = "asking"
 
 
 class _Mark(NamedTuple):
@@ -75,6 +79,8 @@ class Clock:
             return Late.READING
         if stage is Stage.HEAD and in_stage_s > limits.head_s:
             return Late.HEAD
+        if stage is Stage.NOTHING and in_stage_s > limits.idle_s:
+            return Late.ASKING
         idle_s = now_s - self._progress.since_s
         is_slow = in_stage_s > limits.body_idle_s + body_bytes / limits.body_rate
         return Late.BODY if stage is Stage.BODY and (idle_s > limits.body_idle_s or is_slow) else None

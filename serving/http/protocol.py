@@ -18,8 +18,9 @@ The states of a connection. All of them are moved on the event loop's thread, so
   is unanswered, following requests take the application's way, where uvicorn keeps them in order.
 
 Who moves them: the parser by its `on_` calls, inside `data_received`. Beside it, once a second, `check_time` closes a
-connection whose client is late; `leave` and `shutdown` (the server's end) let the next answer be the last; and any
-connection that is made beyond the limit closes an idle one. A connection never returns from closing.
+connection whose client is late or has long been silent (a timer for each answer would cost a tenth of it); `leave` and
+`shutdown` (the server's end) let the next answer be the last; and any connection that is made beyond the limit closes
+an idle one. A connection never returns from closing.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class InferProtocol(HttpToolsProtocol):
         self._closing = False
         self._refusal: HttpError | None = None
         self._caller = PATIENT
-        # A connection that has sent nothing yet owes a head; after an answer, uvicorn's keep-alive timer runs.
+        # A connection that has sent nothing yet owes a head.
         self._stage = Stage.HEAD
         self._requests = 0
         self._hosts = 0
@@ -149,10 +150,12 @@ class InferProtocol(HttpToolsProtocol):
     def check_time(self, now_s: float) -> None:
         """Close the connection if its client took too long. To be called about once a second."""
         unsent_bytes = self.transport.get_write_buffer_size()
-        late = self._clock.late(now_s, self._stage, self._requests, self._body_bytes, unsent_bytes)
+        is_answered = self.cycle is None or self.cycle.response_complete
+        stage = Stage.ANSWER if self._stage is Stage.NOTHING and not is_answered else self._stage
+        late = self._clock.late(now_s, stage, self._requests, self._body_bytes, unsent_bytes)
         if late is Late.READING:
             self.transport.abort()
-        elif late is not None and not self._head_bytes:
+        elif late is Late.ASKING or (late is not None and not self._head_bytes):
             self.transport.close()
         elif late is not None:
             limit_s = self._limits.head_s if late is Late.HEAD else self._limits.body_idle_s
@@ -235,12 +238,6 @@ class InferProtocol(HttpToolsProtocol):
             reply = reply._replace(headers=(*reply.headers, _STAYS))
         self._write(reply, stays=stays)
         self.server_state.total_requests += 1
-        if stays:
-            if self.timeout_keep_alive_task is not None:  # of an answer to the same packet
-                self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
         return None
 
     def _begin_cycle(self) -> None:

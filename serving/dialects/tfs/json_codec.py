@@ -83,7 +83,8 @@ def _read_plain(body: _PlainBody, signature_name: str, servable: Servable, exact
         # Rows are a list, and a row of several inputs is an object.
         if len(infos) != 1 or (layout == ROW and not content[0]):
             return None
-        return _as_arrays({alias: content}, infos, exact)
+        array = None if alias == _BASE64 else json_tensor.Numbers(*content).to_array(infos[alias].dtype, exact=exact)
+        return None if array is None else {alias: array}
     if isinstance(content, dict):
         return _as_arrays(content, infos, exact) if infos.keys() == content.keys() else None
     if len(infos) == 1 and servable.takes_examples(signature_name, alias):

@@ -54,13 +54,13 @@ class Numbers(NamedTuple):
 
     def to_array(self, dtype: DType, *, exact: bool = False) -> Array | None:
         """The tensor of this dtype, as `read_tensor` reads it; None if that has something to say about the numbers."""
+        if dtype is dtypes.float32 and not self.are_integers:
+            floats: Array = np.ndarray(self.shape, np.float32, native.narrow_floats(self.values))
+            return None if exact and np.isinf(floats).any() else floats
         array = np.ndarray(self.shape, np.int64 if self.are_integers else np.float64, self.values)
         if dtype in _FLOATS:
-            if dtype is dtypes.float32 and not self.are_integers:
-                floats = np.ndarray(self.shape, np.float32, native.narrow_floats(self.values))
-            else:
-                with np.errstate(over="ignore", under="ignore"):
-                    floats = array.astype(np.float64).astype(dtype.numpy)
+            with np.errstate(over="ignore", under="ignore"):
+                floats = array.astype(np.float64).astype(dtype.numpy)
             return None if exact and np.isinf(floats).any() else floats
         low, high = (_EXACT_RANGES if exact else _INTEGER_RANGES).get(dtype, (1, 0))
         if not self.are_integers or array.min() < low or array.max() > high:

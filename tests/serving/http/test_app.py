@@ -428,6 +428,17 @@ def test_slowloris_is_closed():
         assert running.is_alive()
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_connection_is_closed_when_it_is_long_silent_after_an_answer(quick):
+    with Running(limits=Limits(idle_s=1)) as running, running.connect() as connection:
+        running.predictor.quick = quick
+        connection.sendall(REQUEST)
+        elapsed_s, received = seconds_until_closed(connection)
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" not in received.lower()
+    assert 0.9 < elapsed_s < 5
+
+
 def test_slowloris_by_drops_is_closed():
     """A header byte now and then does not keep a connection; nor does a body below the least rate."""
     with Running(limits=Limits(head_s=1, body_idle_s=1, body_rate=1e6)) as running:

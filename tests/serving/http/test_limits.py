@@ -31,3 +31,11 @@ def test_a_body_has_a_least_rate():
 def test_an_answer_is_to_be_read():
     assert last((0, Stage.NOTHING, 1, 0, 9), (21, Stage.NOTHING, 1, 0, 9)) is Late.READING
     assert last((0, Stage.NOTHING, 1, 0, 9), (21, Stage.NOTHING, 1, 0, 8)) is None
+
+
+def test_a_silent_connection_is_closed_but_not_while_its_answer_is_made():
+    assert last((0, Stage.NOTHING, 1, 0, 0), (75, Stage.NOTHING, 1, 0, 0)) is None
+    assert last((0, Stage.NOTHING, 1, 0, 0), (76, Stage.NOTHING, 1, 0, 0)) is Late.ASKING
+    assert last((0, Stage.ANSWER, 1, 0, 0), (76, Stage.ANSWER, 1, 0, 0)) is None
+    assert last((0, Stage.ANSWER, 1, 0, 0), (76, Stage.NOTHING, 1, 0, 0)) is None
+    assert last((0, Stage.NOTHING, 1, 0, 0), (70, Stage.NOTHING, 2, 0, 0), (100, Stage.NOTHING, 2, 0, 0)) is None
