@@ -101,7 +101,9 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     Raises TypeError for an array TensorFlow has no type for.
     """
     dtype = dtypes.from_numpy(array.dtype)
-    proto = _header(array.shape, dtype)
+    proto = tensorflow_pb.TensorProto(dtype=dtype.number)
+    for length in array.shape:
+        proto.tensor_shape.dim.add(size=length)
     if dtype.is_string:
         for value in array.ravel().tolist():
             if not isinstance(value, str | bytes):
@@ -120,13 +122,6 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
         elif dtype.numpy.kind == "c":
             values = values.view(_real_part(dtype))
         getattr(proto, dtype.values_field).extend(values.tolist())
-    return proto
-
-
-def _header(shape: tuple[int, ...], dtype: DType) -> tensorflow_pb.TensorProto:
-    proto = tensorflow_pb.TensorProto(dtype=dtype.number)
-    for length in shape:
-        proto.tensor_shape.dim.add(size=length)
     return proto
 
 

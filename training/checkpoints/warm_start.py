@@ -218,7 +218,12 @@ class WarmStart:
         old = self._values[before]
         if info is not None:
             _check_vocabulary_shapes(name, shape, before, tuple(old.shape), info, self._places[name])
-            return _follow_entries(shape, old, info, self._places[name], generator)
+            # Each entry's row or column of `old`, at the entry's position in the new vocabulary.
+            places, make = self._places[name], info.backup_initializer
+            new = torch.zeros(shape, dtype=old.dtype) if make is None else make(shape, generator).to(old.dtype).clone()
+            here = torch.tensor([i for i, place in enumerate(places) if place >= 0], dtype=torch.int64)
+            there = torch.tensor([place for place in places if place >= 0], dtype=torch.int64)
+            return new.index_copy_(info.axis, here, old.index_select(info.axis, there))
         if tuple(old.shape) != shape:
             raise VariableShapeError(
                 f"Shape of variable {name}:0 ({shape}) doesn't match with shape of tensor {before} "
@@ -254,17 +259,6 @@ class WarmStart:
 
 _LEAVE_OUT = "Leave it out with an expression in WarmStartSettings(vars_to_warm_start=…) that does not match its name."
 _NOTHING_TAKEN = " No variable has a name that vars_to_warm_start matches, so all of them start as initialised."
-
-
-def _follow_entries(
-    shape: Shape, old: Tensor, info: VocabInfo, places: Sequence[int], generator: torch.Generator
-) -> Tensor:
-    """A tensor of `shape` with each entry's row or column of `old` at the entry's position in the new vocabulary."""
-    make = info.backup_initializer
-    new = torch.zeros(shape, dtype=old.dtype) if make is None else make(shape, generator).to(old.dtype).clone()
-    here = torch.tensor([i for i, place in enumerate(places) if place >= 0], dtype=torch.int64)
-    there = torch.tensor([place for place in places if place >= 0], dtype=torch.int64)
-    return new.index_copy_(info.axis, here, old.index_select(info.axis, there))
 
 
 def _check_vocabulary_shapes(

@@ -77,7 +77,8 @@ class TorchDistributed(Strategy):
         self._names = cluster.training_names
         logger.info("%s of %d joins the training.", self._names[self.replica_id], self.num_replicas)
         limit_s = replication.peer_timeout_s
-        store, token, links = _join(cluster, timeout_s, limit_s)
+        meet = _receive_all if self.replica_id == 0 else _go_to_chief
+        store, token, links = meet(cluster, timeout_s, limit_s)
         self._channel = Channel(self.replica_id, links, self._names, limit_s)
         self._device = torch.device("cpu")
         if replication.backend == "nccl":
@@ -246,13 +247,6 @@ def _described(gradient: Tensor | None) -> _Description:
 # -- finding each other -----------------------------------------------------------------------------------------------
 
 
-def _join(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
-    """The store, a token of this connection, and the links."""
-    assert cluster.global_id is not None
-    meet = _receive_all if cluster.global_id == 0 else _go_to_chief
-    return meet(cluster, timeout_s, send_timeout_s)
-
-
 def _store(cluster: Cluster, timeout_s: float) -> Any:
     timeout = dt.timedelta(seconds=timeout_s)
     if cluster.is_torchrun:
@@ -262,6 +256,7 @@ def _store(cluster: Cluster, timeout_s: float) -> Any:
 
 
 def _receive_all(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
+    """The store, a token of this connection, and the links to all others."""
     host, port = cluster.chief_address
     try:
         store = _store(cluster, timeout_s)
@@ -297,6 +292,7 @@ def _receive_all(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> t
 
 
 def _go_to_chief(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
+    """The store, the token of this connection, and the link to the chief."""
     began_s = reminded_s = time.monotonic()
     while (left_s := began_s + timeout_s - time.monotonic()) > 0:
         try:

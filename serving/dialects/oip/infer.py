@@ -14,7 +14,7 @@ import numpy as np
 
 from estimator_serving.serving.dialects.oip import datatypes, tensors
 from estimator_serving.serving.errors import InvalidArgumentError, NotFoundError
-from estimator_serving.serving.request import DEFAULT_SIGNATURE, Array, ModelSpec, Outputs, Request
+from estimator_serving.serving.request import DEFAULT_SIGNATURE, Array, ModelSpec, Outputs, Request, as_strings
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.signatures import Signature, TensorInfo
@@ -269,7 +269,7 @@ def _read_bare(
     if info.dtype.is_string:
         if [length for length in shape if length not in (1, -1)]:
             raise InvalidArgumentError(f"expected one element of input '{name}' {where}, of shape {_dims(shape)}.")
-        return {name: tensors.from_raw(name, tensors.to_raw(_one(content)), info.dtype, (1,) * len(shape), 1)}
+        return {name: tensors.from_raw(name, tensors.to_raw(as_strings([content])), info.dtype, (1,) * len(shape), 1)}
     open_axes = [axis for axis, length in enumerate(shape) if length < 0]
     if len(open_axes) > 1:
         raise InvalidArgumentError(
@@ -280,12 +280,6 @@ def _read_bare(
         row_bytes = tensors.check_shape(name, shape) * info.dtype.numpy.itemsize
         shape[open_axes[0]] = len(content) // row_bytes if row_bytes else 0
     return {name: tensors.from_raw(name, content, info.dtype, tuple(shape), tensors.check_shape(name, shape))}
-
-
-def _one(value: bytes) -> Array:
-    array = np.empty(1, object)
-    array[0] = value
-    return array
 
 
 def _quoted(names: Any) -> str:
