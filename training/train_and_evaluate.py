@@ -142,8 +142,20 @@ def train_and_evaluate(
         TypeError: arguments of other types.
         ValueError: what Estimator.train and evaluate raise; a second evaluator.
     """
-    _check_types(estimator, train_spec, eval_spec)
+    given: tuple[tuple[str, object, type], ...] = (
+        ("estimator", estimator, Estimator),
+        ("train_spec", train_spec, TrainSpec),
+        ("eval_spec", eval_spec, EvalSpec),
+    )
+    for name, one, kind in given:
+        if not isinstance(one, kind):
+            raise TypeError(f"`{name}` must have type `tf.estimator.{kind.__name__}`. Got: {type(one)}")
     config = estimator.config
+    if config.task_type == EVALUATOR and config.task_id > 0:
+        raise ValueError(
+            "For distributed training, there can only be one `evaluator` task (with task id 0).  Given task id "
+            f"{config.task_id}"
+        )
     evaluator = _Evaluator(estimator, eval_spec, train_spec.max_steps)
     if config.task_type == PS:
         logger.info("This parameter server has nothing to do: the chief and the workers hold all variables.")
@@ -310,24 +322,6 @@ class _EvaluateNewCheckpoints(CheckpointSaverListener):
                 f"{session.config.model_dir} has {newest}. Does another process write into this model_dir?"
             )
         self._evaluator.evaluate(newest)
-
-
-def _check_types(estimator: object, train_spec: object, eval_spec: object) -> None:
-    """Raises TypeError for other types, ValueError for a second evaluator."""
-    for name, given, kind in (
-        ("estimator", estimator, Estimator),
-        ("train_spec", train_spec, TrainSpec),
-        ("eval_spec", eval_spec, EvalSpec),
-    ):
-        if not isinstance(given, kind):
-            raise TypeError(f"`{name}` must have type `tf.estimator.{kind.__name__}`. Got: {type(given)}")
-    assert isinstance(estimator, Estimator)
-    config = estimator.config
-    if config.task_type == EVALUATOR and config.task_id > 0:
-        raise ValueError(
-            "For distributed training, there can only be one `evaluator` task (with task id 0).  Given task id "
-            f"{config.task_id}"
-        )
 
 
 def _check_input_fn(input_fn: Callable[..., Any]) -> None:

@@ -143,7 +143,22 @@ def _packed_field(dtype: DType, content: bytes) -> bytes:
 
 def _from_content(content: bytes, dtype: DType, size: int) -> Array:
     if dtype.is_string:
-        return _strings_from_content(content, size)
+        # TensorFlow's layout for strings: all lengths as varint32, then all bytes.
+        if size > len(content):
+            raise TensorError(f"tensor_content has {len(content)} bytes, too few for the lengths of {size} strings.")
+        lengths, position = [], 0
+        for _ in range(size):
+            length, position = _read_varint32(content, position)
+            lengths.append(length)
+        if position + sum(lengths) != len(content):
+            raise TensorError(
+                f"tensor_content has {len(content)} bytes; its lengths add up to {position + sum(lengths)}."
+            )
+        values = np.empty(size, object)
+        for index, length in enumerate(lengths):
+            values[index] = content[position : position + length]
+            position += length
+        return values
     expected = size * dtype.numpy.itemsize
     if len(content) != expected:
         raise TensorError(f"tensor_content has {len(content)} bytes; {size} values of {dtype.name} take {expected}.")
@@ -151,23 +166,6 @@ def _from_content(content: bytes, dtype: DType, size: int) -> Array:
     if dtype is dtypes.bool_ and not np.isin(array.view(np.uint8), (0, 1)).all():
         raise TensorError("tensor_content of a bool tensor has a byte other than 0 and 1.")
     return array
-
-
-def _strings_from_content(content: bytes, size: int) -> Array:
-    """TensorFlow's layout for strings: all lengths as varint32, then all bytes."""
-    if size > len(content):
-        raise TensorError(f"tensor_content has {len(content)} bytes, too few for the lengths of {size} strings.")
-    lengths, position = [], 0
-    for _ in range(size):
-        length, position = _read_varint32(content, position)
-        lengths.append(length)
-    if position + sum(lengths) != len(content):
-        raise TensorError(f"tensor_content has {len(content)} bytes; its lengths add up to {position + sum(lengths)}.")
-    values = np.empty(size, object)
-    for index, length in enumerate(lengths):
-        values[index] = content[position : position + length]
-        position += length
-    return values
 
 
 def _read_varint32(content: bytes, position: int) -> tuple[int, int]:

@@ -142,9 +142,17 @@ class WarmStartSettings:
         path = Path(self.ckpt_to_initialize_from)
         found = find_checkpoint(path)
         if found is None:
+            there = "The directory holds no checkpoint." if path.is_dir() else "There is no such file."
+            if (path / "model.onnx").is_file() or path.suffix == ".onnx":
+                there = "An exported model is a graph and holds no variables by their names."
+            elif any(path.glob("*.index")):
+                there = (
+                    "The directory has checkpoints of TensorFlow but no file `checkpoint` that names the newest: name "
+                    "one."
+                )
             raise CheckpointNotFoundError(
                 "Unsuccessful TensorSliceReader constructor: Failed to find any matching files for "
-                f"{path}. {_what_is_there(path)} {_GIVE_A_CHECKPOINT}"
+                f"{path}. {there} {_GIVE_A_CHECKPOINT}"
             )
         return found
 
@@ -332,11 +340,3 @@ def _compiled(wanted: object) -> list[re.Pattern[str]]:
 _GIVE_A_CHECKPOINT = (
     "Start from the model_dir of a trained estimator, or from what its latest_checkpoint() returns (…/model.ckpt-10)."
 )
-
-
-def _what_is_there(path: Path) -> str:
-    if (path / "model.onnx").is_file() or path.suffix == ".onnx":
-        return "An exported model is a graph and holds no variables by their names."
-    if any(path.glob("*.index")):
-        return "The directory has checkpoints of TensorFlow but no file `checkpoint` that names the newest: name one."
-    return "The directory holds no checkpoint." if path.is_dir() else "There is no such file."

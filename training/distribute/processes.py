@@ -104,7 +104,14 @@ class TorchDistributed(Strategy):
 
     def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         own = [g.coalesce() if g is not None and g.is_sparse else g for g in gradients]
-        mine = [_described(gradient) for gradient in own]
+        mine: list[_Description] = [
+            ("none", "", (), 0)
+            if g is None
+            else ("sparse", str(g.dtype), tuple(g.shape), len(g.values()))
+            if g.is_sparse
+            else ("dense", str(g.dtype), tuple(g.shape), 0)
+            for g in own
+        ]
         everyones: list[list[_Description]] = self._channel.exchange(mine)
         for rank, theirs in enumerate(everyones):
             kinds, other_kinds = [each[:3] for each in mine], [each[:3] for each in theirs]
@@ -235,13 +242,6 @@ class TorchDistributed(Strategy):
 
 _Description = tuple[str, str, tuple[int, ...], int]
 """What the processes tell each other of a gradient: kind, dtype, shape, and how many rows a sparse one has."""
-
-
-def _described(gradient: Tensor | None) -> _Description:
-    if gradient is None:
-        return "none", "", (), 0
-    rows = len(gradient.values()) if gradient.is_sparse else 0
-    return "sparse" if gradient.is_sparse else "dense", str(gradient.dtype), tuple(gradient.shape), rows
 
 
 # -- finding each other -----------------------------------------------------------------------------------------------

@@ -130,7 +130,27 @@ def import_saved_model(
     base = Path(export_dir_base) / name if name else Path(export_dir_base)
     saved_model = open_saved_model(path, tags)
     imported = convert(saved_model, signatures, skip_unsupported)
-    content, data = _finish(saved_model, imported)
+    provenance = {
+        **describe_versions(),
+        "source": {
+            "format": "SavedModel",
+            "tensorflow": saved_model.tensorflow_version,
+            "tags": sorted(saved_model.meta_graph.meta_info_def.tags),
+            "sha256": hashlib.sha256((saved_model.path / PROTO_FILE).read_bytes()).hexdigest(),
+        },
+        "ops": sorted({node.op_type for node in imported.model.graph.node if node.domain == ops.DOMAIN}),
+    }
+    properties = to_properties(imported.metadata) | {
+        TOLERANCE_PROPERTY: json.dumps(dict(sorted(DEFAULT_OPTIONS.parity_tolerance.items()))),
+        PROVENANCE_PROPERTY: json.dumps(provenance, sort_keys=True),
+    }
+    finished = finish_graph(imported.model, metadata=properties)
+    if imported.optional:
+        _add_defaults(finished, imported.optional)
+    data = weights.attach(
+        finished, imported.detached, DEFAULT_OPTIONS.external_data_min_bytes, MODEL_FILE + DATA_SUFFIX
+    )
+    content = serialize(finished)
     requests = _check(imported, content, data)
 
     def fill(directory: Path) -> None:
@@ -417,31 +437,6 @@ def _tensor_info(proto: Any) -> TensorInfo:
 
 
 # ---- finishing ------------------------------------------------------------------------------------------------------
-
-
-def _finish(saved_model: SavedModel, imported: Imported) -> tuple[bytes, tuple[bytes, ...]]:
-    """The bytes of model.onnx, and those of its weights' file where they are large."""
-    provenance = {
-        **describe_versions(),
-        "source": {
-            "format": "SavedModel",
-            "tensorflow": saved_model.tensorflow_version,
-            "tags": sorted(saved_model.meta_graph.meta_info_def.tags),
-            "sha256": hashlib.sha256((saved_model.path / PROTO_FILE).read_bytes()).hexdigest(),
-        },
-        "ops": sorted({node.op_type for node in imported.model.graph.node if node.domain == ops.DOMAIN}),
-    }
-    properties = to_properties(imported.metadata) | {
-        TOLERANCE_PROPERTY: json.dumps(dict(sorted(DEFAULT_OPTIONS.parity_tolerance.items()))),
-        PROVENANCE_PROPERTY: json.dumps(provenance, sort_keys=True),
-    }
-    finished = finish_graph(imported.model, metadata=properties)
-    if imported.optional:
-        _add_defaults(finished, imported.optional)
-    data = weights.attach(
-        finished, imported.detached, DEFAULT_OPTIONS.external_data_min_bytes, MODEL_FILE + DATA_SUFFIX
-    )
-    return serialize(finished), data
 
 
 def _add_defaults(model: onnx.ModelProto, optional: frozenset[str]) -> None:

@@ -118,7 +118,19 @@ def _outputs(context: Lowering, node: Node, prefix: str, keys: _Keys, tensors: d
 @lowers("ParseSequenceExample", "ParseSequenceExampleV2")
 def _parse_sequence_example(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """The context's features, then those of the feature lists."""
-    keys, lists, defaults, missing = _sequence_keys(context, node, inputs)
+    if node.op == "ParseSequenceExampleV2":
+        parts = [_texts(context, node, [one]) for one in inputs[2:8]]
+        flags = context.array(inputs[8], node, "flags").ravel()
+        missing = {key for key, flag in zip(parts[4], flags, strict=True) if flag}
+        rest = inputs[9:]
+    else:
+        names = ("context_sparse", "context_dense", "feature_list_sparse", "feature_list_dense")
+        first, second, third, fourth = (node.texts(f"{name}_keys") for name in names)
+        parts = [first, second, [], third, fourth, []]
+        missing = set(node.texts("feature_list_dense_missing_assumed_empty"))
+        rest = inputs[2:]
+    keys, lists = _Keys(*parts[:3]), _Keys(*parts[3:])
+    defaults = [context.array(one, node, "default") for one in rest]
     if lists.ragged:
         raise node.refuse("it parses ragged feature lists")
     spec = _spec(node, "context_", keys, defaults)
@@ -142,25 +154,6 @@ def _parse_sequence_example(context: Lowering, node: Node, inputs: list[Value]) 
         *(tensors[f"lists/{key}"] for key in lists.dense),
         *(tensors[f"lists/{key}/lengths"] for key in lists.dense),
     ]
-
-
-def _sequence_keys(
-    context: Lowering, node: Node, inputs: list[Value]
-) -> tuple[_Keys, _Keys, list[np.ndarray[Any, Any]], set[str]]:
-    """The keys of the context and of the lists, the context's defaults, and the lists that may be missing."""
-    if node.op == "ParseSequenceExampleV2":
-        parts = [_texts(context, node, [one]) for one in inputs[2:8]]
-        flags = context.array(inputs[8], node, "flags").ravel()
-        missing = {key for key, flag in zip(parts[4], flags, strict=True) if flag}
-        rest = inputs[9:]
-    else:
-        names = ("context_sparse", "context_dense", "feature_list_sparse", "feature_list_dense")
-        first, second, third, fourth = (node.texts(f"{name}_keys") for name in names)
-        parts = [first, second, [], third, fourth, []]
-        missing = set(node.texts("feature_list_dense_missing_assumed_empty"))
-        rest = inputs[2:]
-    defaults = [context.array(one, node, "default") for one in rest]
-    return _Keys(*parts[:3]), _Keys(*parts[3:]), defaults, missing
 
 
 def _steps(context: Lowering, values: Tensor, lengths: Tensor) -> list[Value]:
