@@ -90,7 +90,7 @@ def trace(column: NumericColumn | SequenceNumericColumn) -> Trace:
     """
     function = column.normalizer_fn
     assert function is not None
-    # What two equal lambdas share is the key: model_fn may make its lambda anew at every step, and tracing takes seconds.
+    # model_fn may make its lambda anew at every step, and tracing takes seconds: equal lambdas share one key.
     identity: Any = function
     if isinstance(function, types.FunctionType):
         cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
