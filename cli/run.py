@@ -79,7 +79,15 @@ def _inputs(chosen: argparse.Namespace, signature: CallableSignature) -> dict[st
         if not isinstance(expressions, dict):
             raise ValueError(f"--input_exprs takes a JSON object of inputs by name; got {chosen.input_exprs[:80]!r}.")
         given += expressions.items()
-    examples = _examples(chosen)
+    examples: Sequence[Any] | None = None
+    if chosen.input_examples is not None and chosen.input_tfrecord is not None:
+        raise ValueError("--input_examples and --input_tfrecord both give Examples; use one of them.")
+    if chosen.input_tfrecord is not None:
+        examples = list(read_records(chosen.input_tfrecord))
+    elif chosen.input_examples is not None:
+        examples = _json("--input_examples", chosen.input_examples)
+        if not isinstance(examples, list) or not all(isinstance(one, dict | bytes) for one in examples):
+            raise ValueError(f"--input_examples takes a JSON list of objects; got {chosen.input_examples[:80]!r}.")
     if examples is not None:
         aliases = [alias for alias in signature.signature.inputs if signature.takes_examples(alias)]
         if not aliases:
@@ -115,19 +123,6 @@ def _named_array(given: str) -> tuple[str, Any]:
         known = f"holds {', '.join(names)}; write {file}[{names[0]}]" if names else f"holds one array; write {file}"
         raise ValueError(f"{file} {known}.")
     return alias, arrays[name]
-
-
-def _examples(chosen: argparse.Namespace) -> Sequence[Any] | None:
-    if chosen.input_examples is not None and chosen.input_tfrecord is not None:
-        raise ValueError("--input_examples and --input_tfrecord both give Examples; use one of them.")
-    if chosen.input_tfrecord is not None:
-        return list(read_records(chosen.input_tfrecord))
-    if chosen.input_examples is None:
-        return None
-    value = _json("--input_examples", chosen.input_examples)
-    if not isinstance(value, list) or not all(isinstance(one, dict | bytes) for one in value):
-        raise ValueError(f"--input_examples takes a JSON list of objects; got {chosen.input_examples[:80]!r}.")
-    return value
 
 
 def _json(flag: str, text: str) -> Any:

@@ -114,10 +114,8 @@ def _lines(described: Mapping[str, Any]) -> Iterator[str]:
     yield "\nSignatures"
     for key, signature in described["signatures"].items():
         yield f"  {key}  ({signature['method_name']})"
-        for alias, tensor in signature["inputs"].items():
-            yield f"    in   {alias}  {_typed(tensor)}"
-        for alias, tensor in signature["outputs"].items():
-            yield f"    out  {alias}  {_typed(tensor)}"
+        yield from (f"    in   {alias}  {_typed(tensor)}" for alias, tensor in signature["inputs"].items())
+        yield from (f"    out  {alias}  {_typed(tensor)}" for alias, tensor in signature["outputs"].items())
     if described["features"]:
         yield "\nFeatures of an Example"
         for key, feature in described["features"].items():
@@ -127,17 +125,12 @@ def _lines(described: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  {domain} {version}" for domain, version in described["opsets"].items())
     if own := described["provenance"].get("ops"):
         yield f"  operators of the op library: {', '.join(own)}"
-    yield from _provenance_lines(described["provenance"])
-
-
-def _provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:
+    provenance = described["provenance"]
     if provenance:
         yield "\nProvenance"
-    for name in ("git_revision", "global_step", "transform_sha256"):
-        if name in provenance:
-            yield f"  {name}  {provenance[name]}"
-    for package, version in provenance.get("versions", {}).items():
-        yield f"  {package}  {version}"
+    kept = ("git_revision", "global_step", "transform_sha256")
+    yield from (f"  {name}  {provenance[name]}" for name in kept if name in provenance)
+    yield from (f"  {package}  {version}" for package, version in provenance.get("versions", {}).items())
     if data := provenance.get("training_data"):
         yield f"\nTraining data, the first {data['rows']} rows  ({data['fingerprint']})"
         yield from (f"  {key}  {_summary(one)}" for key, one in data["features"].items())

@@ -369,21 +369,16 @@ def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> C
             text = environment.get(variable, "")
             if name in given or not (text or (default and name not in values)):
                 continue
-            take(name, variable, _local_path(variable, text) if variable == STORAGE_VARIABLE else text or default)
+            scheme, separator, rest = text.partition("://")
+            if variable == STORAGE_VARIABLE and separator:
+                if scheme != "file" or not rest.startswith("/"):
+                    raise ConfigError(
+                        f"{variable}={text} is on another machine, and this server reads local directories; copy it "
+                        "into the image or onto a volume, and give that directory as --model_base_path."
+                    )
+                text = unquote(rest)
+            take(name, variable, text or default)
     return Config(**values | given)
-
-
-def _local_path(variable: str, uri: str) -> str:
-    """The path of a directory on this machine, given as such or as file://. Raises ConfigError for any other place."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    if scheme != "file" or not rest.startswith("/"):
-        raise ConfigError(
-            f"{variable}={uri} is on another machine, and this server reads local directories; copy it into the image "
-            "or onto a volume, and give that directory as --model_base_path."
-        )
-    return unquote(rest)
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:

@@ -88,22 +88,9 @@ class Server:
         )
         crowds = {"GRPC": grpc, "V2_GRPC": grpc, "REST": rest, "V2_REST": rest}
         predictor = Predictor(self.manager, requests, self._logs, crowds)
-        options = Options(config.enable_serialization_as_tensor_content, config.enable_signature_method_name_check)
-        reload = partial(handle_reload, self.catalog, exposition.total)
-        cors = config.rest_api_enable_cors_support
         kind = "KIND_GPU" if config.device == "cuda" else "KIND_CPU"
-        open_inference = OpenInference(
-            predictor,
-            Models(self.manager, kind, self.catalog.version_policy, requests, batches),
-            Repository(self.manager, self.catalog, config.enable_repository_control),
-            Regions(is_enabled=config.enable_system_shared_memory),
-            self.unready,
-            headers=CORS if cors else (),
-        )
-        tfs = TensorFlowServing(predictor, options, cors=cors, reload=reload, kserve=config.enable_kserve_v1)
-        # Every dialect that the fronts speak, in the order in which they are asked. The contracts are first, because a
-        # platform may choose their paths below another dialect's prefix.
-        dialects: list[Dialect] = [*self._contracts(predictor, options), tfs, open_inference]
+        models = Models(self.manager, kind, self.catalog.version_policy, requests, batches)
+        dialects = list(self._dialects(predictor, models, exposition))
         self._rest = listeners.make_rest(
             config, dialects, predictor.router, exposition, self.unready, lambda: self._file.trouble
         )
@@ -114,14 +101,19 @@ class Server:
                 self._rest.stop()
             raise
 
-    def _contracts(self, predictor: Predictor, options: Options) -> Iterator[Dialect]:
-        """The platforms' contracts that flags ask for."""
+    def _dialects(self, predictor: Predictor, models: Models, exposition: Exposition) -> Iterator[Dialect]:
+        """Every dialect that the fronts speak, in the order in which they are asked.
+
+        The contracts are first, because a platform may choose their paths below another dialect's prefix.
+        """
         config = self._config
+        options = Options(config.enable_serialization_as_tensor_content, config.enable_signature_method_name_check)
+        cors = config.rest_api_enable_cors_support
         terms = Terms(
             json_codec.codecs(options._replace(exact=True)),
             None if config.model_config_file else config.model_name,
             self.unready,
-            CORS if config.rest_api_enable_cors_support else (),
+            CORS if cors else (),
         )
         if config.enable_sagemaker:
             yield SageMaker(predictor, terms)
@@ -129,6 +121,16 @@ class Server:
             yield MlflowScoring(predictor, terms)
         if config.enable_vertex_ai:
             yield VertexAi(predictor, terms, config.vertex_ai_predict_route, (config.vertex_ai_health_route,))
+        reload = partial(handle_reload, self.catalog, exposition.total)
+        yield TensorFlowServing(predictor, options, cors=cors, reload=reload, kserve=config.enable_kserve_v1)
+        yield OpenInference(
+            predictor,
+            models,
+            Repository(self.manager, self.catalog, config.enable_repository_control),
+            Regions(is_enabled=config.enable_system_shared_memory),
+            self.unready,
+            headers=CORS if cors else (),
+        )
 
     @property
     def rest_port(self) -> int:

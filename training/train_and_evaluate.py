@@ -106,7 +106,22 @@ class EvalSpec:
         if self.every_steps is not None and self.every_steps <= 0:
             raise ValueError(f"Must specify every_steps > 0, given: {self.every_steps}")
         object.__setattr__(self, "hooks", _checked_hooks(self.hooks))
-        object.__setattr__(self, "exporters", _checked_exporters(self.exporters))
+        given = [self.exporters] if isinstance(self.exporters, Exporter) else self.exporters
+        text = f"`exporters` must be an Exporter, an iterable of Exporter, or `None`, found {self.exporters}."
+        found: tuple[Exporter, ...] = tuple(
+            check_all(given, cast(Any, Exporter), text.replace("{", "{{").replace("}", "}}"))
+        )
+        names = [each.name for each in found]
+        for each in found:
+            if not each.name:
+                raise ValueError(f"An Exporter cannot have a name that is `None` or empty. All exporter names: {names}")
+            if not isinstance(each.name, str):
+                raise ValueError(f"An Exporter must have a string name. Given: {type(each.name)}")
+        if len(set(names)) != len(names):
+            raise ValueError(
+                f"`exporters` must have unique names. Such a name cannot be `None`. All exporter names: {names}"
+            )
+        object.__setattr__(self, "exporters", found)
 
 
 def train_and_evaluate(
@@ -127,8 +142,20 @@ def train_and_evaluate(
         TypeError: arguments of other types.
         ValueError: what Estimator.train and evaluate raise; a second evaluator.
     """
-    _check_types(estimator, train_spec, eval_spec)
+    given: tuple[tuple[str, object, type], ...] = (
+        ("estimator", estimator, Estimator),
+        ("train_spec", train_spec, TrainSpec),
+        ("eval_spec", eval_spec, EvalSpec),
+    )
+    for name, one, kind in given:
+        if not isinstance(one, kind):
+            raise TypeError(f"`{name}` must have type `tf.estimator.{kind.__name__}`. Got: {type(one)}")
     config = estimator.config
+    if config.task_type == EVALUATOR and config.task_id > 0:
+        raise ValueError(
+            "For distributed training, there can only be one `evaluator` task (with task id 0).  Given task id "
+            f"{config.task_id}"
+        )
     evaluator = _Evaluator(estimator, eval_spec, train_spec.max_steps)
     if config.task_type == PS:
         logger.info("This parameter server has nothing to do: the chief and the workers hold all variables.")
@@ -191,7 +218,23 @@ class _Evaluator:
         is_final = self._max_steps is not None and bool(metrics[GLOBAL_STEP] >= self._max_steps)
         assert not isinstance(spec.exporters, Exporter)
         self.metrics = metrics
-        self.exports = [self._export(each, checkpoint_path, metrics, is_final) for each in spec.exporters or ()]
+        self.exports = []
+        for exporter in spec.exporters or ():
+            path = str(Path(estimator.model_dir) / "export" / exporter.name)
+            made: str | None = None
+            try:
+                made = exporter.export(estimator, path, checkpoint_path, metrics, is_final)
+            except Exception as error:
+                if exporter.name not in self._failed:
+                    logger.exception(
+                        "The exporter %r failed at %s (%s). The training goes on and tries again after the next "
+                        "evaluation; this is said once.",
+                        exporter.name,
+                        checkpoint_path,
+                        error,
+                    )
+                self._failed.add(exporter.name)
+            self.exports.append(made)
 
     def last(self) -> tuple[dict[str, Any] | None, list[str | None] | None]:
         """The results after a training; of the last checkpoint too where a kill came in front of its evaluation."""
@@ -201,22 +244,6 @@ class _Evaluator:
             if step_of(newest) not in evaluations:
                 self.evaluate(newest)
         return self.metrics, self.exports
-
-    def _export(self, exporter: Exporter, checkpoint_path: str, metrics: dict[str, Any], is_final: bool) -> str | None:
-        path = str(Path(self._estimator.model_dir) / "export" / exporter.name)
-        try:
-            return exporter.export(self._estimator, path, checkpoint_path, metrics, is_final)
-        except Exception as error:
-            if exporter.name not in self._failed:
-                logger.exception(
-                    "The exporter %r failed at %s (%s). The training goes on and tries again after the next "
-                    "evaluation; this is said once.",
-                    exporter.name,
-                    checkpoint_path,
-                    error,
-                )
-            self._failed.add(exporter.name)
-            return None
 
     def follow(self) -> None:
         """Evaluate the checkpoints of another process as they appear, until the last one."""
@@ -297,24 +324,6 @@ class _EvaluateNewCheckpoints(CheckpointSaverListener):
         self._evaluator.evaluate(newest)
 
 
-def _check_types(estimator: object, train_spec: object, eval_spec: object) -> None:
-    """Raises TypeError for other types, ValueError for a second evaluator."""
-    for name, given, kind in (
-        ("estimator", estimator, Estimator),
-        ("train_spec", train_spec, TrainSpec),
-        ("eval_spec", eval_spec, EvalSpec),
-    ):
-        if not isinstance(given, kind):
-            raise TypeError(f"`{name}` must have type `tf.estimator.{kind.__name__}`. Got: {type(given)}")
-    assert isinstance(estimator, Estimator)
-    config = estimator.config
-    if config.task_type == EVALUATOR and config.task_id > 0:
-        raise ValueError(
-            "For distributed training, there can only be one `evaluator` task (with task id 0).  Given task id "
-            f"{config.task_id}"
-        )
-
-
 def _check_input_fn(input_fn: Callable[..., Any]) -> None:
     if not callable(input_fn):
         raise TypeError(f"`input_fn` must be callable, given: {input_fn}")
@@ -322,22 +331,3 @@ def _check_input_fn(input_fn: Callable[..., Any]) -> None:
 
 def _checked_hooks(hooks: Any) -> tuple[SessionRunHook, ...]:
     return tuple(check_all(hooks, SessionRunHook, "All hooks must be `SessionRunHook` instances, given: {}"))
-
-
-def _checked_exporters(exporters: Any) -> tuple[Exporter, ...]:
-    given = [exporters] if isinstance(exporters, Exporter) else exporters
-    text = f"`exporters` must be an Exporter, an iterable of Exporter, or `None`, found {exporters}."
-    found: tuple[Exporter, ...] = tuple(
-        check_all(given, cast(Any, Exporter), text.replace("{", "{{").replace("}", "}}"))
-    )
-    names = [each.name for each in found]
-    for each in found:
-        if not each.name:
-            raise ValueError(f"An Exporter cannot have a name that is `None` or empty. All exporter names: {names}")
-        if not isinstance(each.name, str):
-            raise ValueError(f"An Exporter must have a string name. Given: {type(each.name)}")
-    if len(set(names)) != len(names):
-        raise ValueError(
-            f"`exporters` must have unique names. Such a name cannot be `None`. All exporter names: {names}"
-        )
-    return found

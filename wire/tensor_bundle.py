@@ -160,7 +160,12 @@ class TensorBundle:
     def verify(self) -> None:
         """Reads every tensor and verifies its checksum. Raises TensorBundleError if one is missing or changed."""
         for stored_key in self._values:
-            key = _name_of(stored_key)
+            # The key of a slice begins with a NUL, and the escaped name of its tensor is in it.
+            if stored_key.startswith(b"\0"):
+                name = stored_key[1:].partition(b"\x00\x01")[0]
+                key = name.replace(b"\x00\xff", b"\x00").replace(b"\xff\x00", b"\xff").decode(errors="replace")
+            else:
+                key = stored_key.decode()
             entry = self._decode(stored_key, key)
             for part, region in zip(entry.slices, self._regions(key, entry), strict=True):
                 if _slice_key(key, part) not in self._values:
@@ -303,11 +308,23 @@ class TensorBundle:
         return self._stored(key, entry, dtype, shape)
 
     def _stored(self, key: str, entry: tensorflow_pb.BundleEntryProto, dtype: DType, shape: tuple[int, ...]) -> Array:
-        shard = self._shard(key, entry.shard_id)
+        number = entry.shard_id
+        if not 0 <= number < self._shard_count:
+            raise self._damaged(f"{key} is in shard {number} of {self._shard_count}")
+        path = self._shard_path(number)
+        if number not in self._shards:
+            try:
+                self._shards[number] = _map(path)
+            except OSError as error:
+                raise TensorBundleError(
+                    f"{path} cannot be read ({error.strerror}), and {key} is in it. All {self._shard_count} data "
+                    f"files of the checkpoint are needed. {_WRITE_AGAIN}."
+                ) from None
+        shard = self._shards[number]
         start, stop = entry.offset, entry.offset + entry.size
         if not 0 <= start <= stop <= shard.size:
             raise TensorBundleError(
-                f"{self._shard_path(entry.shard_id)} has {shard.size} bytes, and {key} is in bytes {start} to {stop}. "
+                f"{path} has {shard.size} bytes, and {key} is in bytes {start} to {stop}. "
                 f"The file was truncated, or belongs to another checkpoint. {_WRITE_AGAIN}."
             )
         content = shard[start:stop]
@@ -351,20 +368,6 @@ class TensorBundle:
             values[number] = data[position : position + length]
             position += length
         return values
-
-    def _shard(self, key: str, number: int) -> Bytes:
-        if not 0 <= number < self._shard_count:
-            raise self._damaged(f"{key} is in shard {number} of {self._shard_count}")
-        if number not in self._shards:
-            path = self._shard_path(number)
-            try:
-                self._shards[number] = _map(path)
-            except OSError as error:
-                raise TensorBundleError(
-                    f"{path} cannot be read ({error.strerror}), and {key} is in it. All {self._shard_count} data "
-                    f"files of the checkpoint are needed. {_WRITE_AGAIN}."
-                ) from None
-        return self._shards[number]
 
     def _shard_path(self, number: int) -> Path:
         return Path(f"{self.prefix}.data-{number:05d}-of-{self._shard_count:05d}")
@@ -457,14 +460,6 @@ def _ordered_signed(value: int) -> bytes:
     length = (~value if value < 0 else value).bit_length() // 7 + 1
     header = ((1 << length) - 1) << (8 * length - length)
     return ((value & ((1 << 8 * length) - 1)) ^ header).to_bytes(length, "big")
-
-
-def _name_of(stored_key: bytes) -> str:
-    """The name of the tensor in a key, which may be the key of a slice."""
-    if not stored_key.startswith(b"\0"):
-        return stored_key.decode()
-    name = stored_key[1:].partition(b"\x00\x01")[0]
-    return name.replace(b"\x00\xff", b"\x00").replace(b"\xff\x00", b"\xff").decode(errors="replace")
 
 
 def _bytes(key: str) -> bytes:

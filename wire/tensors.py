@@ -101,7 +101,9 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     Raises TypeError for an array TensorFlow has no type for.
     """
     dtype = dtypes.from_numpy(array.dtype)
-    proto = _header(array.shape, dtype)
+    proto = tensorflow_pb.TensorProto(dtype=dtype.number)
+    for length in array.shape:
+        proto.tensor_shape.dim.add(size=length)
     if dtype.is_string:
         for value in array.ravel().tolist():
             if not isinstance(value, str | bytes):
@@ -123,13 +125,6 @@ def encode_tensor(array: Array, *, as_content: bool = False) -> tensorflow_pb.Te
     return proto
 
 
-def _header(shape: tuple[int, ...], dtype: DType) -> tensorflow_pb.TensorProto:
-    proto = tensorflow_pb.TensorProto(dtype=dtype.number)
-    for length in shape:
-        proto.tensor_shape.dim.add(size=length)
-    return proto
-
-
 # A packed field of fixed width lies on the wire as its values lie in memory. Going through Python value by value costs
 # forty times the copy. Field -> its tag (number and wire type 2) and the dtype of its values.
 _PACKED: Mapping[str, tuple[bytes, np.dtype[Any]]] = {
@@ -148,7 +143,22 @@ def _packed_field(dtype: DType, content: bytes) -> bytes:
 
 def _from_content(content: bytes, dtype: DType, size: int) -> Array:
     if dtype.is_string:
-        return _strings_from_content(content, size)
+        # TensorFlow's layout for strings: all lengths as varint32, then all bytes.
+        if size > len(content):
+            raise TensorError(f"tensor_content has {len(content)} bytes, too few for the lengths of {size} strings.")
+        lengths, position = [], 0
+        for _ in range(size):
+            length, position = _read_varint32(content, position)
+            lengths.append(length)
+        if position + sum(lengths) != len(content):
+            raise TensorError(
+                f"tensor_content has {len(content)} bytes; its lengths add up to {position + sum(lengths)}."
+            )
+        values = np.empty(size, object)
+        for index, length in enumerate(lengths):
+            values[index] = content[position : position + length]
+            position += length
+        return values
     expected = size * dtype.numpy.itemsize
     if len(content) != expected:
         raise TensorError(f"tensor_content has {len(content)} bytes; {size} values of {dtype.name} take {expected}.")
@@ -156,23 +166,6 @@ def _from_content(content: bytes, dtype: DType, size: int) -> Array:
     if dtype is dtypes.bool_ and not np.isin(array.view(np.uint8), (0, 1)).all():
         raise TensorError("tensor_content of a bool tensor has a byte other than 0 and 1.")
     return array
-
-
-def _strings_from_content(content: bytes, size: int) -> Array:
-    """TensorFlow's layout for strings: all lengths as varint32, then all bytes."""
-    if size > len(content):
-        raise TensorError(f"tensor_content has {len(content)} bytes, too few for the lengths of {size} strings.")
-    lengths, position = [], 0
-    for _ in range(size):
-        length, position = _read_varint32(content, position)
-        lengths.append(length)
-    if position + sum(lengths) != len(content):
-        raise TensorError(f"tensor_content has {len(content)} bytes; its lengths add up to {position + sum(lengths)}.")
-    values = np.empty(size, object)
-    for index, length in enumerate(lengths):
-        values[index] = content[position : position + length]
-        position += length
-    return values
 
 
 def _read_varint32(content: bytes, position: int) -> tuple[int, int]:

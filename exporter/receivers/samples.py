@@ -82,7 +82,17 @@ def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int
     lists |= {key: feature for key, feature in spec.items() if isinstance(feature, FixedLenFeature)}
     examples = []
     for _ in range(rows):
-        values = {key: _values(feature, known.get(key, ()), generator) for key, feature in spec.items()}
+        values: dict[str, list[Any] | None] = {}
+        for key, feature in spec.items():
+            if isinstance(feature, FixedLenFeature):
+                is_left_out = feature.default_value is not None and generator.random() < 0.25
+                count = int(np.prod(feature.shape, dtype=np.int64))
+            else:
+                is_left_out, count = False, int(generator.integers(0, LENGTH_MAX + 1))
+                if isinstance(feature, FixedLenSequenceFeature):
+                    count *= int(np.prod(feature.shape, dtype=np.int64))
+            made = [_value(feature.dtype, known.get(key, ()), generator) for _ in range(0 if is_left_out else count)]
+            values[key] = None if is_left_out else made
         values |= equal_sequences(spec, definitions, known, generator)
         values |= aligned_weights(values, spec, definitions, generator)
         example: dict[str, Any] = {}
@@ -173,18 +183,6 @@ def _objects(values: Sequence[bytes | str]) -> Array:
     array = np.empty(len(values), object)
     array[:] = values
     return array
-
-
-def _values(feature: Feature, known: tuple[Any, ...], generator: np.random.Generator) -> list[Any] | None:
-    if isinstance(feature, FixedLenFeature):
-        if feature.default_value is not None and generator.random() < 0.25:
-            return None
-        count = int(np.prod(feature.shape, dtype=np.int64))
-    else:
-        count = int(generator.integers(0, LENGTH_MAX + 1))
-        if isinstance(feature, FixedLenSequenceFeature):
-            count *= int(np.prod(feature.shape, dtype=np.int64))
-    return [_value(feature.dtype, known, generator) for _ in range(count)]
 
 
 def _value(dtype: DType, known: tuple[Any, ...], generator: np.random.Generator, words: tuple[str, ...] = WORDS) -> Any:

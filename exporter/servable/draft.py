@@ -103,7 +103,19 @@ def finish(draft: Draft, options: ExportOptions, file: str = MODEL_FILE) -> Fini
     opset or ONNX Runtime cannot run it.
     """
     built = weights.pin_opset(finish_graph(draft.model), options.opset)
-    metadata = _metadata(draft, built)
+    infos: dict[str, TensorInfo] = {}
+    for value in built.graph.output:
+        tensor = value.type.tensor_type
+        dtype = dtypes.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
+        infos[value.name] = TensorInfo(f"{value.name}:0", dtype, shape)
+    tensors = {alias: tensor.info for alias, tensor in draft.receiver.receiver_tensors.items()}
+    outputs = {
+        key: ExportedOutput(kind, {alias: infos[name] for alias, name in aliases.items()})
+        for key, (kind, aliases) in draft.outputs.items()
+    }
+    inputs = SignatureInputs(tensors, draft.receiver.takes_examples, draft.receiver_graph.alternatives)
+    metadata = Metadata(build_signatures(inputs, outputs), draft.receiver.feature_spec)
     own_ops = sorted({node.op_type for node in built.graph.node if node.domain == ops.DOMAIN})
     extra = {
         TOLERANCE_PROPERTY: json.dumps(dict(sorted(options.parity_tolerance.items()))),
@@ -128,22 +140,6 @@ def finish(draft: Draft, options: ExportOptions, file: str = MODEL_FILE) -> Fini
         options.warmup_requests,
     )
     return FinishedModel(content, data, metadata, session, proof, draft.assets)
-
-
-def _metadata(draft: Draft, built: onnx.ModelProto) -> Metadata:
-    infos: dict[str, TensorInfo] = {}
-    for value in built.graph.output:
-        tensor = value.type.tensor_type
-        dtype = dtypes.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
-        infos[value.name] = TensorInfo(f"{value.name}:0", dtype, shape)
-    tensors = {alias: tensor.info for alias, tensor in draft.receiver.receiver_tensors.items()}
-    outputs = {
-        key: ExportedOutput(kind, {alias: infos[name] for alias, name in aliases.items()})
-        for key, (kind, aliases) in draft.outputs.items()
-    }
-    inputs = SignatureInputs(tensors, draft.receiver.takes_examples, draft.receiver_graph.alternatives)
-    return Metadata(build_signatures(inputs, outputs), draft.receiver.feature_spec)
 
 
 def _verify(draft: Draft, session: InferenceSession, tolerance: float, sizes: tuple[int, ...]) -> None:

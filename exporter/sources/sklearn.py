@@ -108,7 +108,20 @@ class SklearnSource:
         names = [value.name for value in model.graph.output]
         if not self._is_classifier:
             return rename_outputs(model, {names[0]: PREDICTIONS})
-        _add_class_ids(model.graph, names[0], self._model.classes_)
+        # The place of the label among the classes, int64 [batch, 1], as a further output.
+        graph, classes = model.graph, self._model.classes_
+        known = classes[None].astype(object if classes.dtype.kind in "OUS" else np.int64)
+        graph.initializer.append(numpy_helper.from_array(known, "classes_of_model"))
+        graph.initializer.append(numpy_helper.from_array(np.array([-1, 1], np.int64), "column_shape"))
+        graph.node.extend(
+            [
+                helper.make_node("Reshape", [names[0], "column_shape"], ["label_column"]),
+                helper.make_node("Equal", ["label_column", "classes_of_model"], ["is_class"]),
+                helper.make_node("Cast", ["is_class"], ["is_class_number"], to=onnx.TensorProto.INT32),
+                helper.make_node("ArgMax", ["is_class_number"], [CLASS_IDS], axis=1, keepdims=1),
+            ]
+        )
+        graph.output.append(helper.make_tensor_value_info(CLASS_IDS, onnx.TensorProto.INT64, [None, 1]))
         return rename_outputs(model, {names[1]: PROBABILITIES, CLASS_IDS: CLASS_IDS})
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -128,22 +141,6 @@ class SklearnSource:
             return {PREDICTIONS: as_floats(predicted)}
         ids = np.searchsorted(self._model.classes_, predicted)
         return {PROBABILITIES: np.asarray(self._model.predict_proba(table), np.float32), CLASS_IDS: ids[:, None]}
-
-
-def _add_class_ids(graph: onnx.GraphProto, label: str, classes: Array) -> None:
-    """The place of the label among the classes, int64 [batch, 1], as a further output."""
-    known = classes[None].astype(object if classes.dtype.kind in "OUS" else np.int64)
-    graph.initializer.append(numpy_helper.from_array(known, "classes_of_model"))
-    graph.initializer.append(numpy_helper.from_array(np.array([-1, 1], np.int64), "column_shape"))
-    graph.node.extend(
-        [
-            helper.make_node("Reshape", [label, "column_shape"], ["label_column"]),
-            helper.make_node("Equal", ["label_column", "classes_of_model"], ["is_class"]),
-            helper.make_node("Cast", ["is_class"], ["is_class_number"], to=onnx.TensorProto.INT32),
-            helper.make_node("ArgMax", ["is_class_number"], [CLASS_IDS], axis=1, keepdims=1),
-        ]
-    )
-    graph.output.append(helper.make_tensor_value_info(CLASS_IDS, onnx.TensorProto.INT64, [None, 1]))
 
 
 def _gather_from_constants(graph: onnx.GraphProto) -> None:

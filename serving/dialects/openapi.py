@@ -16,7 +16,6 @@ from estimator_serving.serving.request import Array, as_strings
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import ExampleError, FeatureSpec, FixedLenFeature, VarLenFeature
-from estimator_serving.wire.signatures import TensorInfo
 
 # An operation or a schema, as OpenAPI writes it.
 Object = dict[str, Any]
@@ -75,7 +74,10 @@ def sample_inputs(servable: Servable, signature_name: str) -> dict[str, Array] |
     inputs = {}
     for alias, info in servable.signatures[signature_name].inputs.items():
         if not servable.takes_examples(signature_name, alias):
-            inputs[alias] = _sample_array(info)
+            # One along each dimension that is open.
+            shape = [1 if length < 0 else length for length in info.shape or (1,)]
+            text = as_strings([b"text"] * math.prod(shape)).reshape(shape) if info.dtype.is_string else None
+            inputs[alias] = np.ones(shape, info.dtype.numpy) if text is None else text
         elif servable.encoder is None or servable.feature_spec is None:
             return None
         else:
@@ -84,14 +86,6 @@ def sample_inputs(servable: Servable, signature_name: str) -> dict[str, Array] |
             except ExampleError:
                 return None
     return inputs
-
-
-def _sample_array(info: TensorInfo) -> Array:
-    """Ones of a tensor's dtype, one along each dimension that is open."""
-    shape = [1 if length < 0 else length for length in info.shape or (1,)]
-    if info.dtype.is_string:
-        return as_strings([b"text"] * math.prod(shape)).reshape(shape)
-    return np.ones(shape, info.dtype.numpy)
 
 
 def _sample(dtype: DType) -> Any:

@@ -57,6 +57,18 @@ def build_pages(
         exception_handlers={404: unrouted, 405: unrouted, 500: broken},
     )
 
+    _add_operators_pages(app, exposition, unready, trouble)
+    for dialect in claims.dialects:
+        _add_pages(app, dialect)
+    app.openapi = partial(_describe_all, app.openapi, claims)  # type: ignore[method-assign]
+    return app
+
+
+def _add_operators_pages(
+    app: FastAPI, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str]
+) -> None:
+    """What load balancers and Prometheus ask for: the probes and the metrics."""
+
     @app.get("/healthz", summary="Whether the process answers at all")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -76,10 +88,6 @@ def build_pages(
         app.add_api_route(
             path, prometheus, methods=["GET"], summary="Prometheus metrics", response_class=PlainTextResponse
         )
-    for dialect in claims.dialects:
-        _add_pages(app, dialect)
-    app.openapi = partial(_describe_all, app.openapi, claims)  # type: ignore[method-assign]
-    return app
 
 
 def _describe_all(pages: Callable[[], dict[str, Any]], claims: Claims) -> dict[str, Any]:

@@ -135,7 +135,15 @@ class _BoostedTrees(Estimator):
             rows = torch.cat([made[output.output_name].to(torch.float32) for output in outputs], dim=1)
             logits = ensemble.logits(rows)
             if mode == ModeKeys.TRAIN:
-                return _training_spec(features, labels, head, ensemble, rules, rows, logits.detach())
+                logits = logits.detach().requires_grad_()
+                window = current_store().plans.setdefault(_WINDOW, Window())
+
+                def train_op(loss: Tensor) -> TrainOp:
+                    return GrowthStep(current_store(), loss, (), ensemble, rules, window, rows, logits)
+
+                spec = head.create_estimator_spec(features, mode, logits, labels, train_op_fn=train_op)
+                hooks = [*(spec.training_hooks or ()), _StopWithLastTree(ensemble, rules, window)]
+                return replace(spec, training_hooks=hooks)
             spec = head.create_estimator_spec(features, mode, logits, labels, train_op_fn=None)
             if not explains:
                 return spec
@@ -157,26 +165,6 @@ class _BoostedTrees(Estimator):
             count = source.num_elements
             names += [column.name] if count == 1 else [f"{column.name}_{i}" for i in range(count)]
         return names
-
-
-def _training_spec(
-    features: Mapping[str, Any],
-    labels: Any,
-    head: Head,
-    ensemble: Ensemble,
-    rules: GrowthRules,
-    rows: Tensor,
-    logits: Tensor,
-) -> EstimatorSpec:
-    logits.requires_grad_()
-    window = current_store().plans.setdefault(_WINDOW, Window())
-
-    def train_op(loss: Tensor) -> TrainOp:
-        return GrowthStep(current_store(), loss, (), ensemble, rules, window, rows, logits)
-
-    spec = head.create_estimator_spec(features, ModeKeys.TRAIN, logits, labels, train_op_fn=train_op)
-    hooks = [*(spec.training_hooks or ()), _StopWithLastTree(ensemble, rules, window)]
-    return replace(spec, training_hooks=hooks)
 
 
 @dataclass(eq=False)

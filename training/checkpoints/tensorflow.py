@@ -49,7 +49,22 @@ def read_tensorflow_checkpoint(prefix: str) -> Mapping[str, Tensor]:
 class _Values(Mapping[str, Tensor]):
     def __init__(self, bundle: TensorBundle) -> None:
         self._bundle = bundle
-        self._keys = _keys_by_name(bundle)
+        # The keys of each variable. There is one, except for a slot of a variable with several parts.
+        self._keys: dict[str, list[str]] = {}
+        objects = bundle.object_names()
+        shared = {name for name, count in Counter(objects.values()).items() if count > 1}
+        for key in bundle.keys():  # noqa: SIM118  not a mapping
+            try:
+                dtype = bundle.entry(key).dtype
+            except TensorDtypeError:
+                continue
+            if dtype.numpy.kind not in "fiubc" and dtype is not dtypes.bfloat16:
+                continue  # no number
+            part = _PART_OF_SLOT.fullmatch(key)
+            name = objects.get(key, key)
+            if part is not None and part["variable"] in bundle:
+                name = f"{part['variable']}/{part['slot']}"
+            self._keys.setdefault(key if name in shared else name, []).append(key)
 
     def __getitem__(self, name: str) -> Tensor:
         keys = self._keys[name]
@@ -67,26 +82,6 @@ class _Values(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._keys)
-
-
-def _keys_by_name(bundle: TensorBundle) -> dict[str, list[str]]:
-    """The keys of each variable. There is one, except for a slot of a variable with several parts."""
-    keys: dict[str, list[str]] = {}
-    objects = bundle.object_names()
-    shared = {name for name, count in Counter(objects.values()).items() if count > 1}
-    for key in bundle.keys():  # noqa: SIM118  not a mapping
-        try:
-            dtype = bundle.entry(key).dtype
-        except TensorDtypeError:
-            continue
-        if dtype.numpy.kind not in "fiubc" and dtype is not dtypes.bfloat16:
-            continue  # no number
-        part = _PART_OF_SLOT.fullmatch(key)
-        name = objects.get(key, key)
-        if part is not None and part["variable"] in bundle:
-            name = f"{part['variable']}/{part['slot']}"
-        keys.setdefault(key if name in shared else name, []).append(key)
-    return keys
 
 
 def _put_together(bundle: TensorBundle, name: str, keys: Sequence[str]) -> Array:

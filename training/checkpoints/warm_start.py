@@ -142,9 +142,17 @@ class WarmStartSettings:
         path = Path(self.ckpt_to_initialize_from)
         found = find_checkpoint(path)
         if found is None:
+            there = "The directory holds no checkpoint." if path.is_dir() else "There is no such file."
+            if (path / "model.onnx").is_file() or path.suffix == ".onnx":
+                there = "An exported model is a graph and holds no variables by their names."
+            elif any(path.glob("*.index")):
+                there = (
+                    "The directory has checkpoints of TensorFlow but no file `checkpoint` that names the newest: name "
+                    "one."
+                )
             raise CheckpointNotFoundError(
                 "Unsuccessful TensorSliceReader constructor: Failed to find any matching files for "
-                f"{path}. {_what_is_there(path)} {_GIVE_A_CHECKPOINT}"
+                f"{path}. {there} {_GIVE_A_CHECKPOINT}"
             )
         return found
 
@@ -218,7 +226,12 @@ class WarmStart:
         old = self._values[before]
         if info is not None:
             _check_vocabulary_shapes(name, shape, before, tuple(old.shape), info, self._places[name])
-            return _follow_entries(shape, old, info, self._places[name], generator)
+            # Each entry's row or column of `old`, at the entry's position in the new vocabulary.
+            places, make = self._places[name], info.backup_initializer
+            new = torch.zeros(shape, dtype=old.dtype) if make is None else make(shape, generator).to(old.dtype).clone()
+            here = torch.tensor([i for i, place in enumerate(places) if place >= 0], dtype=torch.int64)
+            there = torch.tensor([place for place in places if place >= 0], dtype=torch.int64)
+            return new.index_copy_(info.axis, here, old.index_select(info.axis, there))
         if tuple(old.shape) != shape:
             raise VariableShapeError(
                 f"Shape of variable {name}:0 ({shape}) doesn't match with shape of tensor {before} "
@@ -254,17 +267,6 @@ class WarmStart:
 
 _LEAVE_OUT = "Leave it out with an expression in WarmStartSettings(vars_to_warm_start=…) that does not match its name."
 _NOTHING_TAKEN = " No variable has a name that vars_to_warm_start matches, so all of them start as initialised."
-
-
-def _follow_entries(
-    shape: Shape, old: Tensor, info: VocabInfo, places: Sequence[int], generator: torch.Generator
-) -> Tensor:
-    """A tensor of `shape` with each entry's row or column of `old` at the entry's position in the new vocabulary."""
-    make = info.backup_initializer
-    new = torch.zeros(shape, dtype=old.dtype) if make is None else make(shape, generator).to(old.dtype).clone()
-    here = torch.tensor([i for i, place in enumerate(places) if place >= 0], dtype=torch.int64)
-    there = torch.tensor([place for place in places if place >= 0], dtype=torch.int64)
-    return new.index_copy_(info.axis, here, old.index_select(info.axis, there))
 
 
 def _check_vocabulary_shapes(
@@ -338,11 +340,3 @@ def _compiled(wanted: object) -> list[re.Pattern[str]]:
 _GIVE_A_CHECKPOINT = (
     "Start from the model_dir of a trained estimator, or from what its latest_checkpoint() returns (…/model.ckpt-10)."
 )
-
-
-def _what_is_there(path: Path) -> str:
-    if (path / "model.onnx").is_file() or path.suffix == ".onnx":
-        return "An exported model is a graph and holds no variables by their names."
-    if any(path.glob("*.index")):
-        return "The directory has checkpoints of TensorFlow but no file `checkpoint` that names the newest: name one."
-    return "The directory holds no checkpoint." if path.is_dir() else "There is no such file."

@@ -161,31 +161,29 @@ def _parts(feature_columns: Any, layer: str) -> tuple[_Part, ...]:
     key = (layer, *map(id, feature_columns)) if isinstance(feature_columns, list | tuple) else None
     if key in _PARTS:
         return _PARTS[key][1]
-    # The scope is the column's name as TF writes it in variable names.
-    parts = tuple(
-        _Part(column, _read(column, layer), re.sub(r"[^A-Za-z0-9_.\-]", "_", column.name))
-        for column in normalize_columns(feature_columns)
-    )
+    found: list[_Part] = []
+    for column in normalize_columns(feature_columns):
+        if layer == "sequence_input_layer":
+            outputs = column.sequence_outputs
+        elif layer == "linear_model" and isinstance(column, CategoricalColumn):
+            # A bucketized column is categorical here.
+            outputs = column.id_outputs
+        elif layer == "input_layer" and not isinstance(column, DenseColumn):
+            raise ValueError(
+                "Items of feature_columns must be a DenseColumn. You can wrap a categorical column with an "
+                f"embedding_column or indicator_column. Given: {column}"
+            )
+        else:
+            outputs = column.layer_outputs
+        # The scope is the column's name as TF writes it in variable names.
+        found.append(_Part(column, outputs, re.sub(r"[^A-Za-z0-9_.\-]", "_", column.name)))
+    parts = tuple(found)
     if key is not None:
         if len(_PARTS) >= _PARTS_MAX:
             _PARTS.clear()
         # The columns are kept: an id stays unique only while its object lives.
         _PARTS[key] = (tuple(feature_columns), parts)
     return parts
-
-
-def _read(column: FeatureColumn, layer: str) -> tuple[Output, ...]:
-    """What the layer reads of the transform for this column. A bucketized column is categorical for linear_model."""
-    if layer == "sequence_input_layer":
-        return column.sequence_outputs
-    if layer == "linear_model" and isinstance(column, CategoricalColumn):
-        return column.id_outputs
-    if layer == "input_layer" and not isinstance(column, DenseColumn):
-        raise ValueError(
-            "Items of feature_columns must be a DenseColumn. You can wrap a categorical column with an "
-            f"embedding_column or indicator_column. Given: {column}"
-        )
-    return column.layer_outputs
 
 
 def _announced(features: Mapping[str, Any], parts: tuple[_Part, ...]) -> Features:

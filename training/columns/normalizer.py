@@ -88,27 +88,24 @@ def trace(column: NumericColumn | SequenceNumericColumn) -> Trace:
         ValueError: the function cannot become part of the model; the sentence names it, its file and line, why, and
             what to write instead.
     """
-    assert column.normalizer_fn is not None
-    key = (_identity(column.normalizer_fn), column.shape)
+    function = column.normalizer_fn
+    assert function is not None
+    # model_fn may make its lambda anew at every step, and tracing takes seconds: equal lambdas share one key.
+    identity: Any = function
+    if isinstance(function, types.FunctionType):
+        cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+        values = (*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        if all(isinstance(value, int | float | str | None) for value in values):
+            identity = (function.__code__, id(function.__globals__), tuple((type(value), value) for value in values))
+    key = (identity, column.shape)
     if key not in _TRACES:
         if len(_TRACES) >= _TRACES_MAX:
             _TRACES.clear()
-        _TRACES[key] = _trace(column.normalizer_fn, column.key, column.shape)
+        _TRACES[key] = _trace(function, column.key, column.shape)
     return _TRACES[key]
 
 
 _TRACES: dict[Any, Trace] = {}
-
-
-def _identity(function: Normalizer) -> Any:
-    """What makes two functions the same: model_fn may make its lambda anew at every step, and tracing takes seconds."""
-    if not isinstance(function, types.FunctionType):
-        return function
-    cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
-    values = (*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-    if not all(isinstance(value, int | float | str | None) for value in values):
-        return function
-    return (function.__code__, id(function.__globals__), tuple((type(value), value) for value in values))
 
 
 def _trace(function: Normalizer, key: str, shape: tuple[int, ...]) -> Trace:

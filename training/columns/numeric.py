@@ -86,29 +86,28 @@ def numeric_column(
     number = dtypes.as_dtype(dtype)
     if number.numpy.kind not in "iuf":
         raise ValueError(f"dtype must be convertible to float. dtype: {dtype_text(number)}, key: {key}")
-    default = None if default_value is None else _checked_default(dimensions, default_value, number, key)
+    default = None
+    if default_value is not None:
+        # As nested tuples, so that a column stays hashable.
+        given = default_value.tolist() if hasattr(default_value, "tolist") else default_value
+        is_nested = isinstance(given, list | tuple)
+        if is_nested and _shape_of(given) != dimensions:
+            raise ValueError(
+                "The shape of default_value must be equal to given shape. "
+                f"default_value: {given}, shape: {dimensions}, key: {key}"
+            )
+        entries = np.array(given, object).ravel().tolist()
+        kinds = (int,) if number.numpy.kind in "iu" else (int, float)
+        if not all(isinstance(entry, kinds) for entry in entries):
+            raise TypeError(
+                "default_value must be compatible with dtype. "
+                f"default_value: {given}, dtype: {dtype_text(number)}, key: {key}"
+            )
+        whole = np.reshape(entries, dimensions) if is_nested else np.full(dimensions, given)
+        default = _as_tuple(whole.tolist())
     if normalizer_fn is not None and not callable(normalizer_fn):
         raise TypeError(f"normalizer_fn must be a callable. Given: {normalizer_fn}")
     return NumericColumn(check_key(key), dimensions, default, number, normalizer_fn)
-
-
-def _checked_default(shape: tuple[int, ...], value: Any, dtype: DType, key: str) -> Any:
-    """The default as nested tuples of `shape`, so that a column stays hashable."""
-    given = value.tolist() if hasattr(value, "tolist") else value
-    is_nested = isinstance(given, list | tuple)
-    if is_nested and _shape_of(given) != shape:
-        raise ValueError(
-            "The shape of default_value must be equal to given shape. "
-            f"default_value: {given}, shape: {shape}, key: {key}"
-        )
-    entries = np.array(given, object).ravel().tolist()
-    kinds = (int,) if dtype.numpy.kind in "iu" else (int, float)
-    if not all(isinstance(entry, kinds) for entry in entries):
-        raise TypeError(
-            "default_value must be compatible with dtype. "
-            f"default_value: {given}, dtype: {dtype_text(dtype)}, key: {key}"
-        )
-    return _as_tuple(np.reshape(entries, shape).tolist() if is_nested else np.full(shape, given).tolist())
 
 
 def _shape_of(value: Any) -> tuple[int, ...] | None:

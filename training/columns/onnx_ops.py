@@ -5,7 +5,7 @@ Owns the attributes and output types of these nodes. The kernels are in ops/, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,6 @@ from spox import Var
 from estimator_serving.ops import DOMAIN, VERSION
 from estimator_serving.training.columns.onnx_export import OPSET
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.features import (
     Feature,
     FeatureSpec,
@@ -207,31 +206,27 @@ def features_of(node: onnx.NodeProto) -> list[Placed]:
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     dims = iter(attributes["dims"])
     lists = zip(*(attributes[name] for name in ("kinds", "dtypes", "ranks", "flags")), strict=True)
-    return [
-        _feature_of(attributes, i, _KINDS[kind], dtypes.from_number(dtype), [next(dims) for _ in range(rank)], flags)
-        for i, (kind, dtype, rank, flags) in enumerate(lists)
-    ]
-
-
-def _feature_of(
-    attributes: Mapping[str, Any], i: int, kind: type[Feature], dtype: DType, dims: list[int], flags: int
-) -> Placed:
-    key = attributes[f"key_{i}"].decode()
-    others = [attributes.get(f"key_{i}_{j}", b"").decode() for j in range(len(dims))]
-    feature: Feature
-    if kind is RaggedFeature:
-        partitions = tuple(
-            UniformRowLength(d) if d > 0 else _PARTITIONS[-d](k) for d, k in zip(dims, others, strict=True)
-        )
-        splits = dtypes.int64 if flags & _INT64_SPLITS else dtypes.int32
-        feature = RaggedFeature(dtype, key, partitions, splits, bool(flags & _VALIDATE))
-    elif kind is SparseFeature:
-        feature = SparseFeature(tuple(others), key, dtype, tuple(dims), bool(flags & _ALREADY_SORTED))
-    elif kind is FixedLenSequenceFeature:
-        feature = FixedLenSequenceFeature(tuple(dims), dtype, bool(flags & _ALLOW_MISSING))
-    else:
-        feature = FixedLenFeature(tuple(dims), dtype) if kind is FixedLenFeature else VarLenFeature(dtype)
-    return key, feature, bool(flags & _IN_LISTS)
+    found: list[Placed] = []
+    for i, (kind, number, rank, flags) in enumerate(lists):
+        dtype, of_kind = dtypes.from_number(number), _KINDS[kind]
+        lengths = [next(dims) for _ in range(rank)]
+        key = attributes[f"key_{i}"].decode()
+        others = [attributes.get(f"key_{i}_{j}", b"").decode() for j in range(rank)]
+        feature: Feature
+        if of_kind is RaggedFeature:
+            partitions = tuple(
+                UniformRowLength(d) if d > 0 else _PARTITIONS[-d](k) for d, k in zip(lengths, others, strict=True)
+            )
+            splits = dtypes.int64 if flags & _INT64_SPLITS else dtypes.int32
+            feature = RaggedFeature(dtype, key, partitions, splits, bool(flags & _VALIDATE))
+        elif of_kind is SparseFeature:
+            feature = SparseFeature(tuple(others), key, dtype, tuple(lengths), bool(flags & _ALREADY_SORTED))
+        elif of_kind is FixedLenSequenceFeature:
+            feature = FixedLenSequenceFeature(tuple(lengths), dtype, bool(flags & _ALLOW_MISSING))
+        else:
+            feature = FixedLenFeature(tuple(lengths), dtype) if of_kind is FixedLenFeature else VarLenFeature(dtype)
+        found.append((key, feature, bool(flags & _IN_LISTS)))
+    return found
 
 
 def attributes_of(features: Sequence[Placed]) -> list[onnx.AttributeProto]:

@@ -77,7 +77,8 @@ class TorchDistributed(Strategy):
         self._names = cluster.training_names
         logger.info("%s of %d joins the training.", self._names[self.replica_id], self.num_replicas)
         limit_s = replication.peer_timeout_s
-        store, token, links = _join(cluster, timeout_s, limit_s)
+        meet = _receive_all if self.replica_id == 0 else _go_to_chief
+        store, token, links = meet(cluster, timeout_s, limit_s)
         self._channel = Channel(self.replica_id, links, self._names, limit_s)
         self._device = torch.device("cpu")
         if replication.backend == "nccl":
@@ -103,7 +104,14 @@ class TorchDistributed(Strategy):
 
     def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         own = [g.coalesce() if g is not None and g.is_sparse else g for g in gradients]
-        mine = [_described(gradient) for gradient in own]
+        mine: list[_Description] = [
+            ("none", "", (), 0)
+            if g is None
+            else ("sparse", str(g.dtype), tuple(g.shape), len(g.values()))
+            if g.is_sparse
+            else ("dense", str(g.dtype), tuple(g.shape), 0)
+            for g in own
+        ]
         everyones: list[list[_Description]] = self._channel.exchange(mine)
         for rank, theirs in enumerate(everyones):
             kinds, other_kinds = [each[:3] for each in mine], [each[:3] for each in theirs]
@@ -236,21 +244,7 @@ _Description = tuple[str, str, tuple[int, ...], int]
 """What the processes tell each other of a gradient: kind, dtype, shape, and how many rows a sparse one has."""
 
 
-def _described(gradient: Tensor | None) -> _Description:
-    if gradient is None:
-        return "none", "", (), 0
-    rows = len(gradient.values()) if gradient.is_sparse else 0
-    return "sparse" if gradient.is_sparse else "dense", str(gradient.dtype), tuple(gradient.shape), rows
-
-
 # -- finding each other -----------------------------------------------------------------------------------------------
-
-
-def _join(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
-    """The store, a token of this connection, and the links."""
-    assert cluster.global_id is not None
-    meet = _receive_all if cluster.global_id == 0 else _go_to_chief
-    return meet(cluster, timeout_s, send_timeout_s)
 
 
 def _store(cluster: Cluster, timeout_s: float) -> Any:
@@ -262,6 +256,7 @@ def _store(cluster: Cluster, timeout_s: float) -> Any:
 
 
 def _receive_all(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
+    """The store, a token of this connection, and the links to all others."""
     host, port = cluster.chief_address
     try:
         store = _store(cluster, timeout_s)
@@ -297,6 +292,7 @@ def _receive_all(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> t
 
 
 def _go_to_chief(cluster: Cluster, timeout_s: float, send_timeout_s: float) -> tuple[Any, str, dict[int, Link]]:
+    """The store, the token of this connection, and the link to the chief."""
     began_s = reminded_s = time.monotonic()
     while (left_s := began_s + timeout_s - time.monotonic()) > 0:
         try:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from typing import Any
@@ -73,7 +73,10 @@ def train(
             if not strategy.agree(built is not None):
                 return
             assert built is not None
-            strategy.check_alike(_description(session))
+            # The variables' shapes and the transform of the columns must be equal in all processes.
+            described = {f"the variable {name}": f"{tuple(v.shape)}" for name, v in session.store.values().items()}
+            digest = hashlib.sha256(session.transform_bytes or b"").hexdigest()[:12]
+            strategy.check_alike({**described, "the transform of the feature columns": digest})
             every_hook = _hooks_of(config, [*hooks], built, writer, listeners, strategy)
             run_hooks = stack.enter_context(RunHooks(every_hook, session))
             batches = itertools.chain([] if first is None else [first], batches)
@@ -140,13 +143,6 @@ def _build(model: Model, session: Run, first: Batch | None, made: Any) -> Estima
     return session.first_spec
 
 
-def _description(session: Run) -> dict[str, str]:
-    """What must be equal in all processes: the variables' shapes and the transform of the columns."""
-    model = {f"the variable {name}": f"{tuple(v.shape)}" for name, v in session.store.values().items()}
-    digest = hashlib.sha256(session.transform_bytes or b"").hexdigest()[:12]
-    return {**model, "the transform of the feature columns": digest}
-
-
 def _hooks_of(
     config: RunConfig,
     given: Sequence[SessionRunHook],
@@ -161,37 +157,30 @@ def _hooks_of(
     logging_hooks = [LoggingTensorHook(logged, every_n_iter=every_steps)] if every_steps else []
     given = [*given, *logging_hooks, *(built.training_hooks or ())]
     of_chief = list(built.training_chief_hooks or ())
-    savers = _savers_of(config, [*given, *of_chief], listeners)
+    # The default checkpoint hook, unless there is one already or the config wants none.
+    savers: list[SessionRunHook] = []
+    saver = next((hook for hook in (*given, *of_chief) if isinstance(hook, CheckpointSaverHook)), None)
+    save_secs, save_steps = config.save_checkpoints_secs, config.save_checkpoints_steps
+    if saver is not None:
+        saver.add_listeners(listeners)
+    elif save_secs or save_steps:
+        assert config.model_dir is not None
+        checkpoints = Checkpoints(
+            config.model_dir,
+            keep_max=config.keep_checkpoint_max,
+            keep_every_n_hours=config.keep_checkpoint_every_n_hours,
+        )
+        savers.append(CheckpointSaverHook(None, save_secs, save_steps, checkpoints, listeners=listeners))
+    elif listeners:
+        raise ValueError(
+            "There should be a CheckpointSaverHook to use saving_listeners. Please set one of the "
+            "RunConfig.save_checkpoints_steps or RunConfig.save_checkpoints_secs."
+        )
     counters = [StepCounterHook(every_steps, summary_writer=writer)] if every_steps else []
     summarisers = [SummarySaverHook(summary_steps, summary_writer=writer)] if summary_steps else []
     if not strategy.is_chief:
         return [hook for hook in given if not hook.is_chief_only]
     return [*given, *savers, *of_chief, *counters, *summarisers]
-
-
-def _savers_of(
-    config: RunConfig, given: Iterable[SessionRunHook], listeners: Sequence[CheckpointSaverListener]
-) -> list[SessionRunHook]:
-    """The default checkpoint hook, unless there is one already or the config wants none."""
-    for hook in given:
-        if isinstance(hook, CheckpointSaverHook):
-            hook.add_listeners(listeners)
-            return []
-    every_secs, every_steps = config.save_checkpoints_secs, config.save_checkpoints_steps
-    if not every_steps and not every_secs:
-        if listeners:
-            raise ValueError(
-                "There should be a CheckpointSaverHook to use saving_listeners. Please set one of the "
-                "RunConfig.save_checkpoints_steps or RunConfig.save_checkpoints_secs."
-            )
-        return []
-    assert config.model_dir is not None
-    saver = Checkpoints(
-        config.model_dir,
-        keep_max=config.keep_checkpoint_max,
-        keep_every_n_hours=config.keep_checkpoint_every_n_hours,
-    )
-    return [CheckpointSaverHook(None, every_secs, every_steps, saver, listeners=listeners)]
 
 
 _NO_STEPS = "Training with estimator made no steps. Perhaps input is empty or misspecified.%s"

@@ -130,7 +130,27 @@ def import_saved_model(
     base = Path(export_dir_base) / name if name else Path(export_dir_base)
     saved_model = open_saved_model(path, tags)
     imported = convert(saved_model, signatures, skip_unsupported)
-    content, data = _finish(saved_model, imported)
+    provenance = {
+        **describe_versions(),
+        "source": {
+            "format": "SavedModel",
+            "tensorflow": saved_model.tensorflow_version,
+            "tags": sorted(saved_model.meta_graph.meta_info_def.tags),
+            "sha256": hashlib.sha256((saved_model.path / PROTO_FILE).read_bytes()).hexdigest(),
+        },
+        "ops": sorted({node.op_type for node in imported.model.graph.node if node.domain == ops.DOMAIN}),
+    }
+    properties = to_properties(imported.metadata) | {
+        TOLERANCE_PROPERTY: json.dumps(dict(sorted(DEFAULT_OPTIONS.parity_tolerance.items()))),
+        PROVENANCE_PROPERTY: json.dumps(provenance, sort_keys=True),
+    }
+    finished = finish_graph(imported.model, metadata=properties)
+    if imported.optional:
+        _add_defaults(finished, imported.optional)
+    data = weights.attach(
+        finished, imported.detached, DEFAULT_OPTIONS.external_data_min_bytes, MODEL_FILE + DATA_SUFFIX
+    )
+    content = serialize(finished)
     requests = _check(imported, content, data)
 
     def fill(directory: Path) -> None:
@@ -151,7 +171,20 @@ def convert(saved_model: SavedModel, keys: Sequence[str] | None = None, skip_uns
     """The graph of a SavedModel's signatures. Raises as import_saved_model does."""
     with without_collection():
         graph = Graph(saved_model.meta_graph)
-        definitions = _chosen(saved_model, keys)
+        there = {
+            key: one
+            for key, one in sorted(saved_model.meta_graph.signature_def.items())
+            if not key.startswith(_INTERNAL_PREFIX) and one.outputs
+        }
+        for key in keys or ():
+            if key not in there:
+                raise SavedModelError(
+                    f"The SavedModel has no signature {key!r}; it has {', '.join(there) or 'none'}. Give --signature "
+                    "for one of them, or none for all."
+                )
+        if not there:
+            raise SavedModelError("The SavedModel has no signatures; export it with one, serving_default for example.")
+        definitions = {key: there[key] for key in keys or there}
         conversion = _Conversion(graph, Resources(saved_model, graph), definitions)
         blocked: dict[str, list[Unsupported]] = {}
         for key, definition in definitions.items():
@@ -169,23 +202,6 @@ def convert(saved_model: SavedModel, keys: Sequence[str] | None = None, skip_uns
             min(conversion.unchecked),
         )
     return conversion.imported(blocked)
-
-
-def _chosen(saved_model: SavedModel, keys: Sequence[str] | None) -> dict[str, Any]:
-    there = {
-        key: one
-        for key, one in sorted(saved_model.meta_graph.signature_def.items())
-        if not key.startswith(_INTERNAL_PREFIX) and one.outputs
-    }
-    for key in keys or ():
-        if key not in there:
-            raise SavedModelError(
-                f"The SavedModel has no signature {key!r}; it has {', '.join(there) or 'none'}. Give --signature for "
-                "one of them, or none for all."
-            )
-    if not there:
-        raise SavedModelError("The SavedModel has no signatures; export it with one, serving_default for example.")
-    return there if keys is None or not keys else {key: there[key] for key in keys}
 
 
 class _Conversion:
@@ -327,7 +343,20 @@ class _Conversion:
         self, lowering: Lowering, key: str, alias: str, ref: Ref, info: TensorInfo, fed: set[Ref]
     ) -> tuple[str, TensorInfo]:
         node = self._graph.node(ref.node)
-        tensor = self._asserted(lowering, ref, fed, lowering.dense(lowering.value(ref), node))
+        tensor = lowering.dense(lowering.value(ref), node)
+        checks = list(self._checks(lowering, ref, fed)) if self._graph.has_assertions else []
+        if checks:
+            # Nothing is given where an assertion fails that the output waits for.
+            unchecked, one = tensor, self._builder.one
+
+            def emit() -> str:
+                shape = one("Shape", unchecked.name)
+                for condition, message in checks:
+                    (zero,) = self._builder.node("RequireTrue", [condition.name], domain=ops.DOMAIN, message=message)
+                    shape = one("Add", shape, zero)
+                return one("Reshape", unchecked.name, shape, allowzero=1)
+
+            tensor = lowering.tensor(unchecked.dtype, unchecked.shape, emit)
         if tensor.dtype != info.dtype.numpy:
             raise node.refuse(f"it gives {tensor.dtype}, and the signature says {info.dtype.name}")
         value = tensor.name
@@ -338,27 +367,21 @@ class _Conversion:
         self._outputs[name] = (value, tensor.dtype, shape)
         return name, info
 
-    def _refused(self, node: Node, is_beside: bool) -> dict[str, Unsupported]:
-        """Why a node is not converted, by its name; ops of a loop's body by theirs."""
-        if node.op in STATEFUL:
-            return {node.name: node.refuse(STATEFUL_REASON)}
-        if is_beside:
-            return {}
-        if node.op not in LOWERINGS:
-            return {node.name: node.refuse("this op is not converted")}
-        if node.op not in ("While", "StatelessWhile"):
-            return {}
-        return {
-            f"{node.name}/{op}": Unsupported(op, node.name, "this op is not converted")
-            for op in self._graph.ops_of(node.function("body"))
-            if op not in LOWERINGS
-        }
-
     def _unknown(self, outputs: Sequence[Ref], fed: set[Ref]) -> list[Unsupported]:
         """Every op behind the outputs that is not converted, and state that changes while a request is answered."""
+        # By the name of the node; ops of a loop's body by theirs.
         found: dict[str, Unsupported] = {}
         for node, is_beside in self._behind(outputs, fed):
-            found |= self._refused(node, is_beside)
+            if node.op in STATEFUL:
+                found[node.name] = node.refuse(STATEFUL_REASON)
+            elif not is_beside and node.op not in LOWERINGS:
+                found[node.name] = node.refuse("this op is not converted")
+            elif not is_beside and node.op in ("While", "StatelessWhile"):
+                found |= {
+                    f"{node.name}/{op}": Unsupported(op, node.name, "this op is not converted")
+                    for op in self._graph.ops_of(node.function("body"))
+                    if op not in LOWERINGS
+                }
         return list(found.values())
 
     def _behind(self, outputs: Sequence[Ref], fed: set[Ref]) -> Iterator[tuple[Node, bool]]:
@@ -385,22 +408,6 @@ class _Conversion:
             waiting.extend((self._graph.resolve(one), is_beside) for one in node.inputs)
             waiting.extend((Ref(one, 0), True) for one in node.controls if one in self._graph.nodes)
 
-    def _asserted(self, lowering: Lowering, ref: Ref, fed: set[Ref], tensor: Tensor) -> Tensor:
-        """An output that is refused where an assertion fails that it waits for."""
-        checks = list(self._checks(lowering, ref, fed)) if self._graph.has_assertions else []
-        if not checks:
-            return tensor
-        one = self._builder.one
-
-        def emit() -> str:
-            shape = one("Shape", tensor.name)
-            for condition, message in checks:
-                (zero,) = self._builder.node("RequireTrue", [condition.name], domain=ops.DOMAIN, message=message)
-                shape = one("Add", shape, zero)
-            return one("Reshape", tensor.name, shape, allowzero=1)
-
-        return lowering.tensor(tensor.dtype, tensor.shape, emit)
-
     def _checks(self, lowering: Lowering, ref: Ref, fed: set[Ref]) -> Iterator[tuple[Tensor, str]]:
         """The conditions of the assertions that an output waits for, and what is said where one is false."""
         for node in [node for node, _ in self._behind([ref], fed) if node.op == "Assert"]:
@@ -413,16 +420,13 @@ class _Conversion:
                 self.unchecked.add(node.name)
                 continue
             if condition.constant is None:
-                yield condition, self._message(node)
+                # The texts among what the assertion tells, as far as they are constants.
+                sources = [self._graph.nodes.get(self._graph.resolve(ref).node) for ref in node.inputs[1:]]
+                constants = [one.tensor("value") for one in sources if one is not None and one.op == "Const"]
+                texts = [text for one in constants if one.dtype.kind == "O" for text in one.ravel().tolist()]
+                yield condition, " ".join(f"[{text.decode('utf-8', 'replace')}]" for text in texts)
             elif not condition.constant.all():
                 self.unchecked.add(node.name)
-
-    def _message(self, node: Node) -> str:
-        """The texts among what an assertion tells, as far as they are constants."""
-        sources = [self._graph.nodes.get(self._graph.resolve(ref).node) for ref in node.inputs[1:]]
-        constants = [one.tensor("value") for one in sources if one is not None and one.op == "Const"]
-        texts = [text for one in constants if one.dtype.kind == "O" for text in one.ravel().tolist()]
-        return " ".join(f"[{text.decode('utf-8', 'replace')}]" for text in texts)
 
 
 def _tensor_info(proto: Any) -> TensorInfo:
@@ -433,31 +437,6 @@ def _tensor_info(proto: Any) -> TensorInfo:
 
 
 # ---- finishing ------------------------------------------------------------------------------------------------------
-
-
-def _finish(saved_model: SavedModel, imported: Imported) -> tuple[bytes, tuple[bytes, ...]]:
-    """The bytes of model.onnx, and those of its weights' file where they are large."""
-    provenance = {
-        **describe_versions(),
-        "source": {
-            "format": "SavedModel",
-            "tensorflow": saved_model.tensorflow_version,
-            "tags": sorted(saved_model.meta_graph.meta_info_def.tags),
-            "sha256": hashlib.sha256((saved_model.path / PROTO_FILE).read_bytes()).hexdigest(),
-        },
-        "ops": sorted({node.op_type for node in imported.model.graph.node if node.domain == ops.DOMAIN}),
-    }
-    properties = to_properties(imported.metadata) | {
-        TOLERANCE_PROPERTY: json.dumps(dict(sorted(DEFAULT_OPTIONS.parity_tolerance.items()))),
-        PROVENANCE_PROPERTY: json.dumps(provenance, sort_keys=True),
-    }
-    finished = finish_graph(imported.model, metadata=properties)
-    if imported.optional:
-        _add_defaults(finished, imported.optional)
-    data = weights.attach(
-        finished, imported.detached, DEFAULT_OPTIONS.external_data_min_bytes, MODEL_FILE + DATA_SUFFIX
-    )
-    return serialize(finished), data
 
 
 def _add_defaults(model: onnx.ModelProto, optional: frozenset[str]) -> None:
@@ -535,14 +514,6 @@ def _cannot_run(error: Exception) -> str:
     )
 
 
-def _blank_message(spec: FeatureSpec | SequenceSpec, number: int) -> bytes:
-    """A serialized message of the features, each of one value or as many as it has to have; lists have one step."""
-    if isinstance(spec, SequenceSpec):
-        steps = {key: [values] for key, values in _blank_features(spec.lists, number).items()}
-        return encode_sequence_example(_blank_features(spec.context, number), steps)
-    return encode_example_by_spec(_blank_features(spec, number), spec)
-
-
 def _blank_features(spec: FeatureSpec, number: int) -> dict[str, list[Any]]:
     features: dict[str, list[Any]] = {}
     for key, feature in spec.items():
@@ -559,7 +530,14 @@ def _blank_inputs(imported: Imported, signature: Signature, number: int, size: i
     inputs: dict[str, Array] = {}
     for alias, info in signature.inputs.items():
         if info.value_name in imported.specs:
-            inputs[alias] = np.array([_blank_message(imported.specs[info.value_name], number)] * rows, object)
+            # Each feature has one value or as many as it has to have; lists have one step.
+            spec = imported.specs[info.value_name]
+            if isinstance(spec, SequenceSpec):
+                steps = {key: [values] for key, values in _blank_features(spec.lists, number).items()}
+                message = encode_sequence_example(_blank_features(spec.context, number), steps)
+            else:
+                message = encode_example_by_spec(_blank_features(spec, number), spec)
+            inputs[alias] = np.array([message] * rows, object)
             continue
         shape = [dim if dim >= 0 else size if axis else rows for axis, dim in enumerate(info.shape or ())]
         array = _blank(info.dtype.numpy, shape)

@@ -263,14 +263,33 @@ class Lowering:
     # ---- reading values ----
 
     def dense(self, value: Value, node: Node) -> Tensor:
-        """A value in full. Raises Unsupported for what is no tensor."""
+        """A value in full, as the dense tensor that TensorFlow has.
+
+        Raises Unsupported for what is no tensor, and for a sparse value whose order or number is open.
+        """
         if isinstance(value, Tensor):
             return value
         if isinstance(value, Handle | TensorList | StackedList):
             raise node.refuse("it reads a resource or a list as a tensor")
-        if value not in self.cache:
-            self.cache[value] = _in_full(self, value, node)
-        made: Tensor = self.cache[value]
+        if value in self.cache:
+            known: Tensor = self.cache[value]
+            return known
+        if isinstance(value, Positions):
+            if value.among.distinct is not None:
+                raise node.refuse("it reads the places of distinct values in full")
+            made = self.tensor(value.dtype, value.shape, lambda: _positions_in_full(self, value, node))
+        elif isinstance(value, Coordinates):
+            columns = [self.dense(one, node) for one in value.columns]
+            axis = 0 if value.is_transposed else 1
+            names = [self.builder.one("Unsqueeze", one.name, self.int64(axis)) for one in columns]
+            made = self.tensor(value.dtype, value.shape, lambda: self.builder.one("Concat", *names, axis=axis))
+        else:
+            if value.cells.distinct is not None:
+                raise node.refuse("it reads distinct values in full; they are converted only in front of a lookup")
+            if value.cells.is_loose:
+                raise node.refuse("it depends on the order of entries that were sorted by their ids")
+            made = self.tensor(value.dtype, value.shape, lambda: _flat_in_full(self, value))
+        self.cache[value] = made
         return made
 
     def array(self, value: Value, node: Node, what: str) -> Array:
@@ -354,25 +373,6 @@ def arguments_of(scope: str, count: int) -> list[Ref]:
 
 
 # ---- sparse values in full ----
-
-
-def _in_full(context: Lowering, value: Flat | Positions | Coordinates, node: Node) -> Tensor:
-    """A sparse value as the dense tensor that TensorFlow has. Raises Unsupported where its order or number is open."""
-    if isinstance(value, Positions):
-        if value.among.distinct is not None:
-            raise node.refuse("it reads the places of distinct values in full")
-        return context.tensor(value.dtype, value.shape, lambda: _positions_in_full(context, value, node))
-    if isinstance(value, Coordinates):
-        columns = [context.dense(one, node) for one in value.columns]
-        axis = 0 if value.is_transposed else 1
-        names = [context.builder.one("Unsqueeze", one.name, context.int64(axis)) for one in columns]
-        return context.tensor(value.dtype, value.shape, lambda: context.builder.one("Concat", *names, axis=axis))
-    cells = value.cells
-    if cells.distinct is not None:
-        raise node.refuse("it reads distinct values in full; they are converted only in front of a lookup")
-    if cells.is_loose:
-        raise node.refuse("it depends on the order of entries that were sorted by their ids")
-    return context.tensor(value.dtype, value.shape, lambda: _flat_in_full(context, value))
 
 
 def _flat_in_full(context: Lowering, value: Flat) -> str:

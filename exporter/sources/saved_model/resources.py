@@ -52,7 +52,9 @@ class Resources:
         self._parts: dict[str, list[Ref]] = {}
         for node in list(graph.nodes.values()):
             if node.op in _ASSIGNMENTS:
-                self._note_assignment(node)
+                key = self._key(self.origin(node.inputs[1])) if len(node.inputs) > 1 else None
+                if key is not None:
+                    self._restored[self.origin(node.inputs[0]).node] = key
             elif node.op in _TABLE_IMPORTS | _TABLE_FILES and node.inputs:
                 self._initializers[self.origin(node.inputs[0]).node] = node
             elif node.op in _TREES and node.inputs:
@@ -94,14 +96,33 @@ class Resources:
         initializer = self._initializers.get(node)
         if initializer is None:
             raise SavedModelError(f"Nothing in the graph fills the table {node}; export the model again.")
-        if initializer.op in _TABLE_FILES:
-            return self._from_file(initializer, self._graph.node(node))
-        return _table(node, *(constant(one).ravel() for one in initializer.inputs[1:3]))
-
-    def _note_assignment(self, node: Node) -> None:
-        found = self._key(self.origin(node.inputs[1])) if len(node.inputs) > 1 else None
-        if found is not None:
-            self._restored[self.origin(node.inputs[0]).node] = found
+        if initializer.op not in _TABLE_FILES:
+            return _table(node, *(constant(one).ravel() for one in initializer.inputs[1:3]))
+        try:
+            path = self._saved_model.assets[self.origin(initializer.inputs[1]).node]
+        except KeyError:
+            raise SavedModelError(
+                f"The vocabulary file of {initializer.name} is none of the SavedModel's assets; export the model again."
+            ) from None
+        # Lines end in \n; the \r that some editors leave before it is part of none.
+        lines = [line.removesuffix(b"\r") for line in path.read_bytes().split(b"\n")]
+        if not lines[-1]:
+            lines.pop()
+        size = initializer.integer("vocab_size", -1)
+        if size >= 0:
+            if len(lines) < size:
+                raise SavedModelError(
+                    f"The vocabulary of {node} has {len(lines)} lines, and the graph reads {size}; copy the whole file."
+                )
+            lines = lines[:size]
+        delimiter = initializer.text("delimiter", "\t").encode()
+        offset = initializer.integer("offset", 0)
+        table = self._graph.node(node)
+        columns = [
+            _column(lines, initializer.integer(name), delimiter, table.dtype(kind), initializer, offset)
+            for name, kind in (("key_index", "key_dtype"), ("value_index", "value_dtype"))
+        ]
+        return _table(node, *columns)
 
     def _key(self, source: Ref) -> tuple[str, str] | None:
         """The key in the bundle, and the slice, of what a reference restores; None where it restores nothing."""
@@ -123,33 +144,6 @@ class Resources:
             raise SavedModelError(
                 f"{restore.name} names nothing to restore as tensor {source.index}; the file is damaged."
             ) from None
-
-    def _from_file(self, initializer: Node, table: Node) -> Table:
-        try:
-            path = self._saved_model.assets[self.origin(initializer.inputs[1]).node]
-        except KeyError:
-            raise SavedModelError(
-                f"The vocabulary file of {initializer.name} is none of the SavedModel's assets; export the model again."
-            ) from None
-        # Lines end in \n; the \r that some editors leave before it is part of none.
-        lines = [line.removesuffix(b"\r") for line in path.read_bytes().split(b"\n")]
-        if not lines[-1]:
-            lines.pop()
-        size = initializer.integer("vocab_size", -1)
-        if size >= 0:
-            if len(lines) < size:
-                raise SavedModelError(
-                    f"The vocabulary of {table.name} has {len(lines)} lines, and the graph reads {size}; "
-                    "copy the whole file."
-                )
-            lines = lines[:size]
-        delimiter = initializer.text("delimiter", "\t").encode()
-        offset = initializer.integer("offset", 0)
-        columns = [
-            _column(lines, initializer.integer(name), delimiter, table.dtype(kind), initializer, offset)
-            for name, kind in (("key_index", "key_dtype"), ("value_index", "value_dtype"))
-        ]
-        return _table(table.name, *columns)
 
 
 def _column(lines: list[bytes], index: int, delimiter: bytes, dtype: np.dtype[Any], node: Node, offset: int) -> Array:

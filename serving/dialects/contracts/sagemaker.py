@@ -47,7 +47,20 @@ class SageMaker(Contract):
         verb = attributes.get("tfs-method", "predict")
         if verb not in self.codecs:
             raise InvalidArgumentError(f"tfs-method={verb} is no method; send {', '.join(self.codecs)}.")
-        spec = self._named(spec, attributes)
+        model = attributes.get("tfs-model-name") or (spec.name if spec is not None else None)
+        if model is None:
+            names = self._names()
+            if len(names) != 1:
+                raise InvalidArgumentError(
+                    f"This server has the models {', '.join(names)}; name one, as tfs-model-name=NAME in the header "
+                    "X-Amzn-SageMaker-Custom-Attributes."
+                )
+            (model,) = names
+        version = attributes.get("tfs-model-version")
+        if version is not None and not _VERSION.fullmatch(version):
+            raise InvalidArgumentError(f"tfs-model-version={version} is no version; send its number.")
+        spec = ModelSpec(model, None if version is None else int(version))
+        spec = spec._replace(signature_name=attributes.get("tfs-signature-name", spec.signature_name))
         codec = self.codecs[verb]
         key = "instances" if verb == "predict" else "examples"
         name, parameters = media_type(headers, JSON, (JSON, LINES, "application/jsons", CSV))
@@ -67,23 +80,6 @@ class SageMaker(Contract):
             reply = reply._replace(content_type=LINES.encode())
         given = headers.get(ATTRIBUTES)
         return reply if given is None else reply._replace(headers=(*reply.headers, (ATTRIBUTES, given)))
-
-    def _named(self, spec: ModelSpec | None, attributes: Mapping[str, str]) -> ModelSpec:
-        """The model, version and signature that a request asks. Raises InvalidArgumentError."""
-        name = attributes.get("tfs-model-name") or (spec.name if spec is not None else None)
-        if name is None:
-            names = self._names()
-            if len(names) != 1:
-                raise InvalidArgumentError(
-                    f"This server has the models {', '.join(names)}; name one, as tfs-model-name=NAME in the header "
-                    "X-Amzn-SageMaker-Custom-Attributes."
-                )
-            (name,) = names
-        version = attributes.get("tfs-model-version")
-        if version is not None and not _VERSION.fullmatch(version):
-            raise InvalidArgumentError(f"tfs-model-version={version} is no version; send its number.")
-        chosen = ModelSpec(name, None if version is None else int(version))
-        return chosen._replace(signature_name=attributes.get("tfs-signature-name", chosen.signature_name))
 
 
 def parse_json(codec: Codec, key: str, payload: bytes, spec: ModelSpec | None) -> Document:

@@ -64,9 +64,11 @@ class Models(NamedTuple):
         with _pinned(self.manager, spec) as servable:
             signature_name = infer.default_signature(servable)
             signature = servable.signatures[signature_name]
+            statuses = self.manager.status(spec.name)
+            available = sorted(status.version for status in statuses if status.state is State.AVAILABLE)
             return {
                 "name": servable.name,
-                "versions": [str(version) for version in self._available(spec.name)],
+                "versions": [str(version) for version in available],
                 "platform": PLATFORM,
                 "inputs": [_tensor(name, info) for name, info in signature.inputs.items()],
                 "outputs": [_tensor(name, info) for name, info in signature.outputs.items()],
@@ -168,9 +170,6 @@ class Models(NamedTuple):
             "memory_usage": [],
             "response_stats": {},
         }
-
-    def _available(self, name: str) -> list[int]:
-        return sorted(status.version for status in self.manager.status(name) if status.state is State.AVAILABLE)
 
 
 def _pinned(manager: Manager, spec: ModelSpec) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from estimator_serving.serving.dialects.oip import datatypes, tensors
 from estimator_serving.serving.errors import InvalidArgumentError, NotFoundError
-from estimator_serving.serving.request import DEFAULT_SIGNATURE, Array, ModelSpec, Outputs, Request
+from estimator_serving.serving.request import DEFAULT_SIGNATURE, Array, ModelSpec, Outputs, Request, as_strings
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.signatures import Signature, TensorInfo
@@ -193,7 +193,14 @@ def to_request(call: Call, servable: Servable) -> Request:
                 raise InvalidArgumentError(f"input '{name}' already exists in request; send it once.")
             inputs[name] = _read(sent, info, servable.name)
         if len(inputs) != len(infos):
-            inputs = _complete(inputs, signature, servable.name)
+            missing = infos.keys() - signature.defaults.keys() - inputs.keys()
+            if missing:
+                raise InvalidArgumentError(
+                    f"expected {len(infos)} inputs but got {len(inputs)} inputs for model '{servable.name}'. Got "
+                    f"input(s) [{_quoted(inputs)}], but missing required input(s) [{_quoted(missing)}]. Please provide "
+                    "all required input(s)."
+                )
+            inputs = {alias: inputs[alias] if alias in inputs else signature.defaults[alias] for alias in infos}
     names = _read_names(call.outputs, signature, servable.name)
     if call.memo is not None and len(call.inputs) == len(infos):
         kinds = tuple([infos[sent.name].dtype for sent in call.inputs])
@@ -240,18 +247,6 @@ def _read(sent: Input, info: TensorInfo, model: str) -> Array:
     return sent.read(sent.name, sent.content, info.dtype, shape, sent.size)
 
 
-def _complete(inputs: dict[str, Array], signature: Signature, model: str) -> dict[str, Array]:
-    """All inputs, those with a default filled in. Raises InvalidArgumentError where others are missing."""
-    missing = signature.inputs.keys() - signature.defaults.keys() - inputs.keys()
-    if missing:
-        raise InvalidArgumentError(
-            f"expected {len(signature.inputs)} inputs but got {len(inputs)} inputs for model '{model}'. Got input(s) "
-            f"[{_quoted(inputs)}], but missing required input(s) [{_quoted(missing)}]. Please provide all required "
-            "input(s)."
-        )
-    return {alias: inputs.get(alias, signature.defaults.get(alias)) for alias in signature.inputs}  # type: ignore[misc]
-
-
 def _read_bare(
     content: bytes, signature_name: str, infos: Mapping[str, TensorInfo], servable: Servable
 ) -> dict[str, Array]:
@@ -269,7 +264,7 @@ def _read_bare(
     if info.dtype.is_string:
         if [length for length in shape if length not in (1, -1)]:
             raise InvalidArgumentError(f"expected one element of input '{name}' {where}, of shape {_dims(shape)}.")
-        return {name: tensors.from_raw(name, tensors.to_raw(_one(content)), info.dtype, (1,) * len(shape), 1)}
+        return {name: tensors.from_raw(name, tensors.to_raw(as_strings([content])), info.dtype, (1,) * len(shape), 1)}
     open_axes = [axis for axis, length in enumerate(shape) if length < 0]
     if len(open_axes) > 1:
         raise InvalidArgumentError(
@@ -280,12 +275,6 @@ def _read_bare(
         row_bytes = tensors.check_shape(name, shape) * info.dtype.numpy.itemsize
         shape[open_axes[0]] = len(content) // row_bytes if row_bytes else 0
     return {name: tensors.from_raw(name, content, info.dtype, tuple(shape), tensors.check_shape(name, shape))}
-
-
-def _one(value: bytes) -> Array:
-    array = np.empty(1, object)
-    array[0] = value
-    return array
 
 
 def _quoted(names: Any) -> str:
@@ -312,24 +301,22 @@ def to_answers(outputs: Outputs, request: Request, servable: Servable) -> list[A
         if count is None:
             answers.append(Answer(name, datatypes.of(infos[name].dtype).name, array, parameters))
         else:
-            classes = _classify(name, array, count, has_rows=servable.has_rows(request.signature_name))
-            answers.append(Answer(name, "BYTES", classes, parameters))
+            # The largest values of each row, [rows, count], or [count] of a model without rows: "value:index".
+            if type(count) is not int or count < 1:
+                raise InvalidArgumentError(
+                    f"The parameter {CLASSIFICATION} of output '{name}' must be a number above 0."
+                )
+            if array.dtype.kind not in "fiu":
+                raise InvalidArgumentError(f"The output '{name}' holds no numbers, which classification needs.")
+            has_rows = servable.has_rows(request.signature_name)
+            rows = array.reshape(len(array), -1) if has_rows and array.ndim else array.reshape(1, -1)
+            # By falling value; of equal ones, the first wins.
+            indices = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+            classes: Array = np.empty(indices.shape, object)
+            for row, ranked in enumerate(indices.tolist()):
+                classes[row] = [
+                    f"{rows[row, index]:f}:{index}" if rows.dtype.kind == "f" else f"{rows[row, index]}:{index}"
+                    for index in ranked
+                ]
+            answers.append(Answer(name, "BYTES", classes if has_rows else classes.reshape(-1), parameters))
     return answers
-
-
-def _classify(name: str, array: Array, count: Any, *, has_rows: bool) -> Array:
-    """The largest values of each row, [rows, count], or [count] of a model without rows: "value:index"."""
-    if type(count) is not int or count < 1:
-        raise InvalidArgumentError(f"The parameter {CLASSIFICATION} of output '{name}' must be a number above 0.")
-    if array.dtype.kind not in "fiu":
-        raise InvalidArgumentError(f"The output '{name}' holds no numbers, which classification needs.")
-    rows = array.reshape(len(array), -1) if has_rows and array.ndim else array.reshape(1, -1)
-    # By falling value; of equal ones, the first wins.
-    indices = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
-    classes = np.empty(indices.shape, object)
-    for row, ranked in enumerate(indices.tolist()):
-        classes[row] = [
-            f"{rows[row, index]:f}:{index}" if rows.dtype.kind == "f" else f"{rows[row, index]}:{index}"
-            for index in ranked
-        ]
-    return classes if has_rows else classes.reshape(-1)

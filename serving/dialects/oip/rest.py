@@ -71,7 +71,13 @@ class Calls(NamedTuple):
         for call in _CALLS:
             match = call.path.fullmatch(path)
             if match and call.method == method:
-                value = call.answer(self, match, _read_body(body))
+                # An empty body is an empty object.
+                content = json_text.parse_strictly(body) if body else {}
+                if type(content) is not dict:
+                    raise InvalidArgumentError(
+                        f"The body must be a JSON object, but it is {json_text.kind(content).lower()}."
+                    )
+                value = call.answer(self, match, content)
                 return (
                     value
                     if isinstance(value, Reply)
@@ -205,14 +211,6 @@ _CALLS = (
     *(_call(method, r"/v2/models/[^/]+/trace/setting", Calls.trace) for method in ("GET", "POST")),
     *(_call(method, r"/v2/logging", Calls.log) for method in ("GET", "POST")),
 )
-
-
-def _read_body(body: bytes) -> Mapping[str, Any]:
-    """The object of a call's body; an empty body is an empty object. Raises InvalidArgumentError."""
-    value = json_text.parse_strictly(body) if body else {}
-    if type(value) is not dict:
-        raise InvalidArgumentError(f"The body must be a JSON object, but it is {json_text.kind(value).lower()}.")
-    return value
 
 
 def _parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:

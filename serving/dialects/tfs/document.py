@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from estimator_serving.serving.dialects import openapi
 from estimator_serving.serving.dialects.tfs import json_tensor
 from estimator_serving.serving.errors import ServingError
@@ -49,13 +51,13 @@ def _predict_body(servable: Servable) -> Any:
     infos = signature.inputs
     if len(infos) == 1 and servable.feature_spec is not None and servable.takes_examples(DEFAULT_SIGNATURE, *infos):
         return {"instances": [openapi.sample_features(servable.feature_spec)]}
+    columns = {}
     try:
-        columns = {
-            alias: json_tensor.to_json(
-                _as_text(array) if array.dtype == object else array, alias.removesuffix("_bytes")
-            )
-            for alias, array in inputs.items()
-        }
+        for alias, array in inputs.items():
+            shown = array
+            if array.dtype == object:
+                shown = np.array([value.decode("latin-1") for value in array.ravel()], object).reshape(array.shape)
+            columns[alias] = json_tensor.to_json(shown, alias.removesuffix("_bytes"))
     except ServingError:
         return None
     shapes = [info.shape for info in (*infos.values(), *signature.outputs.values())]
@@ -63,9 +65,3 @@ def _predict_body(servable: Servable) -> Any:
         return {"inputs": columns}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return {"instances": rows}
-
-
-def _as_text(array: Any) -> Any:
-    text = array.copy()
-    text.ravel()[:] = [value.decode("latin-1") for value in array.ravel()]
-    return text

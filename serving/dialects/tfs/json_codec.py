@@ -159,7 +159,16 @@ class _Reader(NamedTuple):
         if len(infos) == 1:
             ((alias, info),) = infos.items()
             if not isinstance(first, dict) or json_text.is_base64(first):
-                return {alias: _read_rows(alias, info, instances, self.exact)}
+                rows = json_tensor.Rows(info.dtype, exact=self.exact)
+                for index, row in enumerate(instances):
+                    if isinstance(row, dict) and not json_text.is_base64(row):
+                        raise InvalidArgumentError(f"Expecting value/list but got object at item {index} of input list")
+                    try:
+                        rows.add(row)
+                    except ServingError as error:
+                        text = json_tensor.row_text(index, str(error))
+                        raise InvalidArgumentError(f"{text} (input {alias})") from None
+                return {alias: rows.tensor()}
             if first.keys() != {alias} and self.servable.takes_examples(self.signature_name, alias):
                 return {alias: _read_features(instances, self.servable.encoder, self.exact)}
         return _read_objects(instances, infos, self.exact)
@@ -190,19 +199,6 @@ class _Reader(NamedTuple):
             return json_tensor.read_tensor(value, info.dtype, exact=self.exact)
         except ServingError as error:
             raise type(error)(f"{error} (input {alias})") from None
-
-
-def _read_rows(alias: str, info: TensorInfo, instances: list[Any], exact: bool) -> Array:
-    """The tensor of the only input, whose rows are plain values."""
-    rows = json_tensor.Rows(info.dtype, exact=exact)
-    for index, row in enumerate(instances):
-        if isinstance(row, dict) and not json_text.is_base64(row):
-            raise InvalidArgumentError(f"Expecting value/list but got object at item {index} of input list")
-        try:
-            rows.add(row)
-        except ServingError as error:
-            raise InvalidArgumentError(f"{json_tensor.row_text(index, str(error))} (input {alias})") from None
-    return rows.tensor()
 
 
 def _read_objects(instances: list[Any], infos: Mapping[str, TensorInfo], exact: bool) -> dict[str, Array]:

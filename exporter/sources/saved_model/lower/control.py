@@ -86,20 +86,17 @@ def _index(context: Lowering, node: Node, value: Value, length: int) -> int:
 @lowers("TensorListGetItem")
 def _get_item(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     if isinstance(inputs[0], StackedList):
-        return _item_of(context, node, inputs[0], context.dense(inputs[1], node))
+        stack, at = inputs[0].items, context.dense(inputs[1], node)
+        if stack is None:
+            raise node.refuse("it reads an element that nothing was written to")
+        return context.tensor(
+            stack.dtype,
+            stack.shape[1:],
+            lambda: context.builder.one("Gather", stack.name, guarded(context, stack, at, 0), axis=0),
+        )
     items = _list(inputs[0], node)
     found = items.items[_index(context, node, inputs[1], len(items.items))]
     return _zeros(context, node, items) if found is None else found
-
-
-def _item_of(context: Lowering, node: Node, items: StackedList, at: Tensor) -> Tensor:
-    stack = items.items
-    if stack is None:
-        raise node.refuse("it reads an element that nothing was written to")
-    shape = stack.shape[1:]
-    return context.tensor(
-        stack.dtype, shape, lambda: context.builder.one("Gather", stack.name, guarded(context, stack, at, 0), axis=0)
-    )
 
 
 def _zeros(context: Lowering, node: Node, items: TensorList) -> Tensor:

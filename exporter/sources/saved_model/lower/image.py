@@ -89,7 +89,17 @@ def _convolution(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         raise node.refuse("its kernel is computed by the graph")
     if value.dtype == np.float64:
         raise node.refuse("it computes with float64")
-    weights, groups = _kernel(node, kernel, value.shape[-1 if is_last else 1])
+    # The kernel as ONNX has it, [out, in, …], and in how many groups.
+    if node.op == "DepthwiseConv2dNative":
+        height, width, groups, each = kernel.constant.shape
+        weights = kernel.constant.transpose(2, 3, 0, 1).reshape(groups * each, 1, height, width)
+    else:
+        channels = value.shape[-1 if is_last else 1]
+        if not isinstance(channels, int):
+            raise node.refuse("its number of channels is open")
+        spatial = range(kernel.rank - 2)
+        weights = kernel.constant.transpose(kernel.rank - 1, kernel.rank - 2, *spatial)
+        groups = channels // int(kernel.constant.shape[-2])
     strides = _spatial(node.integers("strides"), is_last)
     dilations = _spatial(node.integers("dilations", [1] * value.rank), is_last)
     taps = [int(one) for one in weights.shape[2:]]
@@ -104,19 +114,6 @@ def _convolution(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
             "Conv", x, weight.name, strides=strides, dilations=dilations, group=groups, **padding
         ),
     )
-
-
-def _kernel(node: Node, kernel: Tensor, channels: Dim) -> tuple[np.ndarray[Any, Any], int]:
-    """The kernel as ONNX has it, [out, in, …], and in how many groups."""
-    array = kernel.constant
-    assert array is not None
-    if node.op == "DepthwiseConv2dNative":
-        height, width, inputs, each = array.shape
-        return array.transpose(2, 3, 0, 1).reshape(inputs * each, 1, height, width), inputs
-    if not isinstance(channels, int):
-        raise node.refuse("its number of channels is open")
-    spatial = range(array.ndim - 2)
-    return array.transpose(array.ndim - 1, array.ndim - 2, *spatial), channels // int(array.shape[-2])
 
 
 @lowers("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "MaxPoolV2")

@@ -44,7 +44,10 @@ class _Variables:
             if end == argument:
                 self.kept[index] = value
             elif isinstance(value, _LISTS):
-                self.lists[index] = self._written(node, value, argument, end)
+                setter = context.graph.nodes.get(end.node)
+                if setter is None or setter.op != "TensorListSetItem" or self.origin(setter.inputs[0]) != argument:
+                    raise node.refuse("its body does more with a list than to set one item at each step")
+                self.lists[index] = _Written(value, *setter.inputs[1:3])
             else:
                 self.carried[index] = context.dense(value, node)
 
@@ -54,12 +57,6 @@ class _Variables:
         while (found := graph.nodes.get((ref := graph.resolve(ref)).node)) is not None and found.op == "Identity":
             ref = found.inputs[0]
         return ref
-
-    def _written(self, node: Node, value: TensorList | StackedList, argument: Ref, end: Ref) -> _Written:
-        setter = self._context.graph.nodes.get(end.node)
-        if setter is None or setter.op != "TensorListSetItem" or self.origin(setter.inputs[0]) != argument:
-            raise node.refuse("its body does more with a list than to set one item at each step")
-        return _Written(value, *setter.inputs[1:3])
 
     def counts_from(self, ref: Ref) -> int | None:
         """The first number of a variable that grows by 1 at each step, None for any other reference."""

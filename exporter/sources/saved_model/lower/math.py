@@ -172,10 +172,6 @@ def _is_kind(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
 # ---- two operands ---------------------------------------------------------------------------------------------------
 
 
-def _is_one(value: Value) -> bool:
-    return isinstance(value, Tensor) and value.rank == 0 and value.constant is not None and value.constant == 1
-
-
 def _of_sizes(context: Lowering, inputs: list[Value], combine: Callable[[Dim, Dim], Dim | None]) -> Tensor | None:
     """Arithmetic of sizes stays symbolic where it can."""
     left, right = inputs
@@ -267,8 +263,10 @@ def _arithmetic(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     write, fold, of_sizes = _ARITHMETIC[node.op]
     if of_sizes is not None and (symbolic := _of_sizes(context, inputs, of_sizes)) is not None:
         return symbolic
-    if node.op == "Mul" and dtype.kind in "iu" and _is_one(inputs[1]):
-        return inputs[0]
+    if node.op == "Mul" and dtype.kind in "iu":
+        factor = inputs[1]
+        if isinstance(factor, Tensor) and factor.rank == 0 and factor.constant is not None and factor.constant == 1:
+            return inputs[0]
     made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)
     _bound(node.op, inputs, made)
     return made

@@ -38,7 +38,16 @@ from estimator_serving.wire.features import (
 
 @lowers("ParseExample", "ParseExampleV2")
 def _parse_example(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
-    keys, defaults = _keys(context, node, inputs)
+    # The first version takes each key apart, the second one vectors. Behind the keys are the dense defaults.
+    if node.op == "ParseExampleV2":
+        sparse, dense, ragged = (_texts(context, node, [one]) for one in inputs[2:5])
+        rest = inputs[5:]
+    else:
+        many, few = node.integer("Nsparse"), node.integer("Ndense")
+        sparse = _texts(context, node, inputs[2 : 2 + many])
+        dense, ragged = _texts(context, node, inputs[2 + many : 2 + many + few]), []
+        rest = inputs[2 + many + few :]
+    keys, defaults = _Keys(sparse, dense, ragged), [context.array(one, node, "default") for one in rest]
     spec = _spec(node, "", keys, defaults)
     tensors = _tensors(context, "ParseExample", context.examples(inputs[0], node, spec), spec, {})
     return _outputs(context, node, "", keys, tensors)
@@ -51,19 +60,6 @@ class _Keys:
     sparse: list[str]
     dense: list[str]
     ragged: list[str]
-
-
-def _keys(context: Lowering, node: Node, inputs: list[Value]) -> tuple[_Keys, list[np.ndarray[Any, Any]]]:
-    """The keys and the dense defaults. The first version takes each key apart, the second one vectors."""
-    if node.op == "ParseExampleV2":
-        sparse, dense, ragged = (_texts(context, node, [one]) for one in inputs[2:5])
-        rest = inputs[5:]
-    else:
-        many, few = node.integer("Nsparse"), node.integer("Ndense")
-        sparse = _texts(context, node, inputs[2 : 2 + many])
-        dense, ragged = _texts(context, node, inputs[2 + many : 2 + many + few]), []
-        rest = inputs[2 + many + few :]
-    return _Keys(sparse, dense, ragged), [context.array(one, node, "default") for one in rest]
 
 
 def _texts(context: Lowering, node: Node, values: Sequence[Value]) -> list[str]:
@@ -84,7 +80,15 @@ def _spec(node: Node, prefix: str, keys: _Keys, defaults: Sequence[np.ndarray[An
     ):
         if key in spec or shape is None:
             raise node.refuse(f"it parses {key} in two ways, or in no shape")
-        spec[key] = _dense(dtype, shape, default)
+        kind = dtypes.from_numpy(dtype)
+        # An empty default makes a feature required; an open first size makes it a sequence, which its default pads.
+        value = default.reshape(-1).tolist() if default.size else None
+        if shape and shape[0] == -1:
+            spec[key] = FixedLenSequenceFeature(shape[1:], kind, True, None if value is None else value[0])
+            continue
+        if value is not None:
+            value = np.broadcast_to(default, shape).tolist() if default.size == 1 else default.reshape(shape).tolist()
+        spec[key] = FixedLenFeature(shape, kind, value)
     if len(spec) != len(keys.sparse) + len(keys.dense) + len(keys.ragged):
         raise node.refuse("it parses a key twice")
     check_spec(spec)
@@ -114,7 +118,19 @@ def _outputs(context: Lowering, node: Node, prefix: str, keys: _Keys, tensors: d
 @lowers("ParseSequenceExample", "ParseSequenceExampleV2")
 def _parse_sequence_example(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     """The context's features, then those of the feature lists."""
-    keys, lists, defaults, missing = _sequence_keys(context, node, inputs)
+    if node.op == "ParseSequenceExampleV2":
+        parts = [_texts(context, node, [one]) for one in inputs[2:8]]
+        flags = context.array(inputs[8], node, "flags").ravel()
+        missing = {key for key, flag in zip(parts[4], flags, strict=True) if flag}
+        rest = inputs[9:]
+    else:
+        names = ("context_sparse", "context_dense", "feature_list_sparse", "feature_list_dense")
+        first, second, third, fourth = (node.texts(f"{name}_keys") for name in names)
+        parts = [first, second, [], third, fourth, []]
+        missing = set(node.texts("feature_list_dense_missing_assumed_empty"))
+        rest = inputs[2:]
+    keys, lists = _Keys(*parts[:3]), _Keys(*parts[3:])
+    defaults = [context.array(one, node, "default") for one in rest]
     if lists.ragged:
         raise node.refuse("it parses ragged feature lists")
     spec = _spec(node, "context_", keys, defaults)
@@ -140,25 +156,6 @@ def _parse_sequence_example(context: Lowering, node: Node, inputs: list[Value]) 
     ]
 
 
-def _sequence_keys(
-    context: Lowering, node: Node, inputs: list[Value]
-) -> tuple[_Keys, _Keys, list[np.ndarray[Any, Any]], set[str]]:
-    """The keys of the context and of the lists, the context's defaults, and the lists that may be missing."""
-    if node.op == "ParseSequenceExampleV2":
-        parts = [_texts(context, node, [one]) for one in inputs[2:8]]
-        flags = context.array(inputs[8], node, "flags").ravel()
-        missing = {key for key, flag in zip(parts[4], flags, strict=True) if flag}
-        rest = inputs[9:]
-    else:
-        names = ("context_sparse", "context_dense", "feature_list_sparse", "feature_list_dense")
-        first, second, third, fourth = (node.texts(f"{name}_keys") for name in names)
-        parts = [first, second, [], third, fourth, []]
-        missing = set(node.texts("feature_list_dense_missing_assumed_empty"))
-        rest = inputs[2:]
-    defaults = [context.array(one, node, "default") for one in rest]
-    return _Keys(*parts[:3]), _Keys(*parts[3:]), defaults, missing
-
-
 def _steps(context: Lowering, values: Tensor, lengths: Tensor) -> list[Value]:
     """Values [rows, steps, width] and lengths [rows, steps] as TensorFlow's indices, values and dense shape."""
     one, places = context.builder.one, context.range_of(values.shape[2])
@@ -170,17 +167,6 @@ def _steps(context: Lowering, values: Tensor, lengths: Tensor) -> list[Value]:
     indices = context.tensor(INT64, [None, 3], lambda: one("Transpose", one("NonZero", kept.name), perm=[1, 0]), low=0)
     flat = context.tensor(values.dtype, [indices.shape[0]], lambda: one("GatherND", values.name, indices.name))
     return [indices, flat, context.sizes(values.shape, INT64)]
-
-
-def _dense(dtype: np.dtype[Any], shape: tuple[int, ...], default: np.ndarray[Any, Any]) -> Feature:
-    """An empty default makes a feature required; an open first size makes it a sequence, which its default pads."""
-    kind = dtypes.from_numpy(dtype)
-    value = default.reshape(-1).tolist() if default.size else None
-    if shape and shape[0] == -1:
-        return FixedLenSequenceFeature(shape[1:], kind, True, None if value is None else value[0])
-    if value is not None:
-        value = np.broadcast_to(default, shape).tolist() if default.size == 1 else default.reshape(shape).tolist()
-    return FixedLenFeature(shape, kind, value)
 
 
 def _tensors(

@@ -42,18 +42,8 @@ def _sparse_reshape(context: Lowering, node: Node, inputs: list[Value]) -> Lower
     after = [left if dim == -1 else dim for dim in wanted]
     if after == list(before):
         return [inputs[0], context.sizes(before, INT64)]
-    return _reshape_in_full(context, node, context.dense(inputs[0], node), before, wanted, after)
-
-
-def _reshape_in_full(
-    context: Lowering,
-    node: Node,
-    indices: Tensor,
-    before: Sequence[Dim],
-    wanted: Sequence[Dim],
-    after: list[Dim | None],
-) -> list[Value]:
-    """Each index as a place in the whole, and back."""
+    # Each index as a place in the whole, and back.
+    indices = context.dense(inputs[0], node)
     one, unit = context.builder.one, context.int64(1)
     old = [context.dim_name(dim) for dim in before]
     new = ["" if dim == -1 else context.dim_name(dim) for dim in wanted]

@@ -106,7 +106,10 @@ def _attributes(node: Node, ensemble: Any, columns: Sequence[int], outputs: int)
             kind = one.WhichOneof("node")
             row: tuple[Any, ...] = (number, place, 0, 0.0, "LEAF", 0, 0)
             if kind == "leaf":
-                for output, value in enumerate(_leaf(node, one.leaf, outputs)):
+                values = one.leaf.vector.value if one.leaf.HasField("vector") else [one.leaf.scalar]
+                if len(values) != outputs:
+                    raise node.refuse(f"a leaf has {len(values)} values for {outputs} logits")
+                for output, value in enumerate(np.array(values, np.float32)):
                     for name, entry in zip(targets, (number, place, output, float(value * weight)), strict=True):
                         targets[name].append(entry)
             else:
@@ -138,13 +141,6 @@ def _check_shape(node: Node, tree: Any) -> None:
             waiting += [split.left_id, split.right_id]
     if len(reached) != len(tree.nodes):
         raise SavedModelError(f"The trees of {node.name} are damaged; copy variables/ again.")
-
-
-def _leaf(node: Node, leaf: Any, outputs: int) -> np.ndarray[Any, Any]:
-    values = np.array(leaf.vector.value if leaf.HasField("vector") else [leaf.scalar], np.float32)
-    if len(values) != outputs:
-        raise node.refuse(f"a leaf has {len(values)} values for {outputs} logits")
-    return values
 
 
 def _column(node: Node, split: Any, columns: Sequence[int]) -> int:
