@@ -172,8 +172,9 @@ class Dataset(Pipeline):
         features: FeatureSpec | None = None,
         label_name: str | None = None,
         compression_type: str | None = None,
+        num_parallel_reads: int | None = None,
     ) -> Dataset:
-        """The records of TFRecord files, one file after the other.
+        """The records of TFRecord files, one file after the other. Memory holds a few pieces of the files at a time.
 
         With `features` each record is a serialized tf.Example, and `batch` parses a whole batch with the op that the
         exported graph has too. FixedLen features become arrays [batch, …], VarLen features the pair `key/values`,
@@ -181,20 +182,22 @@ class Dataset(Pipeline):
         Without `features` the rows are the records themselves, bytes.
 
         Args:
-            paths: one file or several.
+            paths: one file or several, or patterns such as "data/part-*.tfrecord" (their files in sorted order).
             features: feature key -> FixedLenFeature, VarLenFeature, …; `make_parse_example_spec(columns)` makes it.
             label_name: the key in `features` that becomes the labels.
             compression_type: None or "GZIP".
+            num_parallel_reads: files read at the same time, each by a thread; their records take turns. -1 for as many
+                as there are processors.
 
         Raises:
             FileNotFoundError, when it is read: there is no such file.
             ValueError: an unknown compression_type or label; when it is read, a record that was cut or altered, or an
                 Example that does not fit `features` (TensorFlow's text).
         """
-        files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-        read = record_file.reader(files, compression_type)
+        files = [paths] if isinstance(paths, str | Path) else list(paths)
+        read = record_file.reader(files, compression_type, num_parallel_reads)
         gather = None if features is None else record_file.parser(features, label_name)
-        return cls(lambda: iter((read(),)), Unit.ROWS, gather=gather)
+        return cls(read, Unit.COLUMNS, gather=gather, is_streamed=True)
 
     @classmethod
     def _from_table(cls, table: dict[str, Array], label_name: str | None) -> Dataset:

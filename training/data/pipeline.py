@@ -24,10 +24,12 @@ from estimator_serving.training.data.elements import (
     length,
     map_leaves,
     mixed,
+    mixed_blocks,
     stacked,
     taken,
 )
 from estimator_serving.training.data.read_ahead import read_ahead
+from estimator_serving.wire.ragged import RaggedBytes
 
 # One pass over the data, in one of the units below.
 Pass = Any
@@ -53,6 +55,7 @@ class Pipeline:
     """What all data sets can do. Each method returns a new data set; the columns themselves are shared.
 
     `passes` gives the passes over the data, each in the `unit`. `gather` makes a batch of rows that are not parsed yet.
+    `is_streamed`: each of the COLUMNS is only a block of the rows, read when it is needed.
     """
 
     def __init__(
@@ -61,13 +64,15 @@ class Pipeline:
         unit: Unit,
         *,
         may_read_ahead: bool = True,
-        gather: Callable[[list[Any]], Element] | None = None,
+        gather: Callable[[Any], Element] | None = None,
+        is_streamed: bool = False,
         no_rows: Callable[[], Element] | None = None,
     ) -> None:
         self._passes = passes
         self._unit = unit
         self._is_whole, self._is_batched = unit is Unit.COLUMNS, unit is Unit.BATCHES
         self._gather = gather
+        self._is_streamed = is_streamed
         self.no_rows = no_rows
         """Makes a batch without rows, with the columns and dtypes of the others; None if only reading shows them."""
         self.may_read_ahead = may_read_ahead
@@ -75,7 +80,12 @@ class Pipeline:
 
     def _with(self, passes: Callable[[], Iterator[Pass]], unit: Unit | None = None) -> Self:
         return type(self)(
-            passes, unit or self._unit, may_read_ahead=self.may_read_ahead, gather=self._gather, no_rows=self.no_rows
+            passes,
+            unit or self._unit,
+            may_read_ahead=self.may_read_ahead,
+            gather=self._gather,
+            is_streamed=self._is_streamed,
+            no_rows=self.no_rows,
         )
 
     def shuffle(
@@ -84,8 +94,8 @@ class Pipeline:
         """The rows of each pass in random order.
 
         Before `batch`, every order of rows in memory is equally likely, whatever `buffer_size` says (tf.data only mixes
-        within the buffer), and passes are not mixed with each other. Rows of a generator or of TFRecord files, and
-        whole batches behind `batch`, are mixed in a buffer, as in tf.data.
+        within the buffer), and passes are not mixed with each other. Rows of a generator or of files that are read as
+        streams, and whole batches behind `batch`, are mixed in a buffer, as in tf.data.
 
         Args:
             buffer_size: rows or batches held at a time; needed if there is a buffer.
@@ -99,12 +109,18 @@ class Pipeline:
             raise ValueError(f"buffer_size must be greater than zero; got {buffer_size}. Leave it out to mix all rows.")
         if self._is_batched and buffer_size is None:
             raise ValueError("shuffle behind batch holds whole batches: give buffer_size, or shuffle before batch.")
-        if not self._is_whole and buffer_size is None:
-            raise ValueError("These rows are read one by one: give shuffle a buffer_size, the rows to mix at a time.")
+        if (self._is_streamed or not self._is_whole) and buffer_size is None:
+            raise ValueError(
+                "These rows are read when they are needed: give shuffle a buffer_size, the rows to mix at a time."
+            )
         root = int(torch.randint(2**62, ())) if seed is None else seed
         numbers = itertools.count()
 
         def passes() -> Iterator[Pass]:
+            if self._is_whole and self._is_streamed:
+                random = np.random.default_rng((root, next(numbers) if reshuffle_each_iteration else 0))
+                yield from mixed_blocks(self._passes(), buffer_size or 1, random)
+                return
             for columns in self._passes():
                 random = np.random.default_rng((root, next(numbers) if reshuffle_each_iteration else 0))
                 if self._is_whole:
@@ -148,14 +164,14 @@ class Pipeline:
             raise ValueError(f"batch_size must be greater than zero; got {batch_size}.")
         if self._is_batched:
             raise ValueError("This data set is batched already; call batch once, behind shuffle and repeat.")
-        whole, gather = self._is_whole, self._gather or stacked
+        whole, gather = self._is_whole, self._gather or (_unframed if self._is_whole else stacked)
 
         def passes() -> Iterator[Pass]:
             if whole:
-                yield batches_of(self._passes(), batch_size, drop_remainder)
+                yield map(gather, batches_of(self._passes(), batch_size, drop_remainder))
             else:
                 rows = itertools.chain.from_iterable(self._passes())
-                yield (gather(group) for group in groups(rows, batch_size, drop_remainder))
+                yield map(gather, groups(rows, batch_size, drop_remainder))
 
         return self._with(passes, Unit.BATCHES)
 
@@ -232,9 +248,11 @@ class Pipeline:
         """
         if buffer_size < AUTOTUNE:
             raise ValueError(f"buffer_size must be -1 or more; got {buffer_size}.")
-        if self._is_whole or buffer_size == 0:
+        if (self._is_whole and not self._is_streamed) or buffer_size == 0:
             return self
         count = _AUTOTUNED_ELEMENTS if buffer_size == AUTOTUNE else buffer_size
+        if self._is_whole:
+            return self._with(lambda: read_ahead(self._passes(), _AUTOTUNED_ELEMENTS))
         return self._with(lambda: iter((read_ahead(itertools.chain.from_iterable(self._passes()), count),)))
 
     def map(self, function: Callable[..., Element]) -> Self:
@@ -250,7 +268,7 @@ class Pipeline:
             ValueError: the function returns None, something that is not arrays, or another number of rows; or
                 the rows are those of `from_tfrecord` and `batch` has not parsed them yet.
         """
-        if self._unit is Unit.ROWS and self._gather is not None:
+        if not self._is_batched and self._gather is not None:
             raise ValueError(
                 "Examples are parsed a batch at a time: call map behind batch, where it sees the features."
             )
@@ -275,7 +293,7 @@ class Pipeline:
         def passes() -> Iterator[Pass]:
             for one in self._passes():
                 if self._is_whole:
-                    yield apply(one)
+                    yield apply(_unframed(one))
                 else:
                     yield map(apply if self._is_batched else call, one)
 
@@ -287,12 +305,17 @@ class Pipeline:
     def __iter__(self) -> Iterator[Element]:
         gather = self._gather
         for one in self._passes():
-            if self._is_whole:
+            if self._is_whole and gather is None:
                 yield from (taken(one, row) for row in range(length(one)))
-            elif self._is_batched or gather is None:
-                yield from one
+            elif self._is_whole and gather is not None:
+                yield from (taken(gather(one[row : row + 1]), 0) for row in range(length(one)))
             else:
-                yield from (taken(gather([row]), 0) for row in one)
+                yield from one
+
+
+def _unframed(element: Element) -> Element:
+    """Records as an object array of bytes; anything else as it is."""
+    return element.to_array() if isinstance(element, RaggedBytes) else element
 
 
 def _noted(elements: Iterable[Element], into: list[Element]) -> Iterator[Element]:

@@ -7,15 +7,21 @@ same and also has the sentences for what is wrong; these here answer None for wh
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from estimator_serving.wire.native._native import ExampleWriter, Rows, Tensor, TensorParts
+    from estimator_serving.wire.native._native import ExampleWriter, RowMixer, Rows, Tensor, TensorParts
 
 try:
     from estimator_serving.wire.native._native import (
+        crc32c,
+        drain_rows,
         example_writer,
+        mix_rows,
         narrow_floats,
         read_body,
         read_columns,
+        read_frames,
         read_predict_request,
+        row_mixer,
+        take_rows,
         write_array,
         write_examples,
         write_predict_response,
@@ -30,14 +36,21 @@ except ImportError as error:
 __all__ = [
     "WRITABLE",
     "ExampleWriter",
+    "RowMixer",
     "Rows",
     "Tensor",
     "TensorParts",
+    "crc32c",
+    "drain_rows",
     "example_writer",
+    "mix_rows",
     "narrow_floats",
     "read_body",
     "read_columns",
+    "read_frames",
     "read_predict_request",
+    "row_mixer",
+    "take_rows",
     "write_array",
     "write_examples",
     "write_predict_response",
