@@ -43,6 +43,34 @@ class Dataset(Pipeline):
         return cls(lambda: iter((columns,)), Unit.COLUMNS, no_rows=lambda: taken(columns, slice(0)))
 
     @classmethod
+    def from_tensors(cls, tensors: Element) -> Dataset:
+        """One element that holds these arrays; as input of an estimator, one batch with all rows.
+
+        Args:
+            tensors: `(features, labels)`, a dict, or one array, of what `from_tensor_slices` takes.
+        """
+        element = map_leaves(as_array, tensors)
+        return cls(lambda: iter((iter((element,)),)), Unit.ROWS)
+
+    @classmethod
+    def list_files(
+        cls, file_pattern: str | Path | Sequence[str | Path], shuffle: bool | None = None, seed: int | None = None
+    ) -> Dataset:
+        """The names of the files that match, in random order unless `shuffle` is False (then sorted).
+
+        Args:
+            file_pattern: one pattern or several, such as "data/part-*.csv".
+            shuffle: None and True mix the names anew in every pass, as in tf.data.
+            seed: makes the order the same in every run.
+
+        Raises:
+            FileNotFoundError: no file matches a pattern.
+        """
+        patterns = [file_pattern] if isinstance(file_pattern, str | Path) else list(file_pattern)
+        names = cls.from_tensor_slices([str(path) for path in record_file.matching(patterns)])
+        return names if shuffle is False else names.shuffle(seed=seed)
+
+    @classmethod
     def from_csv(
         cls,
         path: str | Path,
@@ -51,6 +79,8 @@ class Dataset(Pipeline):
         column_defaults: Mapping[str, Any] | None = None,
         column_types: Mapping[str, Any] | None = None,
         na_value: str = "",
+        column_names: Sequence[str] | None = None,
+        header: bool | None = None,
     ) -> Dataset:
         """The rows of a CSV file with a header (UTF-8; fields may be quoted): `(features, labels)`, or only features.
 
@@ -65,14 +95,19 @@ class Dataset(Pipeline):
                 0 int64, '' text.
             column_types: column name -> `str`, `int` or `float` (or a dtype), for columns without a default.
             na_value: another text that counts as an empty field, for example "NA".
+            column_names: the names of all columns. The first line is then a row, unless `header` is True.
+            header: whether the first line holds names. By default it does without `column_names`, and a line that looks
+                like data is refused.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: an unknown column, a row with too few or too many fields, an empty field without a default, or a
-                field that does not fit its column's default. The message names the line.
+                field that does not fit its column's default (the message names the line); or a first line that looks
+                like data rather than names.
         """
         rules = ColumnRules(column_defaults or {}, column_types or {}, na_value)
-        return cls._from_table(read_columns(Path(path), select_columns, label_name, rules), label_name)
+        columns = read_columns(Path(path), select_columns, label_name, rules, column_names, header)
+        return cls._from_table(columns, label_name)
 
     @classmethod
     def from_parquet(
@@ -168,7 +203,7 @@ class Dataset(Pipeline):
     @classmethod
     def from_tfrecord(
         cls,
-        paths: str | Path | Sequence[str | Path],
+        paths: str | Path | Iterable[str | Path],
         features: FeatureSpec | None = None,
         label_name: str | None = None,
         compression_type: str | None = None,
@@ -194,7 +229,7 @@ class Dataset(Pipeline):
             ValueError: an unknown compression_type or label; when it is read, a record that was cut or altered, or an
                 Example that does not fit `features` (TensorFlow's text).
         """
-        files = [paths] if isinstance(paths, str | Path) else list(paths)
+        files = [paths] if isinstance(paths, str | Path) else paths if isinstance(paths, Dataset) else list(paths)
         read = record_file.reader(files, compression_type, num_parallel_reads)
         gather = None if features is None else record_file.parser(features, label_name)
         return cls(read, Unit.COLUMNS, gather=gather, is_streamed=True)

@@ -103,6 +103,8 @@ def _stacked_leaf(values: list[Any], name: str) -> Array:
             return as_array(torch.stack(values), name)
         # A list of typed values would lose its dtype to the rule for Python's floats.
         given = np.asarray(values) if isinstance(values[0], np.ndarray | np.generic) else values
+        if isinstance(values[0], bytes):  # numpy's own text ends at the last byte that is not 0
+            given = np.array(values, object)
     except (RuntimeError, TypeError, ValueError):
         shapes = sorted({f"{type(value).__name__} {list(np.shape(value))}" for value in values})
         raise ValueError(
@@ -191,6 +193,48 @@ def padded(array: Array, shape: Any, value: Any) -> Array:
     whole = np.full((len(array), *shape), value, array.dtype)
     whole[tuple(map(slice, array.shape))] = array
     return whole
+
+
+def padded_stack(rows: list[Element], shapes: Any, values: Any) -> Element:
+    """Rows of different shapes -> a batch, each row padded to its shape in `shapes`, or to the largest."""
+    first = rows[0]
+    if isinstance(first, Mapping | tuple):
+        keys = list(first) if isinstance(first, Mapping) else list(range(len(first)))
+        nested = isinstance(values, Mapping | tuple)
+        parts = {
+            key: padded_stack([row[key] for row in rows], shapes and shapes[key], values[key] if nested else values)
+            for key in keys
+        }
+        return parts if isinstance(first, Mapping) else tuple(parts.values())
+    arrays = [as_array(row, "rows") for row in rows]
+    if len({array.ndim for array in arrays}) > 1:
+        raise ValueError("All elements in a batch must have the same rank when padding; yield rows of one rank.")
+    largest = np.max([array.shape for array in arrays], axis=0).tolist() if arrays[0].ndim else []
+    wanted = [wide if one in (None, -1) else one for one, wide in zip(shapes or largest, largest, strict=True)]
+    value = {"O": "", "b": False}.get(arrays[0].dtype.kind, 0) if values is None else values
+    return np.concatenate([padded(array[None], wanted, value) for array in arrays])
+
+
+def in_turns(streams: Iterable[Iterator[Element]], cycle_length: int, block_length: int) -> Iterator[Element]:
+    """`block_length` rows of each of `cycle_length` streams in turns; a stream that ends gives its place to the next.
+
+    As in tf.data, a place is left out in the turn in which its stream ends.
+    """
+    waiting = iter(streams)
+    places: list[Iterator[Element] | None] = [None] * cycle_length
+    has_more = True
+    while has_more or any(place is not None for place in places):
+        for place, stream in enumerate(places):
+            if stream is None and has_more:
+                stream = places[place] = next(waiting, None)
+                has_more = stream is not None
+            if stream is not None:
+                count = 0
+                for row in itertools.islice(stream, block_length):
+                    count += 1
+                    yield row
+                if count < block_length:
+                    places[place] = None
 
 
 def mixed(rows: Iterator[Element], buffer_size: int, random: np.random.Generator) -> Iterator[Element]:

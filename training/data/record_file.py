@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ _BLOCKS_AHEAD = 2
 
 
 def reader(
-    paths: Sequence[str | Path], compression_type: str | None, num_parallel_reads: int | None = None
+    paths: Iterable[str | Path], compression_type: str | None, num_parallel_reads: int | None = None
 ) -> Callable[[], Iterator[RaggedBytes]]:
     """A function that reads all records of all files, from the start each time it is called, many at a time.
 
@@ -59,7 +59,7 @@ def reader(
     return read
 
 
-def matching(paths: Sequence[str | Path]) -> list[Path]:
+def matching(paths: Iterable[str | Path]) -> list[Path]:
     """The files, with every pattern (`*`, `?`, `[…]`) replaced by the files that match it, sorted.
 
     Raises FileNotFoundError for a pattern without a match.
