@@ -116,6 +116,7 @@ class Dataset(Pipeline):
         label_name: str | None = None,
         select_columns: Sequence[str] | None = None,
         column_defaults: Mapping[str, Any] | None = None,
+        rows_at_a_time: int | None = None,
     ) -> Dataset:
         """The rows of a Parquet file, or of a directory of them: `(features, labels)`, or only features.
 
@@ -125,12 +126,25 @@ class Dataset(Pipeline):
         Args:
             path, label_name, select_columns: as in `from_csv`.
             column_defaults: column name -> the value of a null. A null in a text column is '' by default.
+            rows_at_a_time: read the rows when they are needed, this many at a time, instead of all at once; `shuffle`
+                then needs a buffer_size.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: a file that is not Parquet, an unknown column, nulls without a default, or a column that holds
-                neither numbers nor text nor lists of them.
+            ValueError: rows_at_a_time below 1, a file that is not Parquet, an unknown column, nulls without a default,
+                or a column that holds neither numbers nor text nor lists of them.
         """
+        if rows_at_a_time is not None:
+            if rows_at_a_time < 1:
+                raise ValueError(f"rows_at_a_time must be greater than zero; got {rows_at_a_time}.")
+            read = table_file.parquet_blocks(Path(path), select_columns, label_name, rows_at_a_time)
+
+            def passes() -> Iterator[Pass]:
+                for table in read():
+                    block = table_file.columns_of(table, select_columns, label_name, column_defaults or {})
+                    yield block if label_name is None else (block, block.pop(label_name))
+
+            return cls(passes, Unit.COLUMNS, is_streamed=True)
         table = table_file.read_parquet(Path(path), select_columns, label_name)
         return cls.from_arrow(table, label_name, select_columns, column_defaults)
 

@@ -95,7 +95,7 @@ def test_list_files(tmp_path):
             "must return a bool for each of the 3 rows",
         ),
         (
-            lambda data: list(ragged_rows().padded_batch(3, ([2], []))),
+            lambda _: list(ragged_rows().padded_batch(3, ([2], []))),
             ValueError,
             r"shape \[3\] cannot be padded to \[2\]",
         ),
