@@ -14,11 +14,12 @@ from estimator_serving.training.arrays import Array, as_array
 from estimator_serving.training.data import record_file, table_file
 from estimator_serving.training.data.csv_file import ColumnRules, read_columns
 from estimator_serving.training.data.elements import Element, cast, check_lengths, map_leaves, taken
-from estimator_serving.training.data.pipeline import Pass, Pipeline, Unit
+from estimator_serving.training.data.function_steps import FunctionSteps
+from estimator_serving.training.data.pipeline import Pass, Unit
 from estimator_serving.wire.examples import FeatureSpec
 
 
-class Dataset(Pipeline):
+class Dataset(FunctionSteps):
     """Rows of columns, or batches of them; for example
 
         Dataset.from_csv("titanic.csv", label_name="survived").shuffle().repeat().batch(32)

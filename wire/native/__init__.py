@@ -1,7 +1,8 @@
 """Codecs in C++, for what would otherwise pass every number through a Python object.
 
-Owns the import of the compiled module. Each function has a tolerant counterpart in Python, which reads and writes the
-same and also has the sentences for what is wrong; these here answer None for whatever is not plain.
+Owns the import of the compiled module. Each codec of a message has a tolerant counterpart in Python, which reads and
+writes the same and also has the sentences for what is wrong; the codecs here answer None for whatever is not plain. The
+functions on rows of bytes and TFRecord's frames have no counterpart; wire/ragged.py and wire/records.py call them.
 """
 
 from typing import TYPE_CHECKING
