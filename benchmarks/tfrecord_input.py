@@ -6,7 +6,8 @@ Both sides call make_batched_features_dataset on the same files, with its defaul
 repeat), batch 128, on Examples of five features: two floats, an int64, a text, and a label. Each side runs in a process
 of its own on one core; the two take turns, and the best of all turns counts for each, in rows a second of wall time and
 of processor time. With --gib the files are that large together, and the growth of the reader's memory is shown. The
-command fails if a budget is broken.
+command fails if a budget is broken in processor time, or the memory grows; wall time also counts what else the machine
+does, and is only shown.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def main() -> None:
                 for clock, name in enumerate(("wall", "processor")):
                     best, other = max(turn[clock] for turn in own), max(turn[clock] for turn in theirs)
                     print(f"{kind}, {name} time: {best:,.0f} rows/s, TensorFlow {other:,.0f}: {best / other:.2f} times")
-                    if best / other < budget:
+                    if name == "processor" and best / other < budget:
                         broken.append(f"{kind} ({name} time) is {best / other:.2f} times, below {budget}")
             tensorflow.stdin.close()
         if broken:
