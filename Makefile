@@ -47,6 +47,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/grpc_predict.py
 	@$(if $(TF),$(BIN)/python benchmarks/estimator_steps.py --tensorflow-python $(TF),echo "Without TF= nothing is compared with TensorFlow.")
 	@$(if $(TF),$(BIN)/python benchmarks/parse_example.py --tensorflow-python $(TF),true)
+	@$(if $(TF),taskset -c 0 $(BIN)/python benchmarks/tfrecord_input.py --tensorflow-python $(TF),true)
 	@$(if $(TF),$(BIN)/python benchmarks/imported_model.py --tensorflow-python $(TF),true)
 	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
 	@$(BIN)/python benchmarks/version_swap.py

@@ -38,6 +38,17 @@ from estimator_serving.training.columns.parse_specs import classifier_parse_exam
 from estimator_serving.training.data import inputs
 from estimator_serving.training.data.dataset import Dataset
 from estimator_serving.training.data.inputs import InputContext, numpy_input_fn, pandas_input_fn
+from estimator_serving.training.data.tf_data import (
+    TextLineDataset,
+    TFRecordDataset,
+    decode_csv,
+    make_batched_features_dataset,
+    make_csv_dataset,
+    map_and_batch,
+    parse_example,
+    parse_single_example,
+    shuffle_and_repeat,
+)
 from estimator_serving.training.errors import (
     CheckpointError,
     CheckpointMismatchError,
@@ -170,13 +181,22 @@ __all__ = [
     "FixedLenSequenceFeature",
     "RaggedFeature",
     "SparseFeature",
+    "TFRecordDataset",
+    "TextLineDataset",
     "VarLenFeature",
     "classifier_parse_example_spec",
+    "decode_csv",
     "feature_column",
     "inputs",
+    "make_batched_features_dataset",
+    "make_csv_dataset",
+    "map_and_batch",
     "numpy_input_fn",
     "pandas_input_fn",
+    "parse_example",
+    "parse_single_example",
     "regressor_parse_example_spec",
+    "shuffle_and_repeat",
     # inside a model_fn
     "AUTO_REUSE",
     "get_global_step",

@@ -38,6 +38,12 @@ def as_array(value: Any, name: str) -> Array:
                 "MultiLabelHead become dense with heads.multi_hot."
             )
         return value.detach().cpu().numpy()
+    if type(value).__module__.startswith("scipy.sparse"):
+        raise ValueError(
+            f"Feature {name} is a sparse matrix of scipy. Give value.toarray() to a numeric_column of that shape; if "
+            "that is too large, give the column numbers of each row as ids, padded with -1, and the values as weights "
+            "to a weighted_categorical_column."
+        )
     is_typed = hasattr(value, "dtype")
     try:
         array = np.asarray(value)

@@ -33,6 +33,7 @@ from estimator_serving.wire.features import (
     tensors_of,
 )
 from estimator_serving.wire.pb import tensorflow_pb
+from estimator_serving.wire.ragged import RaggedBytes
 
 __all__ = [
     "ExampleEncoder",
@@ -177,9 +178,8 @@ def join_examples(serialized: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], n
         values: uint8[n], all bytes one after the other.
         row_splits: int64[batch + 1]; string i lies in values[row_splits[i]:row_splits[i + 1]].
     """
-    row_splits = np.zeros(len(serialized) + 1, np.int64)
-    np.cumsum([len(one) for one in serialized], out=row_splits[1:])
-    return np.frombuffer(b"".join(serialized), np.uint8), row_splits
+    rows = RaggedBytes.of(serialized)
+    return rows.values, rows.row_splits
 
 
 def _as_list(value: Any) -> list[Any]:

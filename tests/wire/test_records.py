@@ -1,10 +1,12 @@
 """TFRecord framing: the round trip, and every way a file can be cut or changed."""
 
+import gzip
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimator_serving.wire.records import RecordError, masked_crc32c, read_records, write_records
+from estimator_serving.wire.records import RecordError, frame_record, masked_crc32c, read_records, write_records
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5))
@@ -44,6 +46,24 @@ def test_a_changed_byte_is_found(tmp_path, index, text):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(RecordError, match=text):
         list(read_records(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_records_larger_than_a_piece(tmp_path, is_gzip):
+    records = [b"a" * 700_000, b"", b"b" * 262_144, b"c", b"d" * 300_000]
+    whole = b"".join(map(frame_record, records))
+    # A gzip file may have several members.
+    (tmp_path / "x").write_bytes(gzip.compress(whole[:1000]) + gzip.compress(whole[1000:]) if is_gzip else whole)
+    assert list(read_records(tmp_path / "x", is_gzip=is_gzip)) == records
+
+
+def test_a_large_file_that_was_cut_gives_its_whole_records(tmp_path):
+    frame = frame_record(bytes(1000))
+    (tmp_path / "x").write_bytes((frame * 900)[:-1])
+    records = read_records(tmp_path / "x")
+    assert [len(next(records)) for _ in range(899)] == [1000] * 899
+    with pytest.raises(RecordError, match=f"ends inside the record at byte {899 * len(frame)}"):
+        next(records)
 
 
 def test_a_length_beyond_the_file_reads_nothing(tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from estimator_serving.training.arrays import Array
+from estimator_serving.training.data.csv_stream import check_names
 from estimator_serving.wire.dtypes import as_dtype
 
 
@@ -54,7 +55,12 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def read_columns(
-    path: Path, select_columns: Sequence[str] | None, label_name: str | None, rules: ColumnRules
+    path: Path,
+    select_columns: Sequence[str] | None,
+    label_name: str | None,
+    rules: ColumnRules,
+    column_names: Sequence[str] | None = None,
+    has_header: bool | None = None,
 ) -> dict[str, Array]:
     """The selected columns and the label's, in the file's order: int64, float32 or object arrays of str.
 
@@ -62,7 +68,7 @@ def read_columns(
         FileNotFoundError: there is no such file.
         ValueError: see Dataset.from_csv.
     """
-    header, rows = _read(path)
+    header, rows = _read(path, column_names, has_header)
     wanted = {*(header if select_columns is None else select_columns), *([] if label_name is None else [label_name])}
     missing = sorted({*wanted, *rules.defaults, *rules.types} - set(header))
     if missing:
@@ -77,8 +83,10 @@ def read_columns(
     return columns
 
 
-def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and every row with the number of its line. Empty lines are skipped."""
+def _read(
+    path: Path, names: Sequence[str] | None, has_header: bool | None
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header (`names`, if they are given), and every row with the number of its line. Empty lines are skipped."""
     try:
         # utf-8-sig: spreadsheets write a byte order mark in front of the first name.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -88,19 +96,24 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise FileNotFoundError(f"There is no file {path}; give the path of a CSV file with a header line.") from None
     except csv.Error as error:
         raise ValueError(f"{path} is not a CSV file from line {reader.line_num} on: {error}.") from None
-    if len(lines) < 2:
+    if names is None and has_header is False:
+        raise ValueError(f"{path} is said to have no header; give column_names=[…], the names of its columns.")
+    first_row = 0 if names is not None and not has_header else 1
+    if len(lines) <= first_row:
         raise ValueError(f"{path} holds no rows; it needs a header line and at least one row behind it.")
-    _, header = lines[0]
+    header = lines[0][1] if names is None else list(names)
+    if names is None and has_header is None:
+        check_names(path, header)
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise ValueError(f"{path} has more than one column named {repeated[0]!r}; rename one of them.")
-    for number, fields in lines[1:]:
+    for number, fields in lines[first_row:]:
         if len(fields) != len(header):
             raise ValueError(
                 f"{path}, line {number}: {len(fields)} fields where the header has {len(header)} "
                 f"({', '.join(header)}); quote fields that hold a comma or a line break."
             )
-    return header, lines[1:]
+    return header, lines[first_row:]
 
 
 def _column(path: Path, name: str, fields: list[tuple[int, str]], rules: ColumnRules) -> Array:

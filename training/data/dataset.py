@@ -14,11 +14,12 @@ from estimator_serving.training.arrays import Array, as_array
 from estimator_serving.training.data import record_file, table_file
 from estimator_serving.training.data.csv_file import ColumnRules, read_columns
 from estimator_serving.training.data.elements import Element, cast, check_lengths, map_leaves, taken
-from estimator_serving.training.data.pipeline import Pass, Pipeline, Unit
+from estimator_serving.training.data.function_steps import FunctionSteps
+from estimator_serving.training.data.pipeline import Pass, Unit
 from estimator_serving.wire.examples import FeatureSpec
 
 
-class Dataset(Pipeline):
+class Dataset(FunctionSteps):
     """Rows of columns, or batches of them; for example
 
         Dataset.from_csv("titanic.csv", label_name="survived").shuffle().repeat().batch(32)
@@ -43,6 +44,34 @@ class Dataset(Pipeline):
         return cls(lambda: iter((columns,)), Unit.COLUMNS, no_rows=lambda: taken(columns, slice(0)))
 
     @classmethod
+    def from_tensors(cls, tensors: Element) -> Dataset:
+        """One element that holds these arrays; as input of an estimator, one batch with all rows.
+
+        Args:
+            tensors: `(features, labels)`, a dict, or one array, of what `from_tensor_slices` takes.
+        """
+        element = map_leaves(as_array, tensors)
+        return cls(lambda: iter((iter((element,)),)), Unit.ROWS)
+
+    @classmethod
+    def list_files(
+        cls, file_pattern: str | Path | Sequence[str | Path], shuffle: bool | None = None, seed: int | None = None
+    ) -> Dataset:
+        """The names of the files that match, in random order unless `shuffle` is False (then sorted).
+
+        Args:
+            file_pattern: one pattern or several, such as "data/part-*.csv".
+            shuffle: None and True mix the names anew in every pass, as in tf.data.
+            seed: makes the order the same in every run.
+
+        Raises:
+            FileNotFoundError: no file matches a pattern.
+        """
+        patterns = [file_pattern] if isinstance(file_pattern, str | Path) else list(file_pattern)
+        names = cls.from_tensor_slices([str(path) for path in record_file.matching(patterns)])
+        return names if shuffle is False else names.shuffle(seed=seed)
+
+    @classmethod
     def from_csv(
         cls,
         path: str | Path,
@@ -51,6 +80,8 @@ class Dataset(Pipeline):
         column_defaults: Mapping[str, Any] | None = None,
         column_types: Mapping[str, Any] | None = None,
         na_value: str = "",
+        column_names: Sequence[str] | None = None,
+        header: bool | None = None,
     ) -> Dataset:
         """The rows of a CSV file with a header (UTF-8; fields may be quoted): `(features, labels)`, or only features.
 
@@ -65,14 +96,19 @@ class Dataset(Pipeline):
                 0 int64, '' text.
             column_types: column name -> `str`, `int` or `float` (or a dtype), for columns without a default.
             na_value: another text that counts as an empty field, for example "NA".
+            column_names: the names of all columns. The first line is then a row, unless `header` is True.
+            header: whether the first line holds names. By default it does without `column_names`, and a line that looks
+                like data is refused.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: an unknown column, a row with too few or too many fields, an empty field without a default, or a
-                field that does not fit its column's default. The message names the line.
+                field that does not fit its column's default (the message names the line); or a first line that looks
+                like data rather than names.
         """
         rules = ColumnRules(column_defaults or {}, column_types or {}, na_value)
-        return cls._from_table(read_columns(Path(path), select_columns, label_name, rules), label_name)
+        columns = read_columns(Path(path), select_columns, label_name, rules, column_names, header)
+        return cls._from_table(columns, label_name)
 
     @classmethod
     def from_parquet(
@@ -81,6 +117,7 @@ class Dataset(Pipeline):
         label_name: str | None = None,
         select_columns: Sequence[str] | None = None,
         column_defaults: Mapping[str, Any] | None = None,
+        rows_at_a_time: int | None = None,
     ) -> Dataset:
         """The rows of a Parquet file, or of a directory of them: `(features, labels)`, or only features.
 
@@ -90,12 +127,25 @@ class Dataset(Pipeline):
         Args:
             path, label_name, select_columns: as in `from_csv`.
             column_defaults: column name -> the value of a null. A null in a text column is '' by default.
+            rows_at_a_time: read the rows when they are needed, this many at a time, instead of all at once; `shuffle`
+                then needs a buffer_size.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: a file that is not Parquet, an unknown column, nulls without a default, or a column that holds
-                neither numbers nor text nor lists of them.
+            ValueError: rows_at_a_time below 1, a file that is not Parquet, an unknown column, nulls without a default,
+                or a column that holds neither numbers nor text nor lists of them.
         """
+        if rows_at_a_time is not None:
+            if rows_at_a_time < 1:
+                raise ValueError(f"rows_at_a_time must be greater than zero; got {rows_at_a_time}.")
+            read = table_file.parquet_blocks(Path(path), select_columns, label_name, rows_at_a_time)
+
+            def passes() -> Iterator[Pass]:
+                for table in read():
+                    block = table_file.columns_of(table, select_columns, label_name, column_defaults or {})
+                    yield block if label_name is None else (block, block.pop(label_name))
+
+            return cls(passes, Unit.COLUMNS, is_streamed=True)
         table = table_file.read_parquet(Path(path), select_columns, label_name)
         return cls.from_arrow(table, label_name, select_columns, column_defaults)
 
@@ -168,12 +218,13 @@ class Dataset(Pipeline):
     @classmethod
     def from_tfrecord(
         cls,
-        paths: str | Path | Sequence[str | Path],
+        paths: str | Path | Iterable[str | Path],
         features: FeatureSpec | None = None,
         label_name: str | None = None,
         compression_type: str | None = None,
+        num_parallel_reads: int | None = None,
     ) -> Dataset:
-        """The records of TFRecord files, one file after the other.
+        """The records of TFRecord files, one file after the other. Memory holds a few pieces of the files at a time.
 
         With `features` each record is a serialized tf.Example, and `batch` parses a whole batch with the op that the
         exported graph has too. FixedLen features become arrays [batch, …], VarLen features the pair `key/values`,
@@ -181,20 +232,22 @@ class Dataset(Pipeline):
         Without `features` the rows are the records themselves, bytes.
 
         Args:
-            paths: one file or several.
+            paths: one file or several, or patterns such as "data/part-*.tfrecord" (their files in sorted order).
             features: feature key -> FixedLenFeature, VarLenFeature, …; `make_parse_example_spec(columns)` makes it.
             label_name: the key in `features` that becomes the labels.
             compression_type: None or "GZIP".
+            num_parallel_reads: files read at the same time, each by a thread; their records take turns. -1 for as many
+                as there are processors.
 
         Raises:
             FileNotFoundError, when it is read: there is no such file.
             ValueError: an unknown compression_type or label; when it is read, a record that was cut or altered, or an
                 Example that does not fit `features` (TensorFlow's text).
         """
-        files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-        read = record_file.reader(files, compression_type)
+        files = [paths] if isinstance(paths, str | Path) else paths if isinstance(paths, Dataset) else list(paths)
+        read = record_file.reader(files, compression_type, num_parallel_reads)
         gather = None if features is None else record_file.parser(features, label_name)
-        return cls(lambda: iter((read(),)), Unit.ROWS, gather=gather)
+        return cls(read, Unit.COLUMNS, gather=gather, is_streamed=True)
 
     @classmethod
     def _from_table(cls, table: dict[str, Array], label_name: str | None) -> Dataset:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from estimator_serving.training.arrays import Array, as_array
+from estimator_serving.wire import ragged
 from estimator_serving.wire.dtypes import as_dtype
+from estimator_serving.wire.ragged import RaggedBytes
 
 Element = Any
 
@@ -60,7 +62,7 @@ def batches_of(passes: Iterator[Element], size: int, drop_remainder: bool) -> It
         start = 0
         if rest is not None:
             start = size - length(rest)
-            rest = _joined(rest, taken(columns, slice(start)))
+            rest = joined([rest, taken(columns, slice(start))])
             if length(rest) < size:
                 continue
             yield rest
@@ -101,6 +103,8 @@ def _stacked_leaf(values: list[Any], name: str) -> Array:
             return as_array(torch.stack(values), name)
         # A list of typed values would lose its dtype to the rule for Python's floats.
         given = np.asarray(values) if isinstance(values[0], np.ndarray | np.generic) else values
+        if isinstance(values[0], bytes):  # numpy's own text ends at the last byte that is not 0
+            given = np.array(values, object)
     except (RuntimeError, TypeError, ValueError):
         shapes = sorted({f"{type(value).__name__} {list(np.shape(value))}" for value in values})
         raise ValueError(
@@ -155,24 +159,117 @@ def taken(columns: Element, rows: Any) -> Element:
 
     It runs for every batch, so it does without map_leaves.
     """
-    if isinstance(columns, np.ndarray):
+    if isinstance(columns, np.ndarray | RaggedBytes):
         return columns[rows]
     if isinstance(columns, dict):
         return {key: taken(value, rows) for key, value in columns.items()}
     return tuple(taken(value, rows) for value in columns)
 
 
-def _joined(left: Element, right: Element) -> Element:
-    arrays = iter([np.concatenate([a, b]) for (_, a), (_, b) in zip(_leaves(left), _leaves(right), strict=True)])
-    return map_leaves(lambda _, __: next(arrays), left)
+def joined(elements: list[Element]) -> Element:
+    """The rows of all elements, which have one structure. Rows of lists are padded to the longest, as in a batch."""
+    columns = [[array for _, array in _leaves(element)] for element in elements]
+    whole = iter([_concatenated(list(parts)) for parts in zip(*columns, strict=True)])
+    return map_leaves(lambda _, __: next(whole), elements[0])
 
 
-def mixed(batches: Iterator[Element], buffer_size: int, random: np.random.Generator) -> Iterator[Element]:
-    """The batches in an order that a buffer of `buffer_size` makes random."""
-    held = list(itertools.islice(batches, buffer_size))
-    for batch in batches:
-        place = int(random.integers(len(held)))
+def _concatenated(parts: list[Any]) -> Any:
+    if isinstance(parts[0], RaggedBytes):
+        return RaggedBytes.joined(parts)
+    if len({part.shape[1:] for part in parts}) == 1:
+        return np.concatenate(parts)
+    width = np.max([part.shape[1:] for part in parts], axis=0)
+    return np.concatenate([padded(part, width, _ABSENT[part.dtype.kind]) for part in parts])
+
+
+# What stands for "no value" in a row that is padded; columns drop '' and -1.
+_ABSENT = {"O": "", "i": -1, "u": 0, "f": 0.0, "b": False}
+
+
+def padded(array: Array, shape: Any, value: Any) -> Array:
+    """The array [rows, …] with its other axes extended to `shape` by `value`. Raises ValueError if it is longer."""
+    if len(shape) != array.ndim - 1 or any(wide > width for wide, width in zip(array.shape[1:], shape, strict=True)):
+        raise ValueError(f"A row of shape {list(array.shape[1:])} cannot be padded to {list(map(int, shape))}.")
+    whole = np.full((len(array), *shape), value, array.dtype)
+    whole[tuple(map(slice, array.shape))] = array
+    return whole
+
+
+def padded_stack(rows: list[Element], shapes: Any, values: Any) -> Element:
+    """Rows of different shapes -> a batch, each row padded to its shape in `shapes`, or to the largest."""
+    first = rows[0]
+    if isinstance(first, Mapping | tuple):
+        keys = list(first) if isinstance(first, Mapping) else list(range(len(first)))
+        nested = isinstance(values, Mapping | tuple)
+        parts = {
+            key: padded_stack([row[key] for row in rows], shapes and shapes[key], values[key] if nested else values)
+            for key in keys
+        }
+        return parts if isinstance(first, Mapping) else tuple(parts.values())
+    arrays = [as_array(row, "rows") for row in rows]
+    if len({array.ndim for array in arrays}) > 1:
+        raise ValueError("All elements in a batch must have the same rank when padding; yield rows of one rank.")
+    largest = np.max([array.shape for array in arrays], axis=0).tolist() if arrays[0].ndim else []
+    wanted = [wide if one in (None, -1) else one for one, wide in zip(shapes or largest, largest, strict=True)]
+    value = {"O": "", "b": False}.get(arrays[0].dtype.kind, 0) if values is None else values
+    return np.concatenate([padded(array[None], wanted, value) for array in arrays])
+
+
+def in_turns(streams: Iterable[Iterator[Element]], cycle_length: int, block_length: int) -> Iterator[Element]:
+    """`block_length` rows of each of `cycle_length` streams in turns; a stream that ends gives its place to the next.
+
+    As in tf.data, a place is left out in the turn in which its stream ends.
+    """
+    waiting = iter(streams)
+    places: list[Iterator[Element] | None] = [None] * cycle_length
+    has_more = True
+    while has_more or any(place is not None for place in places):
+        for place, stream in enumerate(places):
+            if stream is None and has_more:
+                stream = places[place] = next(waiting, None)
+                has_more = stream is not None
+            if stream is not None:
+                count = 0
+                for row in itertools.islice(stream, block_length):
+                    count += 1
+                    yield row
+                if count < block_length:
+                    places[place] = None
+
+
+def mixed(rows: Iterator[Element], buffer_size: int, random: np.random.Generator) -> Iterator[Element]:
+    """The rows, or batches, in an order that a buffer of `buffer_size` makes random."""
+    held = list(itertools.islice(rows, buffer_size))
+    # Numbers are drawn many at a time, because a single one costs more than the rest.
+    draws = iter(lambda: random.integers(len(held), size=_DRAWS).tolist(), None)
+    for row, place in zip(rows, itertools.chain.from_iterable(draws), strict=False):
         yield held[place]
-        held[place] = batch
+        held[place] = row
     for place in random.permutation(len(held)):
         yield held[place]
+
+
+_DRAWS = 1024
+
+
+def mixed_blocks(blocks: Iterator[Element], buffer_size: int, random: np.random.Generator) -> Iterator[Element]:
+    """The rows of all blocks of columns, in an order that a buffer of `buffer_size` rows makes random."""
+    first = next(blocks, None)
+    if first is None:
+        return
+    blocks = itertools.chain([first], blocks)
+    if isinstance(first, RaggedBytes):
+        yield from ragged.mixed(blocks, buffer_size, int(random.integers(2**63)))
+        return
+    held: list[Element] = []
+    for block in blocks:
+        held.append(block)
+        # A quarter of the buffer at least leaves it at a time, so that its rows are not copied too often.
+        surplus = sum(map(length, held)) - buffer_size
+        if surplus >= buffer_size // 4 and surplus > 0:
+            rows = joined(held)
+            order = random.permutation(length(rows))
+            yield taken(rows, order[:surplus])
+            held = [taken(rows, order[surplus:])]
+    rows = joined(held)
+    yield taken(rows, random.permutation(length(rows)))

@@ -1,8 +1,8 @@
-"""Shuffle, repeat, batch, map and their kin: the way of rows to batches.
+"""Shuffle, repeat, batch and their kin: the way of rows to batches.
 
-Rows in memory are worked on as whole columns with numpy; rows of a generator or of a file of records one by one. Owns
-those two ways. Does not know where rows come from, feature columns, estimators or tensors. Names and the order of
-batches are tf.data's; where a rule differs, the method says so.
+Rows in memory are worked on as whole columns with numpy, rows of files that are streamed as blocks of columns, and rows
+of a generator one by one. Owns those ways. Does not know where rows come from, feature columns, estimators or tensors.
+Names and the order of batches are tf.data's; where a rule differs, the method says so.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from estimator_serving.training.arrays import as_array
 from estimator_serving.training.data.elements import (
     Element,
     batches_of,
-    check_lengths,
     groups,
     length,
-    map_leaves,
     mixed,
+    mixed_blocks,
+    padded_stack,
     stacked,
     taken,
 )
 from estimator_serving.training.data.read_ahead import read_ahead
+from estimator_serving.wire.ragged import RaggedBytes
 
 # One pass over the data, in one of the units below.
 Pass = Any
@@ -37,7 +37,7 @@ class Unit(enum.Enum):
     """What one pass consists of."""
 
     COLUMNS = "columns"
-    """One element that holds all rows."""
+    """One element that holds all rows; in a stream, a block of them."""
     ROWS = "rows"
     """An iterator of single rows."""
     BATCHES = "batches"
@@ -53,6 +53,7 @@ class Pipeline:
     """What all data sets can do. Each method returns a new data set; the columns themselves are shared.
 
     `passes` gives the passes over the data, each in the `unit`. `gather` makes a batch of rows that are not parsed yet.
+    `is_streamed`: each of the COLUMNS is only a block of the rows, read when it is needed.
     """
 
     def __init__(
@@ -61,13 +62,15 @@ class Pipeline:
         unit: Unit,
         *,
         may_read_ahead: bool = True,
-        gather: Callable[[list[Any]], Element] | None = None,
+        gather: Callable[[Any], Element] | None = None,
+        is_streamed: bool = False,
         no_rows: Callable[[], Element] | None = None,
     ) -> None:
         self._passes = passes
         self._unit = unit
         self._is_whole, self._is_batched = unit is Unit.COLUMNS, unit is Unit.BATCHES
         self._gather = gather
+        self._is_streamed = is_streamed
         self.no_rows = no_rows
         """Makes a batch without rows, with the columns and dtypes of the others; None if only reading shows them."""
         self.may_read_ahead = may_read_ahead
@@ -75,7 +78,12 @@ class Pipeline:
 
     def _with(self, passes: Callable[[], Iterator[Pass]], unit: Unit | None = None) -> Self:
         return type(self)(
-            passes, unit or self._unit, may_read_ahead=self.may_read_ahead, gather=self._gather, no_rows=self.no_rows
+            passes,
+            unit or self._unit,
+            may_read_ahead=self.may_read_ahead,
+            gather=self._gather,
+            is_streamed=self._is_streamed,
+            no_rows=self.no_rows,
         )
 
     def shuffle(
@@ -84,8 +92,8 @@ class Pipeline:
         """The rows of each pass in random order.
 
         Before `batch`, every order of rows in memory is equally likely, whatever `buffer_size` says (tf.data only mixes
-        within the buffer), and passes are not mixed with each other. Rows of a generator or of TFRecord files, and
-        whole batches behind `batch`, are mixed in a buffer, as in tf.data.
+        within the buffer), and passes are not mixed with each other. Rows of a generator or of files that are read as
+        streams, and whole batches behind `batch`, are mixed in a buffer, as in tf.data.
 
         Args:
             buffer_size: rows or batches held at a time; needed if there is a buffer.
@@ -99,12 +107,18 @@ class Pipeline:
             raise ValueError(f"buffer_size must be greater than zero; got {buffer_size}. Leave it out to mix all rows.")
         if self._is_batched and buffer_size is None:
             raise ValueError("shuffle behind batch holds whole batches: give buffer_size, or shuffle before batch.")
-        if not self._is_whole and buffer_size is None:
-            raise ValueError("These rows are read one by one: give shuffle a buffer_size, the rows to mix at a time.")
+        if (self._is_streamed or not self._is_whole) and buffer_size is None:
+            raise ValueError(
+                "These rows are read when they are needed: give shuffle a buffer_size, the rows to mix at a time."
+            )
         root = int(torch.randint(2**62, ())) if seed is None else seed
         numbers = itertools.count()
 
         def passes() -> Iterator[Pass]:
+            if self._is_whole and self._is_streamed:
+                random = np.random.default_rng((root, next(numbers) if reshuffle_each_iteration else 0))
+                yield from mixed_blocks(self._passes(), buffer_size or 1, random)
+                return
             for columns in self._passes():
                 random = np.random.default_rng((root, next(numbers) if reshuffle_each_iteration else 0))
                 if self._is_whole:
@@ -134,30 +148,63 @@ class Pipeline:
 
         return self._with(passes)
 
-    def batch(self, batch_size: int, drop_remainder: bool = False) -> Self:
+    def batch(
+        self,
+        batch_size: int,
+        drop_remainder: bool = False,
+        num_parallel_calls: int | None = None,
+        deterministic: bool | None = None,
+    ) -> Self:
         """Groups of `batch_size` rows. After `repeat` a group may hold the end of one pass and the start of the next.
 
         Args:
             batch_size: rows of a batch.
             drop_remainder: leave out a last batch that is smaller.
+            num_parallel_calls, deterministic: change nothing.
 
         Raises:
             ValueError: a size below 1, or a data set that is batched already.
         """
+        del num_parallel_calls, deterministic
         if batch_size < 1:
             raise ValueError(f"batch_size must be greater than zero; got {batch_size}.")
         if self._is_batched:
             raise ValueError("This data set is batched already; call batch once, behind shuffle and repeat.")
-        whole, gather = self._is_whole, self._gather or stacked
+        whole, gather = self._is_whole, self._gather or (unframed if self._is_whole else stacked)
 
         def passes() -> Iterator[Pass]:
             if whole:
-                yield batches_of(self._passes(), batch_size, drop_remainder)
+                yield map(gather, batches_of(self._passes(), batch_size, drop_remainder))
             else:
                 rows = itertools.chain.from_iterable(self._passes())
-                yield (gather(group) for group in groups(rows, batch_size, drop_remainder))
+                yield map(gather, groups(rows, batch_size, drop_remainder))
 
         return self._with(passes, Unit.BATCHES)
+
+    def padded_batch(
+        self, batch_size: int, padded_shapes: Any = None, padding_values: Any = None, drop_remainder: bool = False
+    ) -> Self:
+        """As `batch`, with rows of different shapes padded to one.
+
+        Args:
+            batch_size, drop_remainder: as in `batch`.
+            padded_shapes: the shape of a row, in the structure of a row, None for as long as the longest of the batch;
+                by default every axis is as long as the longest.
+            padding_values: what is added, one value or a structure of them; by default 0 and '', as in tf.data. Columns
+                drop '' and -1, so give ids of which 0 is one -1.
+
+        Raises:
+            ValueError: as `batch`; when it is read, a row that is longer than its padded shape.
+        """
+        plain = self.batch(batch_size, drop_remainder)
+
+        def passes() -> Iterator[Pass]:
+            yield (
+                padded_stack(group, padded_shapes, padding_values)
+                for group in groups(iter(self), batch_size, drop_remainder)
+            )
+
+        return plain._with(passes)
 
     def take(self, count: int) -> Self:
         """The first `count` rows, or batches behind `batch`; -1 for all."""
@@ -232,67 +279,27 @@ class Pipeline:
         """
         if buffer_size < AUTOTUNE:
             raise ValueError(f"buffer_size must be -1 or more; got {buffer_size}.")
-        if self._is_whole or buffer_size == 0:
+        if (self._is_whole and not self._is_streamed) or buffer_size == 0:
             return self
         count = _AUTOTUNED_ELEMENTS if buffer_size == AUTOTUNE else buffer_size
+        if self._is_whole:
+            return self._with(lambda: read_ahead(self._passes(), _AUTOTUNED_ELEMENTS))
         return self._with(lambda: iter((read_ahead(itertools.chain.from_iterable(self._passes()), count),)))
-
-    def map(self, function: Callable[..., Element]) -> Self:
-        """`function` applied to whole columns before `batch`, and to every batch behind it; for example
-
-            dataset.map(lambda features, labels: ({**features, "age": features["age"] / 100}, labels))
-
-        tf.data calls it with one row before `batch`; here it sees all rows at once (numpy arrays [rows, …]) and must
-        keep their number. Only rows of a generator come one by one, as in tf.data. For elements `(features, labels)` it
-        is called with two arguments. It gets copies: it may write into the arrays and take features out of the dict.
-
-        Raises:
-            ValueError: the function returns None, something that is not arrays, or another number of rows; or
-                the rows are those of `from_tfrecord` and `batch` has not parsed them yet.
-        """
-        if self._unit is Unit.ROWS and self._gather is not None:
-            raise ValueError(
-                "Examples are parsed a batch at a time: call map behind batch, where it sees the features."
-            )
-
-        def call(element: Element) -> Element:
-            own = map_leaves(lambda value, _: value.copy() if isinstance(value, np.ndarray) else value, element)
-            made = function(*own) if isinstance(own, tuple) else function(own)
-            if made is None:
-                raise ValueError("The function given to map returned None; let it return the features, or a pair.")
-            return made
-
-        def apply(element: Element) -> Element:
-            mapped = map_leaves(as_array, call(element))
-            check_lengths(mapped)
-            if length(mapped) != length(element):
-                raise ValueError(
-                    f"The function given to map turned {length(element)} rows into {length(mapped)}; it is called with "
-                    "whole columns and must keep their number of rows."
-                )
-            return mapped
-
-        def passes() -> Iterator[Pass]:
-            for one in self._passes():
-                if self._is_whole:
-                    yield apply(one)
-                else:
-                    yield map(apply if self._is_batched else call, one)
-
-        made = self._with(passes)
-        no_rows = self.no_rows
-        made.no_rows = None if no_rows is None or self._unit is Unit.ROWS else lambda: apply(no_rows())
-        return made
 
     def __iter__(self) -> Iterator[Element]:
         gather = self._gather
         for one in self._passes():
-            if self._is_whole:
+            if self._is_whole and gather is None:
                 yield from (taken(one, row) for row in range(length(one)))
-            elif self._is_batched or gather is None:
-                yield from one
+            elif self._is_whole and gather is not None:
+                yield from (taken(gather(one[row : row + 1]), 0) for row in range(length(one)))
             else:
-                yield from (taken(gather([row]), 0) for row in one)
+                yield from one
+
+
+def unframed(element: Element) -> Element:
+    """Records as an object array of bytes; anything else as it is."""
+    return element.to_array() if isinstance(element, RaggedBytes) else element
 
 
 def _noted(elements: Iterable[Element], into: list[Element]) -> Iterator[Element]:

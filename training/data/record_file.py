@@ -6,7 +6,10 @@ library how they are parsed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import glob
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +21,60 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from estimator_serving import ops
 from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.finish import serialize
-from estimator_serving.wire import records
-from estimator_serving.wire.examples import FeatureSpec, escape_text, join_examples, unescape_text
+from estimator_serving.training.data.read_ahead import read_ahead
+from estimator_serving.wire import ragged, records
+from estimator_serving.wire.examples import FeatureSpec, escape_text, unescape_text
+from estimator_serving.wire.ragged import RaggedBytes
+
+AUTOTUNE = -1
+# Pieces of a file that are read before they are needed.
+_BLOCKS_AHEAD = 2
 
 
-def reader(paths: Sequence[Path], compression_type: str | None) -> Callable[[], Iterator[bytes]]:
-    """A function that reads all records of all files, from the start each time it is called.
+def reader(
+    paths: Iterable[str | Path], compression_type: str | None, num_parallel_reads: int | None = None
+) -> Callable[[], Iterator[RaggedBytes]]:
+    """A function that reads all records of all files, from the start each time it is called, many at a time.
 
     Raises ValueError for an unknown compression_type. For what the function raises see Dataset.from_tfrecord.
     """
     if compression_type not in (None, "", "GZIP"):
         raise ValueError(f"compression_type {compression_type!r} is not known; give None or 'GZIP'.")
+    if num_parallel_reads is not None and num_parallel_reads != AUTOTUNE and num_parallel_reads < 1:
+        raise ValueError(f"num_parallel_reads must be greater than zero; got {num_parallel_reads}.")
 
-    def read() -> Iterator[bytes]:
-        for path in paths:
-            try:
-                yield from records.read_records(path, is_gzip=compression_type == "GZIP")
-            except FileNotFoundError:
-                raise FileNotFoundError(f"There is no file {path}; give the path of a TFRecord file.") from None
+    def read_file(path: Path) -> Iterator[RaggedBytes]:
+        try:
+            yield from records.read_blocks(path, is_gzip=compression_type == "GZIP")
+        except FileNotFoundError:
+            raise FileNotFoundError(f"There is no file {path}; give the path of a TFRecord file.") from None
+
+    def read() -> Iterator[RaggedBytes]:
+        files = matching(paths)
+        if num_parallel_reads is None:
+            return itertools.chain.from_iterable(map(read_file, files))
+        count = min(os.cpu_count() or 1, len(files)) if num_parallel_reads == AUTOTUNE else num_parallel_reads
+        return ragged.interleaved((read_ahead(read_file(path), _BLOCKS_AHEAD) for path in files), count)
 
     return read
 
 
-def parser(features: FeatureSpec, label_name: str | None) -> Callable[[list[bytes]], Any]:
+def matching(paths: Iterable[str | Path]) -> list[Path]:
+    """The files, with every pattern (`*`, `?`, `[…]`) replaced by the files that match it, sorted.
+
+    Raises FileNotFoundError for a pattern without a match.
+    """
+    found: list[Path] = []
+    for path in map(str, paths):
+        is_pattern = glob.has_magic(path) and not Path(path).exists()
+        names = sorted(glob.glob(path)) if is_pattern else [path]  # noqa: PTH207 (a pattern may be absolute)
+        if not names:
+            raise FileNotFoundError(f"No files matched pattern: {path}; give another pattern or the paths themselves.")
+        found += map(Path, names)
+    return found
+
+
+def parser(features: FeatureSpec, label_name: str | None) -> Callable[[RaggedBytes], Any]:
     """A function from serialized Examples to `features`, or to `(features, labels)`.
 
     Raises ValueError for a label_name outside `features`; the function raises it for an Example that does not fit.
@@ -60,19 +94,19 @@ def parser(features: FeatureSpec, label_name: str | None) -> Callable[[list[byte
     if label_name not in (None, *names):
         raise ValueError(f"The label {label_name!r} has a number of values that varies; read it with FixedLenFeature.")
 
-    def run(examples: list[bytes]) -> list[Any]:
-        values, row_splits = join_examples(examples)
-        arrays: list[Any] = session.run(names, {"values": values, "row_splits": row_splits})
+    def run(examples: RaggedBytes) -> list[Any]:
+        own = examples.packed()
+        arrays: list[Any] = session.run(names, {"values": own.values, "row_splits": own.row_splits})
         return arrays
 
-    def parse(examples: list[bytes]) -> Any:
+    def parse(examples: RaggedBytes) -> Any:
         try:
             try:
                 arrays = run(examples)
             except UnicodeDecodeError:  # ONNX Runtime gives text as str
                 arrays = [
                     np.vectorize(unescape_text, otypes=[object])(a) if a.dtype == object and a.size else a
-                    for a in run([escape_text(example) for example in examples])
+                    for a in run(RaggedBytes.of([escape_text(example) for example in examples]))
                 ]
         except InvalidArgument as error:
             raise ValueError(

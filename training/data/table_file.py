@@ -7,7 +7,7 @@ on first use. Does not know batches.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,37 @@ def read_parquet(path: Path, select_columns: Sequence[str] | None, label_name: s
         ImportError: pyarrow is not installed.
         FileNotFoundError, ValueError: see Dataset.from_parquet.
     """
+    return _read(path, select_columns, label_name, lambda files, wanted: files.read(columns=wanted))
+
+
+def parquet_blocks(
+    path: Path, select_columns: Sequence[str] | None, label_name: str | None, row_count: int
+) -> Callable[[], Iterator[Any]]:
+    """A function that reads the file, or a directory's files in sorted order, as Tables of up to `row_count` rows.
+
+    Raises as read_parquet.
+    """
+    names, wanted = _read(path, select_columns, label_name, lambda files, wanted: (files.files, wanted))
+
+    def read() -> Iterator[Any]:
+        pyarrow = _pyarrow()
+        from pyarrow import parquet
+
+        for name in names:
+            with parquet.ParquetFile(name) as file:
+                for batch in file.iter_batches(row_count, columns=wanted):
+                    yield pyarrow.Table.from_batches([batch])
+
+    return read
+
+
+def _read(
+    path: Path,
+    select_columns: Sequence[str] | None,
+    label_name: str | None,
+    use: Callable[[Any, list[str] | None], Any],
+) -> Any:
+    """What `use` makes of the files and the columns asked for (None for all)."""
     pyarrow = _pyarrow()
     from pyarrow import parquet
 
@@ -33,7 +64,7 @@ def read_parquet(path: Path, select_columns: Sequence[str] | None, label_name: s
         if not files.files:
             raise FileNotFoundError
         _check_names(wanted or (), files.schema.names)
-        return files.read(columns=wanted)
+        return use(files, wanted)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no Parquet file at {path}; give the path of a file or directory.") from None
     except pyarrow.ArrowInvalid as error:

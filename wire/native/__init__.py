@@ -1,21 +1,28 @@
 """Codecs in C++, for what would otherwise pass every number through a Python object.
 
-Owns the import of the compiled module. Each function has a tolerant counterpart in Python, which reads and writes the
-same and also has the sentences for what is wrong; these here answer None for whatever is not plain.
+Owns the import of the compiled module. Each codec of a message has a tolerant counterpart in Python, which reads and
+writes the same and also has the sentences for what is wrong; the codecs here answer None for whatever is not plain. The
+functions on rows of bytes and TFRecord's frames have no counterpart; wire/ragged.py and wire/records.py call them.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from estimator_serving.wire.native._native import ExampleWriter, Rows, Tensor, TensorParts
+    from estimator_serving.wire.native._native import ExampleWriter, RowMixer, Rows, Tensor, TensorParts
 
 try:
     from estimator_serving.wire.native._native import (
+        crc32c,
+        drain_rows,
         example_writer,
+        mix_rows,
         narrow_floats,
         read_body,
         read_columns,
+        read_frames,
         read_predict_request,
+        row_mixer,
+        take_rows,
         write_array,
         write_examples,
         write_predict_response,
@@ -30,14 +37,21 @@ except ImportError as error:
 __all__ = [
     "WRITABLE",
     "ExampleWriter",
+    "RowMixer",
     "Rows",
     "Tensor",
     "TensorParts",
+    "crc32c",
+    "drain_rows",
     "example_writer",
+    "mix_rows",
     "narrow_floats",
     "read_body",
     "read_columns",
+    "read_frames",
     "read_predict_request",
+    "row_mixer",
+    "take_rows",
     "write_array",
     "write_examples",
     "write_predict_response",

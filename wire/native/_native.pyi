@@ -4,6 +4,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+# What has bytes in one piece.
+Buffer = bytes | bytearray | memoryview | NDArray[Any]
+
 # A tensor of nothing but numbers: its shape, whether all numbers are integers, and the numbers, int64 if they are, else
 # float64.
 Tensor = tuple[tuple[int, ...], bool, bytes]
@@ -79,3 +82,35 @@ def write_predict_response(
     tensors: arrays of WRITABLE dtypes, or TensorProtos that are serialized already. as_content: values in
     tensor_content instead of their typed field. None for an array with gaps or of another dtype.
     """
+
+# Rows of bytes: all bytes one after the other, and int64 splits; row i lies in [splits[i], splits[i + 1]).
+RaggedRows = tuple[bytes, bytes]
+
+class RowMixer:
+    """A buffer that makes the order of rows random, kept by the compiled module."""
+
+def crc32c(data: Buffer, by_table: bool = False) -> int:
+    """The CRC32C of the bytes; `by_table` without the processor's own instruction for it."""
+
+def read_frames(piece: Buffer) -> tuple[RaggedRows, int, int, int]:
+    """The whole records at the start of a piece of a TFRecord file, with their checksums compared.
+
+    Gives the records, the bytes they take with their frames, the bytes that the record behind them takes as far as they
+    are known (0 if the piece ends with a record), and what is wrong with it: 0 nothing, 1 the checksum of its length, 2
+    the checksum of its data.
+    """
+
+def row_mixer(capacity: int, seed: int) -> RowMixer:
+    """A buffer of `capacity` rows; the same seed gives the same order. Raises ValueError for a capacity below 1."""
+
+def mix_rows(mixer: RowMixer, values: Buffer, row_splits: Buffer) -> RaggedRows:
+    """Puts the rows into the buffer, and gives one that was held for each that found it full.
+
+    Raises ValueError for row splits that fall or lie outside the bytes.
+    """
+
+def drain_rows(mixer: RowMixer) -> RaggedRows:
+    """Empties the buffer: the rows held, in random order."""
+
+def take_rows(values: Buffer, row_splits: Buffer, order: Buffer) -> RaggedRows:
+    """The rows with these numbers (int64), in their order. Raises IndexError for a number without a row."""

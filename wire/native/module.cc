@@ -4,6 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -16,6 +17,7 @@
 #include "json_body.h"
 #include "json_writer.h"
 #include "predict_messages.h"
+#include "records.h"
 
 namespace {
 
@@ -26,7 +28,10 @@ using estimator::Columns;
 using estimator::ExampleWriter;
 using estimator::FeatureType;
 using estimator::Numbers;
+using estimator::OwnedRows;
+using estimator::RowMixer;
 using estimator::Rows;
+using estimator::RowsView;
 
 // From this size on, other threads may run meanwhile.
 constexpr Py_ssize_t kUnlockBytes = 1 << 15;
@@ -100,6 +105,8 @@ template <class T>
 constexpr const char* kName = nullptr;
 template <>
 constexpr const char* kName<ExampleWriter> = "estimator_serving.ExampleWriter";
+template <>
+constexpr const char* kName<RowMixer> = "estimator_serving.RowMixer";
 
 // Rows, and the buffer of the text that they point into.
 struct KeptRows {
@@ -121,8 +128,8 @@ PyObject* Keep(std::unique_ptr<T> value) {
 
 // Null with Python's TypeError or ValueError set for anything but such a capsule.
 template <class T>
-const T* Kept(PyObject* capsule) {
-  return static_cast<const T*>(PyCapsule_GetPointer(capsule, kName<T>));
+T* Kept(PyObject* capsule) {
+  return static_cast<T*>(PyCapsule_GetPointer(capsule, kName<T>));
 }
 
 PyObject* ReadBody(PyObject*, PyObject* body) {
@@ -434,7 +441,130 @@ PyObject* WritePredictResponse(PyObject*, PyObject* arguments) {
   });
 }
 
+// Rows of bytes, from a buffer of all bytes and one of int64 splits; none, with Python's error, if they do not fit.
+std::optional<RowsView> ViewRows(const Buffer& bytes, const Buffer& splits) {
+  if (!bytes || !splits) return std::nullopt;
+  const RowsView rows{{static_cast<const char*>(bytes->buf), static_cast<std::size_t>(bytes->len)},
+                      static_cast<const std::int64_t*>(splits->buf),
+                      static_cast<std::size_t>(splits->len) / sizeof(std::int64_t) - 1};
+  const bool is_aligned = reinterpret_cast<std::uintptr_t>(splits->buf) % alignof(std::int64_t) == 0;
+  if (!splits->len || splits->len % sizeof(std::int64_t) || !is_aligned || !rows.is_whole()) {
+    PyErr_SetString(PyExc_ValueError, "Row splits are int64, at least one, do not fall, and lie within the bytes.");
+    return std::nullopt;
+  }
+  return rows;
+}
+
+PyObject* Wrap(const OwnedRows& rows) {
+  return Py_BuildValue("NN", Bytes(rows.bytes.data(), rows.bytes.size()),
+                       Bytes(rows.splits.data(), rows.splits.size() * sizeof(std::int64_t)));
+}
+
+PyObject* ReadFrames(PyObject*, PyObject* piece) {
+  const Buffer buffer(piece, PyBUF_SIMPLE);
+  if (!buffer) return nullptr;
+  estimator::Frames frames;
+  OwnedRows rows;
+  const bool has_memory = Run(buffer->len, [&] {
+    try {
+      frames = estimator::ReadFrames({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
+      rows.bytes.reserve(frames.consumed);
+      rows.splits.reserve(frames.records.size() + 1);
+      for (const std::string_view record : frames.records) rows.Add(record);
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  });
+  if (!has_memory) return PyErr_NoMemory();
+  return Py_BuildValue("NnKi", Wrap(rows), static_cast<Py_ssize_t>(frames.consumed),
+                       static_cast<unsigned long long>(frames.next_bytes), static_cast<int>(frames.fault));
+}
+
+PyObject* MakeRowMixer(PyObject*, PyObject* arguments) {
+  Py_ssize_t capacity;
+  unsigned long long seed;
+  if (!PyArg_ParseTuple(arguments, "nK:row_mixer", &capacity, &seed)) return nullptr;
+  if (capacity < 1) {
+    PyErr_SetString(PyExc_ValueError, "A row_mixer holds at least one row.");
+    return nullptr;
+  }
+  return Keep(std::make_unique<RowMixer>(static_cast<std::size_t>(capacity), seed));
+}
+
+// The rows that `gather` adds, without the interpreter's lock.
+template <class Gather>
+PyObject* Gathered(Py_ssize_t bytes, Gather gather) {
+  OwnedRows given;
+  const bool has_memory = Run(bytes, [&] {
+    try {
+      gather(given);
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  });
+  return has_memory ? Wrap(given) : PyErr_NoMemory();
+}
+
+PyObject* MixRows(PyObject*, PyObject* arguments) {
+  PyObject *capsule, *bytes, *splits;
+  if (!PyArg_ParseTuple(arguments, "OOO:mix_rows", &capsule, &bytes, &splits)) return nullptr;
+  RowMixer* const mixer = Kept<RowMixer>(capsule);
+  if (!mixer) return nullptr;
+  const Buffer held_bytes(bytes, PyBUF_SIMPLE);
+  const Buffer held_splits(splits, PyBUF_SIMPLE);
+  const auto rows = ViewRows(held_bytes, held_splits);
+  if (!rows) return nullptr;
+  return Gathered(kUnlockBytes, [&](OwnedRows& given) { mixer->Mix(*rows, given); });
+}
+
+PyObject* DrainRows(PyObject*, PyObject* capsule) {
+  RowMixer* const mixer = Kept<RowMixer>(capsule);
+  return mixer ? Gathered(kUnlockBytes, [&](OwnedRows& given) { mixer->Drain(given); }) : nullptr;
+}
+
+PyObject* TakeRows(PyObject*, PyObject* arguments) {
+  PyObject *bytes, *splits, *order;
+  if (!PyArg_ParseTuple(arguments, "OOO:take_rows", &bytes, &splits, &order)) return nullptr;
+  const Buffer held_bytes(bytes, PyBUF_SIMPLE);
+  const Buffer held_splits(splits, PyBUF_SIMPLE);
+  const auto rows = ViewRows(held_bytes, held_splits);
+  if (!rows) return nullptr;
+  const Buffer held_order(order, PyBUF_SIMPLE);
+  if (!held_order) return nullptr;
+  std::vector<std::int64_t> places(static_cast<std::size_t>(held_order->len) / sizeof(std::int64_t));
+  if (!places.empty()) std::memcpy(places.data(), held_order->buf, places.size() * sizeof(std::int64_t));
+  for (const std::int64_t place : places) {
+    if (place < 0 || static_cast<std::uint64_t>(place) >= rows->count) {
+      PyErr_SetString(PyExc_IndexError, "take_rows takes numbers of rows that are there.");
+      return nullptr;
+    }
+  }
+  return Gathered(held_bytes->len, [&](OwnedRows& given) {
+    for (const std::int64_t place : places) given.Add((*rows)[static_cast<std::size_t>(place)]);
+  });
+}
+
+PyObject* Checksum(PyObject*, PyObject* arguments) {
+  PyObject* bytes;
+  int by_table = 0;
+  if (!PyArg_ParseTuple(arguments, "O|p:crc32c", &bytes, &by_table)) return nullptr;
+  const Buffer buffer(bytes, PyBUF_SIMPLE);
+  if (!buffer) return nullptr;
+  const std::string_view view(static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len));
+  return PyLong_FromUnsignedLong(Run(buffer->len, [&] {
+    return by_table ? estimator::Crc32cByTable(view) : estimator::Crc32c(view);
+  }));
+}
+
 PyMethodDef kMethods[] = {
+    {"crc32c", Checksum, METH_VARARGS, nullptr},
+    {"read_frames", ReadFrames, METH_O, nullptr},
+    {"row_mixer", MakeRowMixer, METH_VARARGS, nullptr},
+    {"mix_rows", MixRows, METH_VARARGS, nullptr},
+    {"drain_rows", DrainRows, METH_O, nullptr},
+    {"take_rows", TakeRows, METH_VARARGS, nullptr},
     {"narrow_floats", NarrowFloats, METH_O, nullptr},
     {"example_writer", MakeExampleWriter, METH_O, nullptr},
     {"read_body", ReadBody, METH_O, nullptr},

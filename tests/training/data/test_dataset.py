@@ -128,6 +128,17 @@ def test_refusals(use, error, text):
         use()
 
 
+def test_sparse_matrices_are_refused_with_advice():
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(ValueError, match=r"Feature x is a sparse matrix of scipy. Give value.toarray\(\)"):
+        Dataset.from_tensor_slices({"x": sparse.csr_matrix(np.eye(3))})
+
+
+def test_bytes_keep_their_last_zeros():
+    (batch,) = Dataset.from_generator(lambda: iter([b"a\0", b"\0\0"])).batch(2)
+    assert batch.tolist() == ["a\0", "\0\0"]
+
+
 @pytest.mark.parametrize("shards", [1, 2, 3, 7])
 def test_shards_hold_every_row_once_across_passes(shards):
     dataset = Dataset.from_tensor_slices(np.arange(5)).repeat(2)

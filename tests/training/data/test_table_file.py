@@ -64,3 +64,27 @@ def test_files_that_are_not_parquet(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="There is no Parquet file at"):
         Dataset.from_parquet(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 3, 100])
+def test_parquet_as_a_stream_gives_the_same_rows(tmp_path, rows_at_a_time):
+    for file, start in (("b", 5), ("a", 0)):
+        rows = range(start, start + 5)
+        table = pa.table({"x": rows, "w": [["w"] * (row % 3) for row in rows], "y": [row % 2 for row in rows]})
+        parquet.write_table(table, tmp_path / f"{file}.parquet", row_group_size=2)
+    whole = Dataset.from_parquet(tmp_path, "y").batch(4)
+    streamed = Dataset.from_parquet(tmp_path, "y", rows_at_a_time=rows_at_a_time)
+    for (features, labels), (same, same_labels) in zip(whole, streamed.batch(4), strict=True):
+        assert (features["x"].tolist(), labels.tolist()) == (same["x"].tolist(), same_labels.tolist())
+        assert [sum(map(bool, words)) for words in same["w"]] == [x % 3 for x in same["x"]]
+    mixed = [row for features, _ in streamed.shuffle(4, seed=1).batch(3) for row in features["x"].tolist()]
+    assert sorted(mixed) == list(range(10)) != mixed
+
+
+def test_parquet_stream_refusals(parquet_file):
+    with pytest.raises(ValueError, match="rows_at_a_time must be greater than zero; got 0"):
+        Dataset.from_parquet(parquet_file, rows_at_a_time=0)
+    with pytest.raises(ValueError, match="give shuffle a buffer_size"):
+        Dataset.from_parquet(parquet_file, rows_at_a_time=5).shuffle()
+    with pytest.raises(ValueError, match="has no column 'zz'"):
+        Dataset.from_parquet(parquet_file, "y", ["zz"], rows_at_a_time=5)
