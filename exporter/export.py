@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from estimator_serving.exporter.receivers.receivers import ServingInputReceiver,
 from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
 from estimator_serving.exporter.servable import weights
 from estimator_serving.exporter.servable.directory import write_servable
-from estimator_serving.exporter.servable.draft import MODEL_FILE, SAMPLE_ROWS, Draft, finish
+from estimator_serving.exporter.servable.draft import MODEL_FILE, SAMPLE_ROWS, Draft, finish, noise_of
 from estimator_serving.exporter.servable.options import DEFAULT_OPTIONS, ExportOptions
 from estimator_serving.exporter.servable.provenance import describe_estimator
 from estimator_serving.exporter.servable.signature_defs import (
@@ -181,7 +182,21 @@ def draft_of_estimator(model: TrainedModel, receiver: ServingInputReceiver, mode
         expected=_expected(caller, exported, computed, sample),
         provenance=describe_estimator(model),
         assets=name_assets(caller.vocabulary_files),
+        noise=partial(_noise, caller, computed, sample),
     )
+
+
+def _noise(
+    caller: ModelFnCaller, computed: Sequence[NetworkOutput], sample: Mapping[str, torch.Tensor]
+) -> dict[str, Array]:
+    """See draft.noise_of."""
+
+    def answer(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in inputs.items()}
+        exported = exports_of(caller(tensors), caller.mode)
+        return _expected(caller, exported, computed, tensors)
+
+    return noise_of(answer, {name: tensor.numpy() for name, tensor in sample.items()})
 
 
 def _expected(

@@ -7,9 +7,14 @@ classify and regress give in `model_outputs`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,18 +29,29 @@ from estimator_serving.exporter.receivers.receivers import ServingInputReceiver,
 from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
 from estimator_serving.exporter.servable import weights
 from estimator_serving.exporter.servable.directory import write_servable
-from estimator_serving.exporter.servable.draft import MODEL_FILE, SAMPLE_ROWS, Draft, finish
+from estimator_serving.exporter.servable.draft import MODEL_FILE, SAMPLE_ROWS, Draft, finish, noise_of
 from estimator_serving.exporter.servable.options import DEFAULT_OPTIONS, ExportOptions
 from estimator_serving.exporter.servable.provenance import describe_versions
 from estimator_serving.exporter.servable.running import evaluate
 from estimator_serving.exporter.sources.base import CLASSIFY, PREDICT, REGRESS, ModelInput, Source
 from estimator_serving.exporter.sources.recognize import recognize
+from estimator_serving.exporter.sources.torch import TorchSource
 from estimator_serving.training.arrays import Array
 from estimator_serving.training.columns.onnx_export import OPSET
 from estimator_serving.training.columns.padding import Padded, as_matrix
 from estimator_serving.wire import dtypes
 
 METHODS = (CLASSIFY, REGRESS, PREDICT)
+
+_MODULE_CAUSE = (
+    "The usual cause is a module whose forward reads more than its arguments, or draws random numbers outside "
+    "training; make it a function of its arguments only."
+)
+_CONVERTER_CAUSE = (
+    "The model and its ONNX form, which {} wrote, compute different things: the usual causes are a converter that is "
+    "older than the library, and a step whose thresholds or ties float32 does not keep. Install the newest converter, "
+    "or leave that step out."
+)
 
 
 def export_model(
@@ -47,12 +63,14 @@ def export_model(
     label_vocabulary: Sequence[str] | None = None,
     assets_extra: Mapping[str, str] | None = None,
     options: ExportOptions | None = None,
+    output_names: Mapping[str, str] | None = None,
 ) -> str:
     """Exports a model that another library trained as `<export_dir_base>/<unix seconds>/model.onnx`.
 
     Args:
         model: a fitted scikit-learn estimator or pipeline, an XGBoost or LightGBM model, a torch module, a Keras 3
-            model on the torch backend, or an ONNX model (path, bytes or ModelProto).
+            model on the torch backend or the path of its `.keras` or `.h5` file, or an ONNX model (path, bytes or
+            ModelProto).
         export_dir_base: the directory whose numbered children are versions.
         serving_input_receiver_fn: makes the receiver. Its features are found by the names the model was trained with;
             where it knows none, they stand side by side in the receiver's order.
@@ -61,6 +79,8 @@ def export_model(
         label_vocabulary: names of the classes; None takes the model's own, or '0', '1', …
         assets_extra: files to put under `assets.extra/`: path there -> path here.
         options: opset, external data, tolerances; see ExportOptions.
+        output_names: the model's name of an output -> its name in the servable. A Keras model calls its outputs after
+            the layers.
 
     Returns:
         The path of the new version directory. Its signatures: `predict` always; with classify `serving_default` and
@@ -76,32 +96,47 @@ def export_model(
     if method not in (None, *METHODS):
         raise ValueError(f"method is {method!r}; give one of {', '.join(METHODS)}.")
     source = recognize(model)
-    draft = draft_of_source(source, serving_input_receiver_fn(), method or source.method, label_vocabulary)
+    receiver, method = serving_input_receiver_fn(), method or source.method
+    draft = draft_of_source(source, receiver, method, label_vocabulary, output_names or {})
     models = {MODEL_FILE: finish(draft, options or DEFAULT_OPTIONS)}
     return str(write_servable(Path(export_dir_base), models, assets_extra or {}))
 
 
 def draft_of_source(
-    source: Source, receiver: ServingInputReceiver, method: str, label_vocabulary: Sequence[str] | None
+    source: Source,
+    receiver: ServingInputReceiver,
+    method: str,
+    label_vocabulary: Sequence[str] | None,
+    output_names: Mapping[str, str] = MappingProxyType({}),
 ) -> Draft:
     """The graph of a model behind a receiver, and what to check it with. Raises as export_model does."""
     # What the model takes, made of the receiver's features, and sample rows of it.
     graph = build_receiver_graph(receiver)
     wanted, fed = _feed(source, graph)
-    rows, sample = _samples(source, receiver, graph, fed)
+    rows, sample, answered = _samples(source, receiver, graph, fed)
     # The model as ONNX; its weights leave first, because with them a large one fits no message.
-    converted = source.convert(wanted, sample)
+    with _saying_so(f"Converting the model ({type(source).__name__.removesuffix('Source')}) to ONNX"):
+        converted = source.convert(wanted, sample)
     detached = weights.detach(converted)
     weight_inputs = {name: weights.weight_input(tensor) for name, tensor in detached.items()}
     got = run_graph(weights.pin_opset(converted, OPSET), {**fed, **weight_inputs})
     # What the model itself gives for the sample rows, and what the servable is to give.
     try:
-        answered = source.answer(sample)
+        answered = answered or source.answer(sample)
     except Exception as error:
         raise ValueError(
             f"The model refuses sample rows with words and numbers it was not trained with ({error}). Clients send "
             "such rows; let its encoders take them (handle_unknown='ignore')."
         ) from error
+    if unknown := sorted(set(output_names) - set(got)):
+        raise ValueError(f"output_names renames {', '.join(unknown)}, and the model gives {', '.join(got)}.")
+    got = {output_names.get(name, name): var for name, var in got.items()}
+    answered = {output_names.get(name, name): array for name, array in answered.items()}
+    is_network = isinstance(source, TorchSource)
+
+    def named_answer(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {output_names.get(name, name): array for name, array in source.answer(inputs).items()}
+
     if method == CLASSIFY:
         outputs = classify_outputs(got, answered, source.labels if label_vocabulary is None else label_vocabulary)
     else:
@@ -121,6 +156,8 @@ def draft_of_source(
         inputs=rows,
         expected={names[name]: array for name, array in outputs.expected.items()},
         provenance=describe_versions(source.packages),
+        noise=partial(noise_of, named_answer, sample) if is_network else dict,
+        cause=_MODULE_CAUSE if is_network else _CONVERTER_CAUSE.format(" and ".join(source.packages)),
     )
 
 
@@ -145,13 +182,17 @@ def _feed(source: Source, graph: ReceiverGraph) -> tuple[list[ModelInput], dict[
             fed[one.name] = op.concat(columns, axis=1) if len(columns) > 1 else columns[0]
         else:
             fed[one.name] = tensors[0]
-    return wanted, fed
+    opened: dict[str, tuple[int, ...]] = {}
+    for one in wanted:
+        shape = () if one.is_matrix else fed[one.name].unwrap_tensor().shape or ()
+        opened[one.name] = tuple(axis for axis, size in enumerate(shape) if axis and not isinstance(size, int))
+    return [replace(one, open_axes=opened[one.name]) for one in wanted], fed
 
 
 def _samples(
     source: Source, receiver: ServingInputReceiver, graph: ReceiverGraph, fed: Mapping[str, Var]
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Sample rows, and what the model is given for them.
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """Sample rows, what the model is given for them, and what it gives; nothing where it refuses them.
 
     Where the model refuses numbers, as an embedding of ten rows refuses the id 11, they are 0 and 1: first the whole
     numbers, then all.
@@ -166,7 +207,21 @@ def _samples(
         rows = sample_inputs(receiver, definitions, SAMPLE_ROWS)
         tried.append((rows, evaluate(graph, fed, graph_feeds(receiver, rows))))
         with suppress(Exception):
-            source.answer(tried[-1][1])
-            return tried[-1]
+            return *tried[-1], source.answer(tried[-1][1])
     # Its conversion, or its answer, says what is wrong.
-    return tried[0]
+    return *tried[0], {}
+
+
+@contextmanager
+def _saying_so(work: str) -> Iterator[None]:
+    """Write a line where the work takes longer than 3 seconds."""
+    # Tracing takes what is written to sys.stderr away.
+    stream = sys.stderr
+    line = f"{work}; a large network takes a minute or two."
+    timer = threading.Timer(3, lambda: print(line, file=stream, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -96,6 +96,7 @@ from estimator_serving.training.hooks import (
     StopAtStepHook,
     SummarySaverHook,
 )
+from estimator_serving.training.keras_model import model_to_estimator
 from estimator_serving.training.loop import figures
 from estimator_serving.training.model_fn import (
     ClassificationOutput,
@@ -149,6 +150,7 @@ __all__ = [
     "WarmStartSettings",
     "add_metrics",
     "forward_features",
+    "model_to_estimator",
     # several processes, and training, evaluating and exporting in turns
     "distribute",
     "BestExporter",

@@ -7,11 +7,13 @@ model, the proof. Knows nothing of how a model became a graph, or of directories
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 from onnxruntime import InferenceSession, OrtValue
@@ -30,7 +32,7 @@ from estimator_serving.exporter.servable.signature_defs import (
     SignatureInputs,
     build_signatures,
 )
-from estimator_serving.exporter.servable.verify import check_outputs
+from estimator_serving.exporter.servable.verify import MODEL_FN_CAUSE, check_outputs
 from estimator_serving.training.arrays import Array
 from estimator_serving.training.columns.finish import finish_graph, serialize
 from estimator_serving.wire import dtypes
@@ -60,6 +62,7 @@ class Draft:
         expected: what the source model gives for them, by graph name.
         provenance: where the model comes from, JSON-able.
         assets: files for `assets/`, by name.
+        noise, cause: see `verify.check_outputs`.
     """
 
     receiver: ServingInputReceiver
@@ -71,6 +74,8 @@ class Draft:
     expected: Mapping[str, Array]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     assets: Mapping[str, Path] = field(default_factory=dict)
+    noise: Callable[[], Mapping[str, Array]] = dict
+    cause: str = MODEL_FN_CAUSE
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,7 @@ def finish(draft: Draft, options: ExportOptions, file: str = MODEL_FILE) -> Fini
 
 def _verify(draft: Draft, session: InferenceSession, tolerance: float, sizes: tuple[int, ...]) -> None:
     """Compares the graph's outputs with the expected ones on as many sample rows as each of `sizes` says."""
+    judge = partial(check_outputs, tolerance=tolerance, noise=cache(draft.noise), cause=draft.cause)
     for rows in sizes:
         inputs = {alias: array[:rows] for alias, array in draft.inputs.items()}
         try:
@@ -154,8 +160,34 @@ def _verify(draft: Draft, session: InferenceSession, tolerance: float, sizes: tu
                 f"{ops.own_text(error).strip()}); nothing was written. Write what this operator comes from with others."
             ) from error
         if rows == SAMPLE_ROWS:
-            check_outputs(draft.expected, actual, f"{SAMPLE_ROWS} sample rows", tolerance)
+            judge(draft.expected, actual, f"{SAMPLE_ROWS} sample rows")
         else:
             # An output without a batch, such as a loss, is known for all rows only.
             by_row = {key: one[:rows] for key, one in draft.expected.items() if one.shape[:1] == (SAMPLE_ROWS,)}
-            check_outputs(by_row, actual, f"a batch of {rows}", tolerance)
+            judge(by_row, actual, f"a batch of {rows}")
+
+
+def noise_of(
+    answer: Callable[[Mapping[str, Array]], Mapping[str, Array]], sample: Mapping[str, Array]
+) -> dict[str, Array]:
+    """How far what a model answers moves when its float32 inputs move by at most one unit in the last place.
+
+    A sum of large numbers that cancel each other moves far, and so far may another order of summing be off.
+    """
+    generator = np.random.default_rng(0)
+    # What differs from call to call by itself has no noise that could be measured.
+    exact, again = answer(sample), answer(sample)
+    exact = {name: array for name, array in exact.items() if np.array_equal(array, again[name])}
+    moved: dict[str, Array] = {}
+    for _ in range(8):
+        near = {
+            name: np.nextafter(array, np.multiply(array, generator.uniform(0, 2, array.shape), dtype=array.dtype))
+            if array.dtype == np.float32
+            else array
+            for name, array in sample.items()
+        }
+        for name, array in answer(near).items():
+            if array.dtype.kind == "f" and name in exact and array.shape == exact[name].shape:
+                distance = np.abs(array - exact[name])
+                moved[name] = np.fmax(moved.get(name, distance), distance)
+    return moved

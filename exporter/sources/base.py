@@ -75,12 +75,14 @@ class ModelInput:
         keys: the features it is made of: one as it is, or several side by side as a matrix.
         dtype: its element type.
         is_matrix: whether it is [batch, n], each feature giving its values in order.
+        open_axes: the axes that may have any size beside the first, the batch, as far as the receiver says.
     """
 
     name: str
     keys: tuple[str, ...]
     dtype: DType
     is_matrix: bool
+    open_axes: tuple[int, ...] = ()
 
 
 class Source(Protocol):

@@ -1,16 +1,20 @@
 """Keras models -> ONNX, on the torch backend, where a model is a torch module.
 
-Owns how a Keras model is called and which inputs it has. The rest is as for torch modules.
+Owns how a Keras model is loaded and called, and which inputs it has. The rest is as for torch modules.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from estimator_serving.exporter.sources.base import reason_of
 from estimator_serving.exporter.sources.torch import TorchSource
+from estimator_serving.training.keras_model import named_outputs
 
 
 class KerasSource(TorchSource):
@@ -43,7 +47,22 @@ class KerasSource(TorchSource):
         return dict.fromkeys(self._names, True)
 
     def call(self, arguments: Mapping[str, Tensor]) -> Any:
-        if self._takes_mapping:
-            return self._model(dict(arguments), training=False)
         ordered = [arguments[name] for name in self._names]
-        return self._model(ordered if len(ordered) > 1 else ordered[0], training=False)
+        given = dict(arguments) if self._takes_mapping else ordered if len(ordered) > 1 else ordered[0]
+        return named_outputs(self._model, self._model(given, training=False))
+
+
+def load_keras(path: str | os.PathLike[str]) -> Any:
+    """The model of a `.keras` or `.h5` file. Raises ValueError where Keras cannot load it."""
+    import keras
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no file {os.fspath(path)}; give the path of a saved Keras model.")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise ValueError(
+            f"Keras {keras.__version__} cannot load {os.fspath(path)} ({reason_of(error)}). Load it with "
+            "keras.models.load_model(path, custom_objects={…}), which takes the classes and functions of your own, and "
+            "pass the model; save a model of another major version of Keras again with this one."
+        ) from error

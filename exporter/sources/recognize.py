@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 
 from estimator_serving.exporter.sources.base import Source
-from estimator_serving.exporter.sources.keras import KerasSource
+from estimator_serving.exporter.sources.keras import KerasSource, load_keras
 from estimator_serving.exporter.sources.onnx import OnnxSource
 from estimator_serving.exporter.sources.sklearn import SklearnSource
 from estimator_serving.exporter.sources.torch import TorchSource
@@ -31,6 +31,8 @@ _SOURCES: Mapping[str, Callable[[Any], Source]] = {
 
 def recognize(model: Any) -> Source:
     """The source of a model. Raises TypeError for a model of no known library, and what the source refuses."""
+    if isinstance(model, str | os.PathLike) and os.fspath(model).endswith((".keras", ".h5", ".hdf5")):
+        return KerasSource(load_keras(model))
     if isinstance(model, onnx.ModelProto | bytes | str | os.PathLike):
         return OnnxSource(model)
     packages = {kind.__module__.split(".")[0] for kind in type(model).__mro__}

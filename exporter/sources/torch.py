@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+from estimator_serving.exporter.servable.running import run_all, session_of
 from estimator_serving.exporter.sources.base import PREDICT, ModelInput, matrix_input
 from estimator_serving.exporter.sources.tracing import explain, trace_program
 from estimator_serving.training.arrays import Array
+from estimator_serving.training.columns.finish import finish_graph
 from estimator_serving.training.columns.onnx_export import to_onnx
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
@@ -82,10 +85,14 @@ class TorchSource:
         with _evaluating(self._model):
             try:
                 # Called once for the outputs' names: what tracing sets on a module, torch takes back.
-                output_names = list(module.named(tensors))
+                output_names = list(module.named([tensor[:2] for tensor in tensors]))
                 batch = torch.export.Dim("batch")
-                program = trace_program(module, tuple(tensors), (tuple({0: batch} for _ in tensors),))
+                shapes = [{0: batch, **dict.fromkeys(one.open_axes, torch.export.Dim.AUTO)} for one in inputs]
+                program = trace_program(module, tuple(tensors), (tuple(shapes),))
                 converted = to_onnx(program, input_names=names, output_names=output_names)
+                self._check_open(inputs, converted, sample)
+            except _FixedAxisError:
+                raise
             except Exception as error:
                 raise ValueError(explain(self.what, self._model, error, program)) from error
         # torch writes a node x -> x for an input that is handed on under its own name.
@@ -93,6 +100,26 @@ class TorchSource:
         del converted.graph.node[:]
         converted.graph.node.extend(kept)
         return converted
+
+    def _check_open(
+        self, inputs: Sequence[ModelInput], converted: onnx.ModelProto, sample: Mapping[str, Array]
+    ) -> None:
+        """Refuse a graph that is right only for the size that an open axis had in the sample."""
+        is_open = any(one.open_axes for one in inputs)
+        longer = {one.name: _doubled(sample[one.name], one.open_axes) for one in inputs}
+        try:
+            got = run_all(session_of(finish_graph(converted)), longer) if is_open else {}
+            wanted = self.answer(longer) if is_open else {}
+            is_right = all(np.allclose(got[name], one, rtol=1e-3, atol=1e-3) for name, one in wanted.items())
+        except Exception:
+            is_right = False
+        if not is_right:
+            raise _FixedAxisError(
+                f"{self.what} can only become a graph for one size of the axes that clients may send in any size "
+                f"({', '.join(f'axes {list(one.open_axes)} of {one.name}' for one in inputs if one.open_axes)}): it "
+                "goes through them step by step, as recurrent layers of Keras do. Give the receiver one size, and pad "
+                "what is shorter."
+            )
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         with _evaluating(self._model):
@@ -106,6 +133,17 @@ class TorchSource:
                 f"{self.what} takes tensors of numbers, and the receiver gives text for {', '.join(words)}; turn text "
                 "into ids in the receiver, or train an Estimator with categorical columns."
             )
+
+
+def _doubled(array: Array, axes: Sequence[int]) -> Array:
+    """The array twice along each of the axes."""
+    for axis in axes:
+        array = np.concatenate([array, array], axis)
+    return array
+
+
+class _FixedAxisError(ValueError):
+    """The sentence is whole; tracing.explain has nothing to add."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from estimator_serving.exporter.servable.draft import noise_of
 from estimator_serving.exporter.servable.verify import ExportMismatch, check_outputs
 
 NAN, INF = float("nan"), float("inf")
@@ -52,7 +53,7 @@ def test_the_sentence_says_what_to_do():
     with pytest.raises(ExportMismatch) as raised:
         check_outputs({"p": np.int64([0])}, {"p": np.int64([1])}, "16 sample rows")
     assert str(raised.value) == (
-        "The exported graph does not agree with the estimator on 16 sample rows: output 'p', at [0] np.int64(0) became "
+        "The exported graph does not agree with the model on 16 sample rows: output 'p', at [0] np.int64(0) became "
         "np.int64(1) (1 of 1 values differ). Nothing was written. The usual cause is a model_fn, normalizer_fn or "
         "module that reads more than its arguments; make it a function of the features only. Where sums differ only by "
         "their order or precision, allow more: ExportOptions(parity_tolerance={'CPUExecutionProvider': 1e-4})."
@@ -99,3 +100,27 @@ def test_the_tolerance_grows_with_the_number_from_one_on(wanted, times):
 @given(arrays.arrays(np.int64, st.integers(1, 4)), st.integers(1, 9))
 def test_integers_have_no_tolerance(wanted, difference):
     assert not agrees(wanted, wanted ^ difference, 1e9)
+
+
+def test_a_tie_has_no_class():
+    wanted = {"probabilities": np.float32([[0.5, 0.5], [0.9, 0.1]]), "class_ids": np.int64([[0], [0]])}
+    check_outputs(wanted, {**wanted, "class_ids": np.int64([[1], [0]])}, "a batch")
+    with pytest.raises(ExportMismatch, match=r"'class_ids', at \[1, 0\]"):
+        check_outputs(wanted, {**wanted, "class_ids": np.int64([[1], [1]])}, "a batch")
+
+
+def test_a_sum_that_cancels_may_be_off_by_its_rounding():
+    wanted, got = {"y": np.float32([3.0])}, {"y": np.float32([3.0001])}
+    check_outputs(wanted, got, "a batch", noise=lambda: {"y": np.float32([2e-5])})
+    with pytest.raises(ExportMismatch):
+        check_outputs(wanted, got, "a batch", noise=lambda: {"y": np.float32([1e-6])})
+
+
+def test_noise_is_large_where_large_numbers_cancel():
+    def answer(inputs):
+        return {"y": inputs["x"].sum(axis=1, dtype=np.float32), "id": np.int64([0, 0])}
+
+    noise = noise_of(answer, {"x": np.float32([[1e6, -1e6], [1, 2]])})
+    assert set(noise) == {"y"}
+    assert 0.05 < noise["y"][0] < 1
+    assert noise["y"][1] < 1e-5
