@@ -36,7 +36,7 @@ _REASONS = (
         "Write the torch function of the same name (np.log -> torch.log) and make constants with torch.tensor",
     ),
     (
-        ("constraint", "specializ", "not all values of", "dynamic_shapes"),
+        ("constraint", "specializ", "not all values of", "dynamic_shapes", "invalid for input of size"),
         "it needs a batch of one certain size",
         "Take the batch size from the tensor (x.shape[0]), and reshape with -1 in place of a number of rows",
     ),
