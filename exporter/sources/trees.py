@@ -33,6 +33,7 @@ from estimator_serving.exporter.sources.base import (
     rename_outputs,
 )
 from estimator_serving.training.arrays import Array
+from estimator_serving.training.canned.tree_ensemble import float32_below
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 
@@ -56,12 +57,6 @@ class Split:
     missing_left: bool
     left: Split | None
     right: Split | None
-
-
-def round_down(value: float) -> float:
-    """The largest float32 that is not above a float64."""
-    rounded = np.float32(value)
-    return float(np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > value else rounded)
 
 
 def write_splits(model: onnx.ModelProto, trees: Sequence[Split | None]) -> None:
@@ -102,7 +97,7 @@ def _thresholds(ensemble: Mapping[str, Any], trees: Sequence[Split | None]) -> t
                 continue
             place = places[tree_id, node_id]
             if split.threshold is not None:
-                values[place] = round_down(split.threshold)
+                values[place] = float32_below(split.threshold)
                 tracks[place] = int(split.missing_left)
             # A split by categories is a chain of comparisons, the last of which leads to the right.
             for _ in range(max(1, split.categories)):

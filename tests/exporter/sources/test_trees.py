@@ -16,8 +16,9 @@ from estimator_serving.exporter import (
 )
 from estimator_serving.exporter.sources.base import MATRIX
 from estimator_serving.exporter.sources.recognize import recognize
-from estimator_serving.exporter.sources.trees import Split, round_down, write_splits
+from estimator_serving.exporter.sources.trees import Split, write_splits
 from estimator_serving.serving import load
+from estimator_serving.training.canned.tree_ensemble import float32_below
 
 
 def thresholds(node):
@@ -91,13 +92,13 @@ def test_another_missing_value_than_nan_is_refused(tmp_path):
 
 def test_thresholds_are_rounded_down():
     for value in (0.1, -0.1, 1 / 3, 16777217.0, 0.5, 0.0):
-        rounded = round_down(value)
+        rounded = float32_below(value)
         assert rounded <= value < float(np.nextafter(np.float32(rounded), np.float32(np.inf)))
 
 
 @given(st.floats(-3e38, 3e38))
 def test_a_threshold_is_the_largest_float32_below_it(value):
-    rounded = np.float32(round_down(value))
+    rounded = np.float32(float32_below(value))
     assert float(rounded) <= value < float(np.nextafter(rounded, np.float32(np.inf)))
 
 
@@ -120,7 +121,7 @@ def test_thresholds_and_missing_values_are_written_into_the_ensemble():
     model = ensemble([0, 0, 0, 1], [0, 1, 2, 0], [1, 0, 0, 0], [2, 0, 0, 0])
     write_splits(model, [Split(0.1, 0, True, None, None), None])
     written = {one.name: helper.get_attribute_value(one) for one in model.graph.node[0].attribute}
-    assert written["nodes_values"] == [round_down(0.1), 0, 0, 0]
+    assert written["nodes_values"] == [float32_below(0.1), 0, 0, 0]
     assert written["nodes_missing_value_tracks_true"] == [1, 0, 0, 0]
 
 
