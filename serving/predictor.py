@@ -135,7 +135,9 @@ class Predictor:
         """
         started_s = time.perf_counter()
         call = Call(codec, payload, route.spec if route else None, context)
-        crowd, entered = self._crowds.get(codec.entrypoint), ""
+        # What the thread that reads requests answers itself takes no thread from the crowd.
+        is_inline = route is not None and route.is_quick(len(payload))
+        crowd, entered = None if is_inline else self._crowds.get(codec.entrypoint), ""
         try:
             context.check()
             document = codec.parse(payload, call.spec)

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from estimator_serving.serving import errors
+from estimator_serving.serving.crowd import Crowd
 from estimator_serving.serving.errors import Code
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
 from estimator_serving.serving.models.manager import Manager
@@ -12,6 +13,8 @@ from estimator_serving.serving.request import Context, Document, ModelSpec, Requ
 
 
 class FakeServable(SimpleNamespace):
+    runner = SimpleNamespace(is_quick=True)
+
     def has_rows(self, signature_name):
         return False
 
@@ -61,6 +64,17 @@ def test_observers_see_the_whole_call(metrics, predictor):
     assert (whole.request.signature_name, whole.outputs, whole.answer, whole.code) == ("s", b"text", b"TEXT", Code.OK)
     assert 0 < whole.run_s < whole.elapsed_s
     assert (failed.servable, failed.answer, failed.code) == (None, None, Code.NOT_FOUND)
+
+
+def test_what_the_reading_thread_answers_takes_no_thread(predictor, metrics, monkeypatch):
+    full = Crowd(0)
+    crowded = Predictor(predictor.manager, metrics, crowds={"TEST": full})
+    assert crowded.predict(codec(), b"text", crowded.router.choose(ModelSpec("m"))).payload == b"TEXT"
+    with pytest.raises(errors.UnavailableError, match="Model m has 0 requests at work"):
+        crowded.predict(codec(parse=lambda payload, _: Document(ModelSpec("m"), payload, payload)), b"text")
+    monkeypatch.setattr(FakeServable, "runner", SimpleNamespace(is_quick=False))
+    with pytest.raises(errors.UnavailableError):
+        crowded.predict(codec(), b"text", crowded.router.choose(ModelSpec("m")))
 
 
 def fail(*_):
