@@ -21,10 +21,11 @@ import threading
 import time
 from pathlib import Path
 
+from loads import HOST, cpu_s
+
 LAYERS, WIDTH, ROWS = 4, 1024, 32
 BATCH_SIZES = (32, 64, 128, 256, 512)
 SERVER_CORE, LOAD_CORE = 0, 1
-HOST = "127.0.0.1"
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 # How long a caller waits in the overload, and how soon the goodput has to be back after it.
 DEADLINE_S, RECOVERY_S = 2.0, 2.0
@@ -186,12 +187,6 @@ class Load:
 def start(*words: object) -> subprocess.Popen:
     command = [sys.executable, __file__, *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def cpu_s(pid: int) -> float:
-    """CPU time a process has used: unlike a rate, it does not change with what else the machine does."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def saturate(directory: Path, load: Load, pid: int, given: argparse.Namespace) -> float:

@@ -16,15 +16,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
+
+from loads import HOST, load_grpc
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N,13] x) => (float[N,1] y) <float[13,1] w = {1,2,3,4,5,6,7,8,9,10,11,12,13}, float[1] b = {0.5}>
 { z = MatMul(x, w)  y = Add(z, b) }"""
 SERVER_CORE, LOAD_CORE = 0, 1
-HOST = "127.0.0.1"
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 
 
@@ -101,39 +101,6 @@ def make_request() -> bytes:
     return request.SerializeToString()
 
 
-def load(pid: int, port: int, payload: bytes, callers: int, seconds: float) -> tuple[float, float]:
-    """Calls a second, and calls a second of the server's CPU time."""
-    import grpc
-
-    counts, stop = [0] * callers, threading.Event()
-    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
-        call = channel.unary_unary(METHOD)
-
-        def run(index: int) -> None:
-            while not stop.is_set():
-                call(payload, timeout=30)
-                counts[index] += 1
-
-        threads = [threading.Thread(target=run, args=(index,)) for index in range(callers)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.5)
-        before, started_s, used_s = sum(counts), time.perf_counter(), cpu_s(pid)
-        time.sleep(seconds)
-        answered = sum(counts) - before
-        rates = answered / (time.perf_counter() - started_s), answered / (cpu_s(pid) - used_s)
-        stop.set()
-        for thread in threads:
-            thread.join()
-    return rates
-
-
-def cpu_s(pid: int) -> float:
-    """CPU time a process has used: unlike a rate, it does not change with what else the machine does."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def start(name: str, directory: Path, threads: int) -> tuple[subprocess.Popen, int]:
     command = [sys.executable, __file__, "--serve", name, "--directory", str(directory), "--threads", str(threads)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -152,7 +119,7 @@ def compare(directory: Path, callers: int, seconds: float, rounds: int, threads:
     try:
         for _ in range(rounds):
             for name, (process, port) in running.items():
-                rates[name].append(load(process.pid, port, payload, callers, seconds))
+                rates[name].append(load_grpc(process.pid, port, METHOD, payload, callers, seconds))
     finally:
         for process, _ in running.values():
             process.kill()

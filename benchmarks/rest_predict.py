@@ -10,7 +10,6 @@ shared machine disturb less. Needs `onnx` (the training extra) to make its model
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import statistics
 import subprocess
@@ -19,12 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from loads import HOST, load_rest
+
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N,13] x) => (float[N,1] y) <float[13,1] w = {1,2,3,4,5,6,7,8,9,10,11,12,13}, float[1] b = {0.5}>
 { z = MatMul(x, w)  y = Add(z, b) }"""
 ROW = [round(0.1 * i + 0.05, 2) for i in range(13)]
 SERVER_CORE, LOAD_CORE = 0, 1
-HOST = "127.0.0.1"
 START_TIMEOUT_S = 30
 
 
@@ -110,55 +110,10 @@ SERVERS = {"ours": serve_ours, "stub": serve_stub, "fastapi": serve_fastapi}
 # --- the load ---
 
 
-class Connection(asyncio.Protocol):
-    """Sends the same request again as soon as its answer is whole; every answer has the first one's length."""
-
-    def __init__(self, request: bytes) -> None:
-        self.request = request
-        self.answers = 0
-        self.buffer = b""
-        self.answer_bytes = 0
-
-    def connection_made(self, transport) -> None:
-        self.transport = transport
-        transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        if not self.answer_bytes:
-            head, found, _ = self.buffer.partition(b"\r\n\r\n")
-            if not found:
-                return
-            assert head.startswith(b"HTTP/1.1 200"), head
-            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-            self.answer_bytes = len(head) + 4 + length
-        if len(self.buffer) >= self.answer_bytes:
-            self.buffer = self.buffer[self.answer_bytes :]
-            self.answers += 1
-            self.transport.write(self.request)
-
-
-async def load(pid: int, port: int, connections: int, seconds: float) -> tuple[float, float]:
-    """Requests a second, and requests a second of the server's CPU time."""
+def make_request() -> bytes:
     body = f'{{"instances": [{ROW}]}}'.encode()
     head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
-    request = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(lambda: Connection(request), HOST, port) for _ in range(connections)]
-    await asyncio.sleep(0.5)
-    before, started_s, used_s = sum(one.answers for _, one in made), time.perf_counter(), cpu_s(pid)
-    await asyncio.sleep(seconds)
-    answered = sum(one.answers for _, one in made) - before
-    rates = answered / (time.perf_counter() - started_s), answered / (cpu_s(pid) - used_s)
-    for transport, _ in made:
-        transport.abort()
-    return rates
-
-
-def cpu_s(pid: int) -> float:
-    """CPU time a process has used: unlike a rate, it does not change with what else the machine does."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 def start(name: str, directory: Path) -> tuple[subprocess.Popen, int]:
@@ -193,10 +148,11 @@ def compare(directory: Path, connections: int, seconds: float, rounds: int) -> N
     running = {name: start(name, directory) for name in SERVERS}
     os.sched_setaffinity(0, {LOAD_CORE})
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVERS}
+    request = make_request()
     try:
         for _ in range(rounds):
             for name, (process, port) in running.items():
-                rates[name].append(uvloop.run(load(process.pid, port, connections, seconds)))
+                rates[name].append(uvloop.run(load_rest(process.pid, port, request, connections, seconds)))
     finally:
         for process, _ in running.values():
             process.kill()

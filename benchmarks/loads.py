@@ -1,0 +1,92 @@
+"""The loads of the benchmarks that run a server on one core: REST and gRPC clients on another core.
+
+Owns how requests are sent and counted, and how a server's processor time is read. Knows no server: requests are bytes
+that were made beforehand, and no answer is looked into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+HOST = "127.0.0.1"
+# How long a load runs before it is counted.
+SETTLE_S = 0.5
+
+
+class Connection(asyncio.Protocol):
+    """Sends the same request again as soon as its answer is whole; every answer has the first one's length."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.answers = 0
+        self.buffer = b""
+        self.answer_bytes = 0
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if not self.answer_bytes:
+            head, found, _ = self.buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            assert head.startswith(b"HTTP/1.1 200"), self.buffer
+            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            self.answer_bytes = len(head) + 4 + length
+        if len(self.buffer) >= self.answer_bytes:
+            self.buffer = self.buffer[self.answer_bytes :]
+            self.answers += 1
+            self.transport.write(self.request)
+
+
+async def load_rest(pid: int, port: int, request: bytes, connections: int, seconds: float) -> tuple[float, float]:
+    """Requests a second, and requests a second of the server's CPU time."""
+    loop = asyncio.get_running_loop()
+    made = [await loop.create_connection(lambda: Connection(request), HOST, port) for _ in range(connections)]
+    await asyncio.sleep(SETTLE_S)
+    before, started_s, used_s = sum(one.answers for _, one in made), time.perf_counter(), cpu_s(pid)
+    await asyncio.sleep(seconds)
+    answered = sum(one.answers for _, one in made) - before
+    rates = answered / (time.perf_counter() - started_s), answered / max(cpu_s(pid) - used_s, 0.01)
+    for transport, _ in made:
+        transport.abort()
+    return rates
+
+
+def load_grpc(pid: int, port: int, method: str, payload: bytes, callers: int, seconds: float) -> tuple[float, float]:
+    """Calls a second, and calls a second of the server's CPU time."""
+    import grpc
+
+    counts, stop = [0] * callers, threading.Event()
+    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+        call = channel.unary_unary(method)
+
+        def run(index: int) -> None:
+            while not stop.is_set():
+                call(payload, timeout=30)
+                counts[index] += 1
+
+        threads = [threading.Thread(target=run, args=(index,)) for index in range(callers)]
+        for thread in threads:
+            thread.start()
+        time.sleep(SETTLE_S)
+        before, started_s, used_s = sum(counts), time.perf_counter(), cpu_s(pid)
+        time.sleep(seconds)
+        answered = sum(counts) - before
+        rates = answered / (time.perf_counter() - started_s), answered / (cpu_s(pid) - used_s)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return rates
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time a process has used: unlike a rate, it does not change with what else the machine does."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
