@@ -53,14 +53,20 @@ class Buffer {
   const bool held_;
 };
 
-// Runs work that touches no Python object; without the interpreter's lock if it is long.
+// Runs work that touches no Python object; without the interpreter's lock if it is long. False, with Python's MemoryError,
+// where there is no memory for it.
 template <class Work>
-auto Run(Py_ssize_t bytes, Work work) {
-  if (bytes < kUnlockBytes) return work();
-  PyThreadState* const state = PyEval_SaveThread();
-  auto result = work();
-  PyEval_RestoreThread(state);
-  return result;
+bool Run(Py_ssize_t bytes, Work work) {
+  bool has_memory = true;
+  PyThreadState* const state = bytes < kUnlockBytes ? nullptr : PyEval_SaveThread();
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    has_memory = false;
+  }
+  if (state) PyEval_RestoreThread(state);
+  if (!has_memory) PyErr_NoMemory();
+  return has_memory;
 }
 
 PyObject* Text(std::string_view value) {
@@ -71,13 +77,26 @@ PyObject* Bytes(const void* data, std::size_t size) {
   return PyBytes_FromStringAndSize(static_cast<const char*>(data), static_cast<Py_ssize_t>(size));
 }
 
+PyObject* Shape(const std::vector<std::int64_t>& sizes) {
+  PyObject* const shape = PyTuple_New(static_cast<Py_ssize_t>(sizes.size()));
+  for (std::size_t index = 0; shape && index < sizes.size(); ++index) {
+    PyTuple_SetItem(shape, static_cast<Py_ssize_t>(index), PyLong_FromLongLong(sizes[index]));
+  }
+  return shape;
+}
+
+// Adds to a dict; takes over the value, which may be null. False with Python's error set.
+bool Add(PyObject* dict, std::string_view key, PyObject* value) {
+  PyObject* const name = Text(key);
+  const bool is_added = dict && name && value && PyDict_SetItem(dict, name, value) == 0;
+  Py_XDECREF(name);
+  Py_XDECREF(value);
+  return is_added;
+}
+
 // A tensor as (shape, whether all its numbers are integers, the numbers).
 PyObject* Wrap(const Numbers& numbers) {
-  PyObject* const shape = PyTuple_New(static_cast<Py_ssize_t>(numbers.shape.size()));
-  if (!shape) return nullptr;
-  for (std::size_t index = 0; index < numbers.shape.size(); ++index) {
-    PyTuple_SetItem(shape, static_cast<Py_ssize_t>(index), PyLong_FromLongLong(numbers.shape[index]));
-  }
+  PyObject* const shape = Shape(numbers.shape);
   PyObject* const values = numbers.are_integers ? Bytes(numbers.integers.data(), numbers.integers.size() * 8)
                                                 : Bytes(numbers.reals.data(), numbers.reals.size() * 8);
   // N takes over the references, and a null one becomes the error that is set.
@@ -85,17 +104,9 @@ PyObject* Wrap(const Numbers& numbers) {
 }
 
 PyObject* Wrap(const Columns& columns) {
-  PyObject* const wrapped = PyDict_New();
+  PyObject* wrapped = PyDict_New();
   for (const auto& [key, numbers] : columns) {
-    PyObject* const name = Text(key);
-    PyObject* const value = Wrap(numbers);
-    const bool is_set = wrapped && name && value && PyDict_SetItem(wrapped, name, value) == 0;
-    Py_XDECREF(name);
-    Py_XDECREF(value);
-    if (!is_set) {
-      Py_XDECREF(wrapped);
-      return nullptr;
-    }
+    if (wrapped && !Add(wrapped, key, Wrap(numbers))) Py_CLEAR(wrapped);
   }
   return wrapped;
 }
@@ -137,15 +148,10 @@ PyObject* ReadBody(PyObject*, PyObject* body) {
   const Buffer& buffer = kept->buffer;
   if (!buffer) return nullptr;
   std::optional<Body> read;
-  const bool has_memory = Run(buffer->len, [&] {
-    try {
-      read = estimator::ReadBody({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
-      return true;
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
+  const bool is_done = Run(buffer->len, [&] {
+    read = estimator::ReadBody({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
   });
-  if (!has_memory) return PyErr_NoMemory();
+  if (!is_done) return nullptr;
   if (!read) Py_RETURN_NONE;
   PyObject* const key = Text(read->key);
   PyObject* const name = read->signature_name ? Text(*read->signature_name) : Py_NewRef(Py_None);
@@ -206,15 +212,10 @@ PyObject* WriteExamples(PyObject*, PyObject* arguments) {
   const KeptRows* const kept = writer ? Kept<KeptRows>(rows_capsule) : nullptr;
   if (!kept) return nullptr;
   std::optional<std::vector<std::string>> examples;
-  const bool has_memory = Run(kept->buffer->len, [&] {
-    try {
-      examples = writer->Write(kept->rows);
-      return true;
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
+  const bool is_done = Run(kept->buffer->len, [&] {
+    examples = writer->Write(kept->rows);
   });
-  if (!has_memory) return PyErr_NoMemory();
+  if (!is_done) return nullptr;
   if (!examples) Py_RETURN_NONE;
   PyObject* const list = PyList_New(static_cast<Py_ssize_t>(examples->size()));
   for (std::size_t index = 0; list && index < examples->size(); ++index) {
@@ -240,17 +241,12 @@ std::optional<ArrayView> View(const Buffer& buffer) {
 template <class Write>
 PyObject* Written(Py_ssize_t bytes, Write write) {
   std::string text;
-  bool has_memory = true;
-  const bool complete = Run(bytes, [&] {
-    try {
-      text.reserve(static_cast<std::size_t>(bytes) * 3 + 64);
-      return write(text);
-    } catch (const std::bad_alloc&) {
-      has_memory = false;
-      return false;
-    }
+  bool complete = false;
+  const bool is_done = Run(bytes, [&] {
+    text.reserve(static_cast<std::size_t>(bytes) * 3 + 64);
+    complete = write(text);
   });
-  if (!has_memory) return PyErr_NoMemory();
+  if (!is_done) return nullptr;
   if (!complete) Py_RETURN_NONE;
   return Bytes(text.data(), text.size());
 }
@@ -338,11 +334,7 @@ PyObject* NarrowFloats(PyObject*, PyObject* values) {
 
 // A tensor as (TensorFlow's number of its dtype, its shape, its values: bytes, or a list of bytes for strings).
 PyObject* Wrap(const estimator::TensorMessage& tensor) {
-  PyObject* const shape = PyTuple_New(static_cast<Py_ssize_t>(tensor.shape.size()));
-  if (!shape) return nullptr;
-  for (std::size_t index = 0; index < tensor.shape.size(); ++index) {
-    PyTuple_SetItem(shape, static_cast<Py_ssize_t>(index), PyLong_FromLongLong(tensor.shape[index]));
-  }
+  PyObject* const shape = Shape(tensor.shape);
   PyObject* values;
   if (tensor.dtype == estimator::kStringType) {
     values = PyList_New(static_cast<Py_ssize_t>(tensor.strings.size()));
@@ -358,17 +350,9 @@ PyObject* Wrap(const estimator::TensorMessage& tensor) {
 }
 
 PyObject* Wrap(const std::vector<estimator::PredictRequest::Input>& inputs) {
-  PyObject* const wrapped = PyDict_New();
+  PyObject* wrapped = PyDict_New();
   for (const auto& input : inputs) {
-    PyObject* const name = Text(input.alias);
-    PyObject* const value = Wrap(input.tensor);
-    const bool is_set = wrapped && name && value && PyDict_SetItem(wrapped, name, value) == 0;
-    Py_XDECREF(name);
-    Py_XDECREF(value);
-    if (!is_set) {
-      Py_XDECREF(wrapped);
-      return nullptr;
-    }
+    if (wrapped && !Add(wrapped, input.alias, Wrap(input.tensor))) Py_CLEAR(wrapped);
   }
   return wrapped;
 }
@@ -379,15 +363,10 @@ PyObject* ReadPredictRequest(PyObject*, PyObject* message) {
   const Buffer buffer(message, PyBUF_SIMPLE);
   if (!buffer) return nullptr;
   std::optional<estimator::PredictRequest> read;
-  const bool has_memory = Run(buffer->len, [&] {
-    try {
-      read = estimator::ReadPredictRequest({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
-      return true;
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
+  const bool is_done = Run(buffer->len, [&] {
+    read = estimator::ReadPredictRequest({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
   });
-  if (!has_memory) return PyErr_NoMemory();
+  if (!is_done) return nullptr;
   if (!read) Py_RETURN_NONE;
   PyObject* const filter = PyTuple_New(static_cast<Py_ssize_t>(read->output_filter.size()));
   for (std::size_t index = 0; filter && index < read->output_filter.size(); ++index) {
@@ -465,18 +444,13 @@ PyObject* ReadFrames(PyObject*, PyObject* piece) {
   if (!buffer) return nullptr;
   estimator::Frames frames;
   OwnedRows rows;
-  const bool has_memory = Run(buffer->len, [&] {
-    try {
-      frames = estimator::ReadFrames({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
-      rows.bytes.reserve(frames.consumed);
-      rows.splits.reserve(frames.records.size() + 1);
-      for (const std::string_view record : frames.records) rows.Add(record);
-      return true;
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
+  const bool is_done = Run(buffer->len, [&] {
+    frames = estimator::ReadFrames({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
+    rows.bytes.reserve(frames.consumed);
+    rows.splits.reserve(frames.records.size() + 1);
+    for (const std::string_view record : frames.records) rows.Add(record);
   });
-  if (!has_memory) return PyErr_NoMemory();
+  if (!is_done) return nullptr;
   return Py_BuildValue("NnKi", Wrap(rows), static_cast<Py_ssize_t>(frames.consumed),
                        static_cast<unsigned long long>(frames.next_bytes), static_cast<int>(frames.fault));
 }
@@ -496,15 +470,11 @@ PyObject* MakeRowMixer(PyObject*, PyObject* arguments) {
 template <class Gather>
 PyObject* Gathered(Py_ssize_t bytes, Gather gather) {
   OwnedRows given;
-  const bool has_memory = Run(bytes, [&] {
-    try {
-      gather(given);
-      return true;
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
+  const bool is_done = Run(bytes, [&] {
+    gather(given);
   });
-  return has_memory ? Wrap(given) : PyErr_NoMemory();
+  if (!is_done) return nullptr;
+  return Wrap(given);
 }
 
 PyObject* MixRows(PyObject*, PyObject* arguments) {
@@ -553,9 +523,10 @@ PyObject* Checksum(PyObject*, PyObject* arguments) {
   const Buffer buffer(bytes, PyBUF_SIMPLE);
   if (!buffer) return nullptr;
   const std::string_view view(static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len));
-  return PyLong_FromUnsignedLong(Run(buffer->len, [&] {
-    return by_table ? estimator::Crc32cByTable(view) : estimator::Crc32c(view);
-  }));
+  std::uint32_t checksum = 0;
+  const bool is_done = Run(
+      buffer->len, [&] { checksum = by_table ? estimator::Crc32cByTable(view) : estimator::Crc32c(view); });
+  return is_done ? PyLong_FromUnsignedLong(checksum) : nullptr;
 }
 
 PyMethodDef kMethods[] = {
