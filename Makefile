@@ -4,11 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTS := wire ops training exporter serving cli examples
 SOURCES := $(PARTS) tools tests benchmarks
-# Two workers suit a machine of two cores; a file's tests share their fixtures, so a file stays with one worker.
-IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile
+# Two workers suit a machine of two cores; tests/conftest.py says which files share a worker and which start first.
+IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-reorder
+
+# Tests start many processes. They share compiled bytecode, whatever the environment says, and each computes on one core.
+unexport PYTHONDONTWRITEBYTECODE
+test coverage: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fmt proto build serve bench docs fuzz fuzz-savedmodel clean oracle-training oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees
+.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel clean oracle-training oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -22,7 +26,7 @@ test: .venv/.ready  ## all tests, or FILE=tests/serving/test_policy.py (a file, 
 coverage: .venv/.ready  ## all tests with a coverage figure by file; the report is build/coverage/index.html
 	@$(BIN)/python -m pytest -q $(IN_PARALLEL) --cov=estimator_serving --cov-report=term --cov-report=html:build/coverage
 
-check: .venv/.ready  ## lint, types, one-way imports, committed protos
+check: .venv/.ready manual  ## lint, types, one-way imports, committed protos, the documentation's build
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
@@ -56,8 +60,11 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/open_inference.py
 	@$(BIN)/python benchmarks/tensor_bundle.py
 
-docs: .venv/.ready  ## build the documentation into build/docs, offline, with warnings as errors, and run its snippets
+manual: .venv/.ready
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@grep -q tensorflow_model_server build/docs/reference/flags.html  # the flags that the command itself lists
+
+docs: manual  ## build the documentation into build/docs, offline, with warnings as errors, and run its snippets
 	@$(BIN)/python -m pytest -q tests/test_docs.py
 
 # The oracles compare this project with TensorFlow 2.15, which cannot be installed beside it. TF names a Python that has it.

@@ -1,6 +1,47 @@
-"""One profile for every property test: no deadline, since two tests that share a core would miss any."""
+"""How the tests run together: one profile for property tests, and which files share a process and which start first."""
 
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
+# No deadline for property tests, since two tests that share a core would miss any.
 settings.register_profile("estimator-serving", deadline=None)
 settings.load_profile("estimator-serving")
+
+# These export the same estimators. In one process, each network is traced once.
+NETWORKS = tuple(f"tests/exporter/test_{name}.py" for name in ("supervised", "families", "export", "servables"))
+
+# The longest files start first, so that no process is left with one of them at the end.
+LONGEST = (
+    *NETWORKS,
+    "tests/exporter/sources/test_keras.py",
+    "tests/test_docs.py",
+    "tests/end_to_end/test_sagemaker_container.py",
+    "tests/serving/test_shutdown.py",
+    "tests/end_to_end/test_examples.py",
+    "tests/serving/test_version_swap.py",
+    "tests/training/columns/test_transform.py",
+    "tests/exporter/sources/test_torch.py",
+    "tests/exporter/sources/saved_model/test_bad_input.py",
+    "tests/conformance/test_robustness.py",
+)
+
+
+def file_of(nodeid: str) -> str:
+    return nodeid.split("::", 1)[0]
+
+
+class Scheduling(LoadFileScheduling):
+    """A file's tests share their fixtures, so a file stays with one process; so do the files in NETWORKS."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = file_of(nodeid)
+        return NETWORKS[0] if file in NETWORKS else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    place = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(file_of(item.nodeid), len(place)))

@@ -53,6 +53,7 @@ CUSTOM = {"serving_default": predict("probabilities", "best")}
 
 _TABLES = {
     "dnn regressor": REGRESSION,
+    "dnn batch_norm": REGRESSION,
     "trees regressor": REGRESSION,
     "linear poisson": LINKED,
     "multi_label": MULTI_LABEL,

@@ -157,7 +157,7 @@ ADAM = optimizers.Adam(0.01)
 MAKERS = {
     "dnn binary": partial(DNNClassifier, [8, 4], make_columns(), optimizer=ADAM),
     "dnn multiclass": partial(DNNClassifier, [8], make_columns(), n_classes=3, label_vocabulary=WORDS, optimizer=ADAM),
-    "dnn batch_norm": partial(DNNClassifier, [8], make_columns(), batch_norm=True, dropout=0.5, optimizer=ADAM),
+    "dnn batch_norm": partial(DNNRegressor, [8], make_columns(), batch_norm=True, dropout=0.5, optimizer=ADAM),
     "dnn regressor": partial(DNNRegressor, [4], make_columns(), label_dimension=2, optimizer=ADAM),
     "dnn every column": lambda **common: DNNClassifier([8], every_column(), optimizer=ADAM, **common),
     "linear every column": lambda **common: LinearClassifier(every_linear_column(), sparse_combiner="mean", **common),
