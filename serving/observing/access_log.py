@@ -45,6 +45,7 @@ class AccessLog:
             "request_bytes": len(call.payload),
             "response_bytes": len(call.answer or b""),
             "remote": call.context.remote(),
+            "caller": call.context.grant.name if call.context.grant else None,
         }
         self._spool.put(entry, _LINE_BYTES)
 
