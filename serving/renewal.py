@@ -7,9 +7,9 @@ says why, once. Knows nothing of what the files hold.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.models.poll import Poll
@@ -57,7 +57,7 @@ class Renewal:
         stamps: list[tuple[int, ...]] = []
         for path in self._paths:
             try:
-                status = os.stat(path)
+                status = Path(path).stat()
                 stamps.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
             except OSError:
                 stamps.append(())

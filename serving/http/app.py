@@ -215,6 +215,17 @@ class _Uvicorn(uvicorn.Server):
     Here each open connection may ask once more, and is told that it closes; uvicorn ends those that stay silent.
     """
 
+    def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
+        super().__init__(config)
+        self._limits = limits
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.is_ssl:
+            # A handshake may take as long as a head; asyncio would wait for a minute.
+            loop: Any = asyncio.get_running_loop()
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=self._limits.head_s)
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
@@ -269,12 +280,14 @@ class RestServer:
 
         self._server = _Uvicorn(
             uvicorn.Config(
-                app, http=cast(Any, partial(InferProtocol, claims, gate, limits)), ws="none", lifespan="off", log_config=None,
-                log_level="warning", access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
+                app, http=cast(Any, partial(InferProtocol, claims, gate, limits)), ws="none", lifespan="off",
+                log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
+                backlog=BACKLOG,
                 timeout_keep_alive=round(limits.idle_s), timeout_graceful_shutdown=max(1, round(grace_s)),
                 callback_notify=sweep, timeout_notify=0,  # 0: at each of its ticks, which come once a second
                 ssl_context_factory=(lambda _config, _default: tls) if tls else None,
-            )
+            ),
+            limits,
         )  # fmt: skip
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
 

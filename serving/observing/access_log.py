@@ -45,8 +45,9 @@ class AccessLog:
             "request_bytes": len(call.payload),
             "response_bytes": len(call.answer or b""),
             "remote": call.context.remote(),
-            "caller": call.context.grant.name if call.context.grant else None,
         }
+        if call.context.grant is not None:
+            entry["caller"] = call.context.grant.name
         self._spool.put(entry, _LINE_BYTES)
 
     def close(self) -> None:

@@ -214,7 +214,7 @@ def test_clients_are_verified(model, authority, tmp_path, key, cert, is_let_in):
     [
         ('server_key: "a"', "lacks server_key or server_cert"),
         ('server_key: "a" server_cert: "b" client_verify: true', "sets client_verify without custom_ca"),
-        ('server_key: "a" server_cert: "b"', "gRPC cannot speak TLS with --ssl_config_file="),
+        ('server_key: "a" server_cert: "b"', "server_key of --ssl_config_file="),
         ("server_kee: 1", "Error parsing text-format tensorflow.serving.SSLConfig: "),
     ],
 )
