@@ -154,6 +154,7 @@ def _files(*texts: str) -> Iterator[list[str]]:
     with contextlib.ExitStack() as stack:
         paths = []
         for text in texts:
+            file: Any
             if hasattr(os, "memfd_create"):
                 file = stack.enter_context(os.fdopen(os.memfd_create("pem"), "w"))
                 paths.append(f"/proc/self/fd/{file.fileno()}")
