@@ -128,9 +128,7 @@ def _checked(material: Material, key_at: str, chain_at: str, authorities_at: str
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
         except ssl.SSLError as error:
-            raise ConfigError(
-                f"{at} holds a certificate that cannot be read ({_reason(error)}); make it anew."
-            ) from None
+            raise ConfigError(f"{at} holds a certificate that is broken ({_reason(error)}); make it anew.") from None
     try:
         with _files(material.chain, material.key) as (chain, key):
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password=lambda: "")

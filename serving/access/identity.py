@@ -1,7 +1,7 @@
 """What a client's certificate says, in the words of the file of keys, whichever library read the certificate.
 
-Owns these words: CN=, SUBJECT: (the whole name as RFC 4514 writes it, the last part first), DNS:, URI:, EMAIL:, IP:.
-The certificate has been verified by then.
+Owns these words: CN=, DNS:, URI:, EMAIL:, IP:, and SUBJECT: for the whole name as OpenSSL writes it by RFC 2253, the
+last part first. The certificate has been verified by then.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def of_python(certificate: Mapping[str, Any] | None) -> list[str]:
     if not certificate:
         return []
     parts = certificate.get("subject", ())
-    whole = ",".join("+".join(f"{_SHORT.get(k, k)}={_escape(v)}" for k, v in part) for part in reversed(parts))
+    whole = ",".join(
+        "+".join(f"{_SHORT.get(k, k)}={_escape(v)}" for k, v in reversed(part)) for part in reversed(parts)
+    )
     alternatives = certificate.get("subjectAltName", ())
     return [
         f"SUBJECT:{whole}",

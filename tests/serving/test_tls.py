@@ -19,7 +19,7 @@ from estimator_serving.serving.server import Server, StartError
 from estimator_serving.wire.pb import serving_pb
 
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
-LETTER = "CN=client,OU=a+OU=b,O=M\\C3\\BCller\\, S\\C3\\B6hne,C=DE"
+SUBJECT = "CN=client,OU=b+OU=a,O=M\\C3\\BCller\\, S\\C3\\B6hne,C=DE"
 ALL = {Right.PREDICT: ("*",), Right.METADATA: ("*",)}
 
 
@@ -140,7 +140,7 @@ def test_clients_are_verified(model, files, made, client, is_let_in):
 
 @pytest.mark.parametrize(
     "says",
-    ["CN=client", f"SUBJECT:{LETTER}", "DNS:client.example", "URI:spiffe://example/client", "EMAIL:c@example.org",
+    ["CN=client", f"SUBJECT:{SUBJECT}", "DNS:client.example", "URI:spiffe://example/client", "EMAIL:c@example.org",
      f"IP:{HOST}"],
 )  # fmt: skip
 def test_a_certificate_has_rights(model, files, made, tmp_path, says):
