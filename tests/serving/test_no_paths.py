@@ -16,6 +16,7 @@ from estimator_serving.serving.models.warmup import EXPECTED_FILE, WARMUP_FILE
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import write_records
 from estimator_serving.wire.services import SERVICES
+from estimator_serving.wire.signatures import SIGNATURES_PROPERTY
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> '
 GOOD = HEAD + "g (float[N] x) => (float[N] y) { y = Neg(x) }"
@@ -51,7 +52,7 @@ def external(location):
 
 def signed(text):
     model = onnx.parser.parse_model(GOOD)
-    model.metadata_props.add(key="estimator_serving.signatures", value=text)
+    model.metadata_props.add(key=SIGNATURES_PROPERTY, value=text)
     return model.SerializeToString()
 
 
