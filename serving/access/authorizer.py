@@ -116,16 +116,18 @@ class Authorizer:
 
         Raises UnauthenticatedError.
         """
-        keys = {
-            value if name == API_KEY else value[len(_SCHEME) :].strip()
-            for name, value in headers
-            if name == API_KEY or (name == AUTHORIZATION and value[: len(_SCHEME)].lower() == _SCHEME)
-        }
-        if len(keys) > 1:
-            raise UnauthenticatedError(SEVERAL_TEXT)
-        if not keys:
+        key = None
+        for name, value in headers:
+            if name == AUTHORIZATION and value[: len(_SCHEME)].lower() == _SCHEME:
+                value = value[len(_SCHEME) :].strip()
+            elif name != API_KEY:
+                continue
+            if key is not None and key != value:
+                raise UnauthenticatedError(SEVERAL_TEXT)
+            key = value
+        if key is None:
             return self._of_certificate(certificate)
-        wanted = sha256(keys.pop()).digest()
+        wanted = sha256(key).digest()
         found = self._by_digest.get(wanted)
         if found is None or not hmac.compare_digest(found[0], wanted):
             raise UnauthenticatedError(WRONG_TEXT)

@@ -34,7 +34,7 @@ class KeyFileError(ValueError):
     """A line that is none; the text names the line and what is wrong with it."""
 
 
-class Right(enum.Enum):
+class Right(enum.StrEnum):
     """What a caller may be allowed. Each but METRICS is given for models."""
 
     PREDICT = "predict"

@@ -110,7 +110,7 @@ def test_another_file_ends_the_grants_of_the_one_before():
 def test_digests_are_compared_in_constant_time_and_keys_are_not_kept():
     code = inspect.getsource(Authorizer.identify)
     assert "hmac.compare_digest(found[0], wanted)" in code
-    assert code.count("==") == 4  # of headers' names and the scheme
+    assert code.count("==") == 2  # the name of a header, and the scheme
     known = Authorizer([entry("sesame")])
     known.identify(bearer("sesame"))
     assert "sesame" not in repr([vars(known), *map(vars, known._grants())])
