@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime
 
 from estimator_serving.serving.access.key_file import (
     CERTIFICATE_FORMS,
@@ -17,6 +16,7 @@ from estimator_serving.serving.access.key_file import (
     digest,
     make_key,
     parse,
+    read_moment,
     write_line,
 )
 
@@ -54,24 +54,15 @@ def main(chosen: argparse.Namespace) -> int:
         raise ValueError("The key would have no right; give --predict, --metadata, --management or --metrics.")
     key = "" if chosen.certificate else make_key()
     sha256 = digest(key.encode()) if key else ""
-    expires = _read_moment(chosen.expires) if chosen.expires else None
+    expires = read_moment(chosen.expires)
     line = write_line(Entry(chosen.name, sha256, chosen.certificate, models, chosen.metrics, expires))
     try:
         parse(line)
     except KeyFileError as error:
-        raise ValueError(str(error).removeprefix("Line 1 cannot be used: ").capitalize()) from None
+        raise ValueError(f"The server could not read the line. {error}") from None
     if key:
         print("The key. It is stored nowhere; give it to the client:", file=sys.stderr, flush=True)
         print(key, flush=True)
     print("The line for the file that the server reads with --auth_file:", file=sys.stderr, flush=True)
     print(line)
     return 0
-
-
-def _read_moment(text: str) -> datetime:
-    """A moment; without a time zone, in UTC. Raises ValueError."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"--expires={text} is no date; write it as 2027-01-31.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -90,7 +90,8 @@ class Authorizer:
 
     def replace(self, entries: Sequence[Entry]) -> None:
         """Put other entries in force. The grants of those that are gone or changed are over."""
-        grants = {grant.entry.sha256 or grant.entry.certificate: grant for grant in self._grants()}
+        before = [*(grant for _, grant in self._by_digest.values()), *self._by_certificate.values()]
+        grants = {grant.entry.sha256 or grant.entry.certificate: grant for grant in before}
         kept = {}
         for entry in entries:
             known = grants.get(entry.sha256 or entry.certificate)
@@ -140,9 +141,6 @@ class Authorizer:
             raise UnauthenticatedError(WRONG_TEXT if names and table else MISSING_TEXT)
         # A certificate has several names; the ones that are over do not hide another.
         return next((grant for grant in grants if not grant.is_over), None) or _in_force(grants[0])
-
-    def _grants(self) -> list[Grant]:
-        return [*(grant for _, grant in self._by_digest.values()), *self._by_certificate.values()]
 
 
 def _in_force(grant: Grant) -> Grant:

@@ -18,7 +18,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 NAME_CHARACTERS_MAX = 256
@@ -56,7 +56,7 @@ class Entry:
         certificate: what the client's certificate has to say, such as "DNS:host.example" or "CN=host".
         models: by right, the names of models or patterns in which * stands for any characters.
         metrics: whether the caller may read the metrics.
-        expires: the moment from which on it is not valid, with its time zone; None for never.
+        expires: the moment from which on it is not valid, with a time zone; None for never.
     """
 
     name: str
@@ -134,7 +134,7 @@ def _parse_line(line: str) -> Entry:
     metrics = members.get(Right.METRICS.value, False)
     if not isinstance(metrics, bool):
         raise ValueError("its metrics has to be true or false.")
-    return Entry(name, sha256, certificate, models, metrics, _read_moment(members.get("expires")))
+    return Entry(name, sha256, certificate, models, metrics, read_moment(members.get("expires")))
 
 
 def _read_caller(members: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -152,16 +152,15 @@ def _read_caller(members: Mapping[str, Any]) -> tuple[str, str, str]:
     return name, sha256, certificate
 
 
-def _read_moment(text: Any) -> datetime | None:
+def read_moment(text: Any) -> datetime | None:
+    """A moment, in UTC where the text names no time zone; None for None. Raises ValueError."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("its expires has to be a moment with a time zone, such as 2027-01-31T00:00:00+00:00.")
-    return moment
+        raise ValueError(f"its expires is {text!r}; write a date, such as 2027-01-31, or a moment.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -68,33 +68,17 @@ def build_pages(
         exception_handlers={404: unrouted, 405: unrouted, 500: broken, ServingError: refused},
     )
 
-    _add_operators_pages(app, exposition, unready, trouble)
+    _add_operators_pages(app, exposition, unready, trouble, docs=docs)
     for dialect in claims.dialects:
         _add_pages(app, dialect)
     app.openapi = partial(_describe_all, app.openapi, claims, has_keys)  # type: ignore[method-assign]
-    if docs:
-        _add_docs(app)
     return app
 
 
-def _add_docs(app: FastAPI) -> None:
-    """The interactive docs. They name every model."""
-
-    @app.get(_OPENAPI, include_in_schema=False)
-    async def openapi(request: Request) -> Response:
-        _context(request).require(Right.METADATA)
-        return Response(orjson.dumps(app.openapi()), headers={"content-type": JSON.decode()})
-
-    @app.get(_DOCS, include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        _context(request).require(Right.METADATA)
-        return get_swagger_ui_html(openapi_url=_OPENAPI, title=app.title)
-
-
 def _add_operators_pages(
-    app: FastAPI, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str]
+    app: FastAPI, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str], *, docs: bool
 ) -> None:
-    """What load balancers and Prometheus ask for: the probes and the metrics."""
+    """What load balancers, Prometheus and people ask for: the probes, the metrics and the interactive docs."""
 
     @app.get("/healthz", summary="Whether the process answers at all")
     async def healthz() -> dict[str, str]:
@@ -112,6 +96,17 @@ def _add_operators_pages(
         _context(request).require(Right.METRICS)
         return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
+    async def openapi(request: Request) -> Response:
+        _context(request).require(Right.METADATA)
+        return Response(orjson.dumps(app.openapi()), headers={"content-type": JSON.decode()})
+
+    async def interactive(request: Request) -> Response:
+        _context(request).require(Right.METADATA)
+        return get_swagger_ui_html(openapi_url=_OPENAPI, title=app.title)
+
+    if docs:
+        app.add_route(_OPENAPI, openapi)
+        app.add_route(_DOCS, interactive)
     for path in exposition.paths:
         app.add_api_route(
             path, prometheus, methods=["GET"], summary="Prometheus metrics", response_class=PlainTextResponse

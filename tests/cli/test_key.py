@@ -31,7 +31,7 @@ def test_a_line_for_a_certificate(capsys):
     ("words", "said"),
     [
         ([], "The key would have no right"),
-        (["--metrics", "--expires", "soon"], "--expires=soon is no date"),
+        (["--metrics", "--expires", "soon"], "its expires is 'soon'; write a date"),
         (["--metrics", "--certificate", "shop"], "Its certificate has to begin with one of CN="),
         (["--predict", ""], "Its predict has to be a list of models"),
     ],

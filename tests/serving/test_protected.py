@@ -260,7 +260,7 @@ def test_a_contracts_model_is_one_the_caller_may_ask(server):
     assert server.ask("POST", "/invocations", "one", json=INSTANCES).json() == {"predictions": [-1.0]}
     attributes = {"x-amzn-sagemaker-custom-attributes": "tfs-model-name=secret"}
     assert server.ask("POST", "/invocations", "one", json=INSTANCES, headers=attributes).status_code == 403
-    assert "secret" not in server.ask("POST", "/invocations", "nothing", json=INSTANCES).text
+    assert server.ask("POST", "/invocations", "nothing", json=INSTANCES).status_code == 403
 
 
 def test_openapi_has_the_ways_to_send_a_key(server):

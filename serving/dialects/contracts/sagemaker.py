@@ -53,6 +53,8 @@ class SageMaker(Contract):
         model = attributes.get("tfs-model-name") or (spec.name if spec is not None else None)
         if model is None:
             names = [name for name in self._names() if context.may(Right.PREDICT, name)]
+            if not names:
+                context.require(Right.PREDICT)
             if len(names) != 1:
                 raise InvalidArgumentError(
                     f"This server has the models {', '.join(names)}; name one, as tfs-model-name=NAME in the header "

@@ -113,4 +113,4 @@ def test_digests_are_compared_in_constant_time_and_keys_are_not_kept():
     assert code.count("==") == 2  # the name of a header, and the scheme
     known = Authorizer([entry("sesame")])
     known.identify(bearer("sesame"))
-    assert "sesame" not in repr([vars(known), *map(vars, known._grants())])
+    assert "sesame" not in repr([vars(known), vars(known.identify(bearer("sesame")))])

@@ -69,8 +69,8 @@ def test_no_text_breaks_the_reader(text):
         ({"name": "a", "sha256": SHA, "predict": "m"}, "its predict has to be a list of models"),
         ({"name": "a", "sha256": SHA, "predict": [""]}, "its predict has to be a list of models"),
         ({"name": "a", "sha256": SHA, "metrics": 1}, "its metrics has to be true or false"),
-        ({"name": "a", "sha256": SHA, "expires": "2027-01-31"}, "a moment with a time zone"),
-        ({"name": "a", "sha256": SHA, "expires": 7}, "a moment with a time zone"),
+        ({"name": "a", "sha256": SHA, "expires": "soon"}, "its expires is 'soon'; write a date, such as 2027-01-31"),
+        ({"name": "a", "sha256": SHA, "expires": 7}, "its expires is 7"),
         ({"name": "a", "sha256": SHA, "admin": True}, "it has admin; there are certificate, expires"),
         ('{"name": "a", "name": "b", "sha256": "' + SHA + '"}', "it has a member twice"),
     ],
@@ -87,9 +87,12 @@ def test_a_key_that_stands_twice():
         parse(f"{line}\n\n{line}")
 
 
-def test_the_example_of_the_module():
+def test_a_date_is_one_of_utc():
     expires = datetime(2027, 1, 31, tzinfo=UTC)
     assert '"expires": "2027-01-31T00:00:00+00:00"' in write_line(Entry("a", SHA, expires=expires))
+    assert parse(json.dumps({"name": "a", "sha256": SHA, "expires": "2027-01-31"})) == [
+        Entry("a", SHA, expires=expires)
+    ]
 
 
 def test_keys_are_long_and_none_is_like_another():
