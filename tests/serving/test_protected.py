@@ -194,6 +194,16 @@ def test_a_browser_asks_before_it_sends_a_key(tmp_path):
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "*")
 
 
+def test_a_unix_socket_asks_for_keys_too(tmp_path):
+    with protected(tmp_path, grpc_socket_path=str(tmp_path / "sock")) as server:
+        server.channel = grpc.insecure_channel(f"unix:{tmp_path}/sock")
+        service = "tensorflow.serving.ModelService"
+        message = spec(service, "GetModelStatus", "m")
+        assert server.call(service, "GetModelStatus", "", message)[0] is grpc.StatusCode.UNAUTHENTICATED
+        assert isinstance(server.call(service, "GetModelStatus", "one", message), bytes)
+        server.channel.close()
+
+
 # --- what they may do ---
 
 
