@@ -20,7 +20,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 
-from estimator_serving.serving.access.key_file import Entry, Right
+from estimator_serving.serving.access.key_file import NAME_CHARACTERS_MAX, Entry, Right
 from estimator_serving.serving.errors import PermissionDeniedError, UnauthenticatedError
 
 # The names of the headers, and of gRPC's metadata, that carry a key.
@@ -64,7 +64,10 @@ class Grant:
         if right in self._everywhere:
             return True
         names = self._models.get(right)
-        return model is not None and names is not None and names.fullmatch(model) is not None
+        # No model has a longer name, and a pattern could take long to look at one.
+        if model is None or names is None or len(model) > NAME_CHARACTERS_MAX:
+            return False
+        return names.fullmatch(model) is not None
 
     def check(self, right: Right, model: str | None = None) -> None:
         """Raises PermissionDeniedError where the caller has no such right, whether or not the model exists."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+# Of a caller, and of a model that a caller may name.
 NAME_CHARACTERS_MAX = 256
 # Tells a key from other secrets, for the tools that look for secrets in places where they do not belong.
 KEY_PREFIX = "es_"

@@ -76,7 +76,8 @@ def test_certificates():
         (["iris"], "iris", True), (["iris"], "iris2", False), (["iris"], "Iris", False), (["iris-*"], "iris-", True),
         (["iris-*"], "my-iris-1", False), (["*"], "\n", True), (["*"], None, True), (["a*", "b.c"], "b.c", True),
         (["b.c"], "bxc", False), (["a|b"], "a", False), (["**"], None, False), (["i*s"], "iris\n", False),
-        ([], "iris", False),
+        ([], "iris", False), (["a*"], "a" * 256, True), (["a*"], "a" * 257, False), (["*"], "a" * 257, True),
+        (["*a*a*a*a*a*a*b"], "a" * 10_000_000, False),
     ],
 )  # fmt: skip
 def test_rights_for_models(patterns, model, may):
