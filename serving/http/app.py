@@ -36,6 +36,8 @@ from estimator_serving.serving.routing import Route, Router
 
 # How long a client that keeps a connection open has to ask once more when the server ends.
 LINGER_S = 0.3
+# How long a client has to answer the end of TLS.
+TLS_END_S = 0.5
 # Waiting connections the kernel holds while the loop is busy.
 BACKLOG = 2048
 
@@ -221,9 +223,12 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self.config.is_ssl:
-            # A handshake may take as long as a head; asyncio would wait for a minute.
+            # A handshake may take as long as a head; asyncio would wait for a minute. And a client that does not answer
+            # the end of TLS, as most do not, would hold up the server's end.
             loop: Any = asyncio.get_running_loop()
-            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=self._limits.head_s)
+            loop.create_server = partial(
+                loop.create_server, ssl_handshake_timeout=self._limits.head_s, ssl_shutdown_timeout=TLS_END_S
+            )
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
+import time
 
 import grpc
 import httpx
@@ -122,6 +123,18 @@ def test_a_large_body_and_a_kept_connection(model, files, made):
         for count in (1, 100_000, 1):
             answer = http.post(url, json={"instances": [1.0] * count})
             assert answer.json() == {"predictions": [2.0] * count}
+
+
+def test_a_client_that_stays_silent_does_not_hold_up_the_end(model, files, made):
+    server = Server(Config(model_base_path=str(model), port=-1, rest_api_port=-1, bind_address=HOST, **files))
+    server.start()
+    with (
+        socket.create_connection((HOST, server.rest_port)) as plain,
+        context_of(made).wrap_socket(plain, server_hostname=HOST),
+    ):
+        began_s = time.monotonic()
+        assert server.stop()
+        assert time.monotonic() - began_s < 10
 
 
 # --- clients' certificates ---
