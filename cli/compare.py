@@ -18,7 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from estimator_serving.cli import generated_inputs
-from estimator_serving.cli.peers import Peer, Refusal, open_peer
+from estimator_serving.cli.peers import (
+    SIDE,
+    TIMEOUT_S,
+    Peer,
+    Refusal,
+    add_credential_flags,
+    open_peer,
+    read_credentials,
+)
 from estimator_serving.serving.models.warmup import EXPECTED_FILE, RECORDS_MAX, WARMUP_FILE
 from estimator_serving.wire.features import FeatureSpec
 from estimator_serving.wire.prediction_logs import LOG_FIELDS, log_of
@@ -30,7 +38,6 @@ Array = npt.NDArray[Any]
 ROWS_GENERATED = 200
 BATCH_ROWS = 32
 TOLERANCE = 1e-5
-TIMEOUT_S = 30.0
 DIFFERENCES_SHOWN = 5
 
 
@@ -74,9 +81,8 @@ class Report:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `compare`."""
-    side = "grpc://HOST:PORT/MODEL[/VERSION], or the path of a servable"
-    parser.add_argument("--left", required=True, metavar="SIDE", help=f"the model that is right by definition: {side}")
-    parser.add_argument("--right", required=True, metavar="SIDE", help=f"the model to check: {side}")
+    parser.add_argument("--left", required=True, metavar="SIDE", help=f"the model that is right by definition: {SIDE}")
+    parser.add_argument("--right", required=True, metavar="SIDE", help=f"the model to check: {SIDE}")
     parser.add_argument("--signature", action="append", metavar="KEY", help="a signature to compare (default: all)")
     parser.add_argument("--examples", metavar="FILE", help="serialized tf.Examples to send, as TFRecords")
     parser.add_argument(
@@ -97,6 +103,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout_s", type=float, default=TIMEOUT_S, help="deadline of a request (default: %(default)s)"
     )
+    add_credential_flags(parser)
     parser.add_argument(
         "--store", action="store_true", help="store left's answers as the expected answers of the servable on the right"
     )
@@ -105,7 +112,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(chosen: argparse.Namespace) -> int:
     """Compares and prints the report; returns 1 if an answer differs by more than the tolerance, otherwise 0."""
-    left, right = open_peer(chosen.left, chosen.timeout_s), open_peer(chosen.right, chosen.timeout_s)
+    credentials = read_credentials(chosen)
+    left, right = (open_peer(side, chosen.timeout_s, credentials) for side in (chosen.left, chosen.right))
     if chosen.batch < 1 or (chosen.generate is not None and chosen.generate < 1):
         raise ValueError("--batch and --generate take numbers above 0.")
     if chosen.store and right.directory is None:

@@ -37,10 +37,17 @@ COMMANDS = {
         "Serves models: one with --model_base_path, several with --model_config_file. The flags are those of "
         "tensorflow_model_server. Each can also be given as an environment variable of the same name in capitals.",
     ),
+    "key": Command(
+        "estimator_serving.cli.key",
+        "make a key for a protected server",
+        "Makes a key, and prints it and the line for the server's file of keys (--auth_file). The line holds only a "
+        "digest of the key, and the rights that it gives.",
+    ),
     "show": Command(
         "estimator_serving.cli.show",
         "show the signatures, features and provenance of a servable",
-        "Shows which requests a servable answers, which features its Examples carry, and where it comes from.",
+        "Shows which requests a servable answers, which features its Examples carry, and where it comes from. Of a "
+        "model on a running server it shows the signatures.",
     ),
     "run": Command(
         "estimator_serving.cli.run",

@@ -6,6 +6,8 @@ command line and how its answers become arrays. Does not know what they are comp
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -35,7 +37,34 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 _SERVICE = "tensorflow.serving.PredictionService"
 _RPCS = {PREDICT_METHOD: "Predict", CLASSIFY_METHOD: "Classify", REGRESS_METHOD: "Regress"}
-_ADDRESS = re.compile(r"grpc://(?P<host>[^/]+)/(?P<model>[^/]+)(/(?P<version>\d+))?")
+_ADDRESS = re.compile(r"(?P<scheme>grpcs?)://(?P<host>[^/]+)/(?P<model>[^/]+)(/(?P<version>\d+))?")
+SIDE = "grpc://HOST:PORT/MODEL[/VERSION] (grpcs:// for TLS), or the path of a servable"
+KEY_VARIABLE = "ESTIMATOR_SERVING_KEY"
+TIMEOUT_S = 30.0
+
+
+class Credentials(NamedTuple):
+    """How a protected server is asked.
+
+    key: sent to it, empty for none. authorities: PEM of those that sign servers' certificates, None for the system's.
+    """
+
+    key: str = ""
+    authorities: bytes | None = None
+
+
+def add_credential_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags by which a protected server is asked."""
+    parser.add_argument("--key", help=f"key that servers are asked with (default: ${KEY_VARIABLE})")
+    parser.add_argument(
+        "--ca_file", metavar="FILE", help="PEM certificates of the authorities to trust for grpcs:// (the system's)"
+    )
+
+
+def read_credentials(chosen: argparse.Namespace) -> Credentials:
+    """What these flags and the environment say. Raises OSError."""
+    key = os.environ.get(KEY_VARIABLE, "") if chosen.key is None else chosen.key
+    return Credentials(key, Path(chosen.ca_file).read_bytes() if chosen.ca_file else None)
 
 
 class Refusal(NamedTuple):
@@ -63,30 +92,39 @@ class Peer(ABC):
         """The outputs of a signature by alias, or the error it answers with."""
 
 
-def open_peer(text: str, timeout_s: float) -> Peer:
+def open_peer(text: str, timeout_s: float = TIMEOUT_S, credentials: Credentials = Credentials()) -> Peer:  # noqa: B008
     """The side that a command-line argument names: `grpc://HOST:PORT/MODEL[/VERSION]`, or the path of a servable.
 
     Raises ValueError for an argument that is neither, for a server that cannot be reached, and for an unknown model.
     """
-    if not text.startswith("grpc://"):
+    if not is_server(text):
         return _Servable(text)
     found = _ADDRESS.fullmatch(text)
     if found is None:
         raise ValueError(f"{text} is not the address of a model; write grpc://HOST:PORT/MODEL or .../MODEL/VERSION.")
-    return _Server(text, found["host"], found["model"], found["version"], timeout_s)
+    return _Server(text, found, timeout_s, credentials)
+
+
+def is_server(text: str) -> bool:
+    """Whether a command-line argument names a model of a server."""
+    return text.startswith(("grpc://", "grpcs://"))
 
 
 class _Server(Peer):
     """A model of a server that speaks TensorFlow Serving's gRPC API."""
 
-    def __init__(self, text: str, host: str, model: str, version: str | None, timeout_s: float) -> None:
-        self._spec = serving_pb.ModelSpec(name=model)
-        if version is not None:
-            self._spec.version.value = int(version)
+    def __init__(self, text: str, found: re.Match[str], timeout_s: float, credentials: Credentials) -> None:
+        self._spec = serving_pb.ModelSpec(name=found["model"])
+        if found["version"] is not None:
+            self._spec.version.value = int(found["version"])
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(
-            host, [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        )
+        self._metadata = [("authorization", f"Bearer {credentials.key}")] if credentials.key else None
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        if found["scheme"] == "grpcs":
+            tls = grpc.ssl_channel_credentials(credentials.authorities)
+            self._channel = grpc.secure_channel(found["host"], tls, options)
+        else:
+            self._channel = grpc.insecure_channel(found["host"], options)
         request = serving_pb.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.CopyFrom(self._spec)
         try:
@@ -94,7 +132,7 @@ class _Server(Peer):
         except grpc.RpcError as error:
             raise ValueError(
                 f"{text} does not answer: {error.code().name}: {error.details()}. "
-                "Check the address, the name of the model and its version."
+                "Check the address, the name of the model and its version, and --key if the server is protected."
             ) from error
         signatures = serving_pb.SignatureDefMap.FromString(response.metadata["signature_def"].value).signature_def
         self.signatures = {key: signature_from_proto(signatures[key]) for key in sorted(signatures)}
@@ -114,7 +152,7 @@ class _Server(Peer):
     def _call(self, method: str, request: Any) -> Any:
         response = SERVICES[_SERVICE][method].response
         rpc = self._channel.unary_unary(f"/{_SERVICE}/{method}", type(request).SerializeToString, response.FromString)
-        return rpc(request, timeout=self._timeout_s)
+        return rpc(request, timeout=self._timeout_s, metadata=self._metadata)
 
 
 class _Servable(Peer):

@@ -10,8 +10,10 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from estimator_serving.cli.peers import add_credential_flags, is_server, open_peer, read_credentials
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.in_process import find_version, load
 from estimator_serving.serving.models.model_files import MODEL_FILE
@@ -29,14 +31,21 @@ from estimator_serving.wire.signatures import Metadata, TensorInfo
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `show`."""
-    parser.add_argument("path", help="a version directory, or the base path above it")
+    parser.add_argument(
+        "path", help="a version directory, or the base path above it; or grpc://HOST:PORT/MODEL[/VERSION] of a server"
+    )
+    add_credential_flags(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def main(chosen: argparse.Namespace) -> int:
-    """Prints the description of a servable. Raises ValueError if there is no servable at the path."""
+    """Prints the description of a servable. Raises ValueError if there is none at the path or address."""
     try:
-        described = describe(find_version(Path(chosen.path)))
+        if is_server(chosen.path):
+            peer = open_peer(chosen.path, credentials=read_credentials(chosen))
+            described = _describe(chosen.path, Metadata(peer.signatures))
+        else:
+            described = describe(find_version(Path(chosen.path)))
     except ServingError as error:
         raise ValueError(str(error)) from error
     print(json.dumps(described, indent=2) if chosen.json else "\n".join(_lines(described)))
@@ -52,8 +61,15 @@ def describe(directory: Path) -> dict[str, Any]:
     metadata = signatures.from_properties(model.metadata) or Metadata(
         {key: called.signature for key, called in load(directory).signatures.items()}
     )
+    return _describe(str(directory), metadata, model.opsets, model.metadata)
+
+
+def _describe(
+    path: str, metadata: Metadata, opsets: Mapping[str, int] = MappingProxyType({}),
+    properties: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:  # fmt: skip
     return {
-        "path": str(directory),
+        "path": path,
         "signatures": {
             key: {
                 "method_name": signature.method_name,
@@ -63,9 +79,9 @@ def describe(directory: Path) -> dict[str, Any]:
             for key, signature in metadata.signatures.items()
         },
         "features": {key: _feature(one) for key, one in (metadata.feature_spec or {}).items()},
-        "opsets": {domain or "ai.onnx": version for domain, version in sorted(model.opsets.items())},
-        "parity_tolerance": _property(model.metadata, signatures.TOLERANCE_PROPERTY),
-        "provenance": _property(model.metadata, signatures.PROVENANCE_PROPERTY),
+        "opsets": {domain or "ai.onnx": version for domain, version in sorted(opsets.items())},
+        "parity_tolerance": _property(properties, signatures.TOLERANCE_PROPERTY),
+        "provenance": _property(properties, signatures.PROVENANCE_PROPERTY),
     }
 
 
@@ -121,7 +137,8 @@ def _lines(described: Mapping[str, Any]) -> Iterator[str]:
         for key, feature in described["features"].items():
             shape = f" {feature['shape']}" if "shape" in feature else ""
             yield f"  {key}  {feature['dtype']}{shape}, {_contents(feature)}"
-    yield "\nNeeds"
+    if described["opsets"]:
+        yield "\nNeeds"
     yield from (f"  {domain} {version}" for domain, version in described["opsets"].items())
     if own := described["provenance"].get("ops"):
         yield f"  operators of the op library: {', '.join(own)}"

@@ -30,7 +30,7 @@ ENV PATH=/opt/estimator-serving/bin:$PATH \
 EXPOSE 8500 8501
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/healthz', timeout=2)"]
+  CMD ["python", "-c", "import ssl, urllib.request as r\ntry: r.urlopen('http://127.0.0.1:8501/healthz', timeout=2)\nexcept OSError: r.urlopen('https://127.0.0.1:8501/healthz', timeout=2, context=ssl._create_unverified_context())"]
 # As in TensorFlow Serving's image: MODEL_NAME names the model and its directory under MODEL_BASE_PATH, and flags may
 # follow, --model_config_file among them, which takes the place of both. Every flag is an environment variable too.
 ENTRYPOINT ["/bin/sh", "-c", "exec estimator-serving serve --port=8500 --rest_api_port=8501 --model_name=\"$MODEL_NAME\" --model_base_path=\"$MODEL_BASE_PATH/$MODEL_NAME\" \"$@\"", "serve"]

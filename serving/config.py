@@ -63,6 +63,7 @@ def cpus() -> int:
 
 
 NETWORK = "network"
+ACCESS = "access and TLS"
 MODELS = "models"
 LOADING = "loading and warmup"
 RUNNING = "running and batching"
@@ -91,13 +92,13 @@ class Config:
     port: int = _setting(8500, NETWORK, "gRPC port; 0 turns gRPC off, -1 takes a free one that the log names")
     rest_api_port: int = _setting(8501, NETWORK, "REST port; 0 turns REST off, -1 takes a free one that the log names")
     bind_address: str = _setting("0.0.0.0", NETWORK, "address both ports listen on; :: for IPv6 and IPv4")
+    grpc_bind_address: str = _setting("", NETWORK, "address the gRPC port listens on, if not bind_address")
+    rest_api_bind_address: str = _setting("", NETWORK, "address the REST port listens on, if not bind_address")
     grpc_socket_path: str = _setting("", NETWORK, "Unix socket gRPC listens on too")
     grpc_max_threads: int = _setting(
         4 * cpus(), NETWORK, "threads that answer gRPC calls, at least; those that wait for a model have more"
     )
     grpc_channel_arguments: str = _setting("", NETWORK, "k=v,k=v for gRPC's core, such as grpc.max_connection_age_ms=1")
-    ssl_config_file: str = _setting("", NETWORK, "text SSLConfig (PEM texts inside): gRPC speaks TLS")
-    use_alts_credentials: bool = _setting(False, NETWORK, "gRPC speaks Google's ALTS, on its cloud only")
     enable_grpc_healthcheck_service: bool = _setting(False, NETWORK, "serve grpc.health.v1.Health")
     enable_serialization_as_tensor_content: bool = _setting(
         False, NETWORK, "gRPC answers carry numbers in tensor_content instead of typed fields"
@@ -112,6 +113,24 @@ class Config:
     request_bytes_max: int = _setting(64 * MEBIBYTE, NETWORK, "largest request body or gRPC message, in bytes")
     shutdown_grace_seconds: float = _setting(30.0, NETWORK, "time requests in flight get after SIGTERM")
 
+    auth_file: str = _setting(
+        "", ACCESS, "file of keys and client certificates with their rights, reread when it changes; without one, "
+        "everybody may ask everything",
+    )  # fmt: skip
+    auth_for_health: bool = _setting(False, ACCESS, "health checks need a key, too")
+    enable_config_reload: bool = _setting(
+        False, ACCESS, "without auth_file, every gRPC client may replace the list of models, as in TensorFlow Serving"
+    )
+    tls_cert_file: str = _setting(
+        "", ACCESS, "PEM certificate, with those between it and its authority: both ports speak TLS; reread"
+    )
+    tls_key_file: str = _setting("", ACCESS, "PEM private key of tls_cert_file; reread")
+    tls_client_ca_file: str = _setting(
+        "", ACCESS, "PEM certificates of authorities: clients need a certificate that one of them signed; reread"
+    )
+    ssl_config_file: str = _setting("", ACCESS, "text SSLConfig (PEM texts inside): gRPC speaks TLS by it; reread")
+    use_alts_credentials: bool = _setting(False, ACCESS, "gRPC speaks Google's ALTS, on its cloud only")
+
     model_name: str = _setting("default", MODELS, "name the model is served under")
     model_base_path: str = _setting("", MODELS, "directory that holds the model's version directories")
     model_config_file: str = _setting("", MODELS, "text ModelServerConfig: several models, policies, labels")
@@ -119,7 +138,9 @@ class Config:
         0.0, MODELS, "pause between polls of model_config_file; 0 reads it once"
     )
     enable_repository_control: bool = _setting(
-        False, MODELS, "Open Inference clients may load and unload models and change which lines are logged"
+        False,
+        MODELS,
+        "without auth_file, every Open Inference client may load and unload models and change which lines are logged",
     )
     file_system_poll_wait_seconds: float = _setting(
         1.0, MODELS, "pause between polls of the base paths; 0 polls once, < 0 never"
@@ -214,8 +235,7 @@ class Config:
             raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
         fits = len(os.fsencode(self.grpc_socket_path)) <= SOCKET_PATH_BYTES_MAX
         self._check("grpc_socket_path", lambda _: fits, f"a path of at most {SOCKET_PATH_BYTES_MAX} bytes")
-        if self.ssl_config_file and self.use_alts_credentials:
-            raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other; give one of the two.")
+        self._check_tls()
         self.channel_arguments()
         # What is served and how it runs, as far as one setting rules out another.
         if not self.model_base_path and not self.model_config_file:
@@ -236,6 +256,15 @@ class Config:
 
         self._check_contracts()
 
+    def _check_tls(self) -> None:
+        """Raises ConfigError for settings of TLS that do not go together."""
+        if self.ssl_config_file and self.use_alts_credentials:
+            raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other; give one of the two.")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file) or (self.tls_client_ca_file and not self.tls_cert_file):
+            raise ConfigError(
+                "TLS needs --tls_cert_file and --tls_key_file, and --tls_client_ca_file may come with them; give both."
+            )
+
     def _check_contracts(self) -> None:
         """What the contracts of platforms rule out. Raises ConfigError."""
         for name in ("vertex_ai_health_route", "vertex_ai_predict_route"):
@@ -255,6 +284,15 @@ class Config:
                     f"--{name} answers for one model, and --model_config_file may list several; give --model_name and "
                     "--model_base_path instead."
                 )
+
+    @property
+    def grpc_address(self) -> str:
+        """Where the gRPC port listens; an IPv6 address may have brackets, as in URLs."""
+        return (self.grpc_bind_address or self.bind_address).strip("[]")
+
+    @property
+    def rest_address(self) -> str:
+        return (self.rest_api_bind_address or self.bind_address).strip("[]")
 
     @property
     def intra_op_threads(self) -> int:

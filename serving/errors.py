@@ -5,6 +5,7 @@
     ├── NotFoundError              no such model or version
     ├── AlreadyExistsError         the name is taken
     ├── PermissionDeniedError      the operator has not allowed it
+    ├── UnauthenticatedError       nobody knows who asks
     ├── CancelledError             the client has gone away
     ├── DeadlineExceededError      too late for the client
     ├── ResourceExhaustedError     too big for what there is
@@ -83,6 +84,10 @@ class AlreadyExistsError(ServingError):
 
 class PermissionDeniedError(ServingError):
     code = Code.PERMISSION_DENIED
+
+
+class UnauthenticatedError(ServingError):
+    code = Code.UNAUTHENTICATED
 
 
 class CancelledError(ServingError):

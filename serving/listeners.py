@@ -1,25 +1,32 @@
 """Where the server listens: makes both fronts by the flags, and says what keeps one from listening.
 
-Owns which port and how many threads a front gets. Knows no dialect by name.
+Owns which port, which TLS and how many threads a front gets, and the warning about a port that everybody may use. Knows
+no dialect by name.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from estimator_serving.serving.access.authorizer import Authorizer
 from estimator_serving.serving.config import FREE_PORT, OFF_PORT, Config, ConfigError
 from estimator_serving.serving.dialects.base import Dialect
-from estimator_serving.serving.grpc.credentials import read_credentials
+from estimator_serving.serving.grpc.credentials import make_credentials
 from estimator_serving.serving.grpc.server import GrpcServer
 from estimator_serving.serving.http.app import RestServer
 from estimator_serving.serving.metrics import Exposition
 from estimator_serving.serving.models import memory
+from estimator_serving.serving.renewal import Renewal
 from estimator_serving.serving.request import DEADLINE_S_MAX
 from estimator_serving.serving.routing import Router
 from estimator_serving.serving.running import batching
 from estimator_serving.serving.startup import StartError
+from estimator_serving.serving.tls import Tls, read_files, read_ssl_config
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +41,8 @@ def make_rest(
     exposition: Exposition,
     unready: Callable[[], str],
     trouble: Callable[[], str],
+    authorizer: Authorizer | None = None,
+    tls: Tls | None = None,
 ) -> RestServer | None:
     """The HTTP front with its port bound, None if it is off. Raises StartError if it cannot listen."""
     if config.rest_api_port == config.port and config.port > OFF_PORT:
@@ -44,43 +53,97 @@ def make_rest(
     try:
         return RestServer(
             dialects, router, exposition, unready,
-            address=config.bind_address, port=_bindable(config.rest_api_port),
+            address=config.rest_address, port=_bindable(config.rest_api_port),
             threads=threads_of(config, config.rest_api_num_threads), body_bytes_max=config.request_bytes_max,
             grace_s=config.shutdown_grace_seconds, timeout_s=min(config.rest_api_timeout_in_ms / 1000, DEADLINE_S_MAX),
-            trouble=trouble, docs=config.rest_api_enable_docs,
+            trouble=trouble, docs=config.rest_api_enable_docs, tls=tls.server_context() if tls else None,
+            authorizer=authorizer, auth_for_health=config.auth_for_health,
         )  # fmt: skip
     except OSError as error:
-        raise StartError(_taken("REST", "rest_api_port", config.bind_address, config.rest_api_port, error)) from error
+        raise StartError(_taken("REST", "rest_api_port", config.rest_address, config.rest_api_port, error)) from error
 
 
-def make_grpc(config: Config, dialects: Sequence[Dialect], unready: Callable[[], str]) -> GrpcServer | None:
+def make_grpc(
+    config: Config,
+    dialects: Sequence[Dialect],
+    unready: Callable[[], str],
+    authorizer: Authorizer | None = None,
+    tls: Tls | None = None,
+) -> GrpcServer | None:
     """The gRPC front with its port and socket bound, None if it has neither. Raises StartError if it cannot listen."""
     if config.port == OFF_PORT and not config.grpc_socket_path:
         return None
     try:
         return GrpcServer(
             dialects,
-            address=config.bind_address, port=None if config.port == OFF_PORT else _bindable(config.port),
+            address=config.grpc_address, port=None if config.port == OFF_PORT else _bindable(config.port),
             threads=threads_of(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
             grace_s=config.shutdown_grace_seconds, unready=unready, health=config.enable_grpc_healthcheck_service,
-            credentials=read_credentials(config), socket_path=config.grpc_socket_path,
+            credentials=make_credentials(tls, alts=config.use_alts_credentials), socket_path=config.grpc_socket_path,
             arguments=config.channel_arguments(), held_bytes_max=memory.held_bytes_max(config.request_bytes_max),
+            authorizer=authorizer, auth_for_health=config.auth_for_health,
         )  # fmt: skip
-    except ConfigError as error:
-        raise StartError(f"Failed to start server. Error: {error}") from error
     except OSError as error:
         # grpc's own error does not tell a port from a certificate from a socket.
-        if config.port != OFF_PORT and not _can_bind(config.bind_address, _bindable(config.port)):
-            raise StartError(_taken("gRPC", "port", config.bind_address, config.port, error)) from error
-        if config.ssl_config_file:
+        if config.port != OFF_PORT and not _can_bind(config.grpc_address, _bindable(config.port)):
+            raise StartError(_taken("gRPC", "port", config.grpc_address, config.port, error)) from error
+        if tls is not None:
             raise StartError(
-                f"gRPC cannot speak TLS with --ssl_config_file={config.ssl_config_file}; check that server_key and "
-                "server_cert are PEM texts and belong together."
+                f"gRPC cannot speak TLS with --ssl_config_file={config.ssl_config_file or config.tls_cert_file}; its "
+                "library takes fewer kinds of keys than OpenSSL does: give an RSA key, or one of the curve P-256."
             ) from error
         raise StartError(
             f"gRPC cannot listen on the socket {config.grpc_socket_path} ({_reason(error)}); "
             "stop what uses it or choose another --grpc_socket_path."
         ) from error
+
+
+def make_tls(config: Config) -> tuple[Tls | None, Tls | None, list[Renewal]]:
+    """What REST and gRPC speak TLS with, None for plain text, and what reads it again.
+
+    Raises StartError if a key or certificate cannot be used.
+    """
+    rest = grpc = None
+    renewals = []
+    try:
+        if config.tls_cert_file:
+            # With a file of keys, a client without a certificate may send a key, and health checks need neither.
+            # gRPC's library has no such way.
+            clients = ssl.CERT_OPTIONAL if config.auth_file else ssl.CERT_REQUIRED
+            rest = Tls(partial(read_files, config), clients)
+            paths = [config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file]
+            renewals.append(Renewal("TLS of REST", paths, rest.renew))
+            if not config.ssl_config_file and not config.use_alts_credentials:
+                grpc = Tls(partial(read_files, config))
+                renewals.append(Renewal("TLS of gRPC", paths, grpc.renew))
+        if config.ssl_config_file:
+            grpc = Tls(partial(read_ssl_config, config))
+            renewals.append(Renewal("TLS of gRPC", [config.ssl_config_file], grpc.renew))
+    except ConfigError as error:
+        raise StartError(f"Failed to start server. Error: {error}") from error
+    return rest, grpc, renewals
+
+
+def open_to_all(config: Config, rest: Tls | None, grpc: Tls | None) -> str:
+    """The addresses beyond this machine at which everybody may ask everything; empty for none."""
+    listeners = [
+        (config.rest_api_port, config.rest_address, rest is not None and bool(rest.material.authorities)),
+        (config.port, config.grpc_address, grpc is not None and bool(grpc.material.authorities)),
+    ]
+    return " and ".join(
+        dict.fromkeys(
+            address
+            for port, address, asks_certificates in listeners
+            if port != OFF_PORT and not config.auth_file and not asks_certificates and not _is_loopback(address)
+        )
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def _can_bind(address: str, port: int) -> bool:

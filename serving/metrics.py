@@ -380,7 +380,11 @@ class VersionBatchMetrics:
 
 
 class LoadMetrics(Collector):
-    """Loads and warmups of version directories, the last ones, under TensorFlow's names."""
+    """Loads and warmups of version directories, the last ones, under TensorFlow's names.
+
+    The label `model_path` is TensorFlow's, too. Here it holds MODEL/VERSION: whoever reads the metrics need not know
+    where the server keeps its files.
+    """
 
     def __init__(self) -> None:
         saved_model, serving = ":tensorflow:cc:saved_model:", ":tensorflow:serving:"

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from estimator_serving.serving import errors
+from estimator_serving.serving.access.key_file import Right
 from estimator_serving.serving.crowd import Crowd
 from estimator_serving.serving.errors import Code, ServingError
 from estimator_serving.serving.metrics import UNKNOWN_MODEL, RequestMetrics
@@ -142,6 +143,7 @@ class Predictor:
             context.check()
             document = codec.parse(payload, call.spec)
             call.spec = document.spec
+            context.require(Right.PREDICT, document.spec.name)
             route = route or self.router.choose(document.spec)
             call.servable = servable = route.servable
             if crowd is not None:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.serving.errors import CancelledError, DeadlineExceededError
+from estimator_serving.serving.access.authorizer import Grant
+from estimator_serving.serving.access.key_file import Right
+from estimator_serving.serving.errors import CancelledError, DeadlineExceededError, PermissionDeniedError
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -70,11 +72,39 @@ class Context(NamedTuple):
     deadline_s: the moment on `time.monotonic()` after which the answer is of no use, None without a deadline.
     cancelled: whether the caller has gone away; may be asked from any thread.
     remote: the caller's address, as its transport writes it; empty where that is unknown.
+    grant: what the caller may do; None where nobody is asked who they are, and so everybody may do everything.
     """
 
     deadline_s: float | None = None
     cancelled: Callable[[], bool] = _never
     remote: Callable[[], str] = str
+    grant: Grant | None = None
+
+    def may(self, right: Right, model: str | None = None) -> bool:
+        """Whether the caller has a right for a model; without a model, for every one."""
+        return self.grant is None or self.grant.may(right, model)
+
+    def require(self, right: Right, model: str | None = None) -> None:
+        """Raises PermissionDeniedError where the caller has no such right, whether or not the model exists."""
+        if self.grant is not None:
+            self.grant.check(right, model)
+
+    def shown(self, reason: str) -> str:
+        """Why requests cannot be answered, for this caller: in full only for one that may know of every model."""
+        return (
+            reason if self.may(Right.METADATA) else "Not every model answers; a caller that may see them is told why."
+        )
+
+    def require_management(self, model: str | None, *, is_open: bool, flag: str) -> None:
+        """As `require`, for what changes the server. Where nobody is asked who they are, the operator decides by a flag
+        whether everybody may."""
+        if self.grant is not None:
+            self.grant.check(Right.MANAGEMENT, model)
+        elif not is_open:
+            raise PermissionDeniedError(
+                f"Clients may not change what this server does; start it with {flag} to let all of them, or with "
+                "--auth_file to let those that have the right `management`."
+            )
 
     @property
     def is_endless(self) -> bool:

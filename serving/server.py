@@ -35,6 +35,7 @@ from estimator_serving.serving.observing.access_log import AccessLog
 from estimator_serving.serving.observing.monitoring import ConfigGauge, VersionGauges
 from estimator_serving.serving.observing.request_log import RequestLog
 from estimator_serving.serving.predictor import Predictor
+from estimator_serving.serving.renewal import Renewals
 from estimator_serving.serving.startup import StartError
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,10 @@ class Server:
         self._starting = threading.Lock()
         requests, batches, loads, logged = RequestMetrics(), BatchMetrics(), LoadMetrics(), LogMetrics()
         self._models = startup.read_models(config)
+        authorizer, keys = startup.make_authorizer(config)
+        rest_tls, grpc_tls, renewals = listeners.make_tls(config)
+        self._renewals = Renewals([*renewals, *([keys] if keys else [])])
+        self._open_to_all = listeners.open_to_all(config, rest_tls, grpc_tls)
         # Warmup files hold what a version was exported with, whatever an operator chose for clients.
         answer = partial(replay.answer, proto_codec.codecs(DEFAULT))
         self.manager = startup.make_manager(config, answer, batches, loads)
@@ -92,10 +97,11 @@ class Server:
         models = Models(self.manager, kind, self.catalog.version_policy, requests, batches)
         dialects = list(self._dialects(predictor, models, exposition))
         self._rest = listeners.make_rest(
-            config, dialects, predictor.router, exposition, self.unready, lambda: self._file.trouble
-        )
+            config, dialects, predictor.router, exposition, self.unready, lambda: self._file.trouble, authorizer,
+            rest_tls,
+        )  # fmt: skip
         try:
-            self._grpc = listeners.make_grpc(config, dialects, self.unready)
+            self._grpc = listeners.make_grpc(config, dialects, self.unready, authorizer, grpc_tls)
         except StartError:
             if self._rest:
                 self._rest.stop()
@@ -121,7 +127,7 @@ class Server:
             yield MlflowScoring(predictor, terms)
         if config.enable_vertex_ai:
             yield VertexAi(predictor, terms, config.vertex_ai_predict_route, (config.vertex_ai_health_route,))
-        reload = partial(handle_reload, self.catalog, exposition.total)
+        reload = partial(handle_reload, self.catalog, exposition.total, is_open=config.enable_config_reload)
         yield TensorFlowServing(predictor, options, cors=cors, reload=reload, kserve=config.enable_kserve_v1)
         yield OpenInference(
             predictor,
@@ -150,11 +156,18 @@ class Server:
         """
         with self._starting:
             self.manager.starting = True
-            for name, front in (("gRPC", self._grpc), ("REST", self._rest)):
+            if self._open_to_all:
+                _log.warning(
+                    "Everybody who reaches %s may use every model: give --auth_file or --tls_client_ca_file, or "
+                    "--bind_address=127.0.0.1.", self._open_to_all,
+                )  # fmt: skip
+            self._renewals.start()
+            fronts = (("gRPC", self._grpc, self._config.grpc_address), ("REST", self._rest, self._config.rest_address))
+            for name, front, address in fronts:
                 if front:
                     front.start()
                 if front and front.port:
-                    _log.info("Serving %s at %s:%d.", name, self._config.bind_address, front.port)
+                    _log.info("Serving %s at %s:%d.", name, address, front.port)
             if self._config.grpc_socket_path:
                 _log.info("Serving gRPC at unix:%s.", self._config.grpc_socket_path)
             left_out = self.catalog.start(self._models)
@@ -166,7 +179,8 @@ class Server:
                 self._file.start(left_out)
 
     def poll(self) -> None:
-        """Read the file of models and the base paths now, without waiting for the next poll."""
+        """Read the file of models, the base paths, keys and certificates now, without waiting for the next poll."""
+        self._renewals.poll()
         if self._config.model_config_file:
             self._file.poll()
         self.catalog.poll()
@@ -177,6 +191,7 @@ class Server:
         Returns False if a load is still going on, which nothing can interrupt.
         """
         self._stopping = True
+        self._renewals.stop()
         self.catalog.stop()
         self._file.stop()
         with self._starting:

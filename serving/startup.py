@@ -10,7 +10,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from estimator_serving.serving.config import Config, ConfigError, read_text
+from estimator_serving.serving.access import key_file
+from estimator_serving.serving.access.authorizer import Authorizer
+from estimator_serving.serving.access.key_file import KeyFileError
+from estimator_serving.serving.config import MEBIBYTE, Config, ConfigError, read_text
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.metrics import BatchMetrics, LoadMetrics
@@ -21,11 +24,14 @@ from estimator_serving.serving.models.model_config import ModelConfig
 from estimator_serving.serving.models.warmup import Replay
 from estimator_serving.serving.observing import monitoring
 from estimator_serving.serving.policy import TRANSITIONS
+from estimator_serving.serving.renewal import Renewal
 from estimator_serving.serving.running import batch_parameters
 from estimator_serving.serving.running.batch_parameters import BatchParameters, BatchParametersError
 from estimator_serving.serving.running.session import provider_of
 
 _log = logging.getLogger(__name__)
+
+AUTH_FILE_BYTES_MAX = 16 * MEBIBYTE
 
 
 class StartError(RuntimeError):
@@ -46,6 +52,30 @@ def read_models(config: Config) -> tuple[ModelConfig, ...]:
     if models is None:
         _log.warning("%s configures nothing; the server starts without models.", config.model_config_file)
     return models or ()
+
+
+def make_authorizer(config: Config) -> tuple[Authorizer, Renewal] | tuple[None, None]:
+    """What knows the callers, and what reads --auth_file again; None without one.
+
+    Raises StartError if the file cannot be used.
+    """
+    if not config.auth_file:
+        return None, None
+    authorizer = Authorizer([])
+
+    def apply() -> None:
+        try:
+            entries = key_file.parse(read_text("auth_file", config.auth_file, AUTH_FILE_BYTES_MAX))
+        except KeyFileError as error:
+            raise ConfigError(f"--auth_file={config.auth_file} cannot be used. {error}") from None
+        if not entries:
+            _log.warning("--auth_file=%s holds no key, so nobody may ask anything.", config.auth_file)
+        authorizer.replace(entries)
+
+    try:
+        return authorizer, Renewal("Keys", [config.auth_file], apply)
+    except ConfigError as error:
+        raise StartError(f"Failed to start server. Error: {error}") from error
 
 
 def read_metrics_paths(config: Config) -> tuple[str, ...]:

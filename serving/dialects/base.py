@@ -14,10 +14,14 @@ HTTP, for one request:
 3. `infer(target, route, headers, body, context)` gives the Reply and closes the route; `predictor.predict` does both.
    `headers` holds those of the request's headers that `header_names` lists. A dialect that lists none costs nothing.
 4. A request that no dialect claims, and whose path begins with a dialect's `prefix`, goes to that dialect's
-   `describe(method, path, headers)`, without its body, on the event loop. This is where status and metadata are
-   answered, and malformed requests and wrong methods refused. `pages` lists what the interactive docs shall show of
-   that, and `operations()` the inferences of the models that are loaded at the moment, as OpenAPI writes them.
-5. Both may raise. The front answers with `refuse(error)`; an error that is neither a ServingError nor an HttpError is
+   `describe(method, path, headers, context)`, without its body, on the event loop. This is where status and metadata
+   are answered, and malformed requests and wrong methods refused. `pages` lists what the interactive docs shall show of
+   that, and which of it is a health check; `operations()` gives the inferences of the models that are loaded at the
+   moment, as OpenAPI writes them.
+5. Where the server asks for keys, the front has refused every request of an unknown caller before, except health
+   checks. What a known caller may do, the dialect asks by `context.require(right, model)`, before it looks at the
+   model; for predictions, the front and the predictor do that.
+6. Both may raise. The front answers with `refuse(error)`; an error that is neither a ServingError nor an HttpError is
    logged and becomes INTERNAL. `refuse` is also asked for what goes wrong before a dialect is: a body over the limit, a
    coding that is not taken. It must not raise.
 
@@ -26,7 +30,7 @@ of its request and gives those of its response. A Streaming call gets an iterato
 which leave as they come; it holds a thread while it is open, none of those that Unary calls have. When the server ends,
 it ends the streams that have yielded as many responses as they took requests. Both may raise as above. Before a call's
 bytes are read, the front asks `is_full`; a full one is refused as UNAVAILABLE. Messages and reflection come from
-`wire.services`.
+`wire.services`. Keys are asked for as in HTTP, except for a Unary that is open.
 
 A whole dialect, which answers lines of numbers (`curl -d 1,2 localhost:8501/csv/m` gives `2.0,3.0` where model m adds
 one) and counts the requests of a stream:
@@ -68,7 +72,7 @@ one) and counts the requests of a stream:
         def infer(self, target, route, headers, body, context):
             return Reply(200, b"text/csv", self._predictor.predict(CODEC, body, route, context).payload)
 
-        def describe(self, method, path, headers):
+        def describe(self, method, path, headers, context):
             raise NotFoundError(f"{method} {path} means nothing; POST a line of numbers to /csv/MODEL.")
 
         def operations(self):
@@ -100,6 +104,8 @@ JSON = b"application/json"
 # Overload passes quickly, or an operator has to act. Either way, a client should ask again in a second.
 _RETRY_AFTER = (b"retry-after", b"1")
 _RETRY_STATUSES = frozenset({429, 503})
+_UNAUTHENTICATED = 401
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="estimator-serving"')
 
 # Headers of a reply, in their order; names are in lower case.
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -108,7 +114,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 CORS: Headers = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"POST, GET"),
-    (b"access-control-allow-headers", b"Content-Type"),
+    (b"access-control-allow-headers", b"Content-Type, Authorization, X-Api-Key"),
     (b"access-control-expose-headers", b"X-Model-Version"),
 )
 
@@ -152,10 +158,12 @@ class Page(NamedTuple):
     """A GET that the interactive docs show.
 
     path: with its variables in braces, as FastAPI takes it: "/v1/models/{name}".
+    is_health: whether it is a health check, which needs no key unless the operator wants it to.
     """
 
     path: str
     summary: str
+    is_health: bool = False
 
 
 def _never() -> bool:
@@ -167,11 +175,13 @@ class Unary(NamedTuple):
 
     is_full: whether to refuse calls now, before they are read; asked on grpc's own thread, so it must be quick.
     is_side: whether it is answered apart from the predictions, so that it waits behind none; it must be quick, then.
+    is_open: whether it is a health check, which needs no key unless the operator wants it to.
     """
 
     answer: Callable[[bytes, Context], bytes]
     is_full: Callable[[], bool] = _never
     is_side: bool = False
+    is_open: bool = False
 
 
 class Streaming(NamedTuple):
@@ -211,7 +221,7 @@ class Dialect(Protocol):
     ) -> Reply:
         """The reply to what `claims` took. Closes the route, which is None if the target has no spec."""
 
-    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
+    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes], context: Context) -> Reply:
         """The reply to any other request below the prefix. `path` as for `claims`; `headers` are all that came."""
 
     def operations(self) -> Mapping[str, Any]:
@@ -243,4 +253,6 @@ def error_reply(
         status = statuses[error.code]
     if status in _RETRY_STATUSES:
         headers += (_RETRY_AFTER,)
+    if status == _UNAUTHENTICATED:
+        headers += (_CHALLENGE,)
     return Reply(status, JSON, error_body(shorten(str(error))), headers)

@@ -1,6 +1,6 @@
-"""The credentials of the gRPC server: TLS from --ssl_config_file, or ALTS.
+"""The credentials of the gRPC server: TLS that is renewed, or ALTS.
 
-Owns the step from an SSLConfig to grpc's credentials. Knows no ports.
+Owns the step from TLS material to grpc's credentials. Knows no files and no ports.
 """
 
 from __future__ import annotations
@@ -9,32 +9,29 @@ from typing import Any
 
 import grpc
 
-from estimator_serving.serving.config import Config, ConfigError
-from estimator_serving.serving.models.model_config import parse_file
-from estimator_serving.wire.pb import serving_pb
+from estimator_serving.serving.tls import Material, Tls
 
 
-def read_credentials(config: Config) -> Any:
-    """grpc's server credentials, None for plain text.
-
-    Raises ConfigError if the SSLConfig cannot be read or lacks what TLS needs.
-    """
-    if config.use_alts_credentials:
+def make_credentials(tls: Tls | None, *, alts: bool = False) -> Any:
+    """grpc's server credentials, None for plain text. Each new connection takes the material that is there then."""
+    if alts:
         return grpc.alts_server_credentials()
-    if not config.ssl_config_file:
+    if tls is None:
         return None
-    ssl = parse_file("ssl_config_file", config.ssl_config_file, serving_pb.SSLConfig())
-    if not ssl.server_key or not ssl.server_cert:
-        raise ConfigError(
-            f"--ssl_config_file={config.ssl_config_file} lacks server_key or server_cert; both hold a PEM text."
-        )
-    if ssl.client_verify and not ssl.custom_ca:
-        raise ConfigError(
-            f"--ssl_config_file={config.ssl_config_file} sets client_verify without custom_ca; "
-            "give the PEM text of the authority that signs the clients' certificates."
-        )
-    return grpc.ssl_server_credentials(
-        [(ssl.server_key.encode(), ssl.server_cert.encode())],
-        root_certificates=ssl.custom_ca.encode() or None,
-        require_client_auth=ssl.client_verify,
+    # grpc asks at each handshake, and takes None for "as before".
+    given = tls.material
+
+    def changed() -> Any:
+        nonlocal given
+        if tls.material is given:
+            return None
+        given = tls.material
+        return _configuration(given)
+
+    return grpc.dynamic_ssl_server_credentials(_configuration(given), changed, bool(given.authorities))
+
+
+def _configuration(material: Material) -> Any:
+    return grpc.ssl_server_certificate_configuration(
+        [(material.key.encode(), material.chain.encode())], material.authorities.encode() or None
     )

@@ -39,9 +39,18 @@ class _Watcher:
 
 
 class Health:
-    """Check and Watch. `start` before the first call, `stop` when no more calls are wanted."""
+    """Check and Watch. `start` before the first call, `stop` when no more calls are wanted.
 
-    def __init__(self, unready: Callable[[], str], names: Collection[str]) -> None:
+    admit: ends a call of an unknown caller; None to answer everybody.
+    """
+
+    def __init__(
+        self,
+        unready: Callable[[], str],
+        names: Collection[str],
+        admit: Callable[[grpc.ServicerContext], None] | None = None,
+    ) -> None:
+        self._admit = admit or (lambda _call: None)
         self._unready = unready
         self._names = frozenset(names)
         self._watchers: set[_Watcher] = set()
@@ -73,6 +82,7 @@ class Health:
 
     def check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Any:
         """The state of a service now; NOT_FOUND for an unknown name."""
+        self._admit(context)
         if request.service not in self._names:
             context.set_code(grpc.StatusCode.NOT_FOUND)
             known = ", ".join(sorted(name or '""' for name in self._names))
@@ -84,6 +94,7 @@ class Health:
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send_response_callback: _Send
     ) -> None:
         """Send the state now and at each change, until the client or the server ends. Holds no thread meanwhile."""
+        self._admit(context)
         watcher = _Watcher(request.service, send_response_callback)
         with self._lock:
             self._watchers.add(watcher)

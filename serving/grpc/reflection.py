@@ -38,9 +38,12 @@ _EXAMPLES = {
 
 
 class Reflection:
-    """ServerReflectionInfo for these services."""
+    """ServerReflectionInfo for these services. admit: ends a call of an unknown caller."""
 
-    def __init__(self, services: Collection[str]) -> None:
+    def __init__(
+        self, services: Collection[str], admit: Callable[[grpc.ServicerContext], None] = lambda _call: None
+    ) -> None:
+        self._admit = admit
         self._servicer = ReflectionServicer([*services, *NAMES], pool=shown_pool())
         self._open: set[grpc.ServicerContext] = set()
         self._lock = threading.Lock()
@@ -49,6 +52,7 @@ class Reflection:
         """grpc's handlers by the full name of the method. on_threads: gives a stream's behaviour the threads it has."""
 
         def info(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            self._admit(context)
             with self._lock:
                 self._open.add(context)
             try:

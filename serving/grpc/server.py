@@ -19,8 +19,16 @@ from typing import Any, NoReturn
 
 import grpc
 
+from estimator_serving.serving.access.authorizer import NOBODY, Authorizer, Grant
 from estimator_serving.serving.dialects.base import Dialect, Streaming, Unary
-from estimator_serving.serving.errors import FULL_TEXT, STOPPING_TEXT, ResourceExhaustedError, as_serving_error
+from estimator_serving.serving.errors import (
+    FULL_TEXT,
+    STOPPING_TEXT,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    as_serving_error,
+)
+from estimator_serving.serving.grpc.gate import Gate
 from estimator_serving.serving.grpc.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.grpc.health import Health
 from estimator_serving.serving.grpc.reflection import Reflection
@@ -54,13 +62,18 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
     """The rpcs of all dialects by full name, until `close`: calls that come later are answered UNAVAILABLE.
 
     handlers: by full name, the handler of an rpc, and what gives the handler that refuses a call now, None for none.
+    gate: keeps unknown callers out. is_open: the rpcs that it does not guard.
 
     So are calls that come while their rpc says it is full: before their bytes are read, and without a thread, which
     costs a fraction of an answer. A server that takes in more than it can do has no time left for what it can.
     """
 
-    def __init__(self, handlers: Mapping[str, tuple[Any, Callable[[], Any]]]) -> None:
+    def __init__(
+        self, handlers: Mapping[str, tuple[Any, Callable[[], Any]]], gate: Gate, is_open: Collection[str]
+    ) -> None:
         self._handlers = handlers
+        self._gate = gate
+        self._is_open = is_open
         self._is_closed = False
 
     def close(self) -> None:
@@ -71,6 +84,8 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
         known = self._handlers.get(details.method)
         if known is None:
             return None
+        if details.method not in self._is_open and (reason := self._gate.refusal(details.invocation_metadata)):
+            return _refusing(reason, grpc.StatusCode.UNAUTHENTICATED)
         handler, refusal = known
         return _CLOSED if self._is_closed else refusal() or handler
 
@@ -164,11 +179,14 @@ class _Held:
             self._free += size
 
 
+_INLINE = _Inline(1)
+
+
 def _refusing(text: str, status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> Any:
     def refuse(_payloads: Any, call: grpc.ServicerContext) -> Any:
         call.abort(status, text)
 
-    refuse.experimental_thread_pool = _Inline(1)  # type: ignore[attr-defined]
+    refuse.experimental_thread_pool = _INLINE  # type: ignore[attr-defined]
     # As a stream, because the one message of a unary call is read before its handler is asked.
     return grpc.stream_unary_rpc_method_handler(refuse)
 
@@ -189,6 +207,7 @@ class GrpcServer:
     unready: why requests cannot be answered now, empty when they can; answered by grpc.health.v1 where `health` is set.
     credentials: grpc's, for the port; None for plain text. A Unix socket is always plain.
     arguments: further options of grpc's core; they win over ours.
+    authorizer: knows the callers, None to let everybody in. auth_for_health: whether health checks need a key, too.
 
     Raises OSError when the address or the socket cannot be bound.
     """
@@ -208,8 +227,12 @@ class GrpcServer:
         credentials: Any = None,
         socket_path: str = "",
         arguments: Collection[tuple[str, int | str]] = (),
+        authorizer: Authorizer | None = None,
+        auth_for_health: bool = False,
     ) -> None:
         self._grace_s = grace_s
+        self._gate = Gate(authorizer)
+        self._auth_for_health = auth_for_health
         methods = {name: method for dialect in dialects for name, method in dialect.services().items()}
         services = list(dict.fromkeys(name.split("/")[1] for name in methods))
         # The whole server, and each service by its full name and by the short one that TensorFlow Serving takes.
@@ -221,12 +244,16 @@ class GrpcServer:
         self._streams = _Streams(_STREAMS_MAX, "grpc-stream")
         self._reflections = _Streams(_REFLECTIONS_MAX, "grpc-reflection")
         self._held = _Held(held_bytes_max)
-        self._health = Health(unready, names) if health else None
-        self._reflection = Reflection([*services, *([HEALTH_SERVICE] if health else [])])
+        self._health = Health(unready, names, self._admit if auth_for_health else None) if health else None
+        self._reflection = Reflection([*services, *([HEALTH_SERVICE] if health else [])], self._admit)
         reflecting = self._reflection.handlers(self._reflections.counted)
         self._methods = _Methods(
             {name: self._handler(method) for name, method in methods.items()}
-            | {name: (handler, self._reflections.refusal) for name, handler in reflecting.items()}
+            | {name: (handler, self._reflections.refusal) for name, handler in reflecting.items()},
+            self._gate,
+            ()
+            if auth_for_health
+            else {name for name, one in methods.items() if isinstance(one, Unary) and one.is_open},
         )
         handlers: list[Any] = [self._methods]
         if self._health:
@@ -274,7 +301,7 @@ class GrpcServer:
 
             def answer_stream(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
                 try:
-                    yield from stream(payloads, _context(call))
+                    yield from stream(payloads, _context(call, self._gate.admit(call)))
                 except grpc.RpcError:
                     return  # the client has gone, so nobody would get the status
                 except Exception as error:
@@ -285,13 +312,15 @@ class GrpcServer:
 
         unary, is_full = method.answer, method.is_full
         pool, held = self._status_pool if method.is_side else self._pool, self._held
+        is_open = method.is_open and not self._auth_for_health
 
         def answer(payload: bytes, call: grpc.ServicerContext) -> bytes:
             size = len(payload)
             try:
+                grant = NOBODY if is_open else self._gate.admit(call)
                 held.take(size)
                 try:
-                    return unary(payload, _context(call))
+                    return unary(payload, _context(call, grant))
                 finally:
                     held.give_back(size)
             except Exception as error:
@@ -300,6 +329,13 @@ class GrpcServer:
         answer.experimental_thread_pool = pool  # type: ignore[attr-defined]
         handler = grpc.unary_unary_rpc_method_handler(answer)
         return handler, lambda: _FULL if is_full() else _CROWDED if pool.waiting >= WAITING_CALLS_MAX else None
+
+    def _admit(self, call: grpc.ServicerContext) -> None:
+        """End a call of an unknown caller."""
+        try:
+            self._gate.admit(call)
+        except UnauthenticatedError as error:
+            _fail(call, error)
 
     def _add(self, target: str, credentials: Any) -> int:
         try:
@@ -330,10 +366,10 @@ def _free_socket(path: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _context(call: grpc.ServicerContext) -> Context:
+def _context(call: grpc.ServicerContext, grant: Grant | None) -> Context:
     remaining_s = call.time_remaining()
     deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + min(remaining_s, DEADLINE_S_MAX)
-    return Context(deadline_s, lambda: not call.is_active(), call.peer)
+    return Context(deadline_s, lambda: not call.is_active(), call.peer, grant)
 
 
 def _fail(call: grpc.ServicerContext, error: Exception) -> NoReturn:

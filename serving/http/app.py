@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,12 +20,14 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from estimator_serving.serving.access.authorizer import Authorizer, Grant
 from estimator_serving.serving.dialects.base import Dialect, HttpError, Reply
 from estimator_serving.serving.errors import DeadlineExceededError, ServingError, UnavailableError
 from estimator_serving.serving.http import encoding
 from estimator_serving.serving.http.claims import Claim, Claims
+from estimator_serving.serving.http.gate import CERTIFICATE_KEY, GRANT_KEY, Gate
 from estimator_serving.serving.http.limits import Limits
-from estimator_serving.serving.http.pages import build_pages
+from estimator_serving.serving.http.pages import HEALTH_PATHS, build_pages
 from estimator_serving.serving.http.protocol import ROUTE_KEY, InferProtocol, remote_of
 from estimator_serving.serving.metrics import Exposition
 from estimator_serving.serving.models import memory
@@ -33,6 +36,8 @@ from estimator_serving.serving.routing import Route, Router
 
 # How long a client that keeps a connection open has to ask once more when the server ends.
 LINGER_S = 0.3
+# How long a client has to answer the end of TLS.
+TLS_END_S = 0.5
 # Waiting connections the kernel holds while the loop is busy.
 BACKLOG = 2048
 
@@ -59,6 +64,7 @@ class RestApp:
     def __init__(
         self,
         claims: Claims,
+        gate: Gate,
         pages: ASGIApp,
         slow: ThreadPoolExecutor,
         *,
@@ -67,6 +73,7 @@ class RestApp:
         held_bytes_max: int,
     ) -> None:
         self._claims = claims
+        self._gate = gate
         self._pages = pages
         self._slow = slow
         self._body_bytes_max = body_bytes_max
@@ -75,13 +82,21 @@ class RestApp:
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        claim = self._claims.find(scope["method"].encode(), scope["raw_path"]) if scope["type"] == "http" else None
-        if claim is None:
-            if scope["type"] == "http" and scope["method"] == "HEAD":
-                # Answered as a GET is; uvicorn, whose scope still says HEAD, leaves the body out.
-                scope = {**scope, "method": "GET"}
+        if scope["type"] != "http":
             return await self._pages(scope, receive, send)
+        method, path = scope["method"].encode(), scope["raw_path"]
+        claim = self._claims.find(method, path)
         body = _Body(scope, receive)
+        try:
+            grant = self._gate.admit(method, path, scope["headers"], scope.get(CERTIFICATE_KEY, ()), claim)
+        except ServingError as error:
+            if route_chosen := scope.get(ROUTE_KEY):
+                route_chosen.close()
+            return await _send(self._claims.refuse(error, path), body, send)
+        if claim is None:
+            # A HEAD is answered as a GET is; uvicorn, whose scope still says HEAD, leaves the body out.
+            method_of_page = "GET" if scope["method"] == "HEAD" else scope["method"]
+            return await self._pages({**scope, "method": method_of_page, GRANT_KEY: grant}, receive, send)
         # Ours to close until `_answer` has it.
         route: Route | None = scope.get(ROUTE_KEY)
         try:
@@ -91,7 +106,7 @@ class RestApp:
             if route is None and spec is not None:
                 route = self._claims.router.choose(spec)
             chosen, route = route, None
-            reply = await self._answer(claim, chosen, bytes(body.content), is_compressed, scope, receive)
+            reply = await self._answer(claim, chosen, bytes(body.content), is_compressed, grant, scope, receive)
         except ClientGoneError:
             return None
         except (HttpError, ServingError) as error:
@@ -100,15 +115,7 @@ class RestApp:
             self._held_bytes -= body.held_bytes
             if route is not None:
                 route.close()
-        headers = [
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % len(reply.body)),
-            *reply.headers,
-        ]
-        if not body.is_whole:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        return await send({"type": "http.response.body", "body": reply.body})
+        return await _send(reply, body, send)
 
     async def _receive(self, body: _Body) -> None:
         """Read a body under the limits. Raises HttpError (413) and UnavailableError as soon as one is exceeded."""
@@ -122,14 +129,15 @@ class RestApp:
                 raise UnavailableError("The requests under way fill the memory set aside for them; ask again.")
 
     async def _answer(
-        self, claim: Claim, route: Route | None, body: bytes, is_compressed: bool, scope: Scope, receive: Receive
-    ) -> Reply:
+        self, claim: Claim, route: Route | None, body: bytes, is_compressed: bool, grant: Grant | None, scope: Scope,
+        receive: Receive,
+    ) -> Reply:  # fmt: skip
         """The reply, from here if that is quick, else from a thread. Closes the route."""
         headers, remote = scope["headers"], remote_of(scope.get("client"))
         if route is not None and not is_compressed and route.is_quick(len(body)):
-            return claim.infer(route, headers, body, Context(remote=remote))
+            return claim.infer(route, headers, body, Context(remote=remote, grant=grant))
         gone = threading.Event()
-        context = Context(time.monotonic() + self._timeout_s, gone.is_set, remote)
+        context = Context(time.monotonic() + self._timeout_s, gone.is_set, remote, grant)
 
         def run() -> Reply:
             try:
@@ -158,6 +166,19 @@ class RestApp:
             )
         finally:
             leaving.cancel()
+
+
+async def _send(reply: Reply, body: _Body, send: Send) -> None:
+    """Send a reply; a connection whose request was not read as a whole is closed then."""
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *reply.headers,
+    ]
+    if not body.is_whole:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 class _Body:
@@ -196,6 +217,20 @@ class _Uvicorn(uvicorn.Server):
     Here each open connection may ask once more, and is told that it closes; uvicorn ends those that stay silent.
     """
 
+    def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
+        super().__init__(config)
+        self._limits = limits
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.is_ssl:
+            # A handshake may take as long as a head; asyncio would wait for a minute. And a client that does not answer
+            # the end of TLS, as most do not, would hold up the server's end.
+            loop: Any = asyncio.get_running_loop()
+            loop.create_server = partial(
+                loop.create_server, ssl_handshake_timeout=self._limits.head_s, ssl_shutdown_timeout=TLS_END_S
+            )
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
@@ -211,7 +246,8 @@ class RestServer:
     """uvicorn in a thread. The port is bound when this is made, so that a taken one is known before models load.
 
     dialects: in the order in which they are asked. router: chooses the version for each request. docs: whether the
-    interactive docs are served.
+    interactive docs are served. tls: the context of new connections, None for plain text. authorizer: knows the
+    callers, None to let everybody in. auth_for_health: whether health checks need a key, too.
 
     Raises OSError when the address cannot be bound.
     """
@@ -220,11 +256,15 @@ class RestServer:
         self, dialects: Sequence[Dialect], router: Router, exposition: Exposition, unready: Callable[[], str], *,
         address: str, port: int, threads: int, body_bytes_max: int, grace_s: float, timeout_s: float,
         trouble: Callable[[], str] = str, limits: Limits = DEFAULT_LIMITS, docs: bool = True,
+        tls: ssl.SSLContext | None = None, authorizer: Authorizer | None = None, auth_for_health: bool = False,
     ) -> None:  # fmt: skip
         claims = Claims(dialects, router)
+        health = [*HEALTH_PATHS, *(page.path for one in dialects for page in one.pages if page.is_health)]
+        gate = Gate(authorizer, () if auth_for_health else health)
         self._slow = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         app = RestApp(
-            claims, build_pages(claims, exposition, unready, trouble, docs=docs), self._slow,
+            claims, gate,
+            build_pages(claims, exposition, unready, trouble, docs=docs, has_keys=authorizer is not None), self._slow,
             body_bytes_max=body_bytes_max, timeout_s=timeout_s,
             held_bytes_max=memory.held_bytes_max(body_bytes_max),
         )  # fmt: skip
@@ -245,11 +285,14 @@ class RestServer:
 
         self._server = _Uvicorn(
             uvicorn.Config(
-                app, http=cast(Any, partial(InferProtocol, claims, limits)), ws="none", lifespan="off", log_config=None,
-                log_level="warning", access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
+                app, http=cast(Any, partial(InferProtocol, claims, gate, limits)), ws="none", lifespan="off",
+                log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
+                backlog=BACKLOG,
                 timeout_keep_alive=round(limits.idle_s), timeout_graceful_shutdown=max(1, round(grace_s)),
                 callback_notify=sweep, timeout_notify=0,  # 0: at each of its ticks, which come once a second
-            )
+                ssl_context_factory=(lambda _config, _default: tls) if tls else None,
+            ),
+            limits,
         )  # fmt: skip
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
 

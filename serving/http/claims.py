@@ -63,9 +63,10 @@ class Claims:
         lower = path.lower()
         return next((dialect for dialect in self.dialects if lower.startswith(dialect.prefix)), None)
 
-    def refuse(self, error: ServingError | HttpError) -> Reply:
-        """The reply to a request that could not be read as far as its dialect; the first dialect's form is taken."""
-        return self.dialects[0].refuse(error)
+    def refuse(self, error: ServingError | HttpError, path: bytes = b"") -> Reply:
+        """The reply to a request that could not be read as far as its dialect; the first dialect's form is taken where
+        the path does not say whose it is."""
+        return (self.below(path.decode("latin-1")) or self.dialects[0]).refuse(error)
 
     def _ask(self, method: bytes, path: bytes) -> Claim | None:
         for dialect in self.dialects:

@@ -31,9 +31,11 @@ from typing import Any, NoReturn, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from estimator_serving.serving.access import identity
 from estimator_serving.serving.dialects.base import HttpError, Reply
-from estimator_serving.serving.errors import UnavailableError
+from estimator_serving.serving.errors import ServingError, UnavailableError
 from estimator_serving.serving.http.claims import Claim, Claims
+from estimator_serving.serving.http.gate import CERTIFICATE_KEY, Gate
 from estimator_serving.serving.http.limits import Clock, Late, Limits, Stage
 from estimator_serving.serving.request import PATIENT, Context
 from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES
@@ -57,9 +59,10 @@ def remote_of(client: tuple[str, int] | None) -> Callable[[], str]:
 class InferProtocol(HttpToolsProtocol):
     """One connection. The parser calls the `on_` methods, in the order of the request's parts."""
 
-    def __init__(self, claims: Claims, limits: Limits, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, claims: Claims, gate: Gate, limits: Limits, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._claims = claims
+        self._gate = gate
         self._limits = limits
         self._clock = Clock(limits)
         self._claim: Claim | None = None
@@ -67,6 +70,7 @@ class InferProtocol(HttpToolsProtocol):
         self._closing = False
         self._refusal: HttpError | None = None
         self._caller = PATIENT
+        self._certificate: list[str] = []
         # A connection that has sent nothing yet owes a head.
         self._stage = Stage.HEAD
         self._requests = 0
@@ -80,6 +84,7 @@ class InferProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._caller = Context(remote=remote_of(self.client))
+        self._certificate = identity.of_python(transport.get_extra_info("peercert"))
         if len(self.connections) <= self._limits.connections:
             return None
         # One too many: a connection that is only kept open goes, or, if all are at work, this one.
@@ -206,6 +211,8 @@ class InferProtocol(HttpToolsProtocol):
             lengths = [value for name, value in self.headers if name in _BODY_HEADERS]
             if len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= QUICK_PAYLOAD_BYTES:
                 self._claim = self._claims.find(self.parser.get_method(), self.url.partition(b"?")[0])
+        if self._claim is not None and self._gate.authorizer is not None and not self._is_admitted(self._claim):
+            self._claim = None  # the application refuses it
         if self._claim is None:
             self._begin_cycle()
 
@@ -240,6 +247,16 @@ class InferProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         return None
 
+    def _is_admitted(self, claim: Claim) -> bool:
+        """Whether the caller may ask for this inference; its grant is noted for the answer."""
+        try:
+            grant = self._gate.admit(b"POST", b"", self.headers, self._certificate, claim)
+        except ServingError:
+            return False
+        if grant is not self._caller.grant:
+            self._caller = self._caller._replace(grant=grant)
+        return True
+
     def _begin_cycle(self) -> None:
         """Take the application's way: give uvicorn the head that was kept."""
         url, headers = self.url, self.headers
@@ -248,6 +265,8 @@ class InferProtocol(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        if self._certificate:
+            self.scope[CERTIFICATE_KEY] = self._certificate  # type: ignore[literal-required]
         self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
 
     # --- answers ---

@@ -7,6 +7,7 @@ from. Knows no rpc; the manager loads, and the source polls the base paths.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Sequence
 
@@ -29,6 +30,9 @@ from estimator_serving.serving.models.sources.directory import DirectorySource
 from estimator_serving.serving.policy import VersionPolicy
 
 _log = logging.getLogger(__name__)
+
+# A path of several parts, as far as texts quote it without spaces; its last part.
+_PATH = re.compile(r"[^\s'\"=(]*/([^\s'\"/:;,)]+)")
 
 
 class Catalog:
@@ -244,5 +248,6 @@ class ConfigFile:
     def _note(self, trouble: str) -> str:
         """Keep what is wrong, for clients; returns it for the log. Both are empty for nothing."""
         whole = f"{self._path} is not in force as a whole: {trouble}" if trouble else ""
-        self.trouble = whole.replace(self._path, "--model_config_file")
+        # Of other paths in the file, clients see the last part.
+        self.trouble = _PATH.sub(r"\1", whole.replace(self._path, "--model_config_file"))
         return whole

@@ -189,7 +189,7 @@ class Loader:
                     raise
                 finally:
                     if self.metrics and (count or code):
-                        self.metrics.warmed_up(str(directory), time.perf_counter() - started_s, code, count)
+                        self.metrics.warmed_up(f"{name}/{version}", time.perf_counter() - started_s, code, count)
                 if count:
                     _log.info("Model %s version %d was warmed up with %d requests.", name, version, count)
             compared = warmup.compare(directory, servable, self.replay, self.provider, servable.properties)

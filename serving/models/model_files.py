@@ -9,7 +9,9 @@ process, and every other model with it.
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from estimator_serving.serving.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from estimator_serving.serving.models.memory import free_bytes
 from estimator_serving.wire.onnx_model import OnnxError, OnnxModel, parse_model
+
+_log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.onnx"
 # What TensorFlow's own servers load.
@@ -58,9 +62,10 @@ def read_files(directory: Path, *, mapped: bool = False) -> ModelFiles:
     path = directory / MODEL_FILE
     if not path.is_file():
         if (directory / SAVED_MODEL_FILE).is_file():
+            _log.error("To convert a SavedModel, run: %s", import_command(directory, directory.parent))
             raise NotFoundError(
-                f"{directory} holds no {MODEL_FILE}, but a TensorFlow SavedModel. Convert it with "
-                f"`estimator-serving import {directory} BASE`, and serve BASE."
+                f"{directory} holds no {MODEL_FILE}, but a TensorFlow SavedModel. Convert it with `estimator-serving "
+                "import`; the log has the whole command."
             )
         raise NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
     _check_fits(path, path.stat().st_size)
@@ -88,6 +93,11 @@ def read_files(directory: Path, *, mapped: bool = False) -> ModelFiles:
     _check_fits(path, external_bytes if mapped else 2 * external_bytes)
     external = None if mapped else {location: _read(file) for location, file in files.items()}
     return ModelFiles(path, model, content, external)
+
+
+def import_command(saved_model: Path, base: Path) -> str:
+    """The command that converts a SavedModel, for a shell; the servable goes beside its base path."""
+    return f"estimator-serving import {shlex.quote(str(saved_model))} {shlex.quote(f'{base}-onnx')}"
 
 
 def drop_from_cache(directory: Path) -> None:

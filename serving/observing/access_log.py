@@ -46,6 +46,8 @@ class AccessLog:
             "response_bytes": len(call.answer or b""),
             "remote": call.context.remote(),
         }
+        if call.context.grant is not None:
+            entry["caller"] = call.context.grant.name
         self._spool.put(entry, _LINE_BYTES)
 
     def close(self) -> None:

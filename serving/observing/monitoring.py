@@ -121,7 +121,7 @@ def timed(load: Load, metrics: LoadMetrics) -> Load:
             servable = load(name, version, directory)
             succeeded = True
         finally:
-            metrics.loaded(str(directory), time.perf_counter() - started_s, succeeded=succeeded)
+            metrics.loaded(f"{name}/{version}", time.perf_counter() - started_s, succeeded=succeeded)
         return servable
 
     return load_and_note

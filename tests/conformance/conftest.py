@@ -237,6 +237,7 @@ class Fronts:
             bind_address="127.0.0.1",
             model_name=name,
             model_base_path=str(self._directory / name),
+            enable_config_reload=True,  # so that garbage reaches the reader of messages
             **settings,
         )
         server = Server(config)

@@ -311,7 +311,7 @@ def test_files_that_change_under_a_loaded_version(process, models, front):
     [
         ("zipmap", "is a sequence, and requests and answers carry only tensors"),
         ("flat", "The base path holds model.onnx itself; put it into a directory 1/ there."),
-        ("saved", "convert it with `estimator-serving import SAVED_MODEL BASE`"),
+        ("saved", "convert it with `estimator-serving import`"),
     ],
 )
 def test_why_a_model_is_not_served(process, models, name, said):

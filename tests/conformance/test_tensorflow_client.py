@@ -32,7 +32,7 @@ def test_every_call(base_path, fronts):
     types = fronts["types"].server
     tensors = (f"http://127.0.0.1:{types.rest_port}", f"127.0.0.1:{types.grpc_port}")
     environment = {"PATH": os.environ["PATH"], "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    with serve(base_path, name="titanic") as served:
+    with serve(base_path, name="titanic", enable_config_reload=True) as served:
         command = [TENSORFLOW_PYTHON, CLIENT, "--examples", served.rest, served.grpc, "--tensors", *tensors]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
         print(ended.stdout)

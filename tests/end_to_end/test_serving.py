@@ -210,4 +210,4 @@ def test_what_is_logged_warms_up_the_next_version(version, base_path, tmp_path):
     with running(base_path) as server:
         metrics = httpx.get(f"http://{HOST}:{server.rest_port}/metrics").text
         assert server.manager.is_available("m", 1), server.unready()
-    assert f':tensorflow:serving:model_warmup_records_read{{model_path="{version}"}} 4.0' in metrics
+    assert f':tensorflow:serving:model_warmup_records_read{{model_path="m/{version.name}"}} 4.0' in metrics

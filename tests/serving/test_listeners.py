@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
+from certificates import make_authority, make_certificate
 
 from estimator_serving.serving.config import Config
+from estimator_serving.serving.listeners import open_to_all
 from estimator_serving.serving.server import Server, StartError
 from estimator_serving.wire.pb import serving_pb
 
@@ -66,6 +67,38 @@ def test_ipv6(model, address):
         assert status(grpc.insecure_channel(f"[::1]:{server.grpc_port}")) == [30]
         if address == "::":
             assert httpx.get(f"http://{HOST}:{server.rest_port}/readyz").status_code == 200
+
+
+@pytest.mark.skipif(not ipv6_is_there(), reason="no IPv6 on this machine")
+def test_each_port_has_an_address(model):
+    with running(model, bind_address="192.0.2.1", grpc_bind_address="[::1]", rest_api_bind_address=HOST) as server:
+        assert httpx.get(f"http://{HOST}:{server.rest_port}/readyz").status_code == 200
+        assert status(grpc.insecure_channel(f"[::1]:{server.grpc_port}")) == [30]
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://[::1]:{server.rest_port}/readyz")
+
+
+@pytest.mark.parametrize(
+    ("settings", "addresses"),
+    [
+        ({}, ""), ({"bind_address": "127.0.0.2"}, ""), ({"bind_address": "localhost"}, ""),
+        ({"bind_address": "0.0.0.0"}, "0.0.0.0"), ({"grpc_bind_address": "::", "bind_address": "::1"}, "::"),
+        ({"grpc_bind_address": "::", "rest_api_bind_address": "0.0.0.0"}, "0.0.0.0 and ::"),
+        ({"bind_address": "0.0.0.0", "rest_api_port": 0, "grpc_bind_address": "::1"}, ""),
+        ({"bind_address": "0.0.0.0", "auth_file": "keys"}, ""),
+    ],
+)  # fmt: skip
+def test_a_port_that_everybody_may_use(settings, addresses):
+    given = {"model_base_path": "m", "bind_address": HOST, "port": -1, "rest_api_port": -1}
+    assert open_to_all(Config(**given | settings), None, None) == addresses
+
+
+def test_a_port_that_everybody_may_use_is_told_once(model, caplog):
+    with running(model, bind_address="0.0.0.0"):
+        pass
+    told = [record.message for record in caplog.records if "Everybody" in record.message]
+    assert told == ["Everybody who reaches 0.0.0.0 may use every model: give --auth_file or --tls_client_ca_file, or "
+                    "--bind_address=127.0.0.1."]  # fmt: skip
 
 
 def test_an_address_that_is_not_this_machines(base_path):
@@ -148,25 +181,14 @@ def test_channel_arguments_reach_grpc(model):
 # --- TLS ---
 
 
-def openssl(*words, folder):
-    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory) -> Path:
     """An authority (ca), a server's and a client's certificate signed by it, and a stranger's."""
     folder = tmp_path_factory.mktemp("certificates")
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     for name in ("ca", "stranger"):
-        openssl("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}",
-                folder=folder)  # fmt: skip
-    (folder / "names").write_text(f"subjectAltName=IP:{HOST},DNS:localhost")
+        make_authority(folder, name)
     for name in ("server", "client"):
-        openssl(
-            "req", *key[:-2], "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", folder=folder
-        )
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days",
-                "2", "-extfile", "names", "-out", f"{name}.crt", folder=folder)  # fmt: skip
+        make_certificate(folder, name, f"/CN={name}")
     return folder
 
 
@@ -214,7 +236,7 @@ def test_clients_are_verified(model, authority, tmp_path, key, cert, is_let_in):
     [
         ('server_key: "a"', "lacks server_key or server_cert"),
         ('server_key: "a" server_cert: "b" client_verify: true', "sets client_verify without custom_ca"),
-        ('server_key: "a" server_cert: "b"', "gRPC cannot speak TLS with --ssl_config_file="),
+        ('server_key: "a" server_cert: "b"', "server_key of --ssl_config_file="),
         ("server_kee: 1", "Error parsing text-format tensorflow.serving.SSLConfig: "),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from estimator_serving.serving.access.key_file import Right
 from estimator_serving.serving.dialects.base import (
     JSON,
     Headers,
@@ -56,7 +57,9 @@ class Contract:
 
     def __init__(self, predictor: Predictor, terms: Terms, path: str, health_paths: tuple[str, ...]) -> None:
         self.prefix = path.lower()
-        self.pages: tuple[Page, ...] = tuple(Page(one, "Whether predictions can be answered") for one in health_paths)
+        self.pages: tuple[Page, ...] = tuple(
+            Page(one, "Whether predictions can be answered", is_health=True) for one in health_paths
+        )
         self.codecs = terms.codecs
         self.headers = terms.headers
         self._predictor = predictor
@@ -65,7 +68,9 @@ class Contract:
         self._health_paths = health_paths
         self._target = Target(ModelSpec(terms.model) if terms.model is not None else None)
 
-    def asked(self, spec: ModelSpec | None, headers: Mapping[bytes, bytes]) -> tuple[ModelSpec, Codec]:
+    def asked(
+        self, spec: ModelSpec | None, headers: Mapping[bytes, bytes], context: Context
+    ) -> tuple[ModelSpec, Codec]:
         """Which model a request with these headers asks, and what reads it; `parse` is handed that model.
 
         spec: the contract's own model. Raises ServingError, and HttpError for a media type that is not taken.
@@ -78,7 +83,8 @@ class Contract:
     def infer(
         self, target: Target, route: Route | None, headers: Mapping[bytes, bytes], body: bytes, context: Context
     ) -> Reply:
-        spec, codec = self.asked(target.spec, headers)
+        spec, codec = self.asked(target.spec, headers, context)
+        context.require(Right.PREDICT, spec.name)
         if route is None or spec != route.spec:
             # A header names something else than the path did, by which the front chose.
             if route is not None:
@@ -87,10 +93,10 @@ class Contract:
         answer = self._predictor.predict(codec, body, route, context)
         return Reply(200, JSON, answer.payload, (*self.headers, (b"x-model-version", b"%d" % answer.version)))
 
-    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
+    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes], context: Context) -> Reply:
         if path in self._health_paths and method == "GET":
             if reason := self._unready():
-                raise UnavailableError(reason)
+                raise UnavailableError(context.shown(reason))
             return Reply(200, JSON, b'{"status":"ready"}', self.headers)
         if path == self._path:
             raise HttpError(405, f"{path} takes only POST, not {method}.", ((b"allow", b"POST"),))

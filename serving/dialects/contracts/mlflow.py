@@ -16,7 +16,7 @@ from estimator_serving.serving.dialects.contracts.contract import Contract, Term
 from estimator_serving.serving.dialects.contracts.table import Table, decode_table, name_columns, parse_csv
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.predictor import Codec, Predictor
-from estimator_serving.serving.request import Document, ModelSpec, Outputs, Request
+from estimator_serving.serving.request import Context, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.running.servable import Servable
 
 PATH = "/invocations"
@@ -33,7 +33,9 @@ class MlflowScoring(Contract):
         super().__init__(predictor, terms, PATH, HEALTH_PATHS)
         self.pages = (*self.pages, Page(VERSION_PATH, "The version of the server"))
 
-    def asked(self, spec: ModelSpec | None, headers: Mapping[bytes, bytes]) -> tuple[ModelSpec, Codec]:
+    def asked(
+        self, spec: ModelSpec | None, headers: Mapping[bytes, bytes], context: Context
+    ) -> tuple[ModelSpec, Codec]:
         assert spec is not None, "this contract is for one model"
         name, _ = media_type(headers, "application/json", ("application/json", "text/csv"))
         codec = self.codecs["predict"]
@@ -42,10 +44,10 @@ class MlflowScoring(Contract):
             parse=parse, decode=partial(decode_table, codec, "instances"), encode=partial(encode, codec)
         )
 
-    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
+    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes], context: Context) -> Reply:
         if method == "GET" and path == VERSION_PATH:
             return Reply(200, b"text/plain", metadata.version("estimator-serving").encode(), self.headers)
-        return super().describe(method, path, headers)
+        return super().describe(method, path, headers, context)
 
 
 def parse_json(codec: Codec, payload: bytes, spec: ModelSpec | None) -> Document:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from estimator_serving.serving.access.key_file import Right
 from estimator_serving.serving.dialects import json_text
 from estimator_serving.serving.dialects.base import Reply, Target
 from estimator_serving.serving.dialects.contracts.contract import Contract, Terms, media_type
@@ -39,7 +40,9 @@ class SageMaker(Contract):
         super().__init__(predictor, terms, PATH, HEALTH_PATHS)
         self._names: Callable[[], list[str]] = predictor.manager.names
 
-    def asked(self, spec: ModelSpec | None, headers: Mapping[bytes, bytes]) -> tuple[ModelSpec, Codec]:
+    def asked(
+        self, spec: ModelSpec | None, headers: Mapping[bytes, bytes], context: Context
+    ) -> tuple[ModelSpec, Codec]:
         attributes = dict(_ATTRIBUTE.findall(headers.get(ATTRIBUTES, b"").decode("latin-1")))
         for name in attributes:
             if name not in _ATTRIBUTE_NAMES:
@@ -49,7 +52,9 @@ class SageMaker(Contract):
             raise InvalidArgumentError(f"tfs-method={verb} is no method; send {', '.join(self.codecs)}.")
         model = attributes.get("tfs-model-name") or (spec.name if spec is not None else None)
         if model is None:
-            names = self._names()
+            names = [name for name in self._names() if context.may(Right.PREDICT, name)]
+            if not names:
+                context.require(Right.PREDICT)
             if len(names) != 1:
                 raise InvalidArgumentError(
                     f"This server has the models {', '.join(names)}; name one, as tfs-model-name=NAME in the header "

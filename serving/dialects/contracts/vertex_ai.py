@@ -10,13 +10,15 @@ from functools import partial
 
 from estimator_serving.serving.dialects.contracts.contract import Contract, media_type, select_signature
 from estimator_serving.serving.predictor import Codec
-from estimator_serving.serving.request import Document, ModelSpec
+from estimator_serving.serving.request import Context, Document, ModelSpec
 
 
 class VertexAi(Contract):
     """The contract, for one model."""
 
-    def asked(self, spec: ModelSpec | None, headers: Mapping[bytes, bytes]) -> tuple[ModelSpec, Codec]:
+    def asked(
+        self, spec: ModelSpec | None, headers: Mapping[bytes, bytes], context: Context
+    ) -> tuple[ModelSpec, Codec]:
         assert spec is not None, "this contract is for one model"
         media_type(headers, "application/json", ("application/json",))
         codec = self.codecs["predict"]

@@ -70,7 +70,7 @@ class OpenInference:
     ) -> Reply:
         if target.spec is None:
             # As it is, even if the client says that it accepts compression: Triton's aio client then cannot read it.
-            reply = self._calls.answer("POST", target.action, body)
+            reply = self._calls.answer("POST", target.action, context, body)
             return reply._replace(headers=self._headers + reply.headers)
         exchange = Exchange(headers.get(_JSON_LENGTH), self._calls.regions)
         try:
@@ -84,8 +84,8 @@ class OpenInference:
             reply = Reply(200, _BINARY, answer.payload, (*self._headers, length))
         return compression.compressed(reply, headers.get(_ACCEPTED))
 
-    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
-        reply = self._calls.answer(method, path)
+    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes], context: Context) -> Reply:
+        reply = self._calls.answer(method, path, context)
         return reply._replace(headers=self._headers + reply.headers)
 
     def operations(self) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf import json_format
 
+from estimator_serving.serving.access.key_file import Right
 from estimator_serving.serving.dialects.base import Streaming, Unary
 from estimator_serving.serving.dialects.oip import describe, infer, proto_codec, settings
 from estimator_serving.serving.dialects.oip.describe import Models
@@ -48,7 +49,7 @@ class Rpcs(NamedTuple):
         infer_one = partial(self._infer, codec)
         pool = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         rpcs: dict[str, Unary | Streaming] = {
-            name: Unary(partial(_answer, name, partial(answer, self)), is_side=name not in _LONG)
+            name: Unary(partial(_answer, name, partial(answer, self)), is_side=name not in _LONG, is_open=name in _OPEN)
             for name, answer in _ANSWERS.items()
         }
         rpcs["ModelInfer"] = Unary(infer_one, is_full)
@@ -64,69 +65,83 @@ class Rpcs(NamedTuple):
 
     # --- the server and its models ---
 
-    def live(self, _message: Any) -> Any:
+    def live(self, _message: Any, _context: Context) -> Any:
         return {"live": True}
 
-    def ready(self, _message: Any) -> Any:
+    def ready(self, _message: Any, _context: Context) -> Any:
         return {"ready": not self.unready()}
 
-    def server_metadata(self, _message: Any) -> Any:
+    def server_metadata(self, _message: Any, _context: Context) -> Any:
         return describe.server(shared_memory=self.regions.is_enabled)
 
-    def model_ready(self, message: Any) -> Any:
+    def model_ready(self, message: Any, _context: Context) -> Any:
         return {"ready": self.models.is_ready(read_spec(message.name, message.version))}
 
-    def model_metadata(self, message: Any) -> Any:
+    def model_metadata(self, message: Any, _context: Context) -> Any:
         return self.models.metadata(read_spec(message.name, message.version))
 
-    def model_config(self, message: Any) -> Any:
+    def model_config(self, message: Any, _context: Context) -> Any:
         return {"config": self.models.config(read_spec(message.name, message.version))}
 
-    def model_statistics(self, message: Any) -> Any:
+    def model_statistics(self, message: Any, _context: Context) -> Any:
         return self.models.statistics(read_spec(message.name, message.version) if message.name else None)
 
     # --- the repository ---
 
-    def repository_index(self, message: Any) -> Any:
+    def repository_index(self, message: Any, _context: Context) -> Any:
         return {"models": self.repository.index(message.repository_name, ready=message.ready)}
 
-    def load(self, message: Any) -> None:
-        self.repository.load(*_read_change(message))
+    def load(self, message: Any, context: Context) -> None:
+        name, parameters, repository_name = _read_change(message)
+        self.repository.load(name, parameters, context, repository_name)
 
-    def unload(self, message: Any) -> None:
-        self.repository.unload(*_read_change(message))
+    def unload(self, message: Any, context: Context) -> None:
+        name, parameters, repository_name = _read_change(message)
+        self.repository.unload(name, parameters, context, repository_name)
 
     # --- shared memory ---
 
-    def region_status(self, message: Any) -> Any:
+    def region_status(self, message: Any, _context: Context) -> Any:
         return {"regions": {region["name"]: region for region in self.regions.status(message.name)}}
 
-    def region_register(self, message: Any) -> None:
+    def region_register(self, message: Any, _context: Context) -> None:
         self.regions.register(message.name, message.key, message.offset, message.byte_size)
 
-    def region_unregister(self, message: Any) -> None:
+    def region_unregister(self, message: Any, _context: Context) -> None:
         self.regions.unregister(message.name)
 
-    def refuse_cuda(self, _message: Any) -> None:
+    def refuse_cuda(self, _message: Any, _context: Context) -> None:
         raise UnimplementedError(CUDA_TEXT)
 
     # --- settings ---
 
-    def trace(self, message: Any) -> Any:
+    def trace(self, message: Any, _context: Context) -> Any:
         changed = settings.change_trace({name: list(value.value) for name, value in message.settings.items()})
         return {"settings": {name: {"value": values} for name, values in changed.items()}}
 
-    def log(self, message: Any) -> Any:
+    def log(self, message: Any, context: Context) -> Any:
         changes = proto_codec.read_parameters(message.settings)
         if changes:
-            self.repository.check_right("change the log's settings")
+            self.repository.check_right(None, context)
         changed = settings.change_log(changes)
         return {"settings": {name: {_LOG_FIELDS[type(value)]: value} for name, value in changed.items()}}
 
 
 # These wait for a model to load or to end.
 _LONG = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
-_ANSWERS: Mapping[str, Callable[[Rpcs, Any], Any]] = {
+_OPEN = frozenset({"ServerLive", "ServerReady"})
+# What the caller needs for the model that the message names; for every model, if it names none.
+_RIGHTS = {
+    "ModelReady": Right.METADATA,
+    "ModelMetadata": Right.METADATA,
+    "ModelConfig": Right.METADATA,
+    "ModelStatistics": Right.METADATA,
+    "RepositoryIndex": Right.METADATA,
+    "SystemSharedMemoryStatus": Right.PREDICT,
+    "SystemSharedMemoryRegister": Right.PREDICT,
+    "SystemSharedMemoryUnregister": Right.PREDICT,
+}
+_ANSWERS: Mapping[str, Callable[[Rpcs, Any, Context], Any]] = {
     "ServerLive": Rpcs.live,
     "ServerReady": Rpcs.ready,
     "ModelReady": Rpcs.model_ready,
@@ -182,10 +197,15 @@ def _read_change(message: Any) -> tuple[str, Collection[str], str]:
 _LOG_FIELDS = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 
 
-def _answer(name: str, answer: Callable[[Any], Any], payload: bytes, _context: Context) -> bytes:
+def _answer(name: str, answer: Callable[[Any, Context], Any], payload: bytes, context: Context) -> bytes:
     """The response of an rpc whose answer is the response's JSON; None for an empty one."""
     method = SERVICES[SERVICE][name]
-    value = answer(parse_message(payload, method.request))
+    message = parse_message(payload, method.request)
+    if name in _RIGHTS:
+        # The name in messages of shared memory is a region's, and regions are every client's.
+        named = getattr(message, "name", "") if _RIGHTS[name] is Right.METADATA else ""
+        context.require(_RIGHTS[name], named or None)
+    value = answer(message, context)
     response = method.response()
     if value is not None:
         json_format.ParseDict(value, response, descriptor_pool=POOL)

@@ -14,12 +14,12 @@ from estimator_serving.serving.errors import (
     Code,
     InvalidArgumentError,
     NotFoundError,
-    PermissionDeniedError,
     UnimplementedError,
 )
 from estimator_serving.serving.models.catalog import Catalog
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.policy import State
+from estimator_serving.serving.request import Context
 
 _STATES = {
     State.START: "LOADING",
@@ -32,7 +32,7 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Repository:
-    """is_controlled: whether clients may load and unload models."""
+    """is_controlled: whether every client may load and unload models, where the server asks for no keys."""
 
     manager: Manager
     catalog: Catalog
@@ -57,13 +57,13 @@ class Repository:
                     models.append(entry)
         return models
 
-    def load(self, name: str, parameters: Collection[str], repository_name: str = "") -> None:
+    def load(self, name: str, parameters: Collection[str], context: Context, repository_name: str = "") -> None:
         """Take a model into service. parameters: the names of those that came.
 
         Raises PermissionDeniedError, NotFoundError, UnimplementedError for files or a configuration in the request,
         UnknownError if the model cannot be loaded.
         """
-        self._check_change(name, repository_name)
+        self._check_change(name, context, repository_name)
         if parameters:
             raise UnimplementedError(
                 "A load takes neither a configuration nor files, because models are served only from their base paths; "
@@ -71,26 +71,23 @@ class Repository:
             )
         self.catalog.load(name)
 
-    def unload(self, name: str, parameters: Collection[str], repository_name: str = "") -> None:
+    def unload(self, name: str, parameters: Collection[str], context: Context, repository_name: str = "") -> None:
         """Take a model out of service. Raises PermissionDeniedError, NotFoundError, UnimplementedError."""
-        self._check_change(name, repository_name)
+        self._check_change(name, context, repository_name)
         others = set(parameters) - {"unload_dependents"}
         if others:
             raise InvalidArgumentError(f"An unload takes the parameter unload_dependents; leave out {sorted(others)}.")
         self.catalog.unload(name)
 
-    def _check_change(self, name: str, repository_name: str) -> None:
-        self.check_right("load and unload models")
+    def _check_change(self, name: str, context: Context, repository_name: str) -> None:
+        self.check_right(name, context)
         _check_repository(repository_name)
         if not name:
             raise InvalidArgumentError("The request names no model; set model_name.")
 
-    def check_right(self, what: str) -> None:
-        """Raises PermissionDeniedError if clients may not change what the server does."""
-        if not self.is_controlled:
-            raise PermissionDeniedError(
-                f"Clients may not {what}; start the server with --enable_repository_control to allow it."
-            )
+    def check_right(self, model: str | None, context: Context) -> None:
+        """Raises PermissionDeniedError if this client may not change what the server does."""
+        context.require_management(model, is_open=self.is_controlled, flag="--enable_repository_control")
 
 
 def _check_repository(name: Any) -> None:

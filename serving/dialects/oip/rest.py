@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from estimator_serving.serving.access.key_file import Right
 from estimator_serving.serving.dialects import json_text
 from estimator_serving.serving.dialects.base import JSON, HttpError, Page, Reply, Target
 from estimator_serving.serving.dialects.oip import describe, infer, settings
@@ -20,13 +21,13 @@ from estimator_serving.serving.dialects.oip.describe import Models
 from estimator_serving.serving.dialects.oip.repository import Repository
 from estimator_serving.serving.dialects.oip.shared_memory import CUDA_TEXT, Regions
 from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
-from estimator_serving.serving.request import ModelSpec
+from estimator_serving.serving.request import Context, ModelSpec
 
 PREFIX = "/v2"
 PAGES = (
     Page("/v2", "Name, version and extensions of the server"),
-    Page("/v2/health/live", "Whether the server answers at all"),
-    Page("/v2/health/ready", "Whether every model answers, and why not"),
+    Page("/v2/health/live", "Whether the server answers at all", is_health=True),
+    Page("/v2/health/ready", "Whether every model answers, and why not", is_health=True),
     Page("/v2/models/{name}", "Inputs and outputs of the newest version"),
     Page("/v2/models/{name}/versions/{version}", "Inputs and outputs of one version"),
     Page("/v2/models/{name}/ready", "Whether a model answers"),
@@ -65,7 +66,7 @@ class Calls(NamedTuple):
     regions: Regions
     unready: Callable[[], str]
 
-    def answer(self, method: str, path: str, body: bytes = b"") -> Reply:
+    def answer(self, method: str, path: str, context: Context, body: bytes = b"") -> Reply:
         """The reply to a call. Raises ServingError, and HttpError for a path or method that there is not."""
         allowed = []
         for call in _CALLS:
@@ -77,7 +78,10 @@ class Calls(NamedTuple):
                     raise InvalidArgumentError(
                         f"The body must be a JSON object, but it is {json_text.kind(content).lower()}."
                     )
-                value = call.answer(self, match, content)
+                if call.right is not None:
+                    name = match.groupdict().get("name")
+                    context.require(call.right, None if name is None else unquote(name))
+                value = call.answer(self, match, content, context)
                 return (
                     value
                     if isinstance(value, Reply)
@@ -100,67 +104,70 @@ class Calls(NamedTuple):
 
     # --- the server ---
 
-    def server(self, _match: re.Match[str], _body: Any) -> Any:
+    def server(self, _match: re.Match[str], _body: Any, _context: Context) -> Any:
         return describe.server(shared_memory=self.regions.is_enabled)
 
-    def live(self, _match: re.Match[str], _body: Any) -> Any:
+    def live(self, _match: re.Match[str], _body: Any, _context: Context) -> Any:
         return {"live": True}
 
-    def ready(self, _match: re.Match[str], _body: Any) -> Any:
+    def ready(self, _match: re.Match[str], _body: Any, context: Context) -> Any:
         reason = self.unready()
         if not reason:
             return {"ready": True, "live": True}
         return Reply(
-            503, JSON, orjson.dumps({"ready": False, "live": True, "error": reason}), ((b"retry-after", b"1"),)
+            503,
+            JSON,
+            orjson.dumps({"ready": False, "live": True, "error": context.shown(reason)}),
+            ((b"retry-after", b"1"),),
         )
 
-    def log(self, _match: re.Match[str], body: Any) -> Any:
+    def log(self, _match: re.Match[str], body: Any, context: Context) -> Any:
         if body:
-            self.repository.check_right("change the log's settings")
+            self.repository.check_right(None, context)
         return settings.change_log(body)
 
-    def trace(self, _match: re.Match[str], body: Any) -> Any:
+    def trace(self, _match: re.Match[str], body: Any, _context: Context) -> Any:
         # Over REST, a setting with one value is that value; trace_level is always a list.
         changed = settings.change_trace(body)
         return {name: values if name == "trace_level" else values[0] for name, values in changed.items()}
 
     # --- models ---
 
-    def model_metadata(self, match: re.Match[str], _body: Any) -> Any:
+    def model_metadata(self, match: re.Match[str], _body: Any, _context: Context) -> Any:
         return self.models.metadata(_read_spec(match))
 
-    def model_config(self, match: re.Match[str], _body: Any) -> Any:
+    def model_config(self, match: re.Match[str], _body: Any, _context: Context) -> Any:
         return self.models.config(_read_spec(match))
 
-    def model_ready(self, match: re.Match[str], _body: Any) -> Any:
+    def model_ready(self, match: re.Match[str], _body: Any, _context: Context) -> Any:
         spec = _read_spec(match)
         if not self.models.is_ready(spec):
             raise infer.unknown_model(spec)
         return {"name": spec.name, "ready": True}
 
-    def model_statistics(self, match: re.Match[str], _body: Any) -> Any:
+    def model_statistics(self, match: re.Match[str], _body: Any, _context: Context) -> Any:
         return self.models.statistics(_read_spec(match) if "name" in match.groupdict() else None)
 
     # --- the repository ---
 
-    def repository_index(self, match: re.Match[str], body: Any) -> Any:
+    def repository_index(self, match: re.Match[str], body: Any, _context: Context) -> Any:
         ready = body.get("ready", False)
         if type(ready) is not bool:
             raise InvalidArgumentError("'ready' must be true or false.")
         return self.repository.index(match["repository"] or "", ready=ready)
 
-    def load(self, match: re.Match[str], body: Any) -> Any:
-        self.repository.load(unquote(match["name"]), _parameters(body), match["repository"] or "")
+    def load(self, match: re.Match[str], body: Any, context: Context) -> Any:
+        self.repository.load(unquote(match["name"]), _parameters(body), context, match["repository"] or "")
 
-    def unload(self, match: re.Match[str], body: Any) -> Any:
-        self.repository.unload(unquote(match["name"]), _parameters(body), match["repository"] or "")
+    def unload(self, match: re.Match[str], body: Any, context: Context) -> Any:
+        self.repository.unload(unquote(match["name"]), _parameters(body), context, match["repository"] or "")
 
     # --- shared memory ---
 
-    def region_status(self, match: re.Match[str], _body: Any) -> Any:
+    def region_status(self, match: re.Match[str], _body: Any, _context: Context) -> Any:
         return self.regions.status(unquote(match["region"] or ""))
 
-    def region_register(self, match: re.Match[str], body: Any) -> Any:
+    def region_register(self, match: re.Match[str], body: Any, _context: Context) -> Any:
         key, offset, size = body.get("key"), body.get("offset", 0), body.get("byte_size")
         if type(key) is not str or type(offset) is not int or type(size) is not int:
             raise InvalidArgumentError(
@@ -169,23 +176,29 @@ class Calls(NamedTuple):
             )
         self.regions.register(unquote(match["region"]), key, offset, size)
 
-    def region_unregister(self, match: re.Match[str], _body: Any) -> Any:
+    def region_unregister(self, match: re.Match[str], _body: Any, _context: Context) -> Any:
         self.regions.unregister(unquote(match["region"] or ""))
 
-    def refuse_cuda(self, _match: re.Match[str], _body: Any) -> Any:
+    def refuse_cuda(self, _match: re.Match[str], _body: Any, _context: Context) -> Any:
         raise UnimplementedError(CUDA_TEXT)
 
 
 class _Call(NamedTuple):
-    """A method and path, and what answers them: a value for JSON, a whole Reply, or None for an empty body."""
+    """A method and path, and what answers them: a value for JSON, a whole Reply, or None for an empty body.
+
+    right: what the caller needs for the model that the path names; for every model, if it names none.
+    """
 
     method: str
     path: re.Pattern[str]
-    answer: Callable[[Calls, re.Match[str], Any], Any]
+    answer: Callable[[Calls, re.Match[str], Any, Context], Any]
+    right: Right | None
 
 
-def _call(method: str, path: str, answer: Callable[[Calls, re.Match[str], Any], Any]) -> _Call:
-    return _Call(method, re.compile(path), answer)
+def _call(
+    method: str, path: str, answer: Callable[[Calls, re.Match[str], Any, Context], Any], right: Right | None = None
+) -> _Call:
+    return _Call(method, re.compile(path), answer, right)
 
 
 _REPOSITORY = r"/v2/repository(?:/(?P<repository>[^/]+))?"
@@ -194,17 +207,17 @@ _CALLS = (
     _call("GET", r"/v2/?", Calls.server),
     _call("GET", r"/v2/health/live", Calls.live),
     _call("GET", r"/v2/health/ready", Calls.ready),
-    _call("GET", r"/v2/models/stats", Calls.model_statistics),
-    _call("GET", _MODEL, Calls.model_metadata),
-    _call("GET", rf"{_MODEL}/ready", Calls.model_ready),
-    _call("GET", rf"{_MODEL}/config", Calls.model_config),
-    _call("GET", rf"{_MODEL}/stats", Calls.model_statistics),
-    _call("POST", rf"{_REPOSITORY}/index", Calls.repository_index),
+    _call("GET", r"/v2/models/stats", Calls.model_statistics, Right.METADATA),
+    _call("GET", _MODEL, Calls.model_metadata, Right.METADATA),
+    _call("GET", rf"{_MODEL}/ready", Calls.model_ready, Right.METADATA),
+    _call("GET", rf"{_MODEL}/config", Calls.model_config, Right.METADATA),
+    _call("GET", rf"{_MODEL}/stats", Calls.model_statistics, Right.METADATA),
+    _call("POST", rf"{_REPOSITORY}/index", Calls.repository_index, Right.METADATA),
     _call("POST", rf"{_REPOSITORY}/models/(?P<name>[^/]+)/load", Calls.load),
     _call("POST", rf"{_REPOSITORY}/models/(?P<name>[^/]+)/unload", Calls.unload),
-    _call("GET", rf"/v2/systemsharedmemory{_REGION}/status", Calls.region_status),
-    _call("POST", r"/v2/systemsharedmemory/region/(?P<region>[^/]+)/register", Calls.region_register),
-    _call("POST", rf"/v2/systemsharedmemory{_REGION}/unregister", Calls.region_unregister),
+    _call("GET", rf"/v2/systemsharedmemory{_REGION}/status", Calls.region_status, Right.PREDICT),
+    _call("POST", r"/v2/systemsharedmemory/region/(?P<region>[^/]+)/register", Calls.region_register, Right.PREDICT),
+    _call("POST", rf"/v2/systemsharedmemory{_REGION}/unregister", Calls.region_unregister, Right.PREDICT),
     _call("GET", rf"/v2/cudasharedmemory{_REGION}/status", Calls.refuse_cuda),
     _call("POST", rf"/v2/cudasharedmemory{_REGION}/(?:un)?register", Calls.refuse_cuda),
     *(_call(method, r"/v2/trace/setting", Calls.trace) for method in ("GET", "POST")),

@@ -78,10 +78,12 @@ class TensorFlowServing:
         answer = self._predictor.predict(self._codecs[target.action], body, route, context)
         return Reply(200, JSON, answer.payload, self._headers_of(answer.version))
 
-    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Reply:
+    def describe(self, method: str, path: str, headers: Mapping[bytes, bytes], context: Context = PATIENT) -> Reply:
         origin = headers.get(b"origin", b"").decode("latin-1")
         reply = rest.describe_kserve(method, path) if self._kserve else None
-        reply = reply or rest.describe_models(self._predictor.manager, method, path, origin, kserve=self._kserve)
+        reply = reply or rest.describe_models(
+            self._predictor.manager, method, path, origin, context, kserve=self._kserve
+        )
         return reply._replace(headers=self._headers)
 
     def operations(self) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from estimator_serving.serving.access.key_file import Right
 from estimator_serving.serving.dialects.base import Unary
 from estimator_serving.serving.dialects.tfs import describe, proto_codec
 from estimator_serving.serving.dialects.tfs.describe import SIGNATURE_DEF_FIELD
@@ -33,11 +34,13 @@ def services(
     def predict(codec: Codec, payload: bytes, context: Context) -> bytes:
         return predictor.predict(codec, payload, None, context).payload
 
-    def get_model_status(payload: bytes, _context: Context) -> bytes:
+    def get_model_status(payload: bytes, context: Context) -> bytes:
         message = proto_codec.parse_message(payload, serving_pb.GetModelStatusRequest)
-        return describe.model_status(manager, proto_codec.read_spec(message)).SerializeToString()
+        spec = proto_codec.read_spec(message)
+        context.require(Right.METADATA, spec.name)
+        return describe.model_status(manager, spec).SerializeToString()
 
-    def get_model_metadata(payload: bytes, _context: Context) -> bytes:
+    def get_model_metadata(payload: bytes, context: Context) -> bytes:
         message = proto_codec.parse_message(payload, serving_pb.GetModelMetadataRequest)
         spec = proto_codec.read_spec(message)
         if not message.metadata_field:
@@ -47,6 +50,7 @@ def services(
         for field in message.metadata_field:
             if field != SIGNATURE_DEF_FIELD:
                 raise InvalidArgumentError(f"Metadata field {field} is not supported; ask for {SIGNATURE_DEF_FIELD}.")
+        context.require(Right.METADATA, spec.name)
         answered, signatures = describe.signature_defs(manager, spec)
         response = serving_pb.GetModelMetadataResponse(model_spec=answered)
         response.metadata[SIGNATURE_DEF_FIELD].Pack(signatures)

@@ -18,11 +18,15 @@ from estimator_serving.wire.pb import serving_pb
 Total = Callable[[str], int]
 
 
-def handle_reload(catalog: Catalog, total: Total, payload: bytes, _context: Context) -> bytes:
+def handle_reload(catalog: Catalog, total: Total, payload: bytes, context: Context, *, is_open: bool = True) -> bytes:
     """Put the request's list of models in force; answers once every new model serves.
 
-    Raises InvalidArgumentError for anything but a list of models, and whatever the list's rules or the catalog raise.
+    is_open: whether everybody may, as in TensorFlow Serving, where the server asks for no keys.
+
+    Raises InvalidArgumentError for anything but a list of models, PermissionDeniedError, and whatever the list's rules
+    or the catalog raise.
     """
+    context.require_management(None, is_open=is_open, flag="--enable_config_reload")
     message = parse_message(payload, serving_pb.ReloadConfigRequest)
     if message.config.WhichOneof("config") != "model_config_list":
         raise InvalidArgumentError(

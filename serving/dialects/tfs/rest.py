@@ -15,11 +15,12 @@ from urllib.parse import unquote
 import orjson
 from google.protobuf import json_format
 
+from estimator_serving.serving.access.key_file import Right
 from estimator_serving.serving.dialects.base import JSON, HttpError, Page, Reply, Target
 from estimator_serving.serving.dialects.tfs import describe
 from estimator_serving.serving.errors import InvalidArgumentError, UnimplementedError
 from estimator_serving.serving.models.manager import Manager
-from estimator_serving.serving.request import ModelSpec
+from estimator_serving.serving.request import PATIENT, Context, ModelSpec
 from estimator_serving.wire.pb import POOL
 
 PREFIX = "/v1/"
@@ -34,7 +35,7 @@ PAGES = (
 )
 
 # What KServe's clients ask beside that, where the operator lets them.
-KSERVE_PAGES = (Page("/", "Whether the server is alive, as KServe v1 asks"),)
+KSERVE_PAGES = (Page("/", "Whether the server is alive, as KServe v1 asks", is_health=True),)
 
 _VERSION_OR_LABEL = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _INFER = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION_OR_LABEL}:(?P<verb>{'|'.join(VERBS)})", re.IGNORECASE)
@@ -54,7 +55,9 @@ def find_target(method: bytes, path: bytes) -> Target | None:
         return None
 
 
-def describe_models(manager: Manager, method: str, path: str, origin: str, *, kserve: bool = False) -> Reply:
+def describe_models(
+    manager: Manager, method: str, path: str, origin: str, context: Context = PATIENT, *, kserve: bool = False
+) -> Reply:
     """The answer to a GET of models, status or metadata; what is no such GET is refused.
 
     origin: the request's header of that name, by which a browser asks before it sends. kserve: whether the status of a
@@ -81,14 +84,17 @@ def describe_models(manager: Manager, method: str, path: str, origin: str, *, ks
     if match["name"] is None:
         if match["version"] or match["label"] or match["metadata"]:
             raise InvalidArgumentError("Missing model name in request. Ask for /v1/models/NAME.")
-        answer = {"models": manager.names()}
+        answer = {"models": [name for name in manager.names() if context.may(Right.METADATA, name)]}
     elif match["metadata"]:
-        answered, signatures = describe.signature_defs(manager, _read_spec(match))
+        spec = _read_spec(match)
+        context.require(Right.METADATA, spec.name)
+        answered, signatures = describe.signature_defs(manager, spec)
         # The name twice is TensorFlow Serving's: the metadata field, then the message's own field.
         metadata = {describe.SIGNATURE_DEF_FIELD: _to_dict(signatures)}
         answer = {"model_spec": _to_dict(answered), "metadata": metadata}
     else:
         spec = _read_spec(match)
+        context.require(Right.METADATA, spec.name)
         answer = _to_dict(describe.model_status(manager, spec))
         if kserve:
             states = [entry["state"] for entry in answer["model_version_status"]]

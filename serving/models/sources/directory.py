@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from estimator_serving.serving.models.model_config import ModelConfig, VersionDirectory
-from estimator_serving.serving.models.model_files import MODEL_FILE, SAVED_MODEL_FILE
+from estimator_serving.serving.models.model_files import MODEL_FILE, SAVED_MODEL_FILE, import_command
 from estimator_serving.serving.models.poll import Poll
 from estimator_serving.serving.policy import Latest, Specific
 
@@ -79,16 +79,17 @@ def find_versions(base_path: Path) -> tuple[dict[int, Path], list[str]]:
     return versions, complaints
 
 
-def misplaced(base_path: Path) -> str:
-    """What to do with a model that lies in the base path itself; empty where none does."""
+def misplaced(base_path: Path) -> tuple[str, str]:
+    """What to do with a model that lies in the base path itself, for clients, empty where none does; and for the log,
+    why the base path has no version."""
     if (base_path / MODEL_FILE).is_file():
-        return f"The base path holds {MODEL_FILE} itself; put it into a directory 1/ there."
+        hint = f"The base path holds {MODEL_FILE} itself; put it into a directory 1/ there."
+        return hint, f"{base_path} is not served. {hint}"
     if (base_path / SAVED_MODEL_FILE).is_file():
-        return (
-            "The base path holds a TensorFlow SavedModel; convert it with `estimator-serving import SAVED_MODEL BASE`, "
-            "and serve BASE."
-        )
-    return ""
+        hint = "The base path holds a TensorFlow SavedModel; convert it with `estimator-serving import`"
+        command = import_command(base_path, base_path)
+        return f"{hint}, and serve the result. The log has the whole command.", f"{hint}: {command}"
+    return "", f"The base path {base_path} holds no version directory; export a model into it."
 
 
 class Scan(NamedTuple):
@@ -180,12 +181,8 @@ class DirectorySource:
                 absent = sorted(model.version_policy.versions - versions.keys())
                 complaints += [f"Version {number} of model {model.name} is wanted and not there." for number in absent]
             if not versions:
-                hints[model.name] = hint = misplaced(base)
-                complaints.append(
-                    f"Model {model.name} is not served from {base}: {hint}"
-                    if hint
-                    else f"The base path {base} holds no version directory; export a model into it."
-                )
+                hints[model.name], complaint = misplaced(base)
+                complaints.append(complaint)
             self._complain(model, complaints)
             found[model.name] = versions
         unsettled = self._unsettled(found)

@@ -250,7 +250,7 @@ def test_bodies_together_have_a_cap(monkeypatch):
 CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "POST, GET",
-    "access-control-allow-headers": "Content-Type",
+    "access-control-allow-headers": "Content-Type, Authorization, X-Api-Key",
     "access-control-expose-headers": "X-Model-Version",
 }
 

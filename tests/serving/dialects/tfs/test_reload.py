@@ -43,7 +43,13 @@ class Running:
         self.root = root
         self.file = root / "models.config"
         self.file.write_text(text)
-        given = {"port": -1, "rest_api_port": -1, "bind_address": HOST, "file_system_poll_wait_seconds": 0.02}
+        given = {
+            "port": -1,
+            "rest_api_port": -1,
+            "bind_address": HOST,
+            "file_system_poll_wait_seconds": 0.02,
+            "enable_config_reload": True,
+        }
         self.server = Server(Config(model_config_file=str(self.file), **given | settings))
         self.server.start()
         self.channel = grpc.insecure_channel(f"{HOST}:{self.server.grpc_port}")

@@ -193,7 +193,7 @@ def test_keeps_looking(base_path, fails, caplog):
     ("file", "said"),
     [
         ("model.onnx", "The base path holds model.onnx itself; put it into a directory 1/ there."),
-        ("saved_model.pb", "convert it with `estimator-serving import SAVED_MODEL BASE`"),
+        ("saved_model.pb", "convert it with `estimator-serving import`"),
     ],
 )
 def test_a_model_that_lies_in_the_base_path_itself(base_path, file, said, caplog):
