@@ -12,6 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 test coverage: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
+# WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
+unexport WORKERS
 .PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel clean oracle-training oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees
 
 help:  ## show this list
@@ -56,6 +58,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/batching.py --seconds 5 --rounds 2 --overload 10
 	@$(BIN)/python benchmarks/version_swap.py
 	@$(BIN)/python benchmarks/isolation.py
+	@$(BIN)/python benchmarks/workers.py
 	@$(BIN)/python benchmarks/titanic_server.py
 	@$(BIN)/python benchmarks/open_inference.py
 	@$(BIN)/python benchmarks/tensor_bundle.py

@@ -10,6 +10,7 @@ import argparse
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
@@ -30,6 +31,7 @@ PORT_MAX = 65535
 OFF_PORT = 0  # as in TensorFlow Serving
 FREE_PORT = -1
 DEVICES = ("cpu", "cuda")
+WORKERS_MAX = 256
 # A Unix socket's address has 108 bytes, the last of them a NUL.
 SOCKET_PATH_BYTES_MAX = 107
 # The words TensorFlow's flag parser takes for a boolean.
@@ -174,6 +176,9 @@ class Config:
     runs_at_once: int = _setting(
         0, RUNNING, "requests of one version that run at once where they are not batched; 0 is one a core"
     )
+    workers: str = _setting(
+        "0", RUNNING, "processes that answer beside each other, or auto for one a core; 0 answers in this one"
+    )
     enable_batching: bool = _setting(False, RUNNING, "run requests of several callers together")
     batching_parameters_file: str = _setting("", RUNNING, "text BatchingParameters; needs enable_batching")
     enable_per_model_batching_parameters: bool = _setting(
@@ -237,6 +242,7 @@ class Config:
         self._check("grpc_socket_path", lambda _: fits, f"a path of at most {SOCKET_PATH_BYTES_MAX} bytes")
         self._check_tls()
         self.channel_arguments()
+        self._check_workers()
         # What is served and how it runs, as far as one setting rules out another.
         if not self.model_base_path and not self.model_config_file:
             raise ConfigError(
@@ -264,6 +270,28 @@ class Config:
             raise ConfigError(
                 "TLS needs --tls_cert_file and --tls_key_file, and --tls_client_ca_file may come with them; give both."
             )
+
+    def _check_workers(self) -> None:
+        """What several processes rule out. Raises ConfigError."""
+        is_count = self.workers.isascii() and self.workers.isdecimal() and len(self.workers) <= 3
+        self._check(
+            "workers",
+            lambda text: text == "auto" or (is_count and int(text) <= WORKERS_MAX),
+            f"a number from 0 to {WORKERS_MAX}, or auto",
+        )
+        if not self.worker_processes:
+            return
+        if sys.platform != "linux":
+            raise ConfigError(
+                f"--workers={self.workers} needs Linux, whose SO_REUSEPORT spreads connections over processes; leave "
+                "it out, and run several servers behind a load balancer instead."
+            )
+        for name, why in (
+            ("grpc_socket_path", "only one process can listen on a Unix socket"),
+            ("enable_system_shared_memory", "a region would be known to one process only"),
+        ):
+            if getattr(self, name):
+                raise ConfigError(f"--{name} and --workers exclude each other, because {why}; leave one of them out.")
 
     def _check_contracts(self) -> None:
         """What the contracts of platforms rule out. Raises ConfigError."""
@@ -295,13 +323,23 @@ class Config:
         return (self.rest_api_bind_address or self.bind_address).strip("[]")
 
     @property
+    def worker_processes(self) -> int:
+        """How many processes answer under a supervisor; 0 where this one answers without any."""
+        return cpus() if self.workers == "auto" else int(self.workers)
+
+    @property
+    def cores(self) -> int:
+        """The cores of one process that answers."""
+        return max(1, cpus() // max(1, self.worker_processes))
+
+    @property
     def intra_op_threads(self) -> int:
-        return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism or cpus()
+        return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism or self.cores
 
     @property
     def run_slots(self) -> int:
-        """Requests of one version that run at once; more than the fronts' threads would bring are of no use."""
-        return self.runs_at_once or min(cpus(), max(self.grpc_max_threads, self.rest_api_num_threads))
+        """Requests of one version that run at once in a process; more than the fronts' threads bring are of no use."""
+        return self.runs_at_once or min(self.cores, max(self.grpc_max_threads, self.rest_api_num_threads))
 
     @property
     def load_threads(self) -> int:

@@ -53,14 +53,15 @@ def make_rest(
     try:
         return RestServer(
             dialects, router, exposition, unready,
-            address=config.rest_address, port=_bindable(config.rest_api_port),
+            address=config.rest_address, port=bindable(config.rest_api_port),
             threads=threads_of(config, config.rest_api_num_threads), body_bytes_max=config.request_bytes_max,
             grace_s=config.shutdown_grace_seconds, timeout_s=min(config.rest_api_timeout_in_ms / 1000, DEADLINE_S_MAX),
             trouble=trouble, docs=config.rest_api_enable_docs, tls=tls.server_context() if tls else None,
             authorizer=authorizer, auth_for_health=config.auth_for_health,
+            processes=config.worker_processes,
         )  # fmt: skip
     except OSError as error:
-        raise StartError(_taken("REST", "rest_api_port", config.rest_address, config.rest_api_port, error)) from error
+        raise StartError(taken("REST", "rest_api_port", config.rest_address, config.rest_api_port, error)) from error
 
 
 def make_grpc(
@@ -76,17 +77,18 @@ def make_grpc(
     try:
         return GrpcServer(
             dialects,
-            address=config.grpc_address, port=None if config.port == OFF_PORT else _bindable(config.port),
+            address=config.grpc_address, port=None if config.port == OFF_PORT else bindable(config.port),
             threads=threads_of(config, config.grpc_max_threads), message_bytes_max=config.request_bytes_max,
             grace_s=config.shutdown_grace_seconds, unready=unready, health=config.enable_grpc_healthcheck_service,
             credentials=make_credentials(tls, alts=config.use_alts_credentials), socket_path=config.grpc_socket_path,
-            arguments=config.channel_arguments(), held_bytes_max=memory.held_bytes_max(config.request_bytes_max),
+            arguments=config.channel_arguments(), shares_port=config.worker_processes > 0,
+            held_bytes_max=memory.held_bytes_max(config.request_bytes_max, max(1, config.worker_processes)),
             authorizer=authorizer, auth_for_health=config.auth_for_health,
         )  # fmt: skip
     except OSError as error:
         # grpc's own error does not tell a port from a certificate from a socket.
-        if config.port != OFF_PORT and not _can_bind(config.grpc_address, _bindable(config.port)):
-            raise StartError(_taken("gRPC", "port", config.grpc_address, config.port, error)) from error
+        if config.port != OFF_PORT and not _can_bind(config.grpc_address, bindable(config.port)):
+            raise StartError(taken("gRPC", "port", config.grpc_address, config.port, error)) from error
         if tls is not None:
             raise StartError(
                 f"gRPC cannot speak TLS with --ssl_config_file={config.ssl_config_file or config.tls_cert_file}; its "
@@ -161,12 +163,12 @@ def threads_of(config: Config, threads: int) -> int:
     return max(threads, batching.REQUEST_THREADS if config.enable_batching else REQUEST_THREADS)
 
 
-def _bindable(port: int) -> int:
+def bindable(port: int) -> int:
     """A port as the operating system takes it, which knows a free one as 0."""
     return 0 if port == FREE_PORT else port
 
 
-def _taken(front: str, flag: str, address: str, port: int, error: OSError) -> str:
+def taken(front: str, flag: str, address: str, port: int, error: OSError) -> str:
     return (
         f"{front} cannot listen on {address}:{port} ({_reason(error)}); stop what uses it or choose another --{flag}."
     )

@@ -438,6 +438,36 @@ class LogMetrics(Collector):
         yield self._counts.family()
 
 
+class Done(NamedTuple):
+    """What one version did. executions: runs of its graph. queued_s: the time that requests waited for their batch."""
+
+    work: Work = Work()
+    executions: int = 0
+    queued_s: float = 0.0
+
+    def plus(self, other: Done) -> Done:
+        return Done(
+            self.work.plus(other.work), self.executions + other.executions, self.queued_s + other.queued_s
+        )  # fmt: skip
+
+
+class Statistics:
+    """What each version did, by the counts of this process."""
+
+    def __init__(self, requests: RequestMetrics, batches: BatchMetrics) -> None:
+        self._requests, self._batches = requests, batches
+        # Where several processes answer, what all of them did.
+        self.gather: Callable[[str, int], Done] = self.own
+
+    def own(self, model: str, version: int) -> Done:
+        work, executions = Work(), 0
+        for signature, part in self._requests.work(model, version).items():
+            work = work.plus(part)
+            # One whose requests share runs has as many executions as batches; any other, one for each request.
+            executions += self._batches.batch_rows.count(model, str(version), signature) or part.successes
+        return Done(work, executions, self._batches.queued_s.total(model, str(version)))
+
+
 _UNTYPED = re.compile(rb"^(# TYPE \S+) untyped$", re.MULTILINE)
 
 
@@ -455,6 +485,8 @@ class Exposition:
         paths: Sequence[str] = ("/metrics",),
     ) -> None:
         self.paths = paths
+        # Where several processes answer, what all of them count.
+        self.gather: Callable[[], Sequence[Metric]] = self.families
         self._collectors = collectors
         self._loaded = loaded
         self._registry = CollectorRegistry()
@@ -463,20 +495,35 @@ class Exposition:
         for collector in self._collectors:
             self._registry.register(collector)
 
-    def render(self) -> bytes:
+    def families(self) -> list[Metric]:
+        """What this process counts."""
         if self._loaded is not None:
             loaded = self._loaded()
             for collector in self._collectors:
                 if isinstance(collector, RequestMetrics | BatchMetrics):
                     collector.keep(loaded)
+        return list(self._registry.collect())
+
+    def render(self) -> bytes:
         # What the library calls untyped are TensorFlow Serving's counters, see _plain_family.
-        return _UNTYPED.sub(rb"\1 counter", generate_latest(self._registry))
+        return _UNTYPED.sub(rb"\1 counter", generate_latest(_Collected(self.gather())))
 
     def total(self, name: str) -> int:
         """A counter's sum over its labels, 0 for an unknown name. TensorFlow Serving writes names with slashes."""
         wanted = name.replace("/", ":")
-        samples = (sample for metric in self._registry.collect() for sample in metric.samples)
+        samples = (sample for metric in self.gather() for sample in metric.samples)
         return int(sum(sample.value for sample in samples if sample.name == wanted))
+
+
+class _Collected(CollectorRegistry):
+    """Families that were collected already, as the library's writer takes them."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
 
 
 def _tensorflow_families(series: Mapping[Labels, _Series]) -> Iterator[Metric]:

@@ -28,9 +28,9 @@ from estimator_serving.serving.dialects.tfs.dialect import TensorFlowServing
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
 from estimator_serving.serving.dialects.tfs.reload import handle_reload
 from estimator_serving.serving.errors import STOPPING_TEXT
-from estimator_serving.serving.metrics import BatchMetrics, Exposition, LoadMetrics, LogMetrics, RequestMetrics
-from estimator_serving.serving.models.catalog import Catalog, ConfigFile
-from estimator_serving.serving.models.sources.directory import DirectorySource
+from estimator_serving.serving.holdings import Holdings, own_holdings
+from estimator_serving.serving.metrics import Exposition, LogMetrics, RequestMetrics, Statistics
+from estimator_serving.serving.models.warmup import Replay
 from estimator_serving.serving.observing.access_log import AccessLog
 from estimator_serving.serving.observing.monitoring import ConfigGauge, VersionGauges
 from estimator_serving.serving.observing.request_log import RequestLog
@@ -40,8 +40,8 @@ from estimator_serving.serving.startup import StartError
 
 _log = logging.getLogger(__name__)
 
-# How long `stop` waits for a load, which nothing can interrupt and whose result nobody needs any more.
-LOAD_END_S = 2.0
+# Answers a request of a warmup file, as it was exported, whatever an operator chose for clients.
+replay_warmup: Replay = partial(replay.answer, proto_codec.codecs(DEFAULT))
 
 
 class Server:
@@ -50,40 +50,31 @@ class Server:
     Making one reads the files its flags name and binds the ports; `start` loads what is there and answers; `stop`
     drains.
 
+    holdings: the models; without any, those of the flags.
+
     Raises:
         StartError: a port or socket that is taken, a file that cannot be read or breaks a rule.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, holdings: Holdings | None = None) -> None:
         self._config = config
         self._stopping = False
         self._starting = threading.Lock()
-        requests, batches, loads, logged = RequestMetrics(), BatchMetrics(), LoadMetrics(), LogMetrics()
-        self._models = startup.read_models(config)
+        requests, logged = RequestMetrics(), LogMetrics()
         authorizer, keys = startup.make_authorizer(config)
         rest_tls, grpc_tls, renewals = listeners.make_tls(config)
         self._renewals = Renewals([*renewals, *([keys] if keys else [])])
-        self._open_to_all = listeners.open_to_all(config, rest_tls, grpc_tls)
-        # Warmup files hold what a version was exported with, whatever an operator chose for clients.
-        answer = partial(replay.answer, proto_codec.codecs(DEFAULT))
-        self.manager = startup.make_manager(config, answer, batches, loads)
-        self._source = DirectorySource(
-            self.manager.aspire,
-            poll_wait_s=config.file_system_poll_wait_seconds,
-            always_present=config.servable_versions_always_present,
-        )
-        self.catalog = Catalog(
-            self.manager, self._source, labels_for_unavailable=config.allow_version_labels_for_unavailable_models
-        )
-        self._file = ConfigFile(
-            config.model_config_file, self.catalog, poll_wait_s=config.model_config_file_poll_wait_seconds
-        )
+        # Where everybody may use every model, empty for nowhere.
+        self.open_to_all = listeners.open_to_all(config, rest_tls, grpc_tls)
+        self._holdings = holdings = holdings or own_holdings(config, replay_warmup)
+        self.manager, self.catalog = holdings.manager, holdings.catalog
         self._logs: list[RequestLog | AccessLog] = [RequestLog(self.catalog.log_settings, proto_codec.CODECS, logged)]
         if config.access_log:
             self._logs.append(AccessLog(config.access_log))
+        self.statistics = Statistics(requests, holdings.batches)
         gauges = VersionGauges(self.manager)
-        exposition = Exposition(
-            requests, batches, loads, logged, gauges, ConfigGauge(lambda: self._file.trouble),
+        self.exposition = exposition = Exposition(
+            requests, holdings.batches, holdings.loads, logged, gauges, ConfigGauge(holdings.trouble),
             loaded=gauges.loaded, paths=startup.read_metrics_paths(config),
         )  # fmt: skip
         # Of each front one, whatever dialect its requests are in.
@@ -94,12 +85,11 @@ class Server:
         crowds = {"GRPC": grpc, "V2_GRPC": grpc, "REST": rest, "V2_REST": rest}
         predictor = Predictor(self.manager, requests, self._logs, crowds)
         kind = "KIND_GPU" if config.device == "cuda" else "KIND_CPU"
-        models = Models(self.manager, kind, self.catalog.version_policy, requests, batches)
+        models = Models(self.manager, kind, self.catalog.version_policy, lambda *key: self.statistics.gather(*key))
         dialects = list(self._dialects(predictor, models, exposition))
         self._rest = listeners.make_rest(
-            config, dialects, predictor.router, exposition, self.unready, lambda: self._file.trouble, authorizer,
-            rest_tls,
-        )  # fmt: skip
+            config, dialects, predictor.router, exposition, self.unready, holdings.trouble, authorizer, rest_tls
+        )
         try:
             self._grpc = listeners.make_grpc(config, dialects, self.unready, authorizer, grpc_tls)
         except StartError:
@@ -155,11 +145,10 @@ class Server:
         from being served; /readyz tells of it.
         """
         with self._starting:
-            self.manager.starting = True
-            if self._open_to_all:
+            if self.open_to_all:
                 _log.warning(
                     "Everybody who reaches %s may use every model: give --auth_file or --tls_client_ca_file, or "
-                    "--bind_address=127.0.0.1.", self._open_to_all,
+                    "--bind_address=127.0.0.1.", self.open_to_all,
                 )  # fmt: skip
             self._renewals.start()
             fronts = (("gRPC", self._grpc, self._config.grpc_address), ("REST", self._rest, self._config.rest_address))
@@ -170,20 +159,12 @@ class Server:
                     _log.info("Serving %s at %s:%d.", name, address, front.port)
             if self._config.grpc_socket_path:
                 _log.info("Serving gRPC at unix:%s.", self._config.grpc_socket_path)
-            left_out = self.catalog.start(self._models)
-            self.manager.starting = False
-            if self._stopping:
-                return
-            self._source.start()
-            if self._config.model_config_file:
-                self._file.start(left_out)
+            self._holdings.start()
 
     def poll(self) -> None:
         """Read the file of models, the base paths, keys and certificates now, without waiting for the next poll."""
         self._renewals.poll()
-        if self._config.model_config_file:
-            self._file.poll()
-        self.catalog.poll()
+        self._holdings.poll()
 
     def stop(self) -> bool:
         """Say "not ready", accept no more, finish what is in flight within the grace period, unload the models.
@@ -192,8 +173,7 @@ class Server:
         """
         self._stopping = True
         self._renewals.stop()
-        self.catalog.stop()
-        self._file.stop()
+        self._holdings.interrupt()
         with self._starting:
             draining = [threading.Thread(target=front.stop) for front in (self._grpc, self._rest) if front]
             for thread in draining:
@@ -202,7 +182,7 @@ class Server:
                 thread.join()
         for log in self._logs:
             log.close()
-        return self.manager.stop(LOAD_END_S)
+        return self._holdings.stop()
 
     def unready(self) -> str:
         """Why requests cannot be answered now; empty when they can."""

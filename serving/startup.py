@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from estimator_serving.serving.access import key_file
 from estimator_serving.serving.access.authorizer import Authorizer
@@ -19,7 +20,7 @@ from estimator_serving.serving.log_settings import LogSettings
 from estimator_serving.serving.metrics import BatchMetrics, LoadMetrics
 from estimator_serving.serving.models import memory, model_config
 from estimator_serving.serving.models.loader import Batching, Loader, open_servable
-from estimator_serving.serving.models.manager import Manager, Retries
+from estimator_serving.serving.models.manager import Load, Manager, Retries
 from estimator_serving.serving.models.model_config import ModelConfig
 from estimator_serving.serving.models.warmup import Replay
 from estimator_serving.serving.observing import monitoring
@@ -32,6 +33,8 @@ from estimator_serving.serving.running.session import provider_of
 _log = logging.getLogger(__name__)
 
 AUTH_FILE_BYTES_MAX = 16 * MEBIBYTE
+
+M = TypeVar("M", bound=Manager)
 
 
 class StartError(RuntimeError):
@@ -86,8 +89,8 @@ def read_metrics_paths(config: Config) -> tuple[str, ...]:
         raise StartError(str(error)) from None
 
 
-def make_manager(config: Config, answer: Replay, batches: BatchMetrics, loads: LoadMetrics) -> Manager:
-    """A manager whose versions are opened and warmed up by the flags.
+def make_loader(config: Config, answer: Replay, batches: BatchMetrics, loads: LoadMetrics) -> Loader:
+    """A loader that opens and warms up versions by the flags.
 
     answer: answers the requests of warmup files.
 
@@ -102,7 +105,7 @@ def make_manager(config: Config, answer: Replay, batches: BatchMetrics, loads: L
         except (BatchParametersError, ConfigError) as error:
             raise StartError(str(error)) from None
         batching = Batching(parameters, config.enable_per_model_batching_parameters, batches.of_version)
-    loader = Loader(
+    return Loader(
         partial(
             open_servable,
             intra_op_threads=config.intra_op_threads,
@@ -118,8 +121,12 @@ def make_manager(config: Config, answer: Replay, batches: BatchMetrics, loads: L
         config.flush_filesystem_caches,
         loads,
     )
-    return Manager(
-        monitoring.timed(loader, loads),
+
+
+def make_manager(config: Config, load: Load, kind: type[M]) -> M:
+    """A manager of a kind that loads and unloads by the flags."""
+    return kind(
+        load,
         load_threads=config.load_threads,
         unload_threads=config.unload_threads,
         next_action=TRANSITIONS[config.aspired_version_policy],

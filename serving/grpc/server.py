@@ -208,6 +208,7 @@ class GrpcServer:
     credentials: grpc's, for the port; None for plain text. A Unix socket is always plain.
     arguments: further options of grpc's core; they win over ours.
     authorizer: knows the callers, None to let everybody in. auth_for_health: whether health checks need a key, too.
+    shares_port: whether other processes of this server listen on the port, too.
 
     Raises OSError when the address or the socket cannot be bound.
     """
@@ -229,6 +230,7 @@ class GrpcServer:
         arguments: Collection[tuple[str, int | str]] = (),
         authorizer: Authorizer | None = None,
         auth_for_health: bool = False,
+        shares_port: bool = False,
     ) -> None:
         self._grace_s = grace_s
         self._gate = Gate(authorizer)
@@ -262,7 +264,7 @@ class GrpcServer:
             "grpc.max_receive_message_length": message_bytes_max,
             "grpc.max_send_message_length": message_bytes_max,
             # Otherwise a second server on the same port would take half the calls instead of failing.
-            "grpc.so_reuseport": 0,
+            "grpc.so_reuseport": int(shares_port),
         }
         self._server = grpc.server(
             self._pool,

@@ -246,8 +246,9 @@ class RestServer:
     """uvicorn in a thread. The port is bound when this is made, so that a taken one is known before models load.
 
     dialects: in the order in which they are asked. router: chooses the version for each request. docs: whether the
-    interactive docs are served. tls: the context of new connections, None for plain text. authorizer: knows the
-    callers, None to let everybody in. auth_for_health: whether health checks need a key, too.
+    interactive docs are served. processes: how many of this server listen on the port; 0 for this one alone. tls: the
+    context of new connections, None for plain text. authorizer: knows the callers, None to let everybody in.
+    auth_for_health: whether health checks need a key, too.
 
     Raises OSError when the address cannot be bound.
     """
@@ -257,6 +258,7 @@ class RestServer:
         address: str, port: int, threads: int, body_bytes_max: int, grace_s: float, timeout_s: float,
         trouble: Callable[[], str] = str, limits: Limits = DEFAULT_LIMITS, docs: bool = True,
         tls: ssl.SSLContext | None = None, authorizer: Authorizer | None = None, auth_for_health: bool = False,
+        processes: int = 0,
     ) -> None:  # fmt: skip
         claims = Claims(dialects, router)
         health = [*HEALTH_PATHS, *(page.path for one in dialects for page in one.pages if page.is_health)]
@@ -266,10 +268,12 @@ class RestServer:
             claims, gate,
             build_pages(claims, exposition, unready, trouble, docs=docs, has_keys=authorizer is not None), self._slow,
             body_bytes_max=body_bytes_max, timeout_s=timeout_s,
-            held_bytes_max=memory.held_bytes_max(body_bytes_max),
+            held_bytes_max=memory.held_bytes_max(body_bytes_max, max(1, processes)),
         )  # fmt: skip
         self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if processes:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         keep_alive(self._socket)
         try:
             self._socket.bind((address, port))

@@ -92,7 +92,7 @@ def _add_operators_pages(
         warned = {"warning": text} if (text := trouble()) and context.may(Right.METADATA) else {}
         return _response(Reply(200, JSON, orjson.dumps({"status": "ready"} | warned)))
 
-    async def prometheus(request: Request) -> Response:
+    def prometheus(request: Request) -> Response:  # on a thread, because other processes may have to be asked
         _context(request).require(Right.METRICS)
         return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
 

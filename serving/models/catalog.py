@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
+from typing import Protocol
 
 from estimator_serving.serving.config import ConfigError
 from estimator_serving.serving.errors import (
@@ -33,6 +34,22 @@ _log = logging.getLogger(__name__)
 
 # A path of several parts, as far as texts quote it without spaces; its last part.
 _PATH = re.compile(r"[^\s'\"=(]*/([^\s'\"/:;,)]+)")
+
+
+class ModelList(Protocol):
+    """The configured models, as requests see and change them; `Catalog` says what each method does."""
+
+    def log_settings(self, name: str) -> LogSettings | None: ...
+
+    def version_policy(self, name: str) -> VersionPolicy | None: ...
+
+    def names(self) -> list[str]: ...
+
+    def replace(self, models: Sequence[ModelConfig]) -> None: ...
+
+    def load(self, name: str) -> None: ...
+
+    def unload(self, name: str) -> None: ...
 
 
 class Catalog:

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from estimator_serving.serving.errors import (
     UnavailableError,
 )
 from estimator_serving.serving.metrics import LoadMetrics
-from estimator_serving.serving.models import memory, model_files, warmup
+from estimator_serving.serving.models import memory, model_files, snapshot, warmup
 from estimator_serving.serving.models.warmup import Replay
 from estimator_serving.serving.running import batch_parameters
 from estimator_serving.serving.running.batch_parameters import BatchParameters, BatchParametersError
@@ -30,7 +31,7 @@ from estimator_serving.serving.running.batching import BatchingRunner
 from estimator_serving.serving.running.binding import bind
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.serving.running.servable import Servable
-from estimator_serving.serving.running.session import SessionRunner, graph_of, open_session
+from estimator_serving.serving.running.session import Graph, SessionRunner, graph_of, open_session
 from estimator_serving.serving.running.turns import REQUESTS_MAX, TurnsRunner
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.onnx_model import OnnxModel
@@ -65,13 +66,14 @@ class Batching(NamedTuple):
 def open_servable(
     name: str, version: int, directory: Path, *,
     intra_op_threads: int, device: str = "cpu", batching: Batching | None = None, mapped: bool = False,
-    slots: int = 0, arena: bool = False,
+    slots: int = 0, arena: bool = False, copy_to: Path | None = None, around: Callable[[Graph], Graph] | None = None,
 ) -> Servable:  # fmt: skip
     """Open `directory/model.onnx` as a Servable.
 
     Signatures come from the file's metadata, or are made from the graph's inputs and outputs where it has none.
     mapped: see read_files. slots: how many requests that are not batched may run at once, 0 for any number.
-    arena: see open_session.
+    arena: see open_session. copy_to: a directory to make, with a copy of the version that other processes open.
+    around: what is put around the graph's runs.
 
     Raises:
         InvalidArgumentError: ONNX Runtime cannot open the file, or its signatures do not fit its graph or name what is
@@ -86,11 +88,20 @@ def open_servable(
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
     # Before the session is opened, because a large model takes its time.
     _check_tensors(path, model, found)
-    session = open_session(
-        path if files.external is None else files.content, path, external=files.external or {},
+    save_to = snapshot.begin(directory, files, copy_to, is_packed=device == "cpu") if copy_to else None
+    opened = partial(
+        open_session, path if files.external is None else files.content, path, external=files.external or {},
         intra_op_threads=intra_op_threads, device=device, arena=arena,
     )  # fmt: skip
-    del files
+    try:
+        session = opened(save_to=save_to)
+    except ServingError as error:
+        if save_to is None or copy_to is None:
+            raise
+        session = opened()  # raises where it is the model's fault
+        _log.warning("Worker processes share the weights of %s as they came: %s", path, error)
+        snapshot.copy(files, copy_to)
+    del files, opened
     inputs, outputs = session.get_inputs(), session.get_outputs()
     # Inputs with a default are inputs, too: those of an export whose clients choose what they send.
     names = [node.name for node in (*inputs, *session.get_overridable_initializers())]
@@ -104,7 +115,8 @@ def open_servable(
             path=path, needs_rows=model.needs_rows,
             first_dims=_first_dims((*inputs, *outputs)) if batching else {},
         )  # fmt: skip
-        runner: Runner = SessionRunner(graph_of(session), bindings)
+        graph = graph_of(session)
+        runner: Runner = SessionRunner(around(graph) if around else graph, bindings)
         parameters = batching.of_version(directory) if batching else None
         if batching and parameters:
             has_rows = {key: binding.has_rows for key, binding in bindings.items()}

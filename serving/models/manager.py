@@ -136,6 +136,7 @@ class Manager:
         """Replace a model's labels. The caller checks whether they may name these versions."""
         with self._lock:
             self._models.setdefault(name, Model(name)).labels = dict(labels)
+            self._changed.notify_all()
 
     # --- what requests ask ---
 
@@ -148,11 +149,12 @@ class Manager:
             UnavailableError: not yet.
         """
         with self._lock:
-            model = self._models.get(spec.name) or Model(spec.name)
+            models = self._look()
+            model = models.get(spec.name) or Model(spec.name)
             try:
                 version = model.find(spec)
             except ServingError:
-                if self.starting and (not self._models or spec.name in self._models):
+                if self.starting and (not models or spec.name in models):
                     raise UnavailableError(
                         f"Model {spec.name} is not served yet: the server loads its first models. Ask again later."
                     ) from None
@@ -167,16 +169,16 @@ class Manager:
 
         Takes no lock, because a list that is a moment old is as good.
         """
-        versions = [version for model in list(self._models.values()) for version in list(model.versions.values())]
+        versions = [version for model in list(self._look().values()) for version in list(model.versions.values())]
         return [version.servable for version in versions if version.servable is not None]
 
     def knows(self, name: str) -> bool:
-        return name in self._models
+        return name in self._look()
 
     def names(self) -> list[str]:
         """The configured models, sorted."""
         with self._lock:
-            return sorted(model.name for model in self._models.values() if model.configured)
+            return sorted(model.name for model in self._look().values() if model.configured)
 
     def labels(self, name: str) -> Mapping[str, int]:
         """A model's labels and the versions they name."""
@@ -211,7 +213,7 @@ class Manager:
     def unready(self) -> str:
         """Why requests cannot be answered yet, in sentences; empty when every model has an available version."""
         with self._lock:
-            configured = [model for model in self._models.values() if model.configured]
+            configured = [model for model in self._look().values() if model.configured]
             reasons = [reason for model in configured if (reason := model.why_unready())]
         if len(configured) > 1 and reasons:
             reasons.insert(0, f"{len(configured) - len(reasons)} of {len(configured)} models are served.")
@@ -256,9 +258,13 @@ class Manager:
 
     # --- inside ---
 
+    def _look(self) -> dict[str, Model]:
+        """The models by name, as whoever asks finds them now."""
+        return self._models
+
     def _model(self, name: str) -> Model:
         """A model; one without versions where it is unknown."""
-        return self._models.get(name) or Model(name)
+        return self._look().get(name) or Model(name)
 
     def _begin_settling(self, model: Model) -> None:
         """With the lock held: see to it that a thread takes the model's next steps."""
@@ -295,6 +301,7 @@ class Manager:
                     return
                 version = model.begin(action)
                 drained = version.handles == 0
+                self._changed.notify_all()
             if action.verb is Verb.LOAD:
                 self._load_version(model, version)
             elif drained:

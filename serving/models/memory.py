@@ -17,9 +17,12 @@ def give_back() -> None:
         _trim(0)
 
 
-def held_bytes_max(request_bytes_max: int) -> int:
-    """How many bytes of requests one front may hold at once: a share of the memory, and at least one request's."""
-    return max(request_bytes_max, int(HELD_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+def held_bytes_max(request_bytes_max: int, processes: int = 1) -> int:
+    """How many bytes of requests one front of one of these processes may hold at once: a share of the memory, and at
+    least one request's.
+    """
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(request_bytes_max, int(HELD_SHARE * memory_bytes / processes))
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:

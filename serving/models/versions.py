@@ -48,6 +48,7 @@ class Version:
 
     release_to: is given the version when a handle is released, under no lock.
     cancel_retry: keeps a failed load from being tried again; None where no try is to come.
+    is_withdrawn: whether it was served, and was taken out of service for its error.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Version:
     tries: int = 0
     error: ServingError | None = None
     cancel_retry: Callable[[], None] | None = None
+    is_withdrawn: bool = False
 
     def release(self) -> None:
         self.release_to(self)
@@ -137,17 +139,18 @@ class Model:
     def find(self, spec: ModelSpec) -> Version:
         """The available version a spec names: the newest one where it leaves that open.
 
-        Raises NotFoundError where that is not available, InvalidArgumentError for an unknown label.
+        Raises NotFoundError where that is not available, or the error for which it was taken out of service;
+        InvalidArgumentError for an unknown label.
         """
         number = self.named_version(spec)
-        if number is None:
-            if self.newest is None:
-                raise NotFoundError(f"Servable not found for request: Latest({self.name})")
-            return self.newest
-        version = self.versions.get(number)
-        if version is None or version.state is not State.AVAILABLE:
-            raise NotFoundError(f"Servable not found for request: Specific({self.name}, {number})")
-        return version
+        version = self.newest if number is None else self.versions.get(number)
+        if version is not None and version.state is State.AVAILABLE:
+            return version
+        for one in self.by_age():
+            if one.is_withdrawn and one.error is not None and number in (None, one.number):
+                raise one.error
+        which = f"Latest({self.name})" if number is None else f"Specific({self.name}, {number})"
+        raise NotFoundError(f"Servable not found for request: {which}")
 
     # --- its steps ---
 
@@ -213,6 +216,12 @@ class Model:
             self.versions[version.number] = Version(version.number, directory, version.release_to)
         self.fall_back()
 
+    def withdraw(self, version: Version, error: ServingError) -> None:
+        """Take an available version out of service for an error, until its files change or it is aspired anew."""
+        version.state, version.error, version.is_withdrawn = State.END, error, True
+        self.fall_back()
+        self._settle_newest()
+
     def note_ended(self, version: Version) -> Servable | None:
         """It is drained. Returns what was loaded, to be let go; if it is wanted again by now, it starts over."""
         servable, version.servable, version.state = version.servable, None, State.END
@@ -234,7 +243,8 @@ class Model:
     @property
     def is_decided(self) -> bool:
         """Whether it serves a version, or has none left to try."""
-        undecided = (State.START, State.LOADING)
+        # One that is wanted again while it drains starts over.
+        undecided = (State.START, State.LOADING, State.UNLOADING)
         return self.newest is not None or not any(
             version.number in self.aspired and version.state in undecided for version in self.versions.values()
         )

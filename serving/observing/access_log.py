@@ -55,13 +55,15 @@ class AccessLog:
         self._spool.close()
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
+        lines = [json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in entries]
+        # Without a buffer: one write is one piece, so that the lines of several processes do not run into each other.
         if self._path == STANDARD_OUTPUT:
-            sys.stdout.write(lines)
-            sys.stdout.flush()
+            for line in lines:  # a pipe takes one as a piece, and not many
+                sys.stdout.buffer.write(line)
+                sys.stdout.flush()
             return
-        with open(self._path, "a", encoding="ascii") as file:
-            file.write(lines)
+        with open(self._path, "ab", buffering=0) as file:
+            file.write(b"".join(lines))
 
 
 def _cut(text: str) -> str:

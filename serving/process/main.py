@@ -1,6 +1,7 @@
 """The life of a server process, from its flags to its exit code.
 
-Owns what only a process has: logging, signals, and an end that waits for no thread for long.
+Owns what only a process has: logging, signals, and an end that waits for no thread for long. The process answers
+itself, or supervises workers that do.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from estimator_serving.serving import config as configuration
 from estimator_serving.serving.config import Config, ConfigError
+from estimator_serving.serving.process.ports import reserve
 from estimator_serving.serving.process.signals import Signals
+from estimator_serving.serving.process.supervisor import Supervisor
 from estimator_serving.serving.server import Server
 from estimator_serving.serving.startup import StartError
 
@@ -29,20 +33,27 @@ def main(config: Config) -> int:
     signals = Signals()
     if unused := config.unused():
         _log.warning("These flags have no effect here: %s.", ", ".join(unused))
+    failures: list[object] = []
+
+    def fail(why: object) -> None:
+        failures.append(why)
+        signals.stop()
+
     try:
-        server = Server(config)
+        server = _make(config, lambda: fail("The process that starts the workers has ended."))
     except StartError as error:
         print(error, file=sys.stderr)
         return 1
-    failures: list[Exception] = []
 
     def start() -> None:
         try:
             server.start()
+        except StartError as error:
+            print(error, file=sys.stderr)
+            fail(error)
         except Exception as error:
             _log.critical("The server cannot start.", exc_info=error)
-            failures.append(error)
-            signals.stop()
+            fail(error)
 
     # In a thread, because a signal has to be heard while models load.
     threading.Thread(target=start, name="start", daemon=True).start()
@@ -57,8 +68,16 @@ def main(config: Config) -> int:
         # Python would wait for a thread that is in a load or a run, which nothing interrupts, and for those of a pool.
         _log.warning("A load or a run is still going on; it is given up.")
         logging.shutdown()
-        os._exit(len(failures))
-    return len(failures)
+        os._exit(1 if failures else 0)
+    return 1 if failures else 0
+
+
+def _make(config: Config, lost: Callable[[], None]) -> Server | Supervisor:
+    """What the flags ask for. lost: called if no worker can be started any more. Raises StartError."""
+    if not config.worker_processes:
+        return Server(config)
+    named, held = reserve(config)
+    return Supervisor(named, held, lost)
 
 
 if __name__ == "__main__":

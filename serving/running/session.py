@@ -106,12 +106,15 @@ def open_session(
     intra_op_threads: int,
     device: str = "cpu",
     arena: bool = False,
+    save_to: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session of a model, on `cpu` or `cuda`.
 
     model: its bytes, or its path. path: its name in errors. external: the content of its files of external data, by
     location; ONNX Runtime copies it, and reads those that are missing here beside the model. arena: whether memory of
     runs is kept for later runs: measured, that makes no run faster, and one large request keeps its memory for ever.
+    save_to: a path to write the graph to as it runs, and beside it the weights as it uses them, so that sessions opened
+    from there map these files and share their memory, other processes' sessions included.
 
     Raises:
         InvalidArgumentError: ONNX Runtime cannot open the file.
@@ -128,6 +131,10 @@ def open_session(
     if external:
         locations, contents = list(external), list(external.values())
         options.add_external_initializers_from_files_in_memory(locations, contents, [len(one) for one in contents])
+    if save_to is not None:
+        options.optimized_model_filepath = str(save_to)
+        for name, value in _SAVING.items():
+            options.add_session_config_entry(f"session.{name}", value.format(save_to.name))
     provider = provider_of(device)
     if device == "cuda":
         onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
@@ -147,6 +154,13 @@ def open_session(
         )
     return session
 
+
+# How a graph is saved with all its weights beside it, packed as its kernels read them.
+_SAVING = {
+    "optimized_model_external_initializers_file_name": "{}.data",
+    "optimized_model_external_initializers_min_size_in_bytes": "1024",
+    "save_external_prepacked_constant_initializers": "1",
+}
 
 # bfloat16 and the float8s, by ONNX Runtime's names.
 _NOT_NUMPYS = {dtype.onnx: dtype for dtype in dtypes.ALL if dtype.onnx_number}

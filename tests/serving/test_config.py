@@ -102,6 +102,13 @@ def test_flags_without_effect_are_named():
         ({"port": 70000}, "--port=70000 cannot be used; give a port up to 65535, 0 for off or -1 for a free one."),
         ({"rest_api_port": -2}, "--rest_api_port=-2 cannot be used"),
         ({"port": 0, "rest_api_port": 0}, "--port and --rest_api_port are both 0"),
+        ({"workers": "-1"}, "--workers=-1 cannot be used; give a number from 0 to 256, or auto."),
+        ({"workers": "two"}, "--workers=two cannot be used"),
+        ({"workers": ""}, "--workers= cannot be used"),
+        ({"workers": "257"}, "--workers=257 cannot be used"),
+        ({"workers": "9" * 5000}, "cannot be used; give a number from 0 to 256, or auto."),
+        ({"workers": "2", "grpc_socket_path": "/s"}, "only one process can listen on a Unix socket"),
+        ({"workers": "2", "enable_system_shared_memory": True}, "a region would be known to one process only"),
         ({"grpc_max_threads": 0}, "--grpc_max_threads=0 cannot be used; give a number above 0."),
         ({"shutdown_grace_seconds": -1}, "--shutdown_grace_seconds=-1 cannot be used"),
         ({"file_system_poll_wait_seconds": float("nan")}, "--file_system_poll_wait_seconds=nan cannot be used"),
@@ -135,6 +142,20 @@ def test_environment_of_the_wrong_type(variable, text, kind):
 def test_channel_arguments():
     given = Config(model_base_path="/m", grpc_channel_arguments="grpc.max_connection_age_ms=-5, user=me,")
     assert given.channel_arguments() == [("grpc.max_connection_age_ms", -5), ("user", "me")]
+
+
+def test_cores_are_shared_out_among_workers(monkeypatch):
+    monkeypatch.setattr(config, "cpus", lambda: 8)
+    given = [Config(model_base_path="/m", workers=workers) for workers in ("0", "2", "auto", "20")]
+    assert [one.worker_processes for one in given] == [0, 2, 8, 20]
+    assert [(one.intra_op_threads, one.run_slots) for one in given] == [(8, 8), (4, 4), (1, 1), (1, 1)]
+
+
+def test_several_processes_need_linux(monkeypatch):
+    monkeypatch.setattr(config.sys, "platform", "darwin")
+    assert Config(model_base_path="/m").worker_processes == 0
+    with pytest.raises(ConfigError, match="--workers=2 needs Linux"):
+        Config(model_base_path="/m", workers="2")
 
 
 def test_threads():

@@ -7,13 +7,13 @@ transports write them out. Knows neither URLs nor rpcs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, reduce
+from functools import cache
 from importlib import metadata
 from typing import Any, NamedTuple
 
 from estimator_serving.serving.dialects.oip import datatypes, infer
 from estimator_serving.serving.errors import NotFoundError
-from estimator_serving.serving.metrics import BatchMetrics, RequestMetrics, Work
+from estimator_serving.serving.metrics import Done
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_files import MODEL_FILE
 from estimator_serving.serving.policy import All, Latest, State, VersionPolicy
@@ -51,13 +51,13 @@ class Models(NamedTuple):
 
     kind: KIND_CPU or KIND_GPU, by the device that runs the models.
     policy: which versions of a model are served, by its name; None for an unknown one.
+    did: what a version did.
     """
 
     manager: Manager
     kind: str
     policy: Callable[[str], VersionPolicy | None]
-    requests: RequestMetrics
-    batches: BatchMetrics
+    did: Callable[[str, int], Done]
 
     def metadata(self, spec: ModelSpec) -> Document:
         """Inputs and outputs of the signature that answers by default. Raises NotFoundError."""
@@ -140,19 +140,11 @@ class Models(NamedTuple):
         return {"model_stats": [self._statistics(servable) for servable in chosen]}
 
     def _statistics(self, servable: Servable) -> Document:
-        name, version = servable.name, str(servable.version)
-        by_signature = self.requests.work(name, servable.version)
-        work = reduce(Work.plus, by_signature.values(), Work())
-        # A signature whose requests share runs has as many executions as batches; any other, one for each request.
-        executions = sum(
-            self.batches.batch_rows.count(name, version, signature) or part.successes
-            for signature, part in by_signature.items()
-        )
-        queued_s = self.batches.queued_s.total(name, version)
+        work, executions, queued_s = self.did(servable.name, servable.version)
         done = work.successes
         return {
-            "name": name,
-            "version": version,
+            "name": servable.name,
+            "version": str(servable.version),
             "last_inference": int(work.last_s * 1000),
             "inference_count": work.rows,
             "execution_count": executions,

@@ -16,7 +16,7 @@ from estimator_serving.serving.errors import (
     NotFoundError,
     UnimplementedError,
 )
-from estimator_serving.serving.models.catalog import Catalog
+from estimator_serving.serving.models.catalog import ModelList
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.policy import State
 from estimator_serving.serving.request import Context
@@ -35,7 +35,7 @@ class Repository:
     """is_controlled: whether every client may load and unload models, where the server asks for no keys."""
 
     manager: Manager
-    catalog: Catalog
+    catalog: ModelList
     is_controlled: bool
 
     def index(self, repository_name: str = "", *, ready: bool = False) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from estimator_serving.serving.dialects.tfs.proto_codec import parse_message
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.models import model_config
-from estimator_serving.serving.models.catalog import Catalog
+from estimator_serving.serving.models.catalog import ModelList
 from estimator_serving.serving.request import Context
 from estimator_serving.wire.pb import serving_pb
 
@@ -18,7 +18,7 @@ from estimator_serving.wire.pb import serving_pb
 Total = Callable[[str], int]
 
 
-def handle_reload(catalog: Catalog, total: Total, payload: bytes, context: Context, *, is_open: bool = True) -> bytes:
+def handle_reload(catalog: ModelList, total: Total, payload: bytes, context: Context, *, is_open: bool = True) -> bytes:
     """Put the request's list of models in force; answers once every new model serves.
 
     is_open: whether everybody may, as in TensorFlow Serving, where the server asks for no keys.

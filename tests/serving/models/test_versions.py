@@ -149,6 +149,32 @@ def test_a_version_that_was_retired_stands_in_again():
     assert model.newest.number == 1
 
 
+def test_a_version_that_is_withdrawn_says_why_and_a_spare_one_stands_in():
+    model = Model("m")
+    model.aspire({2: HERE}, lambda _version: None, spare={1: HERE})
+    assert take_step(model)
+    model.withdraw(model.versions[2], UnavailableError("broken"))
+    for spec in (ModelSpec("m"), ModelSpec("m", 2)):
+        with pytest.raises(UnavailableError, match="broken"):
+            model.find(spec)
+    while take_step(model):
+        pass
+    assert model.find(ModelSpec("m")).number == 1
+    assert (model.versions[2].status().state, model.versions[2].status().message) == (State.END, "broken")
+
+
+def test_a_version_wanted_again_while_it_drains_is_not_decided(model):
+    aspire(model, 3)
+    model.begin(policy.Action(Verb.UNLOAD, 1))
+    model.begin(policy.Action(Verb.UNLOAD, 2))
+    aspire(model, 2)
+    assert not model.is_decided
+    model.note_ended(model.versions[2])
+    while take_step(model):
+        pass
+    assert model.is_decided
+
+
 def test_texts_for_clients_have_no_paths(tmp_path):
     (tmp_path / "real" / "1").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real")
