@@ -130,7 +130,7 @@ def server(tmp_path_factory):
     entries = "".join(f'config {{ name: "{name}" base_path: "{root / name}" }}' for name in ("m", "negate", "count"))
     (root / "models.config").write_text(f"model_config_list {{ {entries} }}")
     flags = {"model_config_file": root / "models.config", "file_system_poll_wait_seconds": 0.1, "workers": 2}
-    with serve("", **flags, enable_repository_control=True) as served:
+    with serve("", **flags, enable_repository_control=True, enable_config_reload=True) as served:
         yield Running(served, root)
 
 
