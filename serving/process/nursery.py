@@ -70,6 +70,11 @@ class Nursery:
         """Follow the ends of children, in a thread."""
         threading.Thread(target=self._follow, name="nursery", daemon=True).start()
 
+    def close(self) -> None:
+        """Start no more children."""
+        self._lost = lambda: None
+        self._control.close()
+
     def start(self, role: str, argument: Any) -> Child:
         """Fork a child. Raises OSError where that cannot be."""
         with self._asking:
@@ -88,6 +93,10 @@ class Nursery:
         while told := self._exits.recv(_EXIT.size):
             pid, code = _EXIT.unpack(told)
             self._end_of(pid).set_result(code)
+        with self._noting:
+            # Nobody will tell how the others end.
+            for ended in self._ended.values():
+                ended.set_result(-signal.SIGKILL)
         self._lost()
 
 

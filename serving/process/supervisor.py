@@ -191,6 +191,7 @@ class Supervisor:
         self._holdings.interrupt()
         self._fleet.stop(self._config.shutdown_grace_seconds + END_S)
         self._counting.stop()
+        self._nursery.close()
         self._held.close()
         ended = self._holdings.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
