@@ -66,7 +66,7 @@ class Server:
         self._renewals = Renewals([*renewals, *([keys] if keys else [])])
         # Where everybody may use every model, empty for nowhere.
         self.open_to_all = listeners.open_to_all(config, rest_tls, grpc_tls)
-        self._holdings = holdings = holdings or own_holdings(config, replay_warmup)
+        self.holdings = holdings = holdings or own_holdings(config, replay_warmup)
         self.manager, self.catalog = holdings.manager, holdings.catalog
         self._logs: list[RequestLog | AccessLog] = [RequestLog(self.catalog.log_settings, proto_codec.CODECS, logged)]
         if config.access_log:
@@ -159,12 +159,12 @@ class Server:
                     _log.info("Serving %s at %s:%d.", name, address, front.port)
             if self._config.grpc_socket_path:
                 _log.info("Serving gRPC at unix:%s.", self._config.grpc_socket_path)
-            self._holdings.start()
+            self.holdings.start()
 
     def poll(self) -> None:
         """Read the file of models, the base paths, keys and certificates now, without waiting for the next poll."""
         self._renewals.poll()
-        self._holdings.poll()
+        self.holdings.poll()
 
     def stop(self) -> bool:
         """Say "not ready", accept no more, finish what is in flight within the grace period, unload the models.
@@ -173,7 +173,7 @@ class Server:
         """
         self._stopping = True
         self._renewals.stop()
-        self._holdings.interrupt()
+        self.holdings.interrupt()
         with self._starting:
             draining = [threading.Thread(target=front.stop) for front in (self._grpc, self._rest) if front]
             for thread in draining:
@@ -182,7 +182,7 @@ class Server:
                 thread.join()
         for log in self._logs:
             log.close()
-        return self._holdings.stop()
+        return self.holdings.stop()
 
     def unready(self) -> str:
         """Why requests cannot be answered now; empty when they can."""

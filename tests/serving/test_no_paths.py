@@ -172,8 +172,8 @@ def test_the_file_of_models(server, text):
     config.write_text(text.format(config.parent, str(config.parent)[1:]))
     try:
         made.poll()
-        until(lambda: made._file.trouble)
-        assert_nothing(made._file.trouble, text)
+        until(lambda: made.holdings.trouble())
+        assert_nothing(made.holdings.trouble(), text)
         assert_nothing(httpx.get(f"http://{HOST}:{made.rest_port}/readyz").text, text)
     finally:
         config.write_text(before)
