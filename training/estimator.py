@@ -7,12 +7,13 @@ formats. Behaviour and error texts: TF 2.15 estimator.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from estimator_serving.training.errors import NotFoundError
 from estimator_serving.training.hooks.base import SessionRunHook, check_all, check_hooks
 from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverListener
+from estimator_serving.training.hooks.showing import shown
 from estimator_serving.training.hooks.stopping import StopAtStepHook
 from estimator_serving.training.loop import evaluation, training
 from estimator_serving.training.loop.checkpoint_fit import compare_checkpoint
@@ -38,6 +40,19 @@ from estimator_serving.training.run_config import RunConfig
 __all__ = ["Estimator", "TrainedModel"]
 
 logger = logging.getLogger("estimator_serving.training")
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _showing(method: Method) -> Method:
+    """The method of an estimator, whose log lines are shown if its config says so."""
+
+    @functools.wraps(method)
+    def call(self: Estimator, *args: Any, **kwargs: Any) -> Any:
+        with shown(self._model.config.log):
+            return method(self, *args, **kwargs)
+
+    return cast(Method, call)
 
 
 class Estimator:
@@ -78,7 +93,10 @@ class Estimator:
             )
         if config is not None and not isinstance(config, RunConfig):
             raise ValueError(f"config must be an instance of `RunConfig`, but provided {config}.")
-        self._model = Model.of(model_fn, params, _with_model_dir(config or RunConfig(), model_dir))
+        config = config or RunConfig()
+        with shown(config.log):
+            self._model = Model.of(model_fn, params, _with_model_dir(config, model_dir))
+            logger.info("Using config: %s", self._model.config.said())
         self._warm_start = settings_of(warm_start_from)
         self._trained = TrainedModels(self._model, self._warm_start)
         self._strategy: Strategy | None = None
@@ -123,6 +141,7 @@ class Estimator:
 
     # -- train --------------------------------------------------------------------------------------------------------
 
+    @_showing
     def train(
         self,
         input_fn: InputFn,
@@ -184,6 +203,7 @@ class Estimator:
 
     # -- evaluate -----------------------------------------------------------------------------------------------------
 
+    @_showing
     def evaluate(
         self,
         input_fn: InputFn,
@@ -204,6 +224,7 @@ class Estimator:
         model = self._trained.load_or_initialize(checkpoint_path, "evaluate")
         return self.evaluate_model(model, input_fn, steps, hooks, name)
 
+    @_showing
     def evaluate_model(
         self,
         model: TrainedModel,
@@ -237,7 +258,8 @@ class Estimator:
         Raises ValueError for predict_keys that name no prediction and for predictions of different lengths.
         """
         hooks = check_hooks(hooks)
-        model = self._trained.load_or_initialize(checkpoint_path, "predict")
+        with shown(self._model.config.log):
+            model = self._trained.load_or_initialize(checkpoint_path, "predict")
         wanted = as_keys(predict_keys)
         run = Run(model.store, model.recorder(), self._model.config)
         with self._model.seeded():
@@ -303,6 +325,7 @@ class Estimator:
         """
         return compare_checkpoint(self._model, checkpoint_path, input_fn)
 
+    @_showing
     def export_saved_model(
         self,
         export_dir_base: str | os.PathLike[str],
@@ -323,6 +346,7 @@ class Estimator:
             lambda: export.export_saved_model(self, export_dir_base, serving_input_receiver_fn, *given)
         )
 
+    @_showing
     def experimental_export_all_saved_models(
         self,
         export_dir_base: str | os.PathLike[str],

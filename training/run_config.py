@@ -38,6 +38,7 @@ _REPLACEABLE = (
     "session_creation_timeout_secs",
     "checkpoint_save_graph_def",
     "resume_input",
+    "log",
 )
 
 
@@ -50,6 +51,9 @@ class RunConfig:
     `resume_input` is not TF's: with it a resumed training skips the first global_step batches of its input, which
     earlier calls have taken, and so sees the data that an unbroken training would see; without it the input starts
     again.
+    `log` is not TF's: whether a run says on standard error what TensorFlow's did, and shows a progress bar on a
+    terminal. A program that has set up logging itself sees neither: its set-up decides what becomes of the lines, which
+    come from the logger `estimator_serving.training`.
     `train_distribute` says how the processes of TF_CONFIG's cluster, or of torchrun, train together: a strategy of
     training.distribute. `session_creation_timeout_secs` is how long they wait for each other at the start.
     `eval_distribute` changes nothing: one process evaluates.
@@ -75,6 +79,7 @@ class RunConfig:
     session_creation_timeout_secs: int = 7200
     checkpoint_save_graph_def: bool = True
     resume_input: bool = False
+    log: bool = True
 
     # What TF_CONFIG said when this was made: no arguments, and two configs are not compared by it.
     cluster_spec: dict[str, Any] = field(init=False, repr=False, compare=False)
@@ -121,6 +126,10 @@ class RunConfig:
         told["cluster_spec"], told["global_id_in_cluster"] = told.pop("spec"), told.pop("global_id")
         vars(self).update(told, cluster=cluster)
         _check_fields(vars(self))
+
+    def said(self) -> str:
+        """The fields as TensorFlow's log names them."""
+        return str({f"_{one.name}": getattr(self, one.name) for one in fields(self) if one.name != "cluster"})
 
     def replace(self, **changes: Any) -> RunConfig:
         """A copy with `changes`. Raises ValueError for a field that cannot be replaced."""

@@ -25,6 +25,7 @@ from estimator_serving.training.exporters import Exporter
 from estimator_serving.training.hooks.base import SecondOrStepTimer, SessionRunHook, check_all
 from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverHook, CheckpointSaverListener
+from estimator_serving.training.hooks.showing import shown
 from estimator_serving.training.loop.model import InputFn
 from estimator_serving.training.nn.event_files import read_evaluations
 from estimator_serving.training.nn.variables import GLOBAL_STEP
@@ -150,6 +151,13 @@ def train_and_evaluate(
     for name, one, kind in given:
         if not isinstance(one, kind):
             raise TypeError(f"`{name}` must have type `tf.estimator.{kind.__name__}`. Got: {type(one)}")
+    with shown(estimator.config.log):
+        return _train_and_evaluate(estimator, train_spec, eval_spec)
+
+
+def _train_and_evaluate(
+    estimator: Estimator, train_spec: TrainSpec, eval_spec: EvalSpec
+) -> tuple[dict[str, Any] | None, list[str | None] | None]:
     config = estimator.config
     if config.task_type == EVALUATOR and config.task_id > 0:
         raise ValueError(
@@ -169,6 +177,7 @@ def train_and_evaluate(
         if config.is_chief:
             ended.write_text(f"{estimator.latest_checkpoint()}\n")
     else:
+        logger.info("Running training and evaluation locally (non-distributed).")
         logger.info(
             "Start train and evaluate loop. The evaluate will happen after every checkpoint. Checkpoint frequency is "
             "determined based on RunConfig arguments: save_checkpoints_steps %s or save_checkpoints_secs %s.",

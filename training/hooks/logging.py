@@ -20,6 +20,7 @@ from estimator_serving.training.hooks.base import (
 )
 from estimator_serving.training.hooks.run import Run, refuse_feed
 from estimator_serving.training.nn.summaries import EventWriter
+from estimator_serving.training.nn.variables import GLOBAL_STEP
 
 logger = logging.getLogger("estimator_serving.training")
 
@@ -27,7 +28,9 @@ logger = logging.getLogger("estimator_serving.training")
 class LoggingTensorHook(SessionRunHook):
     """Log values every `every_n_iter` steps or `every_n_secs` seconds, and at the end if `at_end`.
 
-    `tensors` maps tags to what Run.fetch takes, or is a list of such. `formatter` makes the line from the values.
+    `tensors` maps tags to what Run.fetch takes, or is a list of such. `formatter` makes the line from the values. As in
+    TensorFlow, which reads the values while the step is taken, 'global_step' counts the steps before it, and `at_end`
+    all steps.
     """
 
     def __init__(
@@ -57,16 +60,19 @@ class LoggingTensorHook(SessionRunHook):
     def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
         if self._timer is not None and self._timer.should_trigger_for_step(self._iteration):
             elapsed_s, _ = self._timer.update_last_triggered_step(self._iteration)
-            self._log(run_context.session, elapsed_s)
+            self._log(run_context.session, elapsed_s, steps_ahead=1)
         self._iteration += 1
 
     def end(self, session: Run) -> None:
         if self._at_end:
-            self._log(session, None)
+            self._log(session, None, steps_ahead=0)
 
-    def _log(self, session: Run, elapsed_s: float | None) -> None:
+    def _log(self, session: Run, elapsed_s: float | None, steps_ahead: int) -> None:
         values = session.fetch(self._tensors)
-        line = self._formatter(values) if self._formatter else ", ".join(f"{tag} = {v}" for tag, v in values.items())
+        for tag, what in self._tensors.items():
+            if isinstance(what, str) and what == GLOBAL_STEP:
+                values[tag] -= steps_ahead
+        line = self._formatter(values) if self._formatter else ", ".join(f"{tag} = {v!s}" for tag, v in values.items())
         logger.info("%s", line if elapsed_s is None or self._formatter else f"{line} ({elapsed_s:.3f} sec)")
 
 

@@ -32,6 +32,7 @@ class Run:
         recorder: the transform of its columns.
         config: the estimator's configuration.
         spec: what model_fn returned in the last step, None before the first.
+        batch: the features and labels of the last step of an evaluation or prediction.
         first_spec: what it returned when it made the variables, before the first step.
         loss: the last step's, nan before it and in predict. Under several processes the mean of theirs.
         last_step: the global_step this run is to end at, None where only the end of the input tells.
@@ -44,6 +45,7 @@ class Run:
     recorder: TransformRecorder
     config: RunConfig
     spec: EstimatorSpec | None = None
+    batch: tuple[Any, Any] = (None, None)
     first_spec: EstimatorSpec | None = None
     loss: float = math.nan
     last_step: int | None = None

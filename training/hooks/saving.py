@@ -68,6 +68,7 @@ class CheckpointSaverHook(SessionRunHook):
         self._basename = checkpoint_basename
         self._timer = SecondOrStepTimer(save_secs, save_steps)
         self._listeners = tuple(listeners or ())
+        logger.info("Create CheckpointSaverHook.")
 
     def add_listeners(self, listeners: Iterable[CheckpointSaverListener]) -> None:
         """Tell these too."""
@@ -102,12 +103,14 @@ class CheckpointSaverHook(SessionRunHook):
     def _save(self, session: Run) -> bool:
         """Whether a listener wants the training to stop."""
         step = session.global_step
+        logger.info("Calling checkpoint listeners before saving checkpoint %d...", step)
         for listener in self._listeners:
             listener.before_save(session, step)
         assert self._saver is not None
         store = session.store
-        path = self._saver.save(store.values(), step, session.transform_bytes, store.trainable_variables)
-        logger.info("Saving checkpoints for %d into %s.", step, path)
+        logger.info("Saving checkpoints for %d into %s.", step, self._saver.directory / self._saver.basename)
+        self._saver.save(store.values(), step, session.transform_bytes, store.trainable_variables)
+        logger.info("Calling checkpoint listeners after saving checkpoint %d...", step)
         stopping = [listener for listener in self._listeners if listener.after_save(session, step)]
         for listener in stopping:
             logger.info("A CheckpointSaverListener requested that training be stopped. listener: %s", listener)

@@ -10,8 +10,9 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,11 @@ import torch
 from estimator_serving.training.data.inputs import empty_batch
 from estimator_serving.training.errors import CheckpointError
 from estimator_serving.training.hooks.base import RunHooks, SessionRunHook
+from estimator_serving.training.hooks.progress_bar import ProgressBar
 from estimator_serving.training.hooks.run import Run
+from estimator_serving.training.hooks.showing import has_bar
 from estimator_serving.training.loop import figures
+from estimator_serving.training.loop.last_evaluation import LastEvaluation
 from estimator_serving.training.loop.model import Batch, InputFn, Model, batches_of, to_tensors
 from estimator_serving.training.loop.trained_model import TrainedModel
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys
@@ -47,7 +51,8 @@ def evaluate(
     session = Run(trained.store, trained.recorder(), model.config)
     totals: dict[str, Metric] = {}
     losses: list[float] = []
-    with model.seeded(), torch.no_grad():
+    last = None if directory is None else LastEvaluation(session)
+    with model.seeded(), torch.no_grad(), _said(steps, has_bar(model.config.log)) as progress:
         made = model.call_input_fn(input_fn, ModeKeys.EVAL)
         with batches_of(made, ModeKeys.EVAL, session.recorder) as batches:
             for spec in run(session, trained, itertools.islice(batches, steps), ModeKeys.EVAL, hooks):
@@ -59,21 +64,53 @@ def evaluate(
                 losses.append(spec.loss.item())
                 for key, metric in metrics.items():
                     totals[key] = totals[key] + metric if key in totals else metric
+                if last is not None:
+                    last.add(*session.batch, spec.predictions)
+                progress(losses[-1])
         if not losses:
             totals = _totals_of_nothing(trained, made)
     results: dict[str, Any] = {key: totals[key].result() for key in sorted(totals)}
     results["loss"] = np.float32(np.mean(losses) if losses else 0.0)
     results[GLOBAL_STEP] = np.int64(trained.global_step)
-    said = ", ".join(f"{key} = {value}" for key, value in results.items() if np.ndim(value) == 0)
-    logger.info("Saving dict for global step %d: %s", trained.global_step, said)
+    said = ", ".join(f"{key} = {value!s}" for key, value in sorted(results.items()) if np.ndim(value) == 0)
+    step, checkpoint_path = trained.global_step, trained.checkpoint_path
+    logger.info("Saving dict for global step %d: %s", step, said)
     if directory is not None:
         written = {key: value for key, value in results.items() if key != GLOBAL_STEP}
         written |= figures.pictures(totals, results)
-        if trained.checkpoint_path is not None:
-            written["checkpoint_path"] = trained.checkpoint_path
+        if checkpoint_path is not None:
+            written["checkpoint_path"] = checkpoint_path
+            logger.info("Saving 'checkpoint_path' summary for global step %d: %s", step, checkpoint_path)
         with closing(EventWriter(directory)) as writer:
-            writer.add_metrics(written, trained.global_step)
+            writer.add_metrics(written, step)
+        assert last is not None
+        last.write(directory, results, checkpoint_path)
     return results
+
+
+@contextmanager
+def _said(steps: int | None, has_bar: bool) -> Iterator[Callable[[float], None]]:
+    """Say when an evaluation begins and ends, and how far it is: what is given takes the loss of each batch."""
+    logger.info("Starting evaluation at %s", time.strftime("%Y-%m-%dT%H:%M:%S"))
+    began_s = time.monotonic()
+    bar = ProgressBar("evaluation", steps) if has_bar else None
+    done = 0
+
+    def advance(loss: float) -> None:
+        nonlocal done
+        done += 1
+        if bar is not None:
+            bar.advance(loss)
+        if steps is not None and (done == steps or done % max(steps // 10, 1) == 0):
+            logger.info("Evaluation [%d/%d]", done, steps)
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar.stop()
+    logger.info("Inference Time : %.5fs", time.monotonic() - began_s)
+    logger.info("Finished evaluation at %s", time.strftime("%Y-%m-%d-%H:%M:%S"))
 
 
 def run(
@@ -99,6 +136,7 @@ def run(
             batch = next(batches, None)
             if batch is None:
                 break
+            session.batch = batch
             spec = session.spec = ready or trained.call(batch[0], mode, batch[1])
             ready = None
             session.loss = math.nan if spec.loss is None else spec.loss.item()

@@ -100,6 +100,7 @@ class TrainedModels:
             )
         key = _version(path)
         if self._kept is None or self._kept[0] != key:
+            logger.info("Restoring parameters from %s", path)
             checkpoint = read_checkpoint(path)
             values = {name: value for name, value in checkpoint.values.items() if not name.startswith(SLOTS)}
             store = VariableStore(seed=self._model.new_seed(), values=values, source=checkpoint.path, frozen=True)

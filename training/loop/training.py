@@ -23,6 +23,8 @@ from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from estimator_serving.training.checkpoints.checkpoint import Checkpoints
 from estimator_serving.training.checkpoints.lock import sole_training
 from estimator_serving.training.data.inputs import InputContext, empty_batch
@@ -31,8 +33,10 @@ from estimator_serving.training.distribute.strategy import Strategy
 from estimator_serving.training.errors import CheckpointError, NanLossDuringTrainingError
 from estimator_serving.training.hooks.base import RunHooks, SessionRunHook
 from estimator_serving.training.hooks.logging import LoggingTensorHook, StepCounterHook
+from estimator_serving.training.hooks.progress_bar import ProgressBarHook
 from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverHook, CheckpointSaverListener, SummarySaverHook
+from estimator_serving.training.hooks.showing import has_bar
 from estimator_serving.training.loop.model import Batch, InputFn, Model, batches_of, to_tensors
 from estimator_serving.training.loop.replay import replaying
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys
@@ -118,7 +122,7 @@ def run(model: Model, session: Run, batches: Iterator[Batch], hooks: RunHooks, s
     hooks.end()
     strategy.barrier()
     if session.spec is not None:
-        logger.info("Loss for final step: %s.", session.loss)
+        logger.info("Loss for final step: %s.", np.float32(session.loss))
 
 
 def _build(model: Model, session: Run, first: Batch | None, made: Any) -> EstimatorSpec | None:
@@ -130,6 +134,7 @@ def _build(model: Model, session: Run, first: Batch | None, made: Any) -> Estima
     batch = first or empty_batch(made, session.recorder)
     if batch is None:
         return None
+    logger.info("Calling model_fn.")
     try:
         model.seed_step(session.store)
         session.first_spec = model.call(session.store, *to_tensors(batch), ModeKeys.TRAIN)
@@ -140,6 +145,7 @@ def _build(model: Model, session: Run, first: Batch | None, made: Any) -> Estima
             raise
         return None
     session.store.rewind_modules()
+    logger.info("Done calling model_fn.")
     return session.first_spec
 
 
@@ -180,7 +186,10 @@ def _hooks_of(
     summarisers = [SummarySaverHook(summary_steps, summary_writer=writer)] if summary_steps else []
     if not strategy.is_chief:
         return [hook for hook in given if not hook.is_chief_only]
-    return [*given, *savers, *of_chief, *counters, *summarisers]
+    found = [*given, *savers, *of_chief, *counters, *summarisers]
+    if has_bar(config.log) and not any(isinstance(hook, ProgressBarHook) for hook in found):
+        found.append(ProgressBarHook())
+    return found
 
 
 _NO_STEPS = "Training with estimator made no steps. Perhaps input is empty or misspecified.%s"

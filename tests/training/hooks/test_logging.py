@@ -11,9 +11,9 @@ from estimator_serving import training
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"every_n_iter": 2}, ["step = 1", "step = 3", "step = 5"]),
+        ({"every_n_iter": 2}, ["step = 0", "step = 2", "step = 4"]),
         ({"at_end": True}, ["step = 5"]),
-        ({"every_n_iter": 4, "formatter": lambda values: f"<{values['step']}>"}, ["<1>", "<5>"]),
+        ({"every_n_iter": 4, "formatter": lambda values: f"<{values['step']}>"}, ["<0>", "<4>"]),
     ],
 )
 def test_logging(arguments, expected, tmp_path, caplog):

@@ -1,0 +1,235 @@
+"""How well a model's columns cover the rows of an evaluation: what is missing, out of vocabulary, or shares a bucket.
+
+Owns counting raw features and what the counts say of each column. The values of a categorical feature are counted once
+however many columns read it, and a column's vocabulary or buckets are compared with the distinct values only, at the
+end. Does not know batches, models or files.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from estimator_serving import ops
+from estimator_serving.training.arrays import Array, as_array
+from estimator_serving.training.columns.definitions import Definition
+from estimator_serving.training.columns.feed import RawFeatures
+
+DISTINCT_MAX = 20_000
+"""Distinct values of a feature, or combinations of a cross, that are told apart; further ones are counted only."""
+_SHOWN_VALUES = 10
+_NUMERIC, _CATEGORICAL = ("numeric", "bucketized"), ("vocabulary_list", "vocabulary_file", "hash_bucket", "identity")
+
+
+class Coverage:
+    """The counts of a model's features, to which batches are added.
+
+    `definitions` are those of the model's transform. Without any, every feature of the batches is counted by itself.
+    """
+
+    def __init__(self, definitions: Iterable[Definition]) -> None:
+        self._columns = {json.dumps(one, sort_keys=True): one for each in definitions for one in _leaves(each)}
+        self._counts: dict[str, _Counts] = {}
+        self._combinations: dict[str, set[Any]] = {}
+        self._rows = 0
+
+    def add(self, raw: RawFeatures) -> None:
+        """Count the rows of one batch."""
+        read = {
+            key: _read(raw, key)
+            for column in self._columns.values()
+            for key in ([column["key"]] if "key" in column else _keys(column))
+        }
+        if not self._columns:
+            read = {str(key): _read(raw, str(key)) for key in raw}
+        for key, array in read.items():
+            if array is not None:
+                self._counts.setdefault(key, _Counts()).add(*array)
+        self._rows += max((len(array[0]) for array in read.values() if array is not None), default=0)
+        for name, column in self._columns.items():
+            if column["kind"] == "crossed":
+                combined = _combined(column, read)
+                seen = self._combinations.setdefault(name, set())
+                if combined is not None and len(seen) < DISTINCT_MAX:
+                    seen.update(combined)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """One entry for each column, by name, ready for JSON."""
+        if not self._columns:
+            return [{"column": key, "kind": "feature", **one.describe()} for key, one in sorted(self._counts.items())]
+        found = []
+        for name, column in self._columns.items():
+            kind = column["kind"]
+            if kind == "crossed":
+                found.append(_describe_cross(column, self._rows, self._combinations.get(name)))
+                continue
+            counts = self._counts.get(column["key"], _Counts())
+            entry = {"column": column["key"], "kind": kind, **counts.describe()}
+            if kind in _CATEGORICAL and not counts.is_cut:
+                entry |= _describe_ids(column, counts)
+            if kind == "bucketized":
+                places = np.searchsorted(np.float32(column["boundaries"]), counts.numbers, side="right")
+                filled = np.bincount(places, minlength=len(column["boundaries"]) + 1)
+                entry |= {"boundaries": column["boundaries"], "rows_by_bucket": filled.tolist()}
+            found.append(entry)
+        return sorted(found, key=lambda entry: (entry["column"], entry["kind"]))
+
+
+class _Counts:
+    """What is counted of one feature."""
+
+    def __init__(self) -> None:
+        self.rows = self.missing_rows = 0
+        self.values: Counter[Any] = Counter()
+        self.is_cut = False
+        self._parts: list[Array] = []
+
+    def add(self, array: Array, lengths: Array | None) -> None:
+        """Rows of a feature; `lengths` of those whose values stand in padded rows."""
+        self.rows += len(array)
+        flat = array.reshape(len(array), -1)
+        if array.dtype.kind == "f":
+            finite = np.isfinite(flat)
+            self.missing_rows += int((~finite.any(axis=1)).sum())
+            self._parts.append(flat[finite].astype(np.float32))
+            return
+        nothing = "" if array.dtype == object else -1
+        if lengths is not None:
+            self.missing_rows += int((np.asarray(lengths) == 0).sum())
+            values = flat[np.arange(flat.shape[1]) < np.asarray(lengths)[:, None]].tolist()
+        else:
+            values = flat.ravel().tolist()
+            if flat.shape[1] == 1:
+                self.missing_rows += values.count(nothing)
+            else:
+                self.missing_rows += int((flat == nothing).all(axis=1).sum())
+        self.is_cut |= len(self.values) > DISTINCT_MAX
+        if not self.is_cut:
+            self.values.update(values)
+            if lengths is None:
+                del self.values[nothing]
+        if array.dtype.kind in "iu":
+            self._parts.append(flat.ravel().astype(np.float32))
+
+    @property
+    def numbers(self) -> Array:
+        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"rows": self.rows, "missing_rows": self.missing_rows}
+        if self.values:
+            top = sorted(self.values.items(), key=lambda item: (-item[1], str(item[0])))[:_SHOWN_VALUES]
+            found |= {
+                "values": self.values.total(),
+                "distinct": len(self.values),
+                "is_cut": self.is_cut,
+                "top": [[str(value), count] for value, count in top],
+            }
+        elif len(numbers := self.numbers):
+            found |= {key: float(getattr(numbers, key)()) for key in ("min", "mean", "max", "std")}
+        return found
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------
+
+
+def _leaves(definition: Any) -> Iterator[Definition]:
+    """The columns inside a definition that read features, a cross as one."""
+    if isinstance(definition, Mapping):
+        kind = definition.get("kind")
+        if kind == "bucketized":
+            yield {"kind": kind, "key": definition["source"]["key"], "boundaries": definition["boundaries"]}
+        elif kind == "numeric":
+            yield {"kind": kind, "key": definition["key"]}
+        elif kind in ("crossed", *_CATEGORICAL):
+            yield dict(definition)
+        else:
+            for value in definition.values():
+                yield from _leaves(value)
+
+
+def _keys(cross: Definition) -> list[str]:
+    return [leaf["source"]["key"] if leaf["kind"] == "bucketized" else leaf["key"] for leaf in cross["keys"]]
+
+
+def _describe_ids(column: Definition, counts: _Counts) -> dict[str, Any]:
+    """What becomes of a categorical column's distinct values."""
+    kind, values = column["kind"], counts.values
+    if kind == "identity":
+        out = [value for value in values if not 0 <= value < column["num_buckets"]]
+        return {"buckets": column["num_buckets"], "out_of_range": sum(values[value] for value in out)}
+    if kind == "hash_bucket":
+        by_bucket = Counter(_buckets([str(value) for value in values], column["hash_bucket_size"]).tolist())
+        sharing = sum(count for count in by_bucket.values() if count > 1)
+        return {"buckets": column["hash_bucket_size"], "buckets_used": len(by_bucket), "distinct_sharing": sharing}
+    known = set(column["vocabulary_list"])
+    unknown = sorted((value for value in values if value not in known), key=lambda value: (-values[value], str(value)))
+    return {
+        "vocabulary": len(known),
+        "vocabulary_used": len(values) - len(unknown),
+        "out_of_vocabulary": sum(values[value] for value in unknown),
+        "unknown_values": [[str(value), values[value]] for value in unknown[:_SHOWN_VALUES]],
+        "oov_buckets": column["num_oov_buckets"],
+    }
+
+
+def _describe_cross(column: Definition, rows: int, seen: set[Any] | None) -> dict[str, Any]:
+    buckets = column["hash_bucket_size"]
+    found: dict[str, Any] = {"column": "_X_".join(sorted(_keys(column))), "kind": "crossed", "rows": rows}
+    found["buckets"] = buckets
+    if seen:
+        # By chance, as no hash is computed: the share of combinations that meet another in their bucket.
+        sharing = 1.0 - (1.0 - 1.0 / buckets) ** (len(seen) - 1)
+        found |= {"distinct": len(seen), "is_cut": len(seen) >= DISTINCT_MAX, "expected_sharing": sharing}
+    return found
+
+
+def _combined(cross: Definition, read: Mapping[str, tuple[Array, Array | None] | None]) -> set[Any] | None:
+    """The combinations of a batch; None if a feature has several values in a row, or is not there."""
+    parts = []
+    for leaf, key in zip(cross["keys"], _keys(cross), strict=True):
+        found = read.get(key)
+        if found is None or found[1] is not None or found[0].size != len(found[0]):
+            return None
+        flat = found[0].ravel()
+        if leaf["kind"] == "bucketized":
+            flat = np.searchsorted(np.float32(leaf["boundaries"]), flat.astype(np.float32), side="right")
+        parts.append(flat.tolist())
+    return set(zip(*parts, strict=True))
+
+
+def _read(raw: RawFeatures, key: str) -> tuple[Array, Array | None] | None:
+    """A feature's values and lengths; None if the batch lacks it or it is no array of numbers or words."""
+    padded = f"{key}/values" in raw
+    value = raw.get(f"{key}/values" if padded else key)
+    if value is None or isinstance(value, Mapping):
+        return None
+    array = as_array(value, key)
+    if array.ndim == 0 or array.dtype.kind not in "fiubO":
+        return None
+    return array.astype(np.int64) if array.dtype.kind == "b" else array, raw.get(f"{key}/lengths") if padded else None
+
+
+@functools.cache
+def _hashing() -> Any:
+    node = helper.make_node("Fingerprint64", ["values"], ["hashes"], domain=ops.DOMAIN)
+    inputs = [helper.make_tensor_value_info("values", TensorProto.STRING, ["n"])]
+    outputs = [helper.make_tensor_value_info("hashes", TensorProto.UINT64, ["n"])]
+    graph = helper.make_graph([node], "hashes", inputs, outputs)
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid(ops.DOMAIN, ops.VERSION)]
+    return ops.session(helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString())
+
+
+def _buckets(words: list[str], size: int) -> Array:
+    """TensorFlow's hash buckets of words."""
+    values = np.empty(len(words), object)
+    values[:] = words
+    (hashes,) = _hashing().run(None, {"values": values})
+    buckets: Array = hashes % np.uint64(size)
+    return buckets
