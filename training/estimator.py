@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverListener
 from estimator_serving.training.hooks.showing import shown
 from estimator_serving.training.hooks.stopping import StopAtStepHook
-from estimator_serving.training.loop import evaluation, training
+from estimator_serving.training.loop import evaluation, hyperparameters, training
 from estimator_serving.training.loop.checkpoint_fit import compare_checkpoint
 from estimator_serving.training.loop.model import InputFn, Model, batches_of
 from estimator_serving.training.loop.trained_model import TrainedModel, TrainedModels
@@ -74,6 +74,14 @@ class Estimator:
     global generators are the program's own.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        made._given = (args, kwargs)
+        return made
+
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
+    """What the constructor was called with, for hyperparameters.json; () once it is in words."""
+
     def __init__(
         self,
         model_fn: ModelFn,
@@ -95,7 +103,9 @@ class Estimator:
             raise ValueError(f"config must be an instance of `RunConfig`, but provided {config}.")
         config = config or RunConfig()
         with shown(config.log):
-            self._model = Model.of(model_fn, params, _with_model_dir(config, model_dir))
+            made_with = hyperparameters.describe(type(self), *self._given)
+            self._given = ((), {})
+            self._model = Model.of(model_fn, params, _with_model_dir(config, model_dir), made_with)
             logger.info("Using config: %s", self._model.config.said())
         self._warm_start = settings_of(warm_start_from)
         self._trained = TrainedModels(self._model, self._warm_start)
@@ -125,7 +135,7 @@ class Estimator:
         """This estimator, its params, config and model_dir, with another model_fn. Raises ValueError as the
         constructor does."""
         other = copy.copy(self)
-        other._model = Model.of(model_fn, self._model.params, self._model.config)
+        other._model = Model.of(model_fn, self._model.params, self._model.config, self._model.made_with)
         other._trained = TrainedModels(other._model, self._warm_start)
         return other
 

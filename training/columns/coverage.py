@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,22 +36,25 @@ class Coverage:
 
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self._columns = {json.dumps(one, sort_keys=True): one for each in definitions for one in _leaves(each)}
+        named = [one for one in self._columns.values() if "key" in one]
+        self._counted_keys = {one["key"] for one in named if one["kind"] in _CATEGORICAL}
         self._counts: dict[str, _Counts] = {}
         self._combinations: dict[str, set[Any]] = {}
         self._rows = 0
 
-    def add(self, raw: RawFeatures) -> None:
-        """Count the rows of one batch."""
-        read = {
-            key: _read(raw, key)
-            for column in self._columns.values()
-            for key in ([column["key"]] if "key" in column else _keys(column))
+    def add(self, batches: Sequence[RawFeatures]) -> None:
+        """Count the rows of some batches; many at once cost less than one after the other."""
+        keys = {
+            key for column in self._columns.values() for key in ([column["key"]] if "key" in column else _keys(column))
         }
         if not self._columns:
-            read = {str(key): _read(raw, str(key)) for key in raw}
+            keys = {str(key) for key in batches[0]}
+        read = {key: _joined([_read(raw, key) for raw in batches]) for key in keys}
         for key, array in read.items():
             if array is not None:
-                self._counts.setdefault(key, _Counts()).add(*array)
+                is_counted = key in self._counted_keys or not self._columns
+                if is_counted or array[0].dtype.kind != "O":
+                    self._counts.setdefault(key, _Counts(is_counted)).add(*array)
         self._rows += max((len(array[0]) for array in read.values() if array is not None), default=0)
         for name, column in self._columns.items():
             if column["kind"] == "crossed":
@@ -69,7 +73,7 @@ class Coverage:
             if kind == "crossed":
                 found.append(_describe_cross(column, self._rows, self._combinations.get(name)))
                 continue
-            counts = self._counts.get(column["key"], _Counts())
+            counts = self._counts.get(column["key"], _Counts(False))
             entry = {"column": column["key"], "kind": kind, **counts.describe()}
             if kind in _CATEGORICAL and not counts.is_cut:
                 entry |= _describe_ids(column, counts)
@@ -82,9 +86,10 @@ class Coverage:
 
 
 class _Counts:
-    """What is counted of one feature."""
+    """What is counted of one feature: its values one by one, or only as numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_counted: bool) -> None:
+        self._is_counted = is_counted
         self.rows = self.missing_rows = 0
         self.values: Counter[Any] = Counter()
         self.is_cut = False
@@ -96,8 +101,13 @@ class _Counts:
         flat = array.reshape(len(array), -1)
         if array.dtype.kind == "f":
             finite = np.isfinite(flat)
-            self.missing_rows += int((~finite.any(axis=1)).sum())
-            self._parts.append(flat[finite].astype(np.float32))
+            rows = finite[:, 0] if flat.shape[1] == 1 else finite.any(axis=1)
+            self.missing_rows += len(flat) - int(np.count_nonzero(rows))
+            self._parts.append((flat if finite.all() else flat[finite]).astype(np.float32).ravel())
+            return
+        if array.dtype.kind in "iu":
+            self._parts.append(flat.ravel().astype(np.float32))
+        if not self._is_counted:
             return
         nothing = "" if array.dtype == object else -1
         if lengths is not None:
@@ -105,17 +115,15 @@ class _Counts:
             values = flat[np.arange(flat.shape[1]) < np.asarray(lengths)[:, None]].tolist()
         else:
             values = flat.ravel().tolist()
-            if flat.shape[1] == 1:
-                self.missing_rows += values.count(nothing)
-            else:
+            if flat.shape[1] > 1:
                 self.missing_rows += int((flat == nothing).all(axis=1).sum())
         self.is_cut |= len(self.values) > DISTINCT_MAX
+        counted = Counter(values)
+        if lengths is None:
+            alone = counted.pop(nothing, 0)
+            self.missing_rows += alone if flat.shape[1] == 1 else 0
         if not self.is_cut:
-            self.values.update(values)
-            if lengths is None:
-                del self.values[nothing]
-        if array.dtype.kind in "iu":
-            self._parts.append(flat.ravel().astype(np.float32))
+            self.values.update(counted)
 
     @property
     def numbers(self) -> Array:
@@ -124,6 +132,7 @@ class _Counts:
     def describe(self) -> dict[str, Any]:
         found: dict[str, Any] = {"rows": self.rows, "missing_rows": self.missing_rows}
         if self.values:
+            self.values = Counter({_readable(value): count for value, count in self.values.items()})
             top = sorted(self.values.items(), key=lambda item: (-item[1], str(item[0])))[:_SHOWN_VALUES]
             found |= {
                 "values": self.values.total(),
@@ -134,6 +143,10 @@ class _Counts:
         elif len(numbers := self.numbers):
             found |= {key: float(getattr(numbers, key)()) for key in ("min", "mean", "max", "std")}
         return found
+
+
+def _readable(value: Any) -> Any:
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
@@ -210,10 +223,31 @@ def _read(raw: RawFeatures, key: str) -> tuple[Array, Array | None] | None:
     value = raw.get(f"{key}/values" if padded else key)
     if value is None or isinstance(value, Mapping):
         return None
-    array = as_array(value, key)
+    array = value if type(value) is np.ndarray and value.dtype.kind in "Ofiu" else as_array(value, key)
     if array.ndim == 0 or array.dtype.kind not in "fiubO":
         return None
     return array.astype(np.int64) if array.dtype.kind == "b" else array, raw.get(f"{key}/lengths") if padded else None
+
+
+def _joined(parts: list[tuple[Array, Array | None] | None]) -> tuple[Array, Array | None] | None:
+    """The rows of all batches; padded to one width where they come with lengths."""
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    if found[0][1] is None:
+        width = max(math.prod(array.shape[1:]) for array, _ in found)
+        nothing: Any = "" if found[0][0].dtype == object else np.nan if found[0][0].dtype.kind == "f" else -1
+        if len({array.shape[1:] for array, _ in found}) > 1:
+            return np.concatenate([_widened(array.reshape(len(array), -1), width, nothing) for array, _ in found]), None
+        return np.concatenate([array for array, _ in found]), None
+    width = max(array.shape[1] for array, _ in found)
+    nothing = "" if found[0][0].dtype == object else 0
+    arrays = [_widened(array, width, nothing) for array, _ in found]
+    return np.concatenate(arrays), np.concatenate([lengths for _, lengths in found if lengths is not None])
+
+
+def _widened(array: Array, width: int, nothing: Any) -> Array:
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=nothing)
 
 
 @functools.cache

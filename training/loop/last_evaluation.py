@@ -4,7 +4,7 @@ The theory. Curves and tables of an evaluation follow from counts. Scores of a c
 equally wide in the logit, so that rare and certain answers are told apart as well as others; every class has positives,
 negatives and the sum of the scores in each bucket, from which ROC, precision and recall, and calibration follow. The
 labels and predictions of a regression are kept as they are for a sample of rows. Columns are counted over the first
-10,000 rows (columns/coverage.py). So memory is bounded, whatever the number of rows.
+5,000 rows (columns/coverage.py). So memory is bounded, whatever the number of rows.
 
 A batch is only put aside; several thousand rows are counted at once. Every row counts once, whatever its weight.
 
@@ -17,11 +17,12 @@ import datetime as dt
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from estimator_serving.training.arrays import Array
@@ -37,7 +38,7 @@ FORMAT = 1
 CLASSES_MAX = 100
 """Up to so many classes have a confusion matrix and curves."""
 SAMPLE_ROWS = 5_000
-COVERED_ROWS = 10_000
+COVERED_ROWS = 5_000
 _WAITING_ROWS = 4_096
 _BUCKETS_MAX, _BUCKETS_MIN = 1_000, 100
 _LOGIT_MAX = 14.0
@@ -46,38 +47,71 @@ Predictions = Mapping[Any, Any]
 
 
 class LastEvaluation:
-    """Counts the batches of one evaluation, and writes them."""
+    """Counts the batches of one evaluation, and writes them.
+
+    A batch that cannot be counted is said once, and costs the file and not the evaluation.
+    """
 
     def __init__(self, session: Run) -> None:
         self._session = session
         self._targets: list[_Target] | None = None
         self._note = ""
         self._coverage: Coverage | None = None
-        self._covered = self._rows = self._waiting = 0
+        self._covered = self._rows = 0
+        self._waiting: list[tuple[Any, Any]] = []
+        self._waiting_features: list[Mapping[str, Any]] = []
+        self._counted = 0
+        self._has_failed = False
 
     def add(self, features: Any, labels: Any, predictions: Any) -> None:
         """One batch, as model_fn got it and answered it."""
+        if not self._has_failed:
+            try:
+                self._add(features, labels, predictions)
+            except Exception as error:
+                self._give_up(error)
+
+    def _add(self, features: Any, labels: Any, predictions: Any) -> None:
         if self._targets is None:
             self._targets, self._note = _targets_of(labels, predictions)
             transform = self._session.recorder.transform
             self._coverage = Coverage([] if transform is None else transform.definitions.values())
-        rows = _row_count(predictions)
-        if self._covered < COVERED_ROWS and self._coverage is not None:
+            self._sized = _sized(predictions)
+        rows = (predictions if self._sized is None else predictions[self._sized]).size(0)
+        if self._covered < COVERED_ROWS:
             raw = features.raw if isinstance(features, Features) else features
             if isinstance(raw, Mapping):
-                self._coverage.add(raw)
+                self._waiting_features.append(raw)
             self._covered += rows
-        for target in self._targets:
-            target.put_aside(labels, predictions)
+        self._waiting.append((labels, predictions))
         self._rows += rows
-        self._waiting += rows
-        if self._waiting >= _WAITING_ROWS:
+        if self._rows - self._counted >= _WAITING_ROWS:
             self._count()
 
     def write(self, directory: str | os.PathLike[str], results: Mapping[str, Any], checkpoint_path: str | None) -> None:
-        """Write the file, aside first. A disk that is full costs the file and is said, not the evaluation."""
-        self._count()
-        described = {
+        """Write the file, aside first."""
+        if self._has_failed:
+            return
+        try:
+            self._count()
+            text = json.dumps(self._described(results, checkpoint_path)) + "\n"
+            folder = Path(directory)
+            folder.mkdir(parents=True, exist_ok=True)
+            aside = folder / f".{FILE}.{os.getpid()}.tmp"
+            try:
+                aside.write_text(text)
+                aside.replace(folder / FILE)
+            finally:
+                aside.unlink(missing_ok=True)
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._has_failed = True
+        logger.warning("%s is not written (%s: %s). A report lacks it.", FILE, type(error).__name__, error)
+
+    def _described(self, results: Mapping[str, Any], checkpoint_path: str | None) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "written_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "checkpoint_path": checkpoint_path,
@@ -90,42 +124,33 @@ class LastEvaluation:
             "covered_rows": self._covered,
             "columns": [] if self._coverage is None else self._coverage.describe(),
         }
-        folder = Path(directory)
-        aside = folder / f".{FILE}.{os.getpid()}.tmp"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps(described) + "\n")
-            aside.replace(folder / FILE)
-        except OSError as error:
-            logger.warning("%s could not be written into %s (%s), so a report lacks it.", FILE, directory, error)
-            aside.unlink(missing_ok=True)
 
     def _count(self) -> None:
-        for target in self._targets or ():
-            target.count()
-        self._waiting = 0
+        if self._coverage is not None and self._waiting_features:
+            self._coverage.add(self._waiting_features)
+        if self._waiting:
+            for target in self._targets or ():
+                target.count(self._waiting)
+        self._waiting, self._waiting_features, self._counted = [], [], self._rows
 
 
 class _Target:
-    """One target of a model, with the batches that are not counted yet."""
+    """One target of a model.
 
-    def __init__(self, name: str, find: Callable[[Any, Predictions], tuple[Array, Array, Array | None]]) -> None:
+    `find` gives its labels, its scores and, of classes, the ids that were predicted, each with a row for each row of a
+    batch.
+    """
+
+    def __init__(self, name: str, find: Callable[[Any, Predictions], Sequence[Any]]) -> None:
         self.name = name
         self._find = find
-        self._waiting: list[tuple[Array, Array, Array | None]] = []
 
-    def put_aside(self, labels: Any, predictions: Predictions) -> None:
-        self._waiting.append(self._find(labels, predictions))
+    def count(self, batches: Iterable[tuple[Any, Any]]) -> None:
+        """Count the labels and predictions of batches."""
+        parts = zip(*(self._find(labels, predictions) for labels, predictions in batches), strict=True)
+        self.count_rows(*map(_joined, parts))
 
-    def count(self) -> None:
-        """Count what was put aside."""
-        if self._waiting:
-            labels, scores, ids = zip(*self._waiting, strict=True)
-            self._waiting = []
-            found = None if ids[0] is None else np.concatenate(ids)
-            self.count_rows(np.concatenate(labels), np.concatenate(scores), found)
-
-    def count_rows(self, labels: Array, scores: Array, class_ids: Array | None) -> None:
+    def count_rows(self, labels: Array, scores: Array, class_ids: Array | None = None) -> None:
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
@@ -139,6 +164,7 @@ class _Classes(_Target):
         super().__init__(name, find)
         self._classes = classes
         self._is_multi_label = is_multi_label
+        self._ids = {word: number for number, word in enumerate(classes)}
         size = len(classes)
         # Two classes are one score.
         self._scored = [1] if size == 2 and not is_multi_label else list(range(size)) if size <= CLASSES_MAX else []
@@ -146,10 +172,21 @@ class _Classes(_Target):
         self._counts = np.zeros((len(self._scored), 3, self._buckets))
         self._confusion = np.zeros((size, size), np.int64) if size <= CLASSES_MAX and not is_multi_label else None
 
-    def count_rows(self, labels: Array, scores: Array, class_ids: Array | None) -> None:
-        if self._confusion is not None and class_ids is not None:
-            known = (labels >= 0) & (labels < len(self._classes)) & (labels == np.floor(labels))
-            cells = labels[known].astype(np.int64) * len(self._classes) + class_ids[known]
+    def count_rows(self, labels: Array, scores: Array, class_ids: Array | None = None) -> None:
+        if labels.dtype == object:
+            shape = labels.shape
+            labels = np.array([self._ids.get(_text(word), -1) for word in labels.ravel()], np.int64)
+            if self._is_multi_label:  # rows of words, padded
+                labels = (labels.reshape(shape)[:, :, None] == np.arange(len(self._classes))).any(axis=1)
+        if scores.ndim == 1 or scores.shape[1] == 1:
+            scores = np.stack([1 - scores.ravel(), scores.ravel()], axis=1)
+        if not self._is_multi_label:
+            labels = labels.ravel()
+        if self._confusion is not None:
+            class_ids = scores.argmax(axis=1) if class_ids is None else class_ids.ravel()
+            whole = labels.astype(np.int64)
+            known = (whole >= 0) & (whole < len(self._classes)) & (labels == whole)
+            cells = whole[known] * len(self._classes) + class_ids[known]
             self._confusion += np.bincount(cells, minlength=self._confusion.size).reshape(self._confusion.shape)
         for place, number in enumerate(self._scored):
             if self._is_multi_label:
@@ -158,13 +195,14 @@ class _Classes(_Target):
                 positive = labels.astype(np.float64)
             else:
                 positive = (labels == number).astype(np.float64)
-            score = scores[:, number].astype(np.float64)
-            with np.errstate(divide="ignore"):
-                logit = np.clip(np.log(score) - np.log1p(-score), -_LOGIT_MAX, _LOGIT_MAX)
-            at = np.minimum((logit + _LOGIT_MAX) / (2 * _LOGIT_MAX) * self._buckets, self._buckets - 1)
-            at = np.where(np.isnan(at), 0, at).astype(np.int64)
-            for row, weight in enumerate((positive, 1.0 - positive, score)):
-                self._counts[place, row] += np.bincount(at, weight, self._buckets)
+            score = scores[:, number]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                logit = np.nan_to_num(np.log(score / (1 - score)), nan=-_LOGIT_MAX)
+            at = ((np.clip(logit, -_LOGIT_MAX, _LOGIT_MAX) / (2 * _LOGIT_MAX) + 0.5) * (self._buckets - 1)).astype(int)
+            positives = np.bincount(at, positive, self._buckets)
+            self._counts[place, 0] += positives
+            self._counts[place, 1] += np.bincount(at, minlength=self._buckets) - positives
+            self._counts[place, 2] += np.bincount(at, score, self._buckets)
 
     def describe(self) -> dict[str, Any]:
         scores = []
@@ -199,8 +237,8 @@ class _Numbers(_Target):
         self._sums = np.zeros(6)
         self._sample = np.zeros((0, 3))
 
-    def count_rows(self, labels: Array, scores: Array, class_ids: Array | None) -> None:
-        pairs = np.stack([labels, scores], axis=1).astype(np.float64)
+    def count_rows(self, labels: Array, scores: Array, class_ids: Array | None = None) -> None:
+        pairs = np.stack([labels.ravel(), scores.ravel()], axis=1).astype(np.float64)
         pairs = pairs[np.isfinite(pairs).all(axis=1)]
         label, predicted = pairs.T
         error = label - predicted
@@ -253,13 +291,6 @@ def _of_head(predictions: Predictions, name: str) -> dict[Any, Any]:
     return {key[1]: value for key, value in predictions.items() if isinstance(key, tuple) and key[0] == name}
 
 
-def _part(name: str, labels: Any, predictions: Any) -> tuple[Any, Predictions]:
-    """The labels and predictions of one head."""
-    if isinstance(predictions, Tensor):
-        return labels, {"predictions": predictions}
-    return (labels[name], _of_head(predictions, name)) if name else (labels, predictions)
-
-
 def _target_of(name: str, labels: Any, predictions: Predictions) -> _Target | None:
     """The target of one head; None if its predictions do not tell."""
     probabilities = predictions.get("probabilities")
@@ -270,11 +301,12 @@ def _target_of(name: str, labels: Any, predictions: Predictions) -> _Target | No
         classes = words.vocabulary if isinstance(words, StringPrediction) else tuple(map(str, range(size)))
         is_multi_label = "class_ids" not in predictions and isinstance(words, StringPrediction) and size > 1
         is_multi_label |= len(shape) == 2 and shape[1] == size > 2
-        if is_multi_label and (not isinstance(labels, Tensor) or shape != tuple(probabilities.shape)):
-            return None  # words, or ids of different numbers in each row
+        if is_multi_label and isinstance(labels, Tensor) and shape != tuple(probabilities.shape):
+            return None  # ids of different numbers in each row
         if len(classes) != size or (not is_multi_label and np.prod(shape) != len(probabilities)):
             return None
-        return _Classes(name, _class_finder(name, classes, is_multi_label), classes, is_multi_label)
+        keys = ["probabilities", *(["class_ids"] if "class_ids" in predictions and not is_multi_label else [])]
+        return _Classes(name, _finder(name, keys), classes, is_multi_label)
     numbers = [key for key, value in predictions.items() if isinstance(value, Tensor) and value.is_floating_point()]
     key = next(
         (key for key in ("predictions", "logistic") if key in numbers), numbers[0] if len(numbers) == 1 else None
@@ -282,41 +314,37 @@ def _target_of(name: str, labels: Any, predictions: Predictions) -> _Target | No
     if key is None or not isinstance(labels, Tensor) or labels.numel() != predictions[key].numel():
         return None
 
-    def find(labels: Any, predictions: Any) -> tuple[Array, Array, None]:
-        own_labels, own = _part(name, labels, predictions)
-        return own_labels.detach().numpy().ravel(), own[key].detach().numpy().ravel(), None
-
-    return _Numbers(name, find)
+    return _Numbers(name, _finder(name, [key]))
 
 
-def _class_finder(name: str, classes: tuple[str, ...], is_multi_label: bool) -> Callable[..., Any]:
-    ids = {word: number for number, word in enumerate(classes)}
+def _finder(name: str, keys: Sequence[str]) -> Callable[[Any, Any], Sequence[Any]]:
+    """A function that finds the labels and these predictions of one head."""
 
-    def find(labels: Any, predictions: Any) -> tuple[Array, Array, Array | None]:
-        own_labels, own = _part(name, labels, predictions)
-        if isinstance(own_labels, Tensor):
-            found = own_labels.detach().numpy()
-        else:
-            words = [
-                word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word)
-                for word in np.ravel(own_labels)
-            ]
-            found = np.array([ids.get(word, -1) for word in words])
-        scores = own["probabilities"].detach().numpy()
-        if scores.ndim == 1 or scores.shape[1] == 1:
-            scores = np.stack([1 - scores.ravel(), scores.ravel()], axis=1)
-        if is_multi_label:
-            return found, scores, None
-        given = own.get("class_ids")
-        best = scores.argmax(axis=1) if not isinstance(given, Tensor) else given.detach().numpy().ravel()
-        return found.ravel(), scores, best
+    def find(labels: Any, predictions: Any) -> Sequence[Any]:
+        if isinstance(predictions, Tensor):
+            return labels, predictions
+        if name:
+            return labels[name], *(predictions[name, key] for key in keys)
+        return labels, *(predictions[key] for key in keys)
 
     return find
 
 
-def _row_count(predictions: Any) -> int:
-    values = predictions.values() if isinstance(predictions, Mapping) else [predictions]
-    return max((len(value) for value in values if isinstance(value, Tensor) and value.ndim), default=0)
+def _joined(parts: Sequence[Any]) -> Array:
+    if isinstance(parts[0], Tensor):
+        return torch.cat([part.detach() for part in parts]).numpy()
+    return np.concatenate(parts)
+
+
+def _text(word: Any) -> str:
+    return word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word)
+
+
+def _sized(predictions: Any) -> Any:
+    """The key of a prediction that has a row for each row of the batch, None for a bare tensor."""
+    if not isinstance(predictions, Mapping):
+        return None
+    return next(key for key, value in predictions.items() if isinstance(value, Tensor) and value.ndim)
 
 
 def _is_number(value: Any) -> bool:

@@ -9,7 +9,7 @@ import copy
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,17 +34,26 @@ class Model:
         argument_names: which of features, labels, mode, params and config it takes.
         params: handed through to it.
         config: the estimator's configuration.
+        made_with: what the estimator was made with, in words (hyperparameters.py).
     """
 
     model_fn: ModelFn
     argument_names: frozenset[str]
     params: Mapping[str, Any]
     config: RunConfig
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model_fn: ModelFn, params: Mapping[str, Any] | None, config: RunConfig) -> Model:
+    def of(
+        cls,
+        model_fn: ModelFn,
+        params: Mapping[str, Any] | None,
+        config: RunConfig,
+        made_with: Mapping[str, Any] | None = None,
+    ) -> Model:
         """Raises ValueError as TF does for arguments that model_fn lacks or has too many."""
-        return cls(model_fn, check_model_fn(model_fn, params), copy.deepcopy(dict(params or {})), config)
+        given = copy.deepcopy(dict(params or {}))
+        return cls(model_fn, check_model_fn(model_fn, params), given, config, made_with or {})
 
     def apply(self, features: Any, labels: Any, mode: str, config: RunConfig) -> EstimatorSpec:
         """model_fn with `params` filled in."""

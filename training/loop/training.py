@@ -37,6 +37,7 @@ from estimator_serving.training.hooks.progress_bar import ProgressBarHook
 from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverHook, CheckpointSaverListener, SummarySaverHook
 from estimator_serving.training.hooks.showing import has_bar
+from estimator_serving.training.loop import hyperparameters
 from estimator_serving.training.loop.model import Batch, InputFn, Model, batches_of, to_tensors
 from estimator_serving.training.loop.replay import replaying
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys
@@ -85,6 +86,8 @@ def train(
             run_hooks = stack.enter_context(RunHooks(every_hook, session))
             batches = itertools.chain([] if first is None else [first], batches)
             is_chief = strategy.is_chief
+            if is_chief and model.made_with:
+                hyperparameters.write(config.model_dir, model.made_with, model.params)
             with closing(watch(batches, config.model_dir)) if is_chief else nullcontext(batches) as watched:
                 run(model, session, watched, run_hooks, strategy)
 

@@ -1,0 +1,58 @@
+"""hyperparameters.json: what a model was made with, in words, for `estimator-serving report`.
+
+Owns the file and how values are put into words. Does not know which arguments an estimator has.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from estimator_serving.training.columns.base import FeatureColumn
+
+FILE = "hyperparameters.json"
+_TEXT_MAX = 500
+# What says where and how a run is made, and not what the model is; the config has its own line.
+_LEFT_OUT = {"self", "model_dir", "config", "warm_start_from", "params", "model_fn"}
+
+
+def describe(kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor by name, its defaults too, ready for JSON."""
+    bound = inspect.signature(kind.__init__).bind(None, *args, **kwargs)  # type: ignore[misc]
+    bound.apply_defaults()
+    given = {key: value for key, value in bound.arguments.items() if key not in _LEFT_OUT and value is not None}
+    return {"estimator": kind.__name__, "arguments": {key: _in_words(value) for key, value in given.items()}}
+
+
+def write(directory: str | os.PathLike[str], described: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Write what `describe` gave, with the params of a model_fn, aside first."""
+    text = json.dumps({**described, "params": {str(key): _in_words(value) for key, value in params.items()}}, indent=1)
+    aside = Path(directory) / f".{FILE}.{os.getpid()}.tmp"
+    aside.write_text(text + "\n")
+    aside.replace(Path(directory) / FILE)
+
+
+def _in_words(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, FeatureColumn):
+        return f"{value.name} ({type(value).__name__.removesuffix('Column')})"
+    if isinstance(value, Mapping):
+        return {str(key): _in_words(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_in_words(one) for one in value]
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)}"
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)
+    # An object by its class and plain fields: its repr would have an address.
+    fields = {key.lstrip("_"): one for key, one in getattr(value, "__dict__", {}).items()}
+    plain = {key: one for key, one in fields.items() if isinstance(one, bool | int | float | str)}
+    named = ", ".join(f"{key}={one!r}" for key, one in plain.items())
+    return f"{type(value).__name__}({named})"[:_TEXT_MAX]
