@@ -74,6 +74,13 @@ COMMANDS = {
         "them the estimator takes, lacks and leaves, and exits with 1 if it lacks any.",
         extra="training",
     ),
+    "report": Command(
+        "estimator_serving.cli.report",
+        "write one HTML page about the runs in a model_dir",
+        "Writes one page that needs no network: learning curves, metrics by step, what the last evaluation found "
+        "(calibration, curves, confusion matrix or residuals, coverage of the columns), and hyperparameters.",
+        extra="training,report",
+    ),
     "sagemaker": Command(
         "estimator_serving.cli.sagemaker",
         "train or serve as a container on SageMaker",

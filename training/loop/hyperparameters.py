@@ -18,6 +18,7 @@ from estimator_serving.training.columns.base import FeatureColumn
 
 FILE = "hyperparameters.json"
 _TEXT_MAX = 500
+_ENTRIES_MAX = 50
 # What says where and how a run is made, and not what the model is; the config has its own line.
 _LEFT_OUT = {"self", "model_dir", "config", "warm_start_from", "params", "model_fn"}
 
@@ -46,7 +47,8 @@ def _in_words(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _in_words(one) for key, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_in_words(one) for one in value]
+        shown = [_in_words(one) for one in list(value)[:_ENTRIES_MAX]]
+        return shown if len(value) <= _ENTRIES_MAX else [*shown, f"… {len(value)} in all"]
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
     if callable(value) and hasattr(value, "__name__"):
