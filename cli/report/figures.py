@@ -56,7 +56,7 @@ def lines_by_step(title: str, caption: str, series: Mapping[str, Mapping[int, fl
         )
     steps = sorted({step for points in series.values() for step in points})
     rows = [[step, *(_cell(points.get(step)) for points in series.values())] for step in _thinned(steps)]
-    axes = {"xaxis": {"title": "step", "rangemode": "tozero"}, "yaxis": {"title": y_title}}
+    axes = {"xaxis": {"title": "step", "rangemode": "tozero"}, "yaxis": {"title": y_title}, "showlegend": True}
     return Figure(title, caption, traces, axes, ["step", *series], rows)
 
 
@@ -92,7 +92,8 @@ def curve_figures(scores: Sequence[Mapping[str, Any]], is_alone: bool) -> list[F
     )
     pr = _curves(
         "Precision and recall",
-        f"How many of those taken are positive, for how many positives found. Average precision: {said(average)}.{rest}",
+        "How many of those taken are positive, for how many positives found. "
+        f"Average precision: {said(average)}.{rest}",
         names,
         [(tpr, precision) for _, tpr, precision in points],
         ("recall", "precision"),
@@ -143,7 +144,10 @@ def confusion_map(confusion: Rows, classes: Sequence[str]) -> Figure:
         "xaxis": {"title": "predicted", "type": "category"},
         "yaxis": {"title": "label", "type": "category", "autorange": "reversed"},
     }
-    caption = "The share of the rows of each label that was predicted as each class. The table has the most frequent mistakes."
+    caption = (
+        "The share of the rows of each label that was predicted as each class. The table has the most frequent "
+        "mistakes."
+    )
     return Figure("Confusion matrix", caption, [trace], layout, ["label", "predicted", "rows"], worst, height=520)
 
 

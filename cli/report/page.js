@@ -20,9 +20,11 @@
         colorscale: [[0, colour("--panel")], [1, colour("--accent")]],
         colorbar: { thickness: 12, tickformat: ".0%", tickcolor: colour("--ink") },
       });
+      const height = figure.height + (narrow.matches && named > 2 ? 18 * named : 0);
+      document.getElementById(`f${number}`).style.height = `${height}px`;
       const layout = {
         ...figure.layout,
-        height: figure.height,
+        height,
         margin: { l: 48, r: 12, t: 12, b: 44 },
         paper_bgcolor: "rgba(0,0,0,0)",
         plot_bgcolor: "rgba(0,0,0,0)",

@@ -87,7 +87,8 @@ def _headline(contents: Contents) -> Iterator[Part]:
         metrics = by_step[step]
         leading = [key for key in _LEADING if key in metrics] or sorted(metrics)[:4]
         boxes = "".join(f"<div><dt>{_text(key)}</dt><dd>{metrics[key]:.4g}</dd></div>" for key in leading[:6])
-        yield f'<section><h2>{_called(folder, contents)} at step {step:,}</h2><dl class="numbers">{boxes}</dl></section>'
+        title = f"{_text(_called(folder))} at step {step:,}"
+        yield f'<section><h2>{title}</h2><dl class="numbers">{boxes}</dl></section>'
 
 
 def _learning_curves(contents: Contents) -> Iterator[Part]:
@@ -119,19 +120,25 @@ def _metrics_by_step(contents: Contents) -> Iterator[Part]:
             for key, points in series.items()
             if all(0 <= value <= 1 for value in points.values()) and not key.endswith(("/mean", "loss", "_baseline"))
         }
-        prefix = "" if len(contents.evaluations) == 1 else f"{folder}: "
-        told = f"{len(by_step)} evaluations." if len(by_step) > 1 else "There is one evaluation so far."
+        prefix = "" if len(contents.evaluations) == 1 else f"{_called(folder)}: "
+        if len(by_step) == 1:
+            ((step, metrics),) = by_step.items()
+            rows = [[key, f"{value:.6g}"] for key, value in sorted(metrics.items())]
+            yield _table(f"{_called(folder)}: there is one, at step {step:,}", ["metric", "value"], rows)
+            continue
+        told = f"{len(by_step)} evaluations, the last at step {max(by_step):,}."
         if shares:
-            yield figures.lines_by_step(f"{prefix}shares", f"Metrics between 0 and 1. {told}", shares, "value")
+            yield figures.lines_by_step(f"{prefix}Metrics between 0 and 1", told, shares, "value")
         others = {key: points for key, points in series.items() if key not in shares}
         if others:
-            yield figures.lines_by_step(f"{prefix}other metrics", f"The other metrics. {told}", others, "value")
+            yield figures.lines_by_step(f"{prefix}Other metrics", told, others, "value")
 
 
 def _last_evaluation(folder: str, counted: Mapping[str, Any], contents: Contents) -> Iterator[Part]:
-    yield f"<section><h2>The last evaluation: {_called(folder, contents).lower()}</h2>"
+    yield f"<section><h2>What the last evaluation found{_of(folder)}</h2>"
     path = Path(str(counted.get("checkpoint_path") or "initial values")).name
-    yield f'<p class="quiet">{counted["rows"]:,} rows, {_text(path)}, {_text(counted["written_at"][:16].replace("T", " "))} UTC. '
+    written = _text(counted["written_at"][:16].replace("T", " "))
+    yield f'<p class="quiet">{counted["rows"]:,} rows, {_text(path)}, {written} UTC. '
     yield "Every row counts once here, whatever its weight.</p>"
     if counted["note"]:
         yield f"<p>{_text(counted['note'])}</p>"
@@ -186,7 +193,8 @@ def _confusion_table(confusion: figures.Rows, classes: Sequence[str]) -> str:
             cells.append(f'<td style="--share:{share:.3f}">{count:,}<br><span class="quiet">{share:.0%}</span></td>')
         rows.append(f'<tr><th scope="row">{_text(name)}</th>{"".join(cells)}</tr>')
     head = "".join(f'<th scope="col">{_text(name)}</th>' for name in classes)
-    caption = f"Confusion matrix: {right:,} of {total:,} rows are right ({right / total:.1%}). Labels down, predictions across."
+    said = f"{right:,} of {total:,} rows are right ({right / total:.1%})"
+    caption = f"Confusion matrix: {said}. Labels down, predictions across."
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="confusion">'
         f"<caption>{caption}</caption>"
@@ -235,8 +243,8 @@ def _sharing(one: Mapping[str, Any]) -> str:
         return f"{one['buckets']:,}; by chance {one['expected_sharing']:.1%} of the combinations share one"
     if "rows_by_bucket" in one:
         empty = sum(not count for count in one["rows_by_bucket"])
-        largest = max(one["rows_by_bucket"])
-        return f"{len(one['rows_by_bucket'])}, {empty} empty; the largest has {_share(largest, sum(one['rows_by_bucket']))}"
+        largest = _share(max(one["rows_by_bucket"]), sum(one["rows_by_bucket"]))
+        return f"{len(one['rows_by_bucket'])}, {empty} empty; the largest has {largest}"
     if "vocabulary_used" in one:
         return f"{one['vocabulary_used']:,} of {one['vocabulary']:,} words seen"
     return f"{one['buckets']:,}" if "buckets" in one else "–"
@@ -244,7 +252,7 @@ def _sharing(one: Mapping[str, Any]) -> str:
 
 def _seen(one: Mapping[str, Any]) -> str:
     if "top" in one:
-        top = ", ".join(f"{value} {_share(count, one['values'])}" for value, count in one["top"][:3])
+        top = ", ".join(f"{value} ({_share(count, one['values'])})" for value, count in one["top"][:3])
         return f"{one['distinct']:,} distinct: {top}"
     if "mean" in one:
         return f"{one['min']:.4g} to {one['max']:.4g}, mean {one['mean']:.4g}"
@@ -269,9 +277,10 @@ def _hyperparameters(contents: Contents) -> Iterator[str]:
 
 def _figure(one: Figure, number: int) -> str:
     table = _table(f"{one.title}: the numbers", one.head, one.rows, is_quiet=True)
+    said = f"{_text(one.title)}. {_text(one.caption)}"
     return f"""<figure aria-labelledby="f{number}t" aria-describedby="f{number}c">
 <h3 id="f{number}t">{_text(one.title)}</h3>
-<div class="plot" id="f{number}" role="img" aria-label="{_text(one.title)}. {_text(one.caption)}" style="height:{one.height}px"></div>
+<div class="plot" id="f{number}" role="img" aria-label="{said}" style="height:{one.height}px"></div>
 <figcaption id="f{number}c">{_text(one.caption)}</figcaption>
 <details><summary>The numbers as a table</summary>{table}</details>
 </figure>
@@ -285,9 +294,10 @@ def _table(caption: str, head: Sequence[str], rows: figures.Rows, is_quiet: bool
         cells = "".join(f"<td>{_text(one)}</td>" for one in others)
         lines.append(f'<tr><th scope="row">{_text(first)}</th>{cells}</tr>')
     hidden = ' class="hidden"' if is_quiet else ""
+    said = _text(caption)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(caption)}"><table><caption{hidden}>{_text(caption)}'
-        f"</caption><thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{said}"><table><caption{hidden}>{said}</caption>'
+        f"<thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
@@ -295,10 +305,14 @@ def _list(sentences: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{_text(one)}</li>" for one in sentences) + "</ul>"
 
 
-def _called(folder: str, contents: Contents) -> str:
-    """An evaluation in a heading: by its name where there are several."""
+def _called(folder: str) -> str:
     named = folder.removeprefix("eval").lstrip("_")
-    return f"Evaluation {_text(named)}" if named else "Evaluation"
+    return f"Evaluation {named!r}" if named else "Evaluation"
+
+
+def _of(folder: str) -> str:
+    named = folder.removeprefix("eval").lstrip("_")
+    return f" ({_text(named)})" if named else ""
 
 
 def _values(by_step: Mapping[int, Mapping[str, float]], key: str) -> dict[int, float]:
