@@ -114,6 +114,7 @@ from estimator_serving.training.optimizers import v1 as train
 from estimator_serving.training.predictor import Predictor
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.train_and_evaluate import EvalSpec, TrainSpec, train_and_evaluate
+from estimator_serving.training.tune import TrialRow, TuneResult, tune
 from estimator_serving.wire.dtypes import bool_, float32, float64, int32, int64, string, uint8
 from estimator_serving.wire.examples import (
     FixedLenFeature,
@@ -159,7 +160,10 @@ __all__ = [
     "FinalExporter",
     "LatestExporter",
     "TrainSpec",
+    "TrialRow",
+    "TuneResult",
     "train_and_evaluate",
+    "tune",
     # heads and export outputs
     "BinaryClassHead",
     "ClassificationOutput",

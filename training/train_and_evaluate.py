@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -81,6 +81,9 @@ class EvalSpec:
             evaluated.
         every_steps: not TF's. Write a checkpoint and evaluate it after every so many steps, whatever throttle_secs and
             the schedule in RunConfig say.
+        on_evaluation: not TF's. A function that is called with the metrics of each evaluation, after the exports, in
+            the process that evaluates. If it returns True the training ends, as at the request of a hook (not from the
+            task `evaluator`, which is no part of the training).
 
     Raises TypeError and ValueError with TF's texts.
     """
@@ -93,6 +96,7 @@ class EvalSpec:
     start_delay_secs: float = 120
     throttle_secs: float = 600
     every_steps: int | None = None
+    on_evaluation: Callable[[Mapping[str, Any]], bool | None] | None = None
 
     def __post_init__(self) -> None:
         _check_input_fn(self.input_fn)
@@ -219,7 +223,8 @@ class _Evaluator:
         self.metrics: dict[str, Any] | None = None
         self.exports: list[str | None] | None = None
 
-    def evaluate(self, checkpoint_path: str) -> None:
+    def evaluate(self, checkpoint_path: str) -> bool:
+        """Whether the training is to end."""
         spec, estimator = self._spec, self._estimator
         metrics = estimator.evaluate(
             spec.input_fn, spec.steps, hooks=spec.hooks, checkpoint_path=checkpoint_path, name=spec.name
@@ -244,6 +249,7 @@ class _Evaluator:
                     )
                 self._failed.add(exporter.name)
             self.exports.append(made)
+        return spec.on_evaluation is not None and bool(spec.on_evaluation(metrics))
 
     def last(self) -> tuple[dict[str, Any] | None, list[str | None] | None]:
         """The results after a training; of the last checkpoint too where a kill came in front of its evaluation."""
@@ -310,19 +316,20 @@ class _EvaluateNewCheckpoints(CheckpointSaverListener):
         self._timer.reset()
         self._is_first = True
 
-    def after_save(self, session: Run, global_step_value: int) -> None:
+    def after_save(self, session: Run, global_step_value: int) -> bool:
         if self._is_first:  # the one at the start of this run: not trained, or evaluated before
             self._is_first = False
         elif self._timer.should_trigger_for_step(global_step_value):
-            self._evaluate(session, global_step_value)
+            return self._evaluate(session, global_step_value)
         else:
             logger.info("Skip the current checkpoint eval due to throttle secs (%s secs).", self._throttle_s)
+        return False
 
     def end(self, session: Run, global_step_value: int) -> None:
         if global_step_value != self._timer.last_triggered_step():
             self._evaluate(session, global_step_value)
 
-    def _evaluate(self, session: Run, step: int) -> None:
+    def _evaluate(self, session: Run, step: int) -> bool:
         self._timer.update_last_triggered_step(step)
         newest = latest_checkpoint(session.config.model_dir or "")
         if newest is None or step_of(newest) != step:
@@ -330,7 +337,7 @@ class _EvaluateNewCheckpoints(CheckpointSaverListener):
                 f"There was no new checkpoint after the training: step {step} is to be evaluated, and "
                 f"{session.config.model_dir} has {newest}. Does another process write into this model_dir?"
             )
-        self._evaluator.evaluate(newest)
+        return self._evaluator.evaluate(newest)
 
 
 def _check_input_fn(input_fn: Callable[..., Any]) -> None:
