@@ -157,7 +157,9 @@ def tune(
     folder.mkdir(parents=True, exist_ok=True)
     search = _Search(build, train_spec, eval_spec, folder, metric, direction, config, keep_model_dirs)
     study = _load_study(_storage_of(storage, folder), study_name, metric, direction)
-    study.sampler = sampler or optuna.samplers.TPESampler(seed=seed)
+    # A search that goes on must not draw again what it drew first.
+    drawn = None if seed is None else seed + len(study.get_trials(deepcopy=False))
+    study.sampler = sampler or optuna.samplers.TPESampler(seed=drawn)
     search.pruner = pruner
     search.free_dead_trials(study)
     until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
