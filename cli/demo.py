@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -45,6 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(chosen: argparse.Namespace) -> int:
     """Trains, exports, serves and asks. Returns 0 if the three answers agree, otherwise 1."""
     console = Console(highlight=False)
+    logging.getLogger("estimator_serving").setLevel(logging.WARNING)  # the demo tells its own story
     base = Path(chosen.directory).resolve()
     classifier = train.make_classifier(base / "model")
     console.print("[bold]Training[/bold]")

@@ -290,8 +290,8 @@ class _Search:
             last = failed[-1].user_attrs.get("error", "see the log") if failed else "none ran"
             raise RuntimeError(
                 f"None of the {len(trials)} trials of the study {study.study_name!r} is complete, "
-                f"{len(failed)} failed. The last error: {last}. Mend it, and start the same command with a larger n_trials or another "
-                "study_name."
+                f"{len(failed)} failed. The last error: {last}. Mend it, and start the same command with a larger "
+                "n_trials or another study_name."
             )
         sign = 1 if self._direction == "minimize" else -1
         places = {"COMPLETE": 0, "PRUNED": 1, "RUNNING": 2, "WAITING": 3, "FAIL": 4}

@@ -6,7 +6,6 @@ python examples/titanic/train.py [--model_dir DIR] [--export_dir DIR]
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,8 +82,6 @@ def main() -> None:
     parser.add_argument("--model_dir", default="build/titanic/model")
     parser.add_argument("--export_dir", default="build/titanic/servable")
     arguments = parser.parse_args()
-    # The estimator logs loss, steps a second and checkpoints, as TensorFlow's did.
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     classifier = make_classifier(arguments.model_dir)
     train(classifier)
     for name, value in sorted(classifier.evaluate(evaluation_input_fn).items()):
