@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -74,13 +74,10 @@ class Estimator:
     global generators are the program's own.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        made = super().__new__(cls)
-        made._given = (args, kwargs)
-        return made
-
-    _given: tuple[tuple[Any, ...], dict[str, Any]]
-    """What the constructor was called with, for hyperparameters.json; () once it is in words."""
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" in vars(cls):
+            cls.__init__ = hyperparameters.remembering(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -103,8 +100,7 @@ class Estimator:
             raise ValueError(f"config must be an instance of `RunConfig`, but provided {config}.")
         config = config or RunConfig()
         with shown(config.log):
-            made_with = hyperparameters.describe(type(self), *self._given)
-            self._given = ((), {})
+            made_with = hyperparameters.describe(self, model_fn)
             self._model = Model.of(model_fn, params, _with_model_dir(config, model_dir), made_with)
             logger.info("Using config: %s", self._model.config.said())
         self._warm_start = settings_of(warm_start_from)

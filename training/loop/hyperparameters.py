@@ -5,17 +5,21 @@ Owns the file and how values are put into words. Does not know which arguments a
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
 from estimator_serving.training.columns.base import FeatureColumn
 
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
+
+_GIVEN = "_given"
 FILE = "hyperparameters.json"
 _TEXT_MAX = 500
 _ENTRIES_MAX = 50
@@ -23,11 +27,29 @@ _ENTRIES_MAX = 50
 _LEFT_OUT = {"self", "model_dir", "config", "warm_start_from", "params", "model_fn"}
 
 
-def describe(kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor by name, its defaults too, ready for JSON."""
-    bound = inspect.signature(kind.__init__).bind(None, *args, **kwargs)  # type: ignore[misc]
-    bound.apply_defaults()
-    given = {key: value for key, value in bound.arguments.items() if key not in _LEFT_OUT and value is not None}
+def remembering(constructor: Constructor) -> Constructor:
+    """The constructor of an estimator's class; `describe` finds what the outermost one was called with."""
+
+    @functools.wraps(constructor)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        vars(self).setdefault(_GIVEN, (args, kwargs))
+        constructor(self, *args, **kwargs)
+
+    return cast(Constructor, call)
+
+
+def describe(estimator: object, model_fn: Any) -> dict[str, Any]:
+    """The class and the constructor's arguments by name, its defaults too, ready for JSON; of Estimator its model_fn.
+
+    What was remembered of the constructor is forgotten.
+    """
+    kind = type(estimator)
+    given: dict[str, Any] = {"model_fn": model_fn}
+    if _GIVEN in vars(estimator):
+        args, kwargs = vars(estimator).pop(_GIVEN)
+        bound = inspect.signature(kind.__init__).bind(estimator, *args, **kwargs)
+        bound.apply_defaults()
+        given = {key: value for key, value in bound.arguments.items() if key not in _LEFT_OUT and value is not None}
     return {"estimator": kind.__name__, "arguments": {key: _in_words(value) for key, value in given.items()}}
 
 
