@@ -76,8 +76,7 @@ class Estimator:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "__init__" in vars(cls):
-            cls.__init__ = hyperparameters.remembering(cls.__init__)  # type: ignore[method-assign]
+        hyperparameters.remember_arguments(cls)
 
     def __init__(
         self,
@@ -87,15 +86,7 @@ class Estimator:
         params: Mapping[str, Any] | None = None,
         warm_start_from: WarmStartFrom | None = None,
     ) -> None:
-        # A subclass adds a constructor; one that changes train or predict would be bypassed by what calls them here.
-        own = {name for name in vars(Estimator) if not name.startswith("__")}
-        below = [parent for parent in type(self).__mro__ if issubclass(parent, Estimator) and parent is not Estimator]
-        overridden = sorted(own & {name for parent in below for name in vars(parent)})
-        if overridden:
-            raise ValueError(
-                f"Subclasses of Estimator cannot override members of Estimator. {type(self)} does override "
-                f"{overridden}. Put the change into model_fn or a hook."
-            )
+        _refuse_overrides(type(self))
         if config is not None and not isinstance(config, RunConfig):
             raise ValueError(f"config must be an instance of `RunConfig`, but provided {config}.")
         config = config or RunConfig()
@@ -230,7 +221,6 @@ class Estimator:
         model = self._trained.load_or_initialize(checkpoint_path, "evaluate")
         return self.evaluate_model(model, input_fn, steps, hooks, name)
 
-    @_showing
     def evaluate_model(
         self,
         model: TrainedModel,
@@ -241,9 +231,8 @@ class Estimator:
     ) -> dict[str, Any]:
         """As `evaluate`, of a model that `load` gave, or of the one in training (InMemoryEvaluatorHook)."""
         config = self._model.config
-        writes = config.is_chief or config.task_type == EVALUATOR
-        if self._strategy is not None:
-            writes = self._strategy.is_chief
+        is_writer = config.is_chief or config.task_type == EVALUATOR
+        writes = is_writer if self._strategy is None else self._strategy.is_chief
         return evaluation.evaluate(self._model, model, input_fn, steps, hooks, self.eval_dir(name) if writes else None)
 
     # -- predict ------------------------------------------------------------------------------------------------------
@@ -352,7 +341,6 @@ class Estimator:
             lambda: export.export_saved_model(self, export_dir_base, serving_input_receiver_fn, *given)
         )
 
-    @_showing
     def experimental_export_all_saved_models(
         self,
         export_dir_base: str | os.PathLike[str],
@@ -367,6 +355,18 @@ class Estimator:
         del as_text
         given = (input_receiver_fn_map, assets_extra, checkpoint_path)
         return self.on_chief(lambda: export.export_all_saved_models(self, export_dir_base, *given))
+
+
+def _refuse_overrides(kind: type) -> None:
+    # A subclass adds a constructor; one that changes train or predict would be bypassed by what calls them here.
+    own = {name for name in vars(Estimator) if not name.startswith("__")}
+    below = [parent for parent in kind.__mro__ if issubclass(parent, Estimator) and parent is not Estimator]
+    overridden = sorted(own & {name for parent in below for name in vars(parent)})
+    if overridden:
+        raise ValueError(
+            f"Subclasses of Estimator cannot override members of Estimator. {kind} does override "
+            f"{overridden}. Put the change into model_fn or a hook."
+        )
 
 
 def _with_model_dir(config: RunConfig, model_dir: str | os.PathLike[str] | None) -> RunConfig:

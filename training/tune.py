@@ -156,7 +156,7 @@ def tune(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     search = _Search(build, train_spec, eval_spec, folder, metric, direction, config, keep_model_dirs)
-    study = _load_study(_storage_of(storage, folder), study_name, metric, direction)
+    study = load_study(storage_of(storage, folder), study_name, metric, direction)
     # A search that goes on must not draw again what it drew first.
     drawn = None if seed is None else seed + len(study.get_trials(deepcopy=False))
     study.sampler = sampler or optuna.samplers.TPESampler(seed=drawn)
@@ -222,7 +222,7 @@ class _Search:
                 raise self.refusal
             train_spec = self._train_spec if isinstance(self._train_spec, TrainSpec) else self._train_spec(trial)
             eval_spec = self._eval_spec if isinstance(self._eval_spec, EvalSpec) else self._eval_spec(trial)
-            trial.study.pruner = self.pruner or _hyperband(train_spec, eval_spec, estimator.config)
+            trial.study.pruner = self.pruner or hyperband(train_spec, eval_spec, estimator.config)
             reported: dict[int, float] = {}
             is_pruned = False
 
@@ -329,7 +329,7 @@ def _check(direction: str, n_trials: int, keep: str, config: RunConfig) -> None:
         )
 
 
-def _storage_of(given: Any, folder: Path) -> Any:
+def storage_of(given: Any, folder: Path) -> Any:
     """An Optuna storage of what tune was given."""
     import optuna
 
@@ -360,7 +360,7 @@ def _storage_of(given: Any, folder: Path) -> Any:
     return optuna.storages.JournalStorage(JournalFileBackend(text))
 
 
-def _load_study(storage: Any, name: str, metric: str, direction: Literal["minimize", "maximize"]) -> optuna.Study:
+def load_study(storage: Any, name: str, metric: str, direction: Literal["minimize", "maximize"]) -> optuna.Study:
     """The study, made if the storage lacks it. Raises ValueError for one of another direction or metric."""
     import optuna
 
@@ -382,7 +382,7 @@ def _load_study(storage: Any, name: str, metric: str, direction: Literal["minimi
     return study
 
 
-def _hyperband(train_spec: TrainSpec, eval_spec: EvalSpec, config: RunConfig) -> Any:
+def hyperband(train_spec: TrainSpec, eval_spec: EvalSpec, config: RunConfig) -> Any:
     """Hyperband over the steps of a trial: from those to its first evaluation up to max_steps."""
     import optuna
 

@@ -73,11 +73,11 @@ def read_contents(directory: Path) -> Contents:
             "estimator was made with, after train, evaluate or train_and_evaluate."
         )
     found.training_data = _read(directory / TRAINING_DATA_FILE)[0]
-    found.lacking += _sentences(found)
+    found.lacking += what_is_lacking(found)
     return found
 
 
-def _sentences(found: Contents) -> list[str]:
+def what_is_lacking(found: Contents) -> list[str]:
     lacking = []
     if not any("loss" in numbers for numbers in found.training.values()):
         lacking.append(

@@ -72,7 +72,7 @@ def curve_figures(scores: Sequence[Mapping[str, Any]], is_alone: bool) -> list[F
     names = [f"class {one['class']}" for one in shown]
     points = [_operating_points(one) for one in shown]
     areas = [_area(fpr, tpr) for fpr, tpr, _ in points]
-    average = [_average_precision(tpr, precision) for _, tpr, precision in points]
+    average = [average_precision(tpr, precision) for _, tpr, precision in points]
     rest = (
         f" The {len(shown)} classes with the most rows of {len(scores)} are shown." if len(scores) > len(shown) else ""
     )
@@ -99,7 +99,7 @@ def curve_figures(scores: Sequence[Mapping[str, Any]], is_alone: bool) -> list[F
         ("recall", "precision"),
         [],
     )
-    return [_calibration(shown, names, rest), roc, pr]
+    return [calibration(shown, names, rest), roc, pr]
 
 
 def class_table(scores: Sequence[Mapping[str, Any]], confusion: Rows | None) -> tuple[Sequence[str], Rows]:
@@ -151,7 +151,7 @@ def confusion_map(confusion: Rows, classes: Sequence[str]) -> Figure:
     return Figure("Confusion matrix", caption, [trace], layout, ["label", "predicted", "rows"], worst, height=520)
 
 
-def _calibration(shown: Sequence[Mapping[str, Any]], names: Sequence[str], rest: str) -> Figure:
+def calibration(shown: Sequence[Mapping[str, Any]], names: Sequence[str], rest: str) -> Figure:
     traces: list[dict[str, Any]] = [_reference([0, 1], [0, 1])]
     rows = []
     errors = []
@@ -202,7 +202,7 @@ def _area(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
 
 
-def _average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
+def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
     return float(np.sum(np.diff(recall) * precision[1:]))
 
 

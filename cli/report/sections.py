@@ -18,7 +18,9 @@ from estimator_serving.cli.report.markup import (
     escaped,
     in_words,
     named_in_brackets,
+    share_of,
     table,
+    values_by_step,
 )
 
 _TABLED_CLASSES_MAX = 12

@@ -35,7 +35,7 @@ class Coverage:
     """
 
     def __init__(self, definitions: Iterable[Definition]) -> None:
-        self._columns = {json.dumps(one, sort_keys=True): one for each in definitions for one in _leaves(each)}
+        self._columns = {json.dumps(one, sort_keys=True): one for each in definitions for one in leaves(each)}
         named = [one for one in self._columns.values() if "key" in one]
         self._counted_keys = {one["key"] for one in named if one["kind"] in _CATEGORICAL}
         self._counts: dict[str, _Counts] = {}
@@ -58,7 +58,7 @@ class Coverage:
         self._rows += max((len(array[0]) for array in read.values() if array is not None), default=0)
         for name, column in self._columns.items():
             if column["kind"] == "crossed":
-                combined = _combined(column, read)
+                combined = combined(column, read)
                 seen = self._combinations.setdefault(name, set())
                 if combined is not None and len(seen) < DISTINCT_MAX:
                     seen.update(combined)
@@ -71,12 +71,12 @@ class Coverage:
         for name, column in self._columns.items():
             kind = column["kind"]
             if kind == "crossed":
-                found.append(_describe_cross(column, self._rows, self._combinations.get(name)))
+                found.append(describe_cross(column, self._rows, self._combinations.get(name)))
                 continue
             counts = self._counts.get(column["key"], _Counts(False))
             entry = {"column": column["key"], "kind": kind, **counts.describe()}
             if kind in _CATEGORICAL and not counts.is_cut:
-                entry |= _describe_ids(column, counts)
+                entry |= describe_ids(column, counts)
             if kind == "bucketized":
                 places = np.searchsorted(np.float32(column["boundaries"]), counts.numbers, side="right")
                 filled = np.bincount(places, minlength=len(column["boundaries"]) + 1)
@@ -132,7 +132,13 @@ class _Counts:
     def describe(self) -> dict[str, Any]:
         found: dict[str, Any] = {"rows": self.rows, "missing_rows": self.missing_rows}
         if self.values:
-            self.values = Counter({_readable(value): count for value, count in self.values.items()})
+            # Data sets of bytes are counted as they are, and read at the end.
+            self.values = Counter(
+                {
+                    one.decode(errors="surrogateescape") if isinstance(one, bytes) else one: n
+                    for one, n in self.values.items()
+                }
+            )
             top = sorted(self.values.items(), key=lambda item: (-item[1], str(item[0])))[:_SHOWN_VALUES]
             found |= {
                 "values": self.values.total(),
@@ -145,14 +151,10 @@ class _Counts:
         return found
 
 
-def _readable(value: Any) -> Any:
-    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
-
-
 # -- columns ----------------------------------------------------------------------------------------------------------
 
 
-def _leaves(definition: Any) -> Iterator[Definition]:
+def leaves(definition: Any) -> Iterator[Definition]:
     """The columns inside a definition that read features, a cross as one."""
     if isinstance(definition, Mapping):
         kind = definition.get("kind")
@@ -164,14 +166,14 @@ def _leaves(definition: Any) -> Iterator[Definition]:
             yield dict(definition)
         else:
             for value in definition.values():
-                yield from _leaves(value)
+                yield from leaves(value)
 
 
 def _keys(cross: Definition) -> list[str]:
     return [leaf["source"]["key"] if leaf["kind"] == "bucketized" else leaf["key"] for leaf in cross["keys"]]
 
 
-def _describe_ids(column: Definition, counts: _Counts) -> dict[str, Any]:
+def describe_ids(column: Definition, counts: _Counts) -> dict[str, Any]:
     """What becomes of a categorical column's distinct values."""
     kind, values = column["kind"], counts.values
     if kind == "identity":
@@ -192,7 +194,7 @@ def _describe_ids(column: Definition, counts: _Counts) -> dict[str, Any]:
     }
 
 
-def _describe_cross(column: Definition, rows: int, seen: set[Any] | None) -> dict[str, Any]:
+def describe_cross(column: Definition, rows: int, seen: set[Any] | None) -> dict[str, Any]:
     buckets = column["hash_bucket_size"]
     found: dict[str, Any] = {"column": "_X_".join(sorted(_keys(column))), "kind": "crossed", "rows": rows}
     found["buckets"] = buckets
@@ -203,7 +205,7 @@ def _describe_cross(column: Definition, rows: int, seen: set[Any] | None) -> dic
     return found
 
 
-def _combined(cross: Definition, read: Mapping[str, tuple[Array, Array | None] | None]) -> set[Any] | None:
+def combined(cross: Definition, read: Mapping[str, tuple[Array, Array | None] | None]) -> set[Any] | None:
     """The combinations of a batch; None if a feature has several values in a row, or is not there."""
     parts = []
     for leaf, key in zip(cross["keys"], _keys(cross), strict=True):

@@ -9,15 +9,13 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from torch import Tensor
 
 from estimator_serving.training.columns.base import FeatureColumn
-
-Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 _GIVEN = "_given"
 FILE = "hyperparameters.json"
@@ -27,15 +25,18 @@ _ENTRIES_MAX = 50
 _LEFT_OUT = {"self", "model_dir", "config", "warm_start_from", "params", "model_fn"}
 
 
-def remembering(constructor: Constructor) -> Constructor:
-    """The constructor of an estimator's class; `describe` finds what the outermost one was called with."""
+def remember_arguments(kind: Any) -> None:
+    """Let the constructor of an estimator's class note what it is called with, for `describe`."""
+    constructor = vars(kind).get("__init__")
+    if constructor is None:
+        return
 
     @functools.wraps(constructor)
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
-        vars(self).setdefault(_GIVEN, (args, kwargs))
+        vars(self).setdefault(_GIVEN, (args, kwargs))  # the outermost constructor comes first
         constructor(self, *args, **kwargs)
 
-    return cast(Constructor, call)
+    kind.__init__ = call
 
 
 def describe(estimator: object, model_fn: Any) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class LastEvaluation:
 
     def _add(self, features: Any, labels: Any, predictions: Any) -> None:
         if self._targets is None:
-            self._targets, self._note = _targets_of(labels, predictions)
+            self._targets, self._note = targets_of(labels, predictions)
             transform = self._session.recorder.transform
             self._coverage = Coverage([] if transform is None else transform.definitions.values())
             self._sized = _sized(predictions)
@@ -270,7 +270,7 @@ _UNKNOWN = (
 )
 
 
-def _targets_of(labels: Any, predictions: Any) -> tuple[list[_Target], str]:
+def targets_of(labels: Any, predictions: Any) -> tuple[list[_Target], str]:
     """The targets of a model by what a batch looks like, and what to say if there are none."""
     if labels is None:
         return [], "The input has no labels."
@@ -280,9 +280,9 @@ def _targets_of(labels: Any, predictions: Any) -> tuple[list[_Target], str]:
         return [], _UNKNOWN.format(type(predictions).__name__)
     names = sorted({key[0] for key in predictions if isinstance(key, tuple)})  # those of a MultiHead
     if names and isinstance(labels, Mapping):
-        found = [_target_of(name, labels.get(name), _of_head(predictions, name)) for name in names]
+        found = [target_of(name, labels.get(name), _of_head(predictions, name)) for name in names]
     else:
-        found = [_target_of("", labels, predictions)]
+        found = [target_of("", labels, predictions)]
     targets = [target for target in found if target is not None]
     return targets, "" if targets else _UNKNOWN.format(sorted(map(str, predictions)))
 
@@ -291,7 +291,7 @@ def _of_head(predictions: Predictions, name: str) -> dict[Any, Any]:
     return {key[1]: value for key, value in predictions.items() if isinstance(key, tuple) and key[0] == name}
 
 
-def _target_of(name: str, labels: Any, predictions: Predictions) -> _Target | None:
+def target_of(name: str, labels: Any, predictions: Predictions) -> _Target | None:
     """The target of one head; None if its predictions do not tell."""
     probabilities = predictions.get("probabilities")
     shape = np.shape(labels)

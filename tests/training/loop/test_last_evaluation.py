@@ -93,7 +93,7 @@ def test_predictions_that_do_not_tell_are_named(tmp_path):
 
 
 def test_what_cannot_be_counted_costs_the_file_only(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(last_evaluation, "_targets_of", lambda *_: 1 / 0)
+    monkeypatch.setattr(last_evaluation, "targets_of", lambda *_: 1 / 0)
     estimator = small_estimators.make_estimator("linear binary", tmp_path)
     inputs = numpy_input_fn(small_estimators.ROWS, small_estimators.labels_for("linear binary"), shuffle=False)
     caplog.set_level(logging.WARNING)
