@@ -152,7 +152,7 @@ def tune(
             "tune searches with Optuna, which is not installed: pip install 'estimator-serving[tune]'."
         ) from None
     config = config or RunConfig()
-    _check(direction, n_trials, keep_model_dirs, config)
+    check_arguments(direction, n_trials, keep_model_dirs, config)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     search = _Search(build, train_spec, eval_spec, folder, metric, direction, config, keep_model_dirs)
@@ -163,7 +163,7 @@ def tune(
     search.pruner = pruner
     search.free_dead_trials(study)
     until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    while len(_counted(study)) < n_trials and time.monotonic() < until_s:
+    while len(counted_trials(study)) < n_trials and time.monotonic() < until_s:
         study.optimize(search.run, n_trials=1, catch=(Exception,))
         if search.refusal is not None:
             raise search.refusal
@@ -212,7 +212,7 @@ class _Search:
         name = trial.user_attrs.get(_DIRECTORY) or f"trial_{trial.number:04d}"
         trial.set_user_attr(_DIRECTORY, name)
         model_dir = self._folder / name
-        with _held(model_dir):
+        with held(model_dir):
             estimator = self._build(trial, self._config.replace(model_dir=str(model_dir)))
             if not isinstance(estimator, Estimator):
                 self.refusal = ValueError(
@@ -313,7 +313,7 @@ class _Search:
         return TrialRow(trial.number, state, _last_value(trial), trial.last_step, trial.params, kept, error)
 
 
-def _check(direction: str, n_trials: int, keep: str, config: RunConfig) -> None:
+def check_arguments(direction: str, n_trials: int, keep: str, config: RunConfig) -> None:
     if direction not in ("minimize", "maximize"):
         raise ValueError(f"direction must be 'minimize' or 'maximize', got {direction!r}.")
     if keep not in ("all", "best", "none"):
@@ -392,7 +392,7 @@ def hyperband(train_spec: TrainSpec, eval_spec: EvalSpec, config: RunConfig) -> 
     return optuna.pruners.HyperbandPruner(min(first, train_spec.max_steps), train_spec.max_steps)
 
 
-def _counted(study: optuna.Study) -> list[Any]:
+def counted_trials(study: optuna.Study) -> list[Any]:
     """The trials that count: those that ended, and those at work in another process; not those whose process died."""
     states = ("COMPLETE", "PRUNED", "RUNNING")
     trials = study.get_trials(deepcopy=False)
@@ -418,7 +418,7 @@ def _last_value(trial: Any) -> float | None:
 
 
 @contextmanager
-def _held(model_dir: Path) -> Iterator[None]:
+def held(model_dir: Path) -> Iterator[None]:
     """Hold the lock that says that the trial of a model_dir is at work."""
     model_dir.mkdir(parents=True, exist_ok=True)
     with open(model_dir / _LOCK, "w") as file:

@@ -135,7 +135,7 @@ def test_the_trial_of_a_killed_process_is_freed(tmp_path):
 
 
 def test_the_trial_of_a_process_at_work_is_left_alone(tmp_path):
-    with tune_module._held(tmp_path / "trial_0000"):
+    with tune_module.held(tmp_path / "trial_0000"):
         assert not tune_module._is_dead(tmp_path / "trial_0000")
     assert tune_module._is_dead(tmp_path / "trial_0000")
 

@@ -49,7 +49,7 @@ class Coverage:
         }
         if not self._columns:
             keys = {str(key) for key in batches[0]}
-        read = {key: _joined([_read(raw, key) for raw in batches]) for key in keys}
+        read = {key: joined([read_feature(raw, key) for raw in batches]) for key in keys}
         for key, array in read.items():
             if array is not None:
                 is_counted = key in self._counted_keys or not self._columns
@@ -58,7 +58,7 @@ class Coverage:
         self._rows += max((len(array[0]) for array in read.values() if array is not None), default=0)
         for name, column in self._columns.items():
             if column["kind"] == "crossed":
-                combined = combined(column, read)
+                combined = combinations_of(column, read)
                 seen = self._combinations.setdefault(name, set())
                 if combined is not None and len(seen) < DISTINCT_MAX:
                     seen.update(combined)
@@ -180,7 +180,7 @@ def describe_ids(column: Definition, counts: _Counts) -> dict[str, Any]:
         out = [value for value in values if not 0 <= value < column["num_buckets"]]
         return {"buckets": column["num_buckets"], "out_of_range": sum(values[value] for value in out)}
     if kind == "hash_bucket":
-        by_bucket = Counter(_buckets([str(value) for value in values], column["hash_bucket_size"]).tolist())
+        by_bucket = Counter(hash_buckets([str(value) for value in values], column["hash_bucket_size"]).tolist())
         sharing = sum(count for count in by_bucket.values() if count > 1)
         return {"buckets": column["hash_bucket_size"], "buckets_used": len(by_bucket), "distinct_sharing": sharing}
     known = set(column["vocabulary_list"])
@@ -205,7 +205,7 @@ def describe_cross(column: Definition, rows: int, seen: set[Any] | None) -> dict
     return found
 
 
-def combined(cross: Definition, read: Mapping[str, tuple[Array, Array | None] | None]) -> set[Any] | None:
+def combinations_of(cross: Definition, read: Mapping[str, tuple[Array, Array | None] | None]) -> set[Any] | None:
     """The combinations of a batch; None if a feature has several values in a row, or is not there."""
     parts = []
     for leaf, key in zip(cross["keys"], _keys(cross), strict=True):
@@ -219,7 +219,7 @@ def combined(cross: Definition, read: Mapping[str, tuple[Array, Array | None] | 
     return set(zip(*parts, strict=True))
 
 
-def _read(raw: RawFeatures, key: str) -> tuple[Array, Array | None] | None:
+def read_feature(raw: RawFeatures, key: str) -> tuple[Array, Array | None] | None:
     """A feature's values and lengths; None if the batch lacks it or it is no array of numbers or words."""
     padded = f"{key}/values" in raw
     value = raw.get(f"{key}/values" if padded else key)
@@ -231,7 +231,7 @@ def _read(raw: RawFeatures, key: str) -> tuple[Array, Array | None] | None:
     return array.astype(np.int64) if array.dtype.kind == "b" else array, raw.get(f"{key}/lengths") if padded else None
 
 
-def _joined(parts: list[tuple[Array, Array | None] | None]) -> tuple[Array, Array | None] | None:
+def joined(parts: list[tuple[Array, Array | None] | None]) -> tuple[Array, Array | None] | None:
     """The rows of all batches; padded to one width where they come with lengths."""
     found = [part for part in parts if part is not None]
     if not found:
@@ -253,7 +253,7 @@ def _widened(array: Array, width: int, nothing: Any) -> Array:
 
 
 @functools.cache
-def _hashing() -> Any:
+def hashing_session() -> Any:
     node = helper.make_node("Fingerprint64", ["values"], ["hashes"], domain=ops.DOMAIN)
     inputs = [helper.make_tensor_value_info("values", TensorProto.STRING, ["n"])]
     outputs = [helper.make_tensor_value_info("hashes", TensorProto.UINT64, ["n"])]
@@ -262,10 +262,10 @@ def _hashing() -> Any:
     return ops.session(helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString())
 
 
-def _buckets(words: list[str], size: int) -> Array:
+def hash_buckets(words: list[str], size: int) -> Array:
     """TensorFlow's hash buckets of words."""
     values = np.empty(len(words), object)
     values[:] = words
-    (hashes,) = _hashing().run(None, {"values": values})
+    (hashes,) = hashing_session().run(None, {"values": values})
     buckets: Array = hashes % np.uint64(size)
     return buckets

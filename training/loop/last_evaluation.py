@@ -175,7 +175,10 @@ class _Classes(_Target):
     def count_rows(self, labels: Array, scores: Array, class_ids: Array | None = None) -> None:
         if labels.dtype == object:
             shape = labels.shape
-            labels = np.array([self._ids.get(_text(word), -1) for word in labels.ravel()], np.int64)
+            words = (
+                word.decode(errors="surrogateescape") if isinstance(word, bytes) else word for word in labels.ravel()
+            )
+            labels = np.array([self._ids.get(word, -1) for word in words], np.int64)
             if self._is_multi_label:  # rows of words, padded
                 labels = (labels.reshape(shape)[:, :, None] == np.arange(len(self._classes))).any(axis=1)
         if scores.ndim == 1 or scores.shape[1] == 1:
@@ -334,10 +337,6 @@ def _joined(parts: Sequence[Any]) -> Array:
     if isinstance(parts[0], Tensor):
         return torch.cat([part.detach() for part in parts]).numpy()
     return np.concatenate(parts)
-
-
-def _text(word: Any) -> str:
-    return word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word)
 
 
 def _sized(predictions: Any) -> Any:
