@@ -67,7 +67,7 @@ def test_a_process_that_is_not_the_chief_trains_and_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
     with_strategy(made, Halving()).train(input_fn, steps=1).evaluate(input_fn)
     names = {path.name.split(".")[0] for path in tmp_path.iterdir()}
-    assert names == {"checkpoint", "eval", "events", "model", "training_data"}
+    assert names == {"checkpoint", "eval", "events", "hyperparameters", "model", "training_data"}
 
 
 def test_a_models_chief_hooks_are_the_chiefs(tmp_path):
