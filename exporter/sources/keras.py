@@ -6,14 +6,18 @@ Owns how a Keras model is loaded and called, and which inputs it has. The rest i
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 from torch import Tensor
 
-from estimator_serving.exporter.sources.base import reason_of
+from estimator_serving.exporter.sources.base import ModelInput, reason_of
+from estimator_serving.exporter.sources.keras_graph.graph import functional_of, to_graph
+from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError
 from estimator_serving.exporter.sources.torch import TorchSource
+from estimator_serving.training.arrays import Array
 from estimator_serving.training.keras_model import named_outputs
 
 
@@ -50,6 +54,30 @@ class KerasSource(TorchSource):
         ordered = [arguments[name] for name in self._names]
         given = dict(arguments) if self._takes_mapping else ordered if len(ordered) > 1 else ordered[0]
         return named_outputs(self._model, self._model(given, training=False))
+
+    def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
+        functional = functional_of(self._model)
+        try:
+            if functional is None:
+                raise NotLoweredError(f"the model's own call ({type(self._model).__name__})")
+            fed = {
+                one.name: (
+                    str(sample[one.name].dtype),
+                    [None if axis in one.open_axes else size for axis, size in enumerate(sample[one.name].shape)],
+                )
+                for one in inputs
+            }
+            converted = to_graph(functional, fed, named_outputs(functional, functional.output))
+        except NotLoweredError as reason:
+            return self._traced(inputs, sample, reason)
+        self.check_open(inputs, converted, sample)
+        return converted
+
+    def _traced(
+        self, inputs: Sequence[ModelInput], sample: Mapping[str, Array], reason: NotLoweredError
+    ) -> onnx.ModelProto:
+        """As torch traces it: slowly, and only where no layer goes through steps of any number."""
+        return super().convert(inputs, sample)
 
 
 def load_keras(path: str | os.PathLike[str]) -> Any:

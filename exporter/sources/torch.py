@@ -90,7 +90,7 @@ class TorchSource:
                 shapes = [{0: batch, **dict.fromkeys(one.open_axes, torch.export.Dim.AUTO)} for one in inputs]
                 program = trace_program(module, tuple(tensors), (tuple(shapes),))
                 converted = to_onnx(program, input_names=names, output_names=output_names)
-                self._check_open(inputs, converted, sample)
+                self.check_open(inputs, converted, sample)
             except _FixedAxisError:
                 raise
             except Exception as error:
@@ -101,7 +101,7 @@ class TorchSource:
         converted.graph.node.extend(kept)
         return converted
 
-    def _check_open(
+    def check_open(
         self, inputs: Sequence[ModelInput], converted: onnx.ModelProto, sample: Mapping[str, Array]
     ) -> None:
         """Refuse a graph that is right only for the size that an open axis had in the sample."""
