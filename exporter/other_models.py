@@ -43,10 +43,6 @@ from estimator_serving.wire import dtypes
 
 METHODS = (CLASSIFY, REGRESS, PREDICT)
 
-_MODULE_CAUSE = (
-    "The usual cause is a module whose forward reads more than its arguments, or draws random numbers outside "
-    "training; make it a function of its arguments only."
-)
 _CONVERTER_CAUSE = (
     "The model and its ONNX form, which {} wrote, compute different things: the usual causes are a converter that is "
     "older than the library, and a step whose thresholds or ties float32 does not keep. Install the newest converter, "
@@ -132,7 +128,6 @@ def draft_of_source(
         raise ValueError(f"output_names renames {', '.join(unknown)}, and the model gives {', '.join(got)}.")
     got = {output_names.get(name, name): var for name, var in got.items()}
     answered = {output_names.get(name, name): array for name, array in answered.items()}
-    is_network = isinstance(source, TorchSource)
 
     def named_answer(inputs: Mapping[str, Array]) -> dict[str, Array]:
         return {output_names.get(name, name): array for name, array in source.answer(inputs).items()}
@@ -156,8 +151,10 @@ def draft_of_source(
         inputs=rows,
         expected={names[name]: array for name, array in outputs.expected.items()},
         provenance=describe_versions(source.packages),
-        noise=partial(noise_of, named_answer, sample) if is_network else dict,
-        cause=_MODULE_CAUSE if is_network else _CONVERTER_CAUSE.format(" and ".join(source.packages)),
+        noise=partial(noise_of, named_answer, sample, source.nudged) if isinstance(source, TorchSource) else dict,
+        cause=source.cause
+        if isinstance(source, TorchSource)
+        else _CONVERTER_CAUSE.format(" and ".join(source.packages)),
     )
 
 

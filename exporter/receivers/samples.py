@@ -29,6 +29,7 @@ from estimator_serving.wire.features import (
 
 LENGTH_MAX = 3
 WORDS = ("", "a", "é", "out of vocabulary")
+_MANY = 10_000
 
 
 def sample_inputs(receiver: ServingInputReceiver, definitions: Mapping[str, Any], rows: int) -> dict[str, Array]:
@@ -49,7 +50,7 @@ def sample_inputs(receiver: ServingInputReceiver, definitions: Mapping[str, Any]
         shape = (rows, *(LENGTH_MAX if dim < 0 else dim for dim in (tensor.info.shape or ())[1:]))
         # Raw text '' is no value, and layers that stand side by side need as many steps of every sequence.
         words = tuple(w for w in WORDS if w) if name in sequence_keys else WORDS
-        values = [_value(dtype, known.get(name, ()), generator, words) for _ in range(int(np.prod(shape)))]
+        values = _values(dtype, known.get(name, ()), generator, int(np.prod(shape)), words)
         if dtype.is_string:
             inputs[alias] = _objects([value.encode() for value in values]).reshape(shape)
         else:
@@ -91,7 +92,7 @@ def sample_examples(spec: FeatureSpec, definitions: Mapping[str, Any], rows: int
                 is_left_out, count = False, int(generator.integers(0, LENGTH_MAX + 1))
                 if isinstance(feature, FixedLenSequenceFeature):
                     count *= int(np.prod(feature.shape, dtype=np.int64))
-            made = [_value(feature.dtype, known.get(key, ()), generator) for _ in range(0 if is_left_out else count)]
+            made = _values(feature.dtype, known.get(key, ()), generator, 0 if is_left_out else count)
             values[key] = None if is_left_out else made
         values |= equal_sequences(spec, definitions, known, generator)
         values |= aligned_weights(values, spec, definitions, generator)
@@ -183,6 +184,21 @@ def _objects(values: Sequence[bytes | str]) -> Array:
     array = np.empty(len(values), object)
     array[:] = values
     return array
+
+
+def _values(
+    dtype: DType, known: tuple[Any, ...], generator: np.random.Generator, count: int, words: tuple[str, ...] = WORDS
+) -> list[Any]:
+    """`count` values; the many numbers of images are drawn at once."""
+    if dtype.is_string or count < _MANY:
+        return [_value(dtype, known, generator, words) for _ in range(count)]
+    if known:
+        return [known[index] for index in generator.integers(len(known), size=count)]
+    if dtype.name == "bool":
+        return list(generator.integers(2, size=count) > 0)
+    if dtype.numpy.kind in "iu":
+        return generator.integers(0 if dtype.numpy.kind == "u" else -2, 50, size=count).tolist()
+    return np.float32(generator.normal(size=count) * 10.0 ** generator.integers(-1, 3, size=count)).tolist()
 
 
 def _value(dtype: DType, known: tuple[Any, ...], generator: np.random.Generator, words: tuple[str, ...] = WORDS) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -47,6 +48,7 @@ from estimator_serving.wire.signatures import (
 
 SAMPLE_ROWS = 16
 MODEL_FILE = "model.onnx"
+_NOISE_TRIALS = 8
 
 
 @dataclass(frozen=True)
@@ -168,26 +170,34 @@ def _verify(draft: Draft, session: InferenceSession, tolerance: float, sizes: tu
 
 
 def noise_of(
-    answer: Callable[[Mapping[str, Array]], Mapping[str, Array]], sample: Mapping[str, Array]
+    answer: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    sample: Mapping[str, Array],
+    nudged: Callable[[np.random.Generator], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> dict[str, Array]:
-    """How far what a model answers moves when its float32 inputs move by at most one unit in the last place.
+    """How far what a model answers moves when the float32 numbers that it reads move by at most one unit in the last
+    place: its inputs, and inside `nudged` its weights.
 
-    A sum of large numbers that cancel each other moves far, and so far may another order of summing be off.
+    Each product that is summed moves by its own rounding error then, so the answer moves by as much as the magnitude of
+    what was summed allows, and so far may another order of summing be off.
     """
     generator = np.random.default_rng(0)
     # What differs from call to call by itself has no noise that could be measured.
     exact, again = answer(sample), answer(sample)
     exact = {name: array for name, array in exact.items() if np.array_equal(array, again[name])}
     moved: dict[str, Array] = {}
-    for _ in range(8):
-        near = {
-            name: np.nextafter(array, np.multiply(array, generator.uniform(0, 2, array.shape), dtype=array.dtype))
-            if array.dtype == np.float32
-            else array
-            for name, array in sample.items()
-        }
-        for name, array in answer(near).items():
+    for _ in range(_NOISE_TRIALS):
+        near = {name: one_ulp_off(array, generator) for name, array in sample.items()}
+        with nudged(generator):
+            answered = answer(near)
+        for name, array in answered.items():
             if array.dtype.kind == "f" and name in exact and array.shape == exact[name].shape:
                 distance = np.abs(array - exact[name])
                 moved[name] = np.fmax(moved.get(name, distance), distance)
     return moved
+
+
+def one_ulp_off(array: Array, generator: np.random.Generator) -> Array:
+    """float32 numbers moved by at most one unit in the last place; others as they are."""
+    if array.dtype != np.float32:
+        return array
+    return np.nextafter(array, np.multiply(array, generator.uniform(0, 2, array.shape), dtype=np.float32))

@@ -1,12 +1,17 @@
 """Keras models -> ONNX, on the torch backend, where a model is a torch module.
 
-Owns how a Keras model is loaded and called, and which inputs it has. The rest is as for torch modules.
+Owns how a Keras model is loaded and called, which inputs it has, and what becomes of a model with a layer that
+`keras_graph` has no rule for: torch traces it.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +19,9 @@ import onnx
 from torch import Tensor
 
 from estimator_serving.exporter.sources.base import ModelInput, reason_of
-from estimator_serving.exporter.sources.keras_graph.graph import functional_of, to_graph
+from estimator_serving.exporter.sources.keras_graph.graph import to_graph
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError
-from estimator_serving.exporter.sources.torch import TorchSource
+from estimator_serving.exporter.sources.torch import FixedAxisError, TorchSource
 from estimator_serving.training.arrays import Array
 from estimator_serving.training.keras_model import named_outputs
 
@@ -29,6 +34,10 @@ class KerasSource(TorchSource):
 
     packages = ("keras", "torch")
     what = "The Keras model"
+    cause = (
+        "The usual cause is a layer that draws random numbers outside training, or one that reads more than its "
+        "inputs; compare model(x, training=False) with itself, and write such a layer with keras.ops of its inputs only."
+    )
 
     def __init__(self, model: Any) -> None:
         import keras
@@ -39,35 +48,32 @@ class KerasSource(TorchSource):
                 "KERAS_BACKEND=torch to export it."
             )
         super().__init__(model)
-        if not getattr(model, "inputs", None):
+        known = getattr(model, "inputs", None)
+        self._names = [one.name for one in known] if known else _built_inputs(model)
+        if not self._names:
             raise ValueError(
-                f"The Keras model {type(model).__name__} does not know its inputs; build it with keras.Input, or wrap "
-                "it: inputs = keras.Input(shape); keras.Model(inputs, model(inputs))."
+                f"The Keras model {type(model).__name__} does not know its inputs; call it once on data "
+                "(model(x) or model.fit), or build it with keras.Input."
             )
-        self._names = [one.name for one in model.inputs]
-        self._takes_mapping = isinstance(getattr(model, "input", None), Mapping)
+        taken = getattr(model, "input", None) if known else _built_shapes(model)
+        self._takes_mapping = isinstance(taken, Mapping)
 
     def arguments(self) -> dict[str, bool]:
         return dict.fromkeys(self._names, True)
 
     def call(self, arguments: Mapping[str, Tensor]) -> Any:
-        ordered = [arguments[name] for name in self._names]
-        given = dict(arguments) if self._takes_mapping else ordered if len(ordered) > 1 else ordered[0]
-        return named_outputs(self._model, self._model(given, training=False))
+        return named_outputs(self._model, self._model(self._arranged(arguments), training=False))
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
-        functional = functional_of(self._model)
+        shapes = {one.name: (one.open_axes, sample[one.name]) for one in inputs}
+        given = {
+            name: (str(array.dtype), [None if axis in axes else size for axis, size in enumerate(array.shape)])
+            for name, (axes, array) in shapes.items()
+        }
         try:
-            if functional is None:
-                raise NotLoweredError(f"the model's own call ({type(self._model).__name__})")
-            fed = {
-                one.name: (
-                    str(sample[one.name].dtype),
-                    [None if axis in one.open_axes else size for axis, size in enumerate(sample[one.name].shape)],
-                )
-                for one in inputs
-            }
-            converted = to_graph(functional, fed, named_outputs(functional, functional.output))
+            converted = to_graph(
+                self._model, given, self._arranged, lambda made: named_outputs(self._model, made)
+            )
         except NotLoweredError as reason:
             return self._traced(inputs, sample, reason)
         self.check_open(inputs, converted, sample)
@@ -76,8 +82,36 @@ class KerasSource(TorchSource):
     def _traced(
         self, inputs: Sequence[ModelInput], sample: Mapping[str, Array], reason: NotLoweredError
     ) -> onnx.ModelProto:
-        """As torch traces it: slowly, and only where no layer goes through steps of any number."""
-        return super().convert(inputs, sample)
+        """The graph that torch traces. Raises ValueError with the layer for which it had to."""
+        try:
+            return super().convert(inputs, sample)
+        except ValueError as error:
+            sentence = "" if isinstance(error, FixedAxisError) else f" {error}"
+            raise ValueError(
+                f"The Keras model {self._model.name} cannot become a graph: nothing is known of {reason}, and torch "
+                "cannot trace it with inputs of these shapes. Write that layer with functions of keras.ops, or give "
+                f"the receiver one size for every axis.{sentence}"
+            ) from error
+
+    def _arranged(self, arguments: Mapping[str, Any]) -> Any:
+        """What the model is called with."""
+        ordered = [arguments[name] for name in self._names]
+        return dict(arguments) if self._takes_mapping else ordered if len(ordered) > 1 else ordered[0]
+
+
+def _built_shapes(model: Any) -> Any:
+    """The shapes that a subclassed model was built with."""
+    return (model.get_build_config() or {}).get("input_shape") if model.built else None
+
+
+def _built_inputs(model: Any) -> list[str]:
+    """The names of the inputs of a subclassed model that was called before: those of the dict that it takes, or that of
+    the argument of its `call`."""
+    shapes = _built_shapes(model)
+    if isinstance(shapes, Mapping):
+        return list(shapes)
+    is_one = isinstance(shapes, tuple) and all(size is None or isinstance(size, int) for size in shapes)
+    return list(inspect.signature(model.call).parameters)[:1] if is_one else []
 
 
 def load_keras(path: str | os.PathLike[str]) -> Any:
@@ -89,8 +123,36 @@ def load_keras(path: str | os.PathLike[str]) -> Any:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:
+        written = _version_of(Path(path))
+        if "Lambda" in str(error) and "safe_mode" in str(error):
+            advice = (
+                "It has a Lambda layer, whose Python code the file holds. If you trust the file, load it with "
+                "keras.models.load_model(path, safe_mode=False) and pass the model"
+            )
+        elif written and written.split(".")[0] != keras.__version__.split(".")[0]:
+            advice = (
+                f"Keras {written} saved it. Load it there and save it with model.export or tf.saved_model.save, which "
+                "`estimator-serving import` takes, or build the model again here and load its weights"
+            )
+        else:
+            advice = (
+                "Load it with keras.models.load_model(path, custom_objects={…}), which takes the classes and functions "
+                "of your own, and pass the model"
+            )
         raise ValueError(
-            f"Keras {keras.__version__} cannot load {os.fspath(path)} ({reason_of(error)}). Load it with "
-            "keras.models.load_model(path, custom_objects={…}), which takes the classes and functions of your own, and "
-            "pass the model; save a model of another major version of Keras again with this one."
+            f"Keras {keras.__version__} cannot load {os.fspath(path)} ({reason_of(error)}). {advice}."
         ) from error
+
+
+def _version_of(path: Path) -> str:
+    """The version of Keras that wrote a file, '' where the file does not say."""
+    with suppress(Exception):
+        with zipfile.ZipFile(path) as archive:
+            return str(json.loads(archive.read("metadata.json"))["keras_version"])
+    with suppress(Exception):
+        import h5py
+
+        with h5py.File(path) as file:
+            version = file.attrs["keras_version"]
+            return version.decode() if isinstance(version, bytes) else str(version)
+    return ""

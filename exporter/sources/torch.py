@@ -15,6 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from estimator_serving.exporter.servable.draft import one_ulp_off
 from estimator_serving.exporter.servable.running import run_all, session_of
 from estimator_serving.exporter.sources.base import PREDICT, ModelInput, matrix_input
 from estimator_serving.exporter.sources.tracing import explain, trace_program
@@ -38,6 +39,10 @@ class TorchSource:
     labels: Sequence[str] | None = None
     packages: tuple[str, ...] = ("torch",)
     what = "The torch module"
+    cause = (
+        "The usual cause is a module whose forward reads more than its arguments, or draws random numbers outside "
+        "training; make it a function of its arguments only."
+    )
 
     def __init__(self, model: nn.Module) -> None:
         # What torch.compile returns calls the module with any arguments.
@@ -91,7 +96,7 @@ class TorchSource:
                 program = trace_program(module, tuple(tensors), (tuple(shapes),))
                 converted = to_onnx(program, input_names=names, output_names=output_names)
                 self.check_open(inputs, converted, sample)
-            except _FixedAxisError:
+            except FixedAxisError:
                 raise
             except Exception as error:
                 raise ValueError(explain(self.what, self._model, error, program)) from error
@@ -114,11 +119,10 @@ class TorchSource:
         except Exception:
             is_right = False
         if not is_right:
-            raise _FixedAxisError(
+            raise FixedAxisError(
                 f"{self.what} can only become a graph for one size of the axes that clients may send in any size "
                 f"({', '.join(f'axes {list(one.open_axes)} of {one.name}' for one in inputs if one.open_axes)}): it "
-                "goes through them step by step, as recurrent layers of Keras do. Give the receiver one size, and pad "
-                "what is shorter."
+                "goes through them step by step. Give the receiver one size, and pad what is shorter."
             )
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -126,6 +130,21 @@ class TorchSource:
             module = _Flat(self._model, self.call, list(inputs))
             named = module.named([torch.from_numpy(array) for array in inputs.values()])
         return {name: value.detach().cpu().numpy() for name, value in named.items()}
+
+    @contextmanager
+    def nudged(self, generator: np.random.Generator) -> Iterator[None]:
+        """Inside, each float32 weight is at most one unit in the last place off."""
+        values = [one for one in (*self._model.parameters(), *self._model.buffers()) if one.dtype == torch.float32]
+        kept = [one.detach().clone() for one in values]
+        try:
+            with torch.no_grad():
+                for one in values:
+                    one.copy_(torch.from_numpy(one_ulp_off(one.detach().cpu().numpy(), generator)))
+            yield
+        finally:
+            with torch.no_grad():
+                for one, before in zip(values, kept, strict=True):
+                    one.copy_(before)
 
     def _refuse_text(self, features: Mapping[str, DType]) -> None:
         if words := [key for key, dtype in features.items() if dtype.is_string]:
@@ -142,7 +161,7 @@ def _doubled(array: Array, axes: Sequence[int]) -> Array:
     return array
 
 
-class _FixedAxisError(ValueError):
+class FixedAxisError(ValueError):
     """The sentence is whole; tracing.explain has nothing to add."""
 
 

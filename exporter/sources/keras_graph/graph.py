@@ -25,27 +25,30 @@ _LAYERS: Mapping[str, Callable[..., Any]] = {**LAYERS, **RECURRENT}
 
 
 def to_graph(
-    model: Any, inputs: Mapping[str, tuple[str, Sequence[int | None]]], outputs: Mapping[str, Any]
+    model: Any,
+    inputs: Mapping[str, tuple[str, Sequence[int | None]]],
+    arrange: Callable[[Mapping[str, Value]], Any],
+    name_outputs: Callable[[Any], Mapping[str, Value]],
 ) -> onnx.ModelProto:
-    """The ONNX graph of a Functional model.
+    """The ONNX graph of a model.
 
     Args:
-        inputs: of the graph, in the order of the model's: by name, Keras's word for the element type, and the shape.
-        outputs: the symbolic outputs of the model by the names that the graph gives them.
+        inputs: of the graph, by name: Keras's word for the element type, and the shape, None for sizes of any number.
+        arrange: makes what the model is called with of the inputs by name.
+        name_outputs: the outputs by name, from what the model gives.
 
     Raises NotLoweredError naming the first layer or operation that has no rule.
     """
     graph = KerasGraph()
-    with graph.untouched(model):
-        bound = {}
-        for (name, (dtype, shape)), symbolic in zip(inputs.items(), model.inputs, strict=True):
-            sizes = [size if size is not None else f"{name}.{axis}" for axis, size in enumerate(shape)]
-            graph.builder.add_input(name, numpy_dtype(dtype), ["batch", *sizes[1:]])
-            bound[id(symbolic)] = graph.fit(Value(name, (None, *shape[1:]), dtype), symbolic)
-        made = graph.walk(list(outputs.values()), bound)
+    values = {}
+    for name, (dtype, shape) in inputs.items():
+        sizes = [size if size is not None else f"{name}.{axis}" for axis, size in enumerate(shape)]
+        graph.builder.add_input(name, numpy_dtype(dtype), ["batch", *sizes[1:]])
+        values[name] = Value(name, (None, *shape[1:]), dtype)
+    with _untouched(model):
+        made = name_outputs(graph.layer(model, arrange(values)))
     ends = {
-        name: (value.name, numpy_dtype(value.dtype), ["batch", *value.shape[1:]])
-        for name, value in zip(outputs, made, strict=True)
+        name: (value.name, numpy_dtype(value.dtype), ["batch", *value.shape[1:]]) for name, value in made.items()
     }
     built = graph.builder.model(ends)
     weights.attach(built, graph.builder.detached, 1 << 62, "")
@@ -151,7 +154,7 @@ class KerasGraph(Writer):
             kwargs["training"] = False
         if rule := self._rule(layer):
             made = rule(self, layer, *args, **kwargs)
-        elif (inner := functional_of(layer)) is not None:
+        elif (inner := _functional_of(layer)) is not None:
             bound = {
                 id(symbolic): self.fit(one, symbolic)
                 for one, symbolic in zip(keras.tree.flatten(first), inner.inputs, strict=True)
@@ -173,18 +176,6 @@ class KerasGraph(Writer):
             raise NotLoweredError(f"the shape {shape} for the input {symbolic.name} {symbolic.shape}")
         known = tuple(a if a is not None else b for a, b in zip(shape, symbolic.shape, strict=True))
         return Value(name, known, symbolic.dtype, value.mask)
-
-    @contextmanager
-    def untouched(self, model: Any) -> Iterator[None]:
-        """Inside, layers are called; afterwards Keras remembers no such call, and saves the model as before."""
-        layers = list(model._flatten_layers())
-        before = [(layer, list(layer._inbound_nodes), list(layer._outbound_nodes)) for layer in layers]
-        try:
-            yield
-        finally:
-            for layer, inbound, outbound in before:
-                layer._inbound_nodes[:] = inbound
-                layer._outbound_nodes[:] = outbound
 
     def _rule(self, layer: Any) -> Callable[..., Any] | None:
         """The rule of a layer: its class's, or that of a class above it whose `call` it keeps."""
@@ -221,6 +212,19 @@ class KerasGraph(Writer):
             return one
         array = self.array(one)
         return Value(self.constant(array), array.shape, str(array.dtype))
+
+
+@contextmanager
+def _untouched(model: Any) -> Iterator[None]:
+    """Inside, layers are called; afterwards Keras remembers no such call, and saves the model as before."""
+    layers = list(model._flatten_layers())
+    before = [(layer, list(layer._inbound_nodes), list(layer._outbound_nodes)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, inbound, outbound in before:
+            layer._inbound_nodes[:] = inbound
+            layer._outbound_nodes[:] = outbound
 
 
 def _mish(x: Any) -> Any:
@@ -270,7 +274,7 @@ def _holds_values(argument: Any) -> bool:
     return any(isinstance(one, Value) for one in keras.tree.flatten(argument))
 
 
-def functional_of(model: Any) -> Any:
+def _functional_of(model: Any) -> Any:
     """The Functional model that says what a model computes, None for one that says it in its own `call`."""
     from keras.src.models.functional import Functional
     from keras.src.models.sequential import Sequential

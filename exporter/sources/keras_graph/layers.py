@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from estimator_serving.exporter.sources.keras_graph.neural import convolve, resize_images
+from estimator_serving.exporter.sources.keras_graph.neural import batch_norm, convolve, resize_images
 from estimator_serving.exporter.sources.keras_graph.operations import resize
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError, Value
 
@@ -46,6 +46,12 @@ def _normalization(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Value:
         deviation = np.maximum(np.sqrt(variance), np.float32(keras.backend.epsilon())).astype(mean.dtype)
         made = g.one("Div", g.one("Sub", name, g.constant(mean)), g.constant(deviation))
     return Value(made, x.shape, dtype)
+
+
+def _batch_normalization(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Value:
+    offset, scale = (layer.beta if layer.center else None), (layer.gamma if layer.scale else None)
+    made = batch_norm(g, layer, x, x, layer.moving_mean, layer.moving_variance, offset, scale)
+    return Value(made, x.shape, x.dtype)
 
 
 def _flatten(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Value:
@@ -134,6 +140,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "Identity": _as_it_is,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
+    "BatchNormalization": _batch_normalization,
     "Flatten": _flatten,
     "Embedding": _embedding,
     "Activation": _activation,

@@ -236,9 +236,10 @@ def _mean(g: Writer, op: Any, out: Any, x: Value, **_: Any) -> str:
     return reduce(g, "ReduceMean", name, axes, op.keepdims)
 
 
-def _batch_norm(
+def batch_norm(
     g: Writer, op: Any, out: Any, x: Value, mean: Any, variance: Any, offset: Any = None, scale: Any = None
 ) -> str:
+    """Batch normalization by moving statistics; `op` has axis and epsilon."""
     mean, variance = g.array(mean, out.dtype), g.array(variance, out.dtype)
     scale = np.ones_like(mean) if scale is None else g.array(scale, out.dtype)
     offset = np.zeros_like(mean) if offset is None else g.array(offset, out.dtype)
@@ -372,7 +373,7 @@ NEURAL: Mapping[str, Callable[..., Any]] = {
     "MaxPool": _pool,
     "AveragePool": _pool,
     "Mean": _mean,
-    "BatchNorm": _batch_norm,
+    "BatchNorm": batch_norm,
     "LayerNorm": _layer_norm,
     "RMSNorm": _rms_norm,
     "Normalize": _normalize,

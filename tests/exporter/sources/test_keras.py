@@ -1,85 +1,241 @@
-"""Keras models: how they are called, and which are refused."""
+"""Keras models: how they are called and named, what a servable of them answers, and which are refused."""
 
 import os
-import subprocess
-import sys
 
-PROGRAM = """
-import sys
-import keras, numpy as np
-from estimator_serving.exporter import build_raw_serving_input_receiver_fn, export_model, placeholder
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+
+from estimator_serving.exporter import (
+    ExportMismatch,
+    build_raw_serving_input_receiver_fn,
+    export_model,
+    placeholder,
+)
 from estimator_serving.exporter.sources.keras import KerasSource
 from estimator_serving.serving import load
 from estimator_serving.wire import dtypes
 
-x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
-raw = build_raw_serving_input_receiver_fn
-receiver_fn = raw({"x": x})
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")])
-loaded = load(export_model(model, sys.argv[1], receiver_fn))
-(got,) = loaded.signatures["serving_default"](x=x).values()
-np.testing.assert_allclose(got, model.predict(x, verbose=0), atol=1e-5)
-assert list(loaded.signatures["serving_default"](x=x)) == [model.layers[-1].name]
-names = {model.layers[-1].name: "score"}
-renamed = load(export_model(model, sys.argv[1] + "/renamed", receiver_fn, output_names=names))
-assert list(renamed.signatures["serving_default"](x=x)) == ["score"]
-model.save(sys.argv[1] + "/model.keras")
-export_model(sys.argv[1] + "/model.keras", sys.argv[1] + "/file", receiver_fn)
+# Keras itself uses what numpy announces to remove.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-# Any number of steps: right at several lengths, or refused.
-open_steps = raw({"x": placeholder("float32", [None, None, 3], "x")})
-model = keras.Sequential([keras.Input((None, 3)), keras.layers.Conv1D(4, 2), keras.layers.GlobalMaxPooling1D()])
-loaded = load(export_model(model, sys.argv[1] + "/steps", open_steps))
-for length in (2, 40, 5):
-    steps = np.random.default_rng(length).normal(size=(3, length, 3)).astype("float32")
-    (got,) = loaded.signatures["serving_default"](x=steps).values()
-    np.testing.assert_allclose(got, model.predict(steps, verbose=0), atol=1e-5)
-recurrent = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4)])
-try:
-    export_model(recurrent, sys.argv[1] + "/open", open_steps)
-except ValueError as error:
-    assert "one size of the axes" in str(error), error
-else:
-    raise AssertionError("exported")
-loaded = load(export_model(recurrent, sys.argv[1] + "/fixed", raw({"x": steps})))
-(got,) = loaded.signatures["serving_default"](x=steps).values()
-np.testing.assert_allclose(got, recurrent.predict(steps, verbose=0), atol=1e-5)
-
-x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
-a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
-layer = keras.layers.Dense(3)
-two = {"b": x[::-1].copy(), "a": x}
-features = {key: dtypes.float32 for key in two}
-for inputs, asked in (([a, b], [two["a"], two["b"]]), ({"a": a, "b": b}, two)):
-    model = keras.Model(inputs, layer(a) - layer(b))
-    source = KerasSource(model)
-    assert [(one.name, one.keys) for one in source.inputs(features)] == [("a", ("a",)), ("b", ("b",))]
-    (got,) = source.answer(two).values()
-    np.testing.assert_allclose(got, model.predict(asked, verbose=0), atol=1e-5)
-
-for refused, text in (
-    (lambda: KerasSource(keras.Sequential([keras.layers.Dense(2)])), "Sequential does not know its inputs; build it"),
-    (lambda: source.inputs({"c": dtypes.float32}), "The Keras model takes a, b, and the receiver gives c; "),
-    (lambda: source.inputs({**features, "b": dtypes.string}), "The Keras model takes tensors of numbers, and the rece"),
-):
-    try:
-        refused()
-    except ValueError as error:
-        assert text in str(error), error
-    else:
-        raise AssertionError(text)
-"""
+X = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
+TABLE = build_raw_serving_input_receiver_fn({"x": X})
 
 
-def test_keras_models(tmp_path):
-    """In a process of their own: a process has one backend."""
-    env = {"KERAS_BACKEND": "torch", "PATH": os.defpath, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, tmp_path / "base"],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+def steps_of(width, dtype="float32"):
+    """A receiver of rows with any number of steps."""
+    shape = [None, None] if width is None else [None, None, width]
+    return build_raw_serving_input_receiver_fn({"x": placeholder(dtype, shape, "x")})
+
+
+def dense():
+    return keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(2, "softmax", name="kind")])
+
+
+def functional():
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, layers.Dense(2, name="kind")(layers.concatenate([x, layers.Dense(3, "tanh")(x)])))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = layers.Dense(8, "relu"), layers.Dense(2)
+
+    def call(self, x, training=None):
+        return self.out(self.hidden(x)) + keras.ops.mean(x, axis=-1, keepdims=True)
+
+
+def subclassed():
+    model = Subclassed()
+    model(X)
+    return model
+
+
+def asked(model, directory, receiver_fn=TABLE, **options):
+    return load(export_model(model, directory, receiver_fn, **options)).signatures["serving_default"]
+
+
+def assert_equal(signature, model, rows):
+    wanted = model.predict(rows, verbose=0, batch_size=len(rows))
+    (got,) = signature(x=rows).values()
+    assert np.all(np.abs(got - wanted) <= 1e-5 * np.maximum(1, np.abs(wanted)))
+
+
+@pytest.mark.parametrize(("make", "name"), [(dense, "kind"), (functional, "kind"), (subclassed, "output_1")])
+def test_three_styles_are_served_with_the_numbers_of_keras(make, name, tmp_path):
+    model = make()
+    signature = asked(model, tmp_path)
+    assert list(signature(x=X[:1])) == [name]
+    for rows in (1, 7, 1000):
+        assert_equal(signature, model, X[:rows])
+    assert signature(x=X[:0])[name].shape == (0, 2)
+
+
+def test_an_export_leaves_the_model_as_it_was(tmp_path):
+    model = functional()
+    before = [len(layer._inbound_nodes) for layer in model.layers]
+    export_model(model, tmp_path, TABLE)
+    assert [len(layer._inbound_nodes) for layer in model.layers] == before
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        keras.models.load_model(tmp_path / "model.keras").predict(X, verbose=0), model.predict(X, verbose=0)
     )
-    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_file(ending, tmp_path):
+    model = dense()
+    model.save(tmp_path / f"model.{ending}")
+    assert_equal(asked(tmp_path / f"model.{ending}", tmp_path / "base"), model, X)
+
+
+def test_outputs_are_renamed_by_argument(tmp_path):
+    assert list(asked(dense(), tmp_path, output_names={"kind": "score"})(x=X)) == ["score"]
+    with pytest.raises(ValueError, match="output_names renames sort, and the model gives kind"):
+        export_model(dense(), tmp_path / "base", TABLE, output_names={"sort": "score"})
+    assert not (tmp_path / "base").exists()
+
+
+RECURRENT = {
+    "lstm": [layers.LSTM(4)],
+    "gru in both directions": [layers.Bidirectional(layers.GRU(4, return_sequences=True)), layers.SimpleRNN(3)],
+    "masked": [layers.Masking(), layers.Bidirectional(layers.LSTM(4, return_sequences=True)), layers.GRU(3)],
+    "each step": [layers.TimeDistributed(layers.Dense(4, "relu")), layers.LSTM(3, go_backwards=True)],
+}
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_any_number_of_steps(kind, tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), *RECURRENT[kind], layers.Dense(2)])
+    signature = asked(model, tmp_path, steps_of(3))
+    random = np.random.default_rng(1)
+    for rows, steps in ((1, 1), (7, 12), (1000, 3)):
+        sequences = random.normal(size=(rows, steps, 3)).astype(np.float32)
+        # Steps of zeros are masked: at the end, in the middle, at the start; and a whole row of them.
+        sequences[random.random((rows, steps)) < 0.4] = 0
+        sequences[rows // 2 :: 5] = 0
+        assert_equal(signature, model, sequences)
+
+
+def test_words_by_their_ids_with_a_mask(tmp_path):
+    embedding = layers.Embedding(20, 4, mask_zero=True)
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding, layers.LSTM(4), layers.Dense(1)])
+    signature = asked(model, tmp_path, steps_of(None, "int64"))
+    for rows, steps in ((1, 5), (7, 1), (1000, 12)):
+        ids = np.random.default_rng(steps).integers(0, 20, (rows, steps))
+        ids[:, steps // 2 :] *= ids[:, steps // 2 :] > 9
+        assert_equal(signature, model, ids)
+
+
+def test_a_layer_without_a_rule_is_traced(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: torch.tanh(x)), layers.Dense(2)])
+    assert_equal(asked(model, tmp_path), model, X)
+
+
+def test_inputs_by_name(tmp_path):
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    layer = layers.Dense(3)
+    two = {"b": X[::-1].copy(), "a": X}
+    features = dict.fromkeys(two, dtypes.float32)
+    for inputs, given in (([a, b], [two["a"], two["b"]]), ({"a": a, "b": b}, two)):
+        model = keras.Model(inputs, layer(a) - layer(b))
+        source = KerasSource(model)
+        assert [(one.name, one.keys) for one in source.inputs(features)] == [("a", ("a",)), ("b", ("b",))]
+        signature = asked(model, tmp_path, build_raw_serving_input_receiver_fn(two))
+        (got,) = signature(**two).values()
+        np.testing.assert_allclose(got, model.predict(given, verbose=0), atol=1e-5)
+    with pytest.raises(ValueError, match="The Keras model takes a, b, and the receiver gives c; "):
+        source.inputs({"c": dtypes.float32})
+    with pytest.raises(ValueError, match="The Keras model takes tensors of numbers, and the rece"):
+        source.inputs({**features, "b": dtypes.string})
+
+
+class Remembers(layers.Layer):
+    """Another answer every time it is asked."""
+
+    calls = 0.0
+
+    def call(self, x):
+        Remembers.calls += 1.0
+        return x + Remembers.calls
+
+
+class Leaves(layers.Layer):
+    """Leaves torch for numpy."""
+
+    def call(self, x):
+        return torch.tensor(np.tanh(x.numpy()))
+
+
+def stepwise():
+    """Goes through its steps in Python."""
+    return keras.Sequential([keras.Input((None, 3)), layers.Lambda(lambda x: sum(torch.unbind(x, 1)))])
+
+
+@pytest.mark.parametrize(
+    ("make", "receiver_fn", "error", "text"),
+    [
+        (lambda: keras.Sequential([layers.Dense(2)]), TABLE, ValueError, "does not know its inputs; call it once on"),
+        (lambda: Subclassed(), TABLE, ValueError, "Subclassed does not know its inputs; call it once on data"),
+        (
+            lambda: keras.Sequential([keras.Input((4,)), Remembers(name="odd")]),
+            TABLE,
+            ExportMismatch,
+            "output 'odd', at .* became .*a layer that draws random numbers outside training",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((4,)), Leaves(name="leaves")]),
+            TABLE,
+            ValueError,
+            "nothing is known of the layer leaves .Leaves.*functions of keras.ops.*it leaves torch for numpy",
+        ),
+        (stepwise, steps_of(3), ValueError, "nothing is known of the layer lambda.*one size for every axis"),
+        (
+            lambda: keras.Sequential([keras.Input(batch_shape=(2, 5, 3)), layers.LSTM(2, stateful=True)]),
+            build_raw_serving_input_receiver_fn({"x": np.zeros((2, 5, 3), np.float32)}),
+            ValueError,
+            "remembers between calls, which a servable does not; build the model with stateful=False",
+        ),
+    ],
+)
+def test_what_is_refused(make, receiver_fn, error, text, tmp_path):
+    with pytest.raises(error, match=text):
+        export_model(make(), tmp_path / "base", receiver_fn)
+    assert not (tmp_path / "base").exists()
+
+
+def changed(path, member, change):
+    """The `.keras` file with one of its JSON members changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[member] = json.dumps(change(json.loads(members[member]))).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_files_that_keras_does_not_load(tmp_path):
+    base, path = tmp_path / "base", tmp_path / "model.keras"
+    keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x * 2)]).save(path)
+    with pytest.raises(ValueError, match="It has a Lambda layer.*safe_mode=False.*and pass the model"):
+        export_model(path, base, TABLE)
+    functional().save(path)
+    changed(path, "config.json", lambda config: {**config, "module": "keras.src.engine.functional"})
+    with pytest.raises(ValueError, match="cannot load .*Load it with keras.models.load_model.path, custom_objects="):
+        export_model(path, base, TABLE)
+    changed(path, "metadata.json", lambda _: {"keras_version": "2.15.0"})
+    with pytest.raises(ValueError, match="Keras 2.15.0 saved it. Load it there and .*`estimator-serving import` takes"):
+        export_model(path, base, TABLE)
+    with pytest.raises(FileNotFoundError, match="There is no file .*other.keras"):
+        export_model(tmp_path / "other.keras", base, TABLE)
+    assert not base.exists()
