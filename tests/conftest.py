@@ -1,5 +1,7 @@
 """How the tests run together: one profile for property tests, and which files share a process and which start first."""
 
+import os
+
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
@@ -7,8 +9,13 @@ from xdist.scheduler import LoadFileScheduling
 settings.register_profile("estimator-serving", deadline=None)
 settings.load_profile("estimator-serving")
 
+# A process has one backend of Keras.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
 # These export the same estimators. In one process, each network is traced once.
 NETWORKS = tuple(f"tests/exporter/test_{name}.py" for name in ("supervised", "families", "export", "servables"))
+# These import Keras, which takes longer than most of them.
+KERAS = "keras"
 
 # The longest files start first, so that no process is left with one of them at the end.
 LONGEST = (
@@ -31,11 +38,11 @@ def file_of(nodeid: str) -> str:
 
 
 class Scheduling(LoadFileScheduling):
-    """A file's tests share their fixtures, so a file stays with one process; so do the files in NETWORKS."""
+    """A file's tests share their fixtures, so a file stays with one process; so do the files in NETWORKS, and Keras's."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = file_of(nodeid)
-        return NETWORKS[0] if file in NETWORKS else file
+        return NETWORKS[0] if file in NETWORKS else KERAS if KERAS in file else file
 
 
 def pytest_xdist_make_scheduler(config, log):

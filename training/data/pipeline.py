@@ -286,6 +286,13 @@ class Pipeline:
             return self._with(lambda: read_ahead(self._passes(), _AUTOTUNED_ELEMENTS))
         return self._with(lambda: iter((read_ahead(itertools.chain.from_iterable(self._passes()), count),)))
 
+    def torch_loader(self) -> torch.utils.data.DataLoader[Any]:
+        """The batches as a DataLoader of torch, which `fit`, `evaluate` and `predict` of a Keras model take.
+
+        Batch the data set first. Each epoch is one pass over it; one that repeats for ever needs `steps_per_epoch`.
+        """
+        return torch.utils.data.DataLoader(_Batches(self), batch_size=None)
+
     def __iter__(self) -> Iterator[Element]:
         gather = self._gather
         for one in self._passes():
@@ -295,6 +302,16 @@ class Pipeline:
                 yield from (taken(gather(one[row : row + 1]), 0) for row in range(length(one)))
             else:
                 yield from one
+
+
+class _Batches(torch.utils.data.IterableDataset[Any]):
+    """The elements of a data set, as torch reads them."""
+
+    def __init__(self, elements: Iterable[Element]) -> None:
+        self._elements = elements
+
+    def __iter__(self) -> Iterator[Element]:
+        return iter(self._elements)
 
 
 def unframed(element: Element) -> Element:

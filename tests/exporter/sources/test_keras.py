@@ -1,9 +1,5 @@
 """Keras models: how they are called and named, what a servable of them answers, and which are refused."""
 
-import os
-
-os.environ.setdefault("KERAS_BACKEND", "torch")
-
 import json
 import zipfile
 
