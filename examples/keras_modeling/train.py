@@ -2,7 +2,7 @@
 
 KERAS_BACKEND=torch python examples/keras_modeling/train.py [--directory DIR] [--epochs 30] [--no-serving]
 
-The directory gets checkpoints, saved models, learning curves, confusion matrices and servables. README.md explains each step.
+The directory gets checkpoints, saved models, figures and servables. README.md explains each step.
 """
 
 import os
@@ -26,7 +26,6 @@ from estimator_serving.examples.keras_modeling.ask import asked, served
 from estimator_serving.exporter import build_raw_serving_input_receiver_fn, export_model
 from estimator_serving.training import Dataset
 
-
 # -- three styles of model ---------------------------------------------------------------------------------------------
 
 
@@ -35,7 +34,9 @@ def sequential(rows):
     normalizer = layers.Normalization(name="normalize")
     normalizer.adapt(rows)
     hidden = [layers.Dense(32, "relu"), layers.Dropout(0.1, seed=1)]
-    model = keras.Sequential([keras.Input(rows.shape[1:], name="patient"), normalizer, *hidden, layers.Dense(1, name="progression")])
+    model = keras.Sequential(
+        [keras.Input(rows.shape[1:], name="patient"), normalizer, *hidden, layers.Dense(1, name="progression")]
+    )
     model.compile(keras.optimizers.Adam(0.05), "mse", metrics=[within_fifty])
     return model
 
@@ -99,7 +100,9 @@ def callbacks(directory, monitored="val_loss"):
     return [
         keras.callbacks.EarlyStopping(monitored, patience=8, restore_best_weights=True),
         keras.callbacks.ReduceLROnPlateau(monitored, factor=0.5, patience=3),
-        keras.callbacks.ModelCheckpoint(directory / "best.weights.h5", monitored, save_best_only=True, save_weights_only=True),
+        keras.callbacks.ModelCheckpoint(
+            directory / "best.weights.h5", monitored, save_best_only=True, save_weights_only=True
+        ),
     ]
 
 
@@ -246,7 +249,9 @@ def main():
     with served(directory / "servables", wanted) as url:
         for name, (alias, rows, predictions) in wanted.items():
             answers = asked(url, name, [{alias: row.tolist()} for row in rows])
-            np.testing.assert_allclose(np.float32(answers).reshape(predictions.shape), predictions, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                np.float32(answers).reshape(predictions.shape), predictions, rtol=1e-4, atol=1e-4
+            )
             print(f"{name} over REST:", np.round(np.float32(answers[0]).ravel(), 3).tolist())
 
 

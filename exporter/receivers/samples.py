@@ -197,8 +197,9 @@ def _values(
     if dtype.name == "bool":
         return list(generator.integers(2, size=count) > 0)
     if dtype.numpy.kind in "iu":
-        return generator.integers(0 if dtype.numpy.kind == "u" else -2, 50, size=count).tolist()
-    return np.float32(generator.normal(size=count) * 10.0 ** generator.integers(-1, 3, size=count)).tolist()
+        return list(generator.integers(0 if dtype.numpy.kind == "u" else -2, 50, size=count).tolist())
+    numbers: Array = generator.normal(size=count) * 10.0 ** generator.integers(-1, 3, size=count)
+    return list(numbers.astype(np.float32).tolist())
 
 
 def _value(dtype: DType, known: tuple[Any, ...], generator: np.random.Generator, words: tuple[str, ...] = WORDS) -> Any:

@@ -12,6 +12,7 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class KerasSource(TorchSource):
     what = "The Keras model"
     cause = (
         "The usual cause is a layer that draws random numbers outside training, or one that reads more than its "
-        "inputs; compare model(x, training=False) with itself, and write such a layer with keras.ops of its inputs only."
+        "inputs; call model(x, training=False) twice, and write such a layer with keras.ops of its inputs only."
     )
 
     def __init__(self, model: Any) -> None:
@@ -71,9 +72,7 @@ class KerasSource(TorchSource):
             for name, (axes, array) in shapes.items()
         }
         try:
-            converted = to_graph(
-                self._model, given, self._arranged, lambda made: named_outputs(self._model, made)
-            )
+            converted = to_graph(self._model, given, self._arranged, partial(_named, self._model))
         except NotLoweredError as reason:
             return self._traced(inputs, sample, reason)
         self.check_open(inputs, converted, sample)
@@ -97,6 +96,10 @@ class KerasSource(TorchSource):
         """What the model is called with."""
         ordered = [arguments[name] for name in self._names]
         return dict(arguments) if self._takes_mapping else ordered if len(ordered) > 1 else ordered[0]
+
+
+def _named(model: Any, made: Any) -> Mapping[str, Any]:
+    return named_outputs(model, made)
 
 
 def _built_shapes(model: Any) -> Any:
@@ -147,8 +150,7 @@ def load_keras(path: str | os.PathLike[str]) -> Any:
 def _version_of(path: Path) -> str:
     """The version of Keras that wrote a file, '' where the file does not say."""
     with suppress(Exception):
-        with zipfile.ZipFile(path) as archive:
-            return str(json.loads(archive.read("metadata.json"))["keras_version"])
+        return str(json.loads(zipfile.ZipFile(path).read("metadata.json"))["keras_version"])
     with suppress(Exception):
         import h5py
 

@@ -106,9 +106,7 @@ class TorchSource:
         converted.graph.node.extend(kept)
         return converted
 
-    def check_open(
-        self, inputs: Sequence[ModelInput], converted: onnx.ModelProto, sample: Mapping[str, Array]
-    ) -> None:
+    def check_open(self, inputs: Sequence[ModelInput], converted: onnx.ModelProto, sample: Mapping[str, Array]) -> None:
         """Refuse a graph that is right only for the size that an open axis had in the sample."""
         is_open = any(one.open_axes for one in inputs)
         longer = {one.name: _doubled(sample[one.name], one.open_axes) for one in inputs}

@@ -35,7 +35,7 @@ def assert_agree(session, model, *arrays, tolerance=1e-5):
 
 
 def assert_lowered(layers, shape, dtype="float32", data=None):
-    """A model of these layers becomes a graph that agrees with it on three rows and on one; None in a shape is 5 and 2."""
+    """A model of these layers becomes a graph that agrees with it on three rows and on one; None is 5 and 2."""
     model = keras.Sequential([keras.Input(shape, dtype=dtype), *layers])
     session = session_of(model)
     for rows, open_size in ((3, 5), (1, 2)):

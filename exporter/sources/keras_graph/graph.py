@@ -47,9 +47,7 @@ def to_graph(
         values[name] = Value(name, (None, *shape[1:]), dtype)
     with _untouched(model):
         made = name_outputs(graph.layer(model, arrange(values)))
-    ends = {
-        name: (value.name, numpy_dtype(value.dtype), ["batch", *value.shape[1:]]) for name, value in made.items()
-    }
+    ends = {name: (value.name, numpy_dtype(value.dtype), ["batch", *value.shape[1:]]) for name, value in made.items()}
     built = graph.builder.model(ends)
     weights.attach(built, graph.builder.detached, 1 << 62, "")
     return built
@@ -113,7 +111,7 @@ class KerasGraph(Writer):
                 (node.arguments.args, node.arguments.kwargs),
             )
             made = self.compute(operation, node.outputs, args, kwargs)
-            bound |= {id(one): value for one, value in zip(node.outputs, made, strict=True)}
+            bound.update((id(one), value) for one, value in zip(node.outputs, made, strict=True))
         return [bound[id(one)] for one in outputs]
 
     def compute(self, operation: Any, outputs: Sequence[Any], args: Any, kwargs: Any) -> list[Value]:
@@ -124,7 +122,9 @@ class KerasGraph(Writer):
             made = keras.tree.flatten(self.layer(operation, *args, **kwargs))
             # The graph around a layer may know sizes that the layer does not.
             return [
-                replace(one, shape=tuple(a if a is not None else b for a, b in zip(one.shape, known.shape, strict=True)))
+                replace(
+                    one, shape=tuple(a if a is not None else b for a, b in zip(one.shape, known.shape, strict=True))
+                )
                 for one, known in zip(made, outputs, strict=True)
             ]
         name = type(operation).__name__
@@ -181,7 +181,7 @@ class KerasGraph(Writer):
         """The rule of a layer: its class's, or that of a class above it whose `call` it keeps."""
         for kind in type(layer).__mro__:
             if kind.__module__.startswith("keras.src.") and kind.__name__ in _LAYERS:
-                return _LAYERS[kind.__name__] if type(layer).call is kind.call else None
+                return _LAYERS[kind.__name__] if type(layer).call is getattr(kind, "call", None) else None
         return None
 
     def _converted(self, layer: Any, value: Any) -> Any:

@@ -71,11 +71,11 @@ def _embedding(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Value:
     return Value(made, (*x.shape, layer.output_dim), layer.compute_dtype)
 
 
-def _activation(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Value:
+def _activation(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Any:
     return g.trace(layer.activation, x)
 
 
-def _grouped_conv(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Value:
+def _grouped_conv(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Any:
     """A convolution; Keras's own record of one in groups refuses its number of channels."""
     if layer.groups == 1 or layer.padding == "causal":
         return g.trace(layer.call, x)
@@ -120,12 +120,31 @@ def _discretization(g: KerasGraph, layer: Any, x: Value, **_: Any) -> Value:
 
 
 # Image layers that change nothing outside training.
-_AUGMENTATIONS = (
-    "AugMix CutMix MixUp RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast "
-    "RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert "
-    "RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear "
-    "RandomTranslation RandomZoom"
-).split()
+_AUGMENTATIONS = [
+    "AugMix",
+    "CutMix",
+    "MixUp",
+    "RandAugment",
+    "RandomBrightness",
+    "RandomColorDegeneration",
+    "RandomColorJitter",
+    "RandomContrast",
+    "RandomElasticTransform",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomInvert",
+    "RandomPerspective",
+    "RandomPosterization",
+    "RandomRotation",
+    "RandomSaturation",
+    "RandomSharpness",
+    "RandomShear",
+    "RandomTranslation",
+    "RandomZoom",
+]
 
 LAYERS: Mapping[str, Callable[..., Any]] = {
     "Dropout": _as_it_is,

@@ -23,11 +23,14 @@ def _on_channels_first(rule: Callable[..., str]) -> Callable[..., str]:
 
     def apply(g: Writer, op: Any, out: Any, *values: Any) -> str:
         rank = len(out.shape)
-        if rank > 2 and all(isinstance(one, Value) and one.rank == rank for one in values):
-            if all(g.is_channels_last(one.name) and one.dtype == out.dtype for one in values):
-                moved = [Value(g.channels_first(one.name, rank), one.shape, one.dtype) for one in values]
-                return g.channels_last(rule(g, op, out, *moved), rank)
-        return rule(g, op, out, *values)
+        is_alike = rank > 2 and all(
+            isinstance(one, Value) and one.rank == rank and one.dtype == out.dtype and g.is_channels_last(one.name)
+            for one in values
+        )
+        if not is_alike:
+            return rule(g, op, out, *values)
+        moved = [Value(g.channels_first(one.name, rank), one.shape, one.dtype) for one in values]
+        return g.channels_last(rule(g, op, out, *moved), rank)
 
     return apply
 
@@ -108,7 +111,7 @@ def is_first(op: Any) -> bool:
     """Whether an operation has its channels first."""
     import keras
 
-    return (op.data_format or keras.config.image_data_format()) == "channels_first"
+    return bool((op.data_format or keras.config.image_data_format()) == "channels_first")
 
 
 def spatial(x: Value, first: bool) -> Sequence[int | None]:
@@ -303,7 +306,14 @@ def _normalize(g: Writer, op: Any, out: Any, x: Value) -> str:
 
 
 def _attention(
-    g: Writer, op: Any, out: Any, query: Value, key: Value, value: Value, bias: Any = None, mask: Any = None,
+    g: Writer,
+    op: Any,
+    out: Any,
+    query: Value,
+    key: Value,
+    value: Value,
+    bias: Any = None,
+    mask: Any = None,
     scale: Any = None,
 ) -> str:
     """softmax(query · key · scale) · value of tensors [batch, steps, heads, size]."""

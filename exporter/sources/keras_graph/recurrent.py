@@ -79,9 +79,7 @@ def _steps(
     # The body: step number, condition, states, the output before.
     names = g.builder.open_body(2 + len(carried))
     try:
-        inside = [
-            Value(name, one.shape, one.dtype) for name, one in zip(names[2:], carried, strict=True)
-        ]
+        inside = [Value(name, one.shape, one.dtype) for name, one in zip(names[2:], carried, strict=True)]
         number = names[0]
         if layer.go_backwards:
             number = g.one("Sub", g.one("Sub", length, g.constant(np.int64(1))), number)
@@ -111,7 +109,9 @@ def _steps(
         raise
     arguments = [(names[0], _INT64, 0), (names[1], _BOOL, 0)]
     arguments += [(one.name, numpy_dtype(one.dtype), one.rank) for one in inside]
-    ended = g.builder.close_loop([length, g.constant(np.bool_(True)), *(one.name for one in carried)], arguments, results)
+    ended = g.builder.close_loop(
+        [length, g.constant(np.bool_(True)), *(one.name for one in carried)], arguments, results
+    )
     ends = [Value(name, one.shape, dtype) for name, one in zip(ended, states, strict=False)]
     shape = (sequences.shape[0], sequences.shape[1], size)
     if layer.return_sequences:
@@ -181,25 +181,18 @@ def _bidirectional(
 
 def _time_distributed(g: KerasGraph, layer: Any, x: Value, training: Any = None, mask: Any = None) -> Value:
     """The layer inside on all steps of all rows at once: it takes each by itself."""
-    if mask is not None and layer.layer._call_has_mask_arg and mask.rank < 3:
-        mask = None if mask.rank == 2 and not _reads_mask(layer.layer) else mask
     flat = _merged(g, x)
-    inner = None
-    if mask is not None and mask.rank > 2:
-        inner = _merged(g, mask)
+    inner = _merged(g, mask) if mask is not None and mask.rank > 2 else None
     made = g.layer(layer.layer, Value(flat.name, flat.shape, flat.dtype, inner))
     if not isinstance(made, Value):
         raise NotLoweredError(f"the layer {layer.name} (TimeDistributed over several outputs)")
     sizes = [g.one("Shape", x.name, start=0, end=2)]
     tail = made.shape[1:]
     if tail:
-        sizes.append(g.int64(*tail) if None not in tail else g.one("Shape", made.name, start=1))
+        known = [size for size in tail if size is not None]
+        sizes.append(g.int64(*known) if len(known) == len(tail) else g.one("Shape", made.name, start=1))
     name = g.one("Reshape", made.name, g.one("Concat", *sizes, axis=0) if len(sizes) > 1 else sizes[0], allowzero=1)
     return Value(name, (*x.shape[:2], *tail), made.dtype)
-
-
-def _reads_mask(layer: Any) -> bool:
-    return True
 
 
 def _merged(g: KerasGraph, x: Value) -> Value:

@@ -1,7 +1,7 @@
 """The networks of TensorFlow's tutorials, trained with many seeds and exported: none may be refused.
 
-Trains a classifier of images (Flatten, Dense, Dropout, Dense, as in the Fashion-MNIST tutorial, with raw pixels, so that
-its logits are sums of large numbers) and a tabular regression (Normalization, Dense) on data of scikit-learn, exports
+Trains a classifier of images (Flatten, Dense, Dropout, Dense, as in the Fashion-MNIST tutorial, with pixels of 0..1 and of
+0..255, where the logits are sums of large numbers) and a tabular regression (Normalization, Dense) on data of scikit-learn, exports
 both and asks them for every training row.
 
 KERAS_BACKEND=torch python tests/oracles/keras/seeds.py [--seeds 40] [--first 0]
@@ -62,7 +62,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first", type=int, default=0)
     arguments = parser.parse_args()
-    made = {"images of 0..1": lambda seed: images(seed, 1), "images of 0..255": lambda seed: images(seed, 255), "table": table}
+    made = {
+        "images of 0..1": lambda seed: images(seed, 1),
+        "images of 0..255": lambda seed: images(seed, 255),
+        "table": table,
+    }
     refused = 0
     for name, make in made.items():
         started, worst = time.perf_counter(), 0.0
@@ -73,7 +77,9 @@ def main():
                 except Exception as error:
                     refused += 1
                     print(f"{name}, seed {seed}: {error}", flush=True)
-        print(f"{name}: {arguments.seeds} seeds, furthest {worst:.1e}, {time.perf_counter() - started:.0f} s", flush=True)
+        print(
+            f"{name}: {arguments.seeds} seeds, furthest {worst:.1e}, {time.perf_counter() - started:.0f} s", flush=True
+        )
     print(f"{refused} refused")
     return refused
 

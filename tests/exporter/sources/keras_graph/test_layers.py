@@ -24,7 +24,9 @@ def test_preprocessing():
 
 def test_what_does_nothing_outside_training():
     augmented = [layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomZoom(0.1), layers.RandomContrast(0.2)]
-    assert_lowered([*augmented, layers.GaussianNoise(1.0), layers.Dropout(0.5), layers.SpatialDropout2D(0.5)], (6, 6, 3))
+    assert_lowered(
+        [*augmented, layers.GaussianNoise(1.0), layers.Dropout(0.5), layers.SpatialDropout2D(0.5)], (6, 6, 3)
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2)])

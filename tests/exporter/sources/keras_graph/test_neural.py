@@ -7,10 +7,29 @@ from keras_graphs import RANDOM, assert_agree, assert_lowered, session_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-ACTIVATIONS = (
-    "elu selu gelu silu softplus softsign tanh sigmoid hard_sigmoid hard_silu relu relu6 leaky_relu exponential mish "
-    "log_softmax softmax celu glu hard_tanh log_sigmoid"
-).split()
+ACTIVATIONS = [
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "softplus",
+    "softsign",
+    "tanh",
+    "sigmoid",
+    "hard_sigmoid",
+    "hard_silu",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "exponential",
+    "mish",
+    "log_softmax",
+    "softmax",
+    "celu",
+    "glu",
+    "hard_tanh",
+    "log_sigmoid",
+]
 
 
 def test_activations():
@@ -55,8 +74,14 @@ def test_normalization(layer):
 def test_attention_of_any_number_of_steps():
     words = keras.Input((None,), dtype="int32")
     x = layers.Embedding(5, 8, mask_zero=True)(words)
-    made = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 4)(x, x, use_causal_mask=True))
-    model = keras.Model(words, [made, layers.Attention()([x, x])])
+    made = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 4)(x, x))
+    model = keras.Model(words, [made, layers.Attention()([x, x], use_causal_mask=True)])
     session = session_of(model)
     for steps in (6, 1):
         assert_agree(session, model, RANDOM.integers(0, 5, (3, steps)).astype("int32"))
+
+
+def test_attention_to_what_came_before():
+    x = keras.Input((6, 8))
+    model = keras.Model(x, layers.MultiHeadAttention(2, 4)(x, x, use_causal_mask=True))
+    assert_agree(session_of(model), model, RANDOM.normal(size=(3, 6, 8)).astype("float32"))

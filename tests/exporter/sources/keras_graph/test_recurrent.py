@@ -61,7 +61,9 @@ def test_a_cell_that_a_user_wrote():
 def test_each_step_by_itself():
     inner = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, activation="relu"), layers.Flatten()])
     assert_lowered([layers.TimeDistributed(inner), layers.LSTM(3)], (None, 8, 8, 1))
-    assert_lowered([layers.Masking(), layers.TimeDistributed(layers.Dense(2)), layers.LSTM(3)], (None, 3), data=with_gaps)
+    assert_lowered(
+        [layers.Masking(), layers.TimeDistributed(layers.Dense(2)), layers.LSTM(3)], (None, 3), data=with_gaps
+    )
 
 
 def test_no_rows():
