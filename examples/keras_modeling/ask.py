@@ -44,8 +44,10 @@ def _wait(url, process):
     end = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urlopen(url, timeout=5):
-                return
+            with urlopen(url, timeout=5) as response:
+                if "AVAILABLE" in {one["state"] for one in json.load(response)["model_version_status"]}:
+                    return
         except URLError:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
     raise RuntimeError(f"The server does not answer at {url}; run `estimator-serving serve` by hand to see why.")

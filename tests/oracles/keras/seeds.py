@@ -1,8 +1,8 @@
 """The networks of TensorFlow's tutorials, trained with many seeds and exported: none may be refused.
 
-Trains a classifier of images (Flatten, Dense, Dropout, Dense, as in the Fashion-MNIST tutorial, with pixels of 0..1 and of
-0..255, where the logits are sums of large numbers) and a tabular regression (Normalization, Dense) on data of scikit-learn, exports
-both and asks them for every training row.
+Trains a classifier of images (Flatten, Dense, Dropout, Dense, as in the Fashion-MNIST tutorial; with pixels of 0..255,
+too, where the logits are sums of large numbers) and a tabular regression (Normalization, Dense) on data of
+scikit-learn, exports them and asks them for every training row.
 
 KERAS_BACKEND=torch python tests/oracles/keras/seeds.py [--seeds 40] [--first 0]
 """

@@ -75,7 +75,7 @@ def test_attention_of_any_number_of_steps():
     words = keras.Input((None,), dtype="int32")
     x = layers.Embedding(5, 8, mask_zero=True)(words)
     made = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 4)(x, x))
-    model = keras.Model(words, [made, layers.Attention()([x, x], use_causal_mask=True)])
+    model = keras.Model(words, [made, layers.Attention()([x, x])])
     session = session_of(model)
     for steps in (6, 1):
         assert_agree(session, model, RANDOM.integers(0, 5, (3, steps)).astype("int32"))
