@@ -38,7 +38,7 @@ def file_of(nodeid: str) -> str:
 
 
 class Scheduling(LoadFileScheduling):
-    """A file's tests share their fixtures, so a file stays with one process; so do the files in NETWORKS, and Keras's."""
+    """A file's tests share their fixtures, so a file stays with one process; so do NETWORKS and the files of Keras."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = file_of(nodeid)

@@ -162,7 +162,12 @@ class KerasGraph(Writer):
             made = keras.tree.pack_sequence_as(inner.output, self.walk(inner.outputs, bound))
         else:
             made = self.trace(layer.call, *args, **kwargs)
-        return self._masked(layer, made, first, previous)
+        made = self._masked(layer, made, first, previous)
+        if isinstance(layer, keras.layers.MultiHeadAttention):
+            # It takes the masks off the tensors that it reads, so that later layers do not see them.
+            for one in keras.tree.flatten(tensors):
+                one.mask = None
+        return made
 
     def fit(self, value: Value, symbolic: Any) -> Value:
         """A value as a model's input takes it: its element type, and a last axis of one entry more or less."""

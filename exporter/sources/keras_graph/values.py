@@ -21,9 +21,9 @@ class NotLoweredError(Exception):
     """No rule covers this layer or operation; the text names it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Value:
-    """A tensor of the graph.
+    """A tensor of the graph. Only its mask changes, as that of a tensor of Keras does.
 
     Attributes:
         name: its name there.
