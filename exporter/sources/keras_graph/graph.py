@@ -93,7 +93,7 @@ class KerasGraph(Writer):
         """The values of symbolic tensors, from those of others; what stands between is computed in order."""
         import keras
 
-        stack = [one for one in outputs if id(one) not in bound]
+        stack = [one for one in reversed(outputs) if id(one) not in bound]
         while stack:
             wanted = stack[-1]
             if id(wanted) in bound:
@@ -104,7 +104,7 @@ class KerasGraph(Writer):
                 raise NotLoweredError(f"a tensor {wanted.name} that is not made from the inputs")
             node = operation._inbound_nodes[index]
             if missing := [one for one in node.input_tensors if id(one) not in bound]:
-                stack += missing
+                stack += reversed(missing)
                 continue
             args, kwargs = keras.tree.map_structure(
                 lambda one: bound[id(one)] if isinstance(one, keras.KerasTensor) else one,

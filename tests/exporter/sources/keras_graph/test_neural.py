@@ -71,6 +71,7 @@ def test_normalization(layer):
     assert_lowered([layer()], (3, 4))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # a call of Attention in Keras warns
 def test_attention_of_any_number_of_steps():
     words = keras.Input((None,), dtype="int32")
     x = layers.Embedding(5, 8, mask_zero=True)(words)
