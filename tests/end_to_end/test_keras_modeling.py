@@ -13,6 +13,7 @@ def test_the_keras_tutorial(tmp_path, monkeypatch, capsys):
     train.main()
     said = capsys.readouterr().out
     assert said.count("saved and loaded as .keras, .weights.h5, .h5, JSON") == 2
+    assert "Hyperband found" in said
     assert [line.split(" over REST")[0] for line in said.splitlines()[-3:]] == ["diabetes", "digits", "wine"]
     for name in ("diabetes", "digits", "wine"):
         assert (tmp_path / name / "learning_curve.png").exists()
