@@ -116,7 +116,7 @@ def test_dropout_of_whole_rows_and_with_a_seed_of_its_own():
     assert not torch.equal(dropped(seed=5), dropped())
 
 
-@pytest.mark.parametrize("name", sorted(layers._ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(layers.ACTIVATIONS))
 def test_activations_by_name(name):
     x = torch.linspace(-3, 3, 7)
     formulas = {
@@ -124,8 +124,11 @@ def test_activations_by_name(name):
         "exponential": x.exp(),
         "gelu": x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
         "hard_sigmoid": (0.2 * x + 0.5).clamp(0, 1),
+        "leaky_relu": torch.where(x > 0, x, 0.2 * x),
         "linear": x,
+        "log_softmax": x - x.exp().sum().log(),
         "relu": x * (x > 0),
+        "relu6": x.clamp(0, 6),
         "selu": 1.05070098 * torch.where(x > 0, x, 1.67326324 * x.expm1()),
         "sigmoid": 1 / (1 + (-x).exp()),
         "softmax": x.exp() / x.exp().sum(),
@@ -134,7 +137,7 @@ def test_activations_by_name(name):
         "swish": x / (1 + (-x).exp()),
         "tanh": x.tanh(),
     }
-    torch.testing.assert_close(layers._ACTIVATIONS[name](x), formulas[name])
+    torch.testing.assert_close(layers.ACTIVATIONS[name](x), formulas[name])
 
 
 IMAGE = torch.ones(2, 2, 2, 3)
