@@ -1,5 +1,6 @@
 """tf.estimator.experimental's names."""
 
+from estimator_serving.training.canned.rnn import RNNClassifier, RNNEstimator
 from estimator_serving.training.early_stopping import (
     ReduceRateOnPlateauHook,
     make_early_stopping_hook,
@@ -13,6 +14,8 @@ from estimator_serving.training.in_memory_evaluator_hook import InMemoryEvaluato
 
 __all__ = [
     "InMemoryEvaluatorHook",
+    "RNNClassifier",
+    "RNNEstimator",
     "ReduceRateOnPlateauHook",
     "make_early_stopping_hook",
     "make_stop_at_checkpoint_step_hook",

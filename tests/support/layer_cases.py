@@ -77,7 +77,38 @@ def objects(layers, x, training, other):
     return layers.Dense(2, use_bias=False)(x)
 
 
+def rnn(cell):
+    """A case: the cell over sequences of 3, 4 and 0 steps, its outputs and its last state side by side."""
+
+    def case(layers, x, training, other):
+        outputs, state = other.dynamic_rnn(cell(other.rnn_cell), x, other.integers([3, 4, 0]), dtype=other.float32)
+        flat = [part for each in (state if isinstance(state, tuple) else [state]) for part in _parts(each)]
+        return other.concat([layers.flatten(outputs), *flat])
+
+    return case
+
+
+def _parts(state):
+    return [*state] if isinstance(state, tuple) else [state]
+
+
+def both_ways(layers, x, training, other):
+    cells = [other.rnn_cell.GRUCell(2), other.rnn_cell.BasicRNNCell(2)]
+    outputs, _ = other.bidirectional_dynamic_rnn(*cells, x, other.integers([3, 4, 0]), dtype=other.float32)
+    return other.concat([*outputs])
+
+
+def stacked(cells):
+    layered = [cells.BasicLSTMCell(3, forget_bias=0.5), cells.DropoutWrapper(cells.GRUCell(2), output_keep_prob=1.0)]
+    return cells.MultiRNNCell(layered)
+
+
 CASES = {
+    "basic_rnn": (rnn(lambda cells: cells.BasicRNNCell(3)), (3, 4, 2)),
+    "lstm": (rnn(lambda cells: cells.LSTMCell(3)), (3, 4, 2)),
+    "gru": (rnn(lambda cells: cells.GRUCell(3, name="named")), (3, 4, 2)),
+    "stacked": (rnn(stacked), (3, 4, 2)),
+    "both_ways": (both_ways, (3, 4, 2)),
     "conv_net": (conv_net, (2, 6, 5, 3)),
     "valid_padding": (valid_padding, (2, 7, 6, 2)),
     "sequences": (sequences, (2, 9, 3)),

@@ -13,6 +13,7 @@ from estimator_serving.training.canned.dnn_linear_combined import (
     DNNLinearCombinedRegressor,
 )
 from estimator_serving.training.canned.linear import LinearClassifier, LinearEstimator, LinearRegressor
+from estimator_serving.training.canned.rnn import RNNClassifier, RNNEstimator
 
 __all__ = [
     "BaselineClassifier",
@@ -30,4 +31,6 @@ __all__ = [
     "LinearClassifier",
     "LinearEstimator",
     "LinearRegressor",
+    "RNNClassifier",
+    "RNNEstimator",
 ]

@@ -83,6 +83,16 @@ def random_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
     return draw
 
 
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """A matrix with orthogonal rows or columns of length `gain`; all axes but the last are the rows."""
+
+    def draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        rows = torch.empty(math.prod(shape[:-1]), shape[-1])
+        return torch.nn.init.orthogonal_(rows, gain, generator).reshape(tuple(shape))
+
+    return draw
+
+
 _FAN_MODES: dict[str, Callable[[tuple[float, float]], float]] = {
     "fan_in": lambda fans: fans[0],
     "fan_out": lambda fans: fans[1],

@@ -13,6 +13,7 @@ from layer_cases import CASES, fixed_value
 
 from estimator_serving.training import initializers, layers, losses, regularizers
 from estimator_serving.training.errors import InvalidArgumentError
+from estimator_serving.training.nn import rnn
 from estimator_serving.training.nn.names import AUTO_REUSE
 from estimator_serving.training.nn.variables import VariableStore, variable_scope
 
@@ -28,6 +29,11 @@ OTHER = types.SimpleNamespace(
     l1=regularizers.l1,
     l2=regularizers.l2,
     l1_l2=regularizers.l1_l2,
+    rnn_cell=rnn,
+    dynamic_rnn=rnn.dynamic_rnn,
+    bidirectional_dynamic_rnn=rnn.bidirectional_dynamic_rnn,
+    integers=torch.tensor,
+    float32=torch.float32,
 )
 
 
