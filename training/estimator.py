@@ -29,6 +29,7 @@ from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverListener
 from estimator_serving.training.hooks.showing import shown
 from estimator_serving.training.hooks.stopping import StopAtStepHook
+from estimator_serving.training.hparams import HParams
 from estimator_serving.training.loop import evaluation, hyperparameters, training
 from estimator_serving.training.loop.checkpoint_fit import compare_checkpoint
 from estimator_serving.training.loop.model import InputFn, Model, batches_of
@@ -83,7 +84,7 @@ class Estimator:
         model_fn: ModelFn,
         model_dir: str | os.PathLike[str] | None = None,
         config: RunConfig | None = None,
-        params: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | HParams | None = None,
         warm_start_from: WarmStartFrom | None = None,
     ) -> None:
         _refuse_overrides(type(self))
@@ -109,9 +110,9 @@ class Estimator:
         return copy.deepcopy(self._model.config)
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Any:
         """A copy of the parameters."""
-        return copy.deepcopy(dict(self._model.params))
+        return copy.deepcopy(self._model.params)
 
     @property
     def model_fn(self) -> Callable[..., EstimatorSpec]:

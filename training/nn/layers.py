@@ -91,7 +91,7 @@ def dense(
     if inputs.ndim < 2:
         raise ValueError(_ndim_text(layer, "min_ndim=2", inputs))
     with variable_scope(layer):
-        kernel = _weight(
+        kernel = make_weight(
             "kernel",
             (inputs.shape[-1], units),
             kernel_initializer or glorot_uniform,
@@ -101,7 +101,7 @@ def dense(
             kernel_constraint,
         )
         bias = (
-            _weight("bias", (units,), bias_initializer, trainable, reuse, bias_regularizer, bias_constraint)
+            make_weight("bias", (units,), bias_initializer, trainable, reuse, bias_regularizer, bias_constraint)
             if use_bias
             else None
         )
@@ -258,11 +258,11 @@ def _convolution_weights(
 ) -> tuple[Tensor, Tensor | None]:
     with variable_scope(layer):
         initializer, *rules = of_kernel
-        kernel = _weight("kernel", shape, initializer or glorot_uniform, trainable, reuse, *rules)
+        kernel = make_weight("kernel", shape, initializer or glorot_uniform, trainable, reuse, *rules)
         if of_bias is None:
             return kernel, None
         initializer, *rules = of_bias
-        return kernel, _weight("bias", shape[-1:], initializer or zeros, trainable, reuse, *rules)
+        return kernel, make_weight("bias", shape[-1:], initializer or zeros, trainable, reuse, *rules)
 
 
 def _convolved(
@@ -469,7 +469,7 @@ def embedding(
             "make input_dim larger, or map the ids into its range."
         )
     with variable_scope(name or unique_name("embedding")):
-        table = _weight(
+        table = make_weight(
             "embeddings",
             (input_dim, output_dim),
             embeddings_initializer or random_uniform(-0.05, 0.05),
@@ -555,17 +555,17 @@ def batch_normalization(
     width = (values.shape[-1],)
     with variable_scope(name or unique_name("batch_normalization")):
         gamma = (
-            _weight("gamma", width, gamma_initializer, trainable, reuse, gamma_regularizer, gamma_constraint)
+            make_weight("gamma", width, gamma_initializer, trainable, reuse, gamma_regularizer, gamma_constraint)
             if scale
             else None
         )
         beta = (
-            _weight("beta", width, beta_initializer, trainable, reuse, beta_regularizer, beta_constraint)
+            make_weight("beta", width, beta_initializer, trainable, reuse, beta_regularizer, beta_constraint)
             if center
             else None
         )
-        moving_mean = _weight("moving_mean", width, moving_mean_initializer, False, reuse)
-        moving_variance = _weight("moving_variance", width, moving_variance_initializer, False, reuse)
+        moving_mean = make_weight("moving_mean", width, moving_mean_initializer, False, reuse)
+        moving_variance = make_weight("moving_variance", width, moving_variance_initializer, False, reuse)
     rows = values.reshape(-1, width[0])
     if training and not current_store().without_steps:
         unbiased = inputs.ndim == 4 if fused is None else fused
@@ -712,7 +712,7 @@ class BatchNormalization(Layer):
 # -- what layers share ------------------------------------------------------------------------------------------------
 
 
-def _weight(
+def make_weight(
     name: str,
     shape: tuple[int, ...],
     initializer: Initializer,
@@ -721,6 +721,7 @@ def _weight(
     regularizer: Regularizer | None = None,
     constraint: Constraint | None = None,
 ) -> Tensor:
+    """A layer's variable in the current scope, with its regularizer and constraint; `reuse` as in Names.claim."""
     is_first = claim_variable(name, reuse)
     variable = get_variable(name, shape, initializer=initializer, trainable=trainable)
     if is_first and regularizer is not None:

@@ -331,6 +331,11 @@ def current_store() -> VariableStore:
     return _current.store
 
 
+def is_in_model_fn() -> bool:
+    """Whether a model_fn is being called on this thread."""
+    return _current.store is not None
+
+
 def get_variable(
     name: str,
     shape: Sequence[int],
