@@ -1,5 +1,6 @@
 """tf.estimator.experimental's names."""
 
+from estimator_serving.training.canned.kmeans import KMeansClustering
 from estimator_serving.training.canned.rnn import RNNClassifier, RNNEstimator
 from estimator_serving.training.early_stopping import (
     ReduceRateOnPlateauHook,
@@ -12,8 +13,11 @@ from estimator_serving.training.early_stopping import (
 from estimator_serving.training.hooks import make_stop_at_checkpoint_step_hook
 from estimator_serving.training.in_memory_evaluator_hook import InMemoryEvaluatorHook
 
+KMeans = KMeansClustering
+
 __all__ = [
     "InMemoryEvaluatorHook",
+    "KMeans",
     "RNNClassifier",
     "RNNEstimator",
     "ReduceRateOnPlateauHook",

@@ -12,6 +12,7 @@ from estimator_serving.training.canned.dnn_linear_combined import (
     DNNLinearCombinedEstimator,
     DNNLinearCombinedRegressor,
 )
+from estimator_serving.training.canned.kmeans import KMeansClustering
 from estimator_serving.training.canned.linear import LinearClassifier, LinearEstimator, LinearRegressor
 from estimator_serving.training.canned.rnn import RNNClassifier, RNNEstimator
 
@@ -28,6 +29,7 @@ __all__ = [
     "DNNLinearCombinedEstimator",
     "DNNLinearCombinedRegressor",
     "DNNRegressor",
+    "KMeansClustering",
     "LinearClassifier",
     "LinearEstimator",
     "LinearRegressor",
