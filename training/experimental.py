@@ -1,5 +1,8 @@
 """tf.estimator.experimental's names."""
 
+from typing import Any
+
+from estimator_serving.training import export
 from estimator_serving.training.canned.kmeans import KMeansClustering
 from estimator_serving.training.canned.rnn import RNNClassifier, RNNEstimator
 from estimator_serving.training.early_stopping import (
@@ -28,3 +31,10 @@ __all__ = [
     "stop_if_no_decrease_hook",
     "stop_if_no_increase_hook",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The receiver of exports for training and evaluation, which is the exporter's."""
+    if name == "build_raw_supervised_input_receiver_fn":
+        return export.build_raw_supervised_input_receiver_fn
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -369,7 +369,6 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("", "saved_model", "estimator.export_saved_model; `estimator-serving import` reads SavedModels"),
     ("", "python_io", "training.io"),
     ("", "app flags", "absl.app and absl.flags, or argparse"),
-    ("", "errors", "the errors of training, such as training.InvalidArgumentError"),
     ("", "test", "pytest"),
     ("", "device", "nothing: training is on the CPU, and serving takes --device=cuda"),
     (

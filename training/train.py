@@ -1,6 +1,7 @@
 """tf.train's names: optimizers and learning rates of TensorFlow 1, hooks, checkpoints, and the messages of Examples."""
 
 from estimator_serving.training.checkpoints.checkpoint import latest_checkpoint as latest_checkpoint
+from estimator_serving.training.checkpoints.reader import CheckpointReader as CheckpointReader
 from estimator_serving.training.checkpoints.reader import list_variables as list_variables
 from estimator_serving.training.checkpoints.reader import load_checkpoint as load_checkpoint
 from estimator_serving.training.checkpoints.reader import load_variable as load_variable
@@ -48,5 +49,6 @@ from estimator_serving.wire.pb.tensorflow_pb import FloatList as FloatList
 from estimator_serving.wire.pb.tensorflow_pb import Int64List as Int64List
 from estimator_serving.wire.pb.tensorflow_pb import SequenceExample as SequenceExample
 
+NewCheckpointReader = CheckpointReader
 get_or_create_global_step = get_global_step
 piecewise_constant_decay = piecewise_constant

@@ -39,9 +39,10 @@ class KMeansClustering(Estimator):
     input_layer does. The first centers come from the first batches: `initial_clusters` is 'random' (points drawn),
     'kmeans_plus_plus' (points far from each other, of one batch that must have num_clusters points), an array
     [num_clusters, n], or a function (points, k) -> up to k centers. `distance_metric` is 'squared_euclidean' or
-    'cosine'. With `use_mini_batch` a center is the mean of all points it was given in the training, and moves after
-    every `mini_batch_steps_per_iteration` batches; without it, a batch is all the data, and a center is its mean of
-    that batch. Training ends when the loss changes by less than `relative_tolerance`.
+    'cosine'. With `use_mini_batch` a center is the mean of all points it was given in the training, or with
+    `mini_batch_steps_per_iteration` above 1 of those in so many batches, after which it moves. Without `use_mini_batch`
+    a batch is all the data, and a center is the mean of its points in that batch. Training ends when the loss changes
+    by less than `relative_tolerance`.
 
     Predictions are `cluster_index` int64 [B] and `all_distances` f32 [B, num_clusters]; evaluations have `score`, the
     sum of the distances of a batch. A servable's default signature gives `cluster_index`.
@@ -253,7 +254,7 @@ class _Step(TrainOp):
             self.store.global_step += 1
             if clustering.use_mini_batch and self.store.global_step % clustering.steps_per_iteration:
                 return
-            if not clustering.use_mini_batch:
+            if not clustering.use_mini_batch or clustering.steps_per_iteration > 1:
                 state.counts.zero_()
             state.counts.add_(state.new_counts)
             # A center without points stays where it is; TensorFlow's full batches move it to 0.
