@@ -36,13 +36,9 @@ def announce(module: ModuleType, path: str, also: Mapping[str, Any] | None = Non
     def find(name: str) -> Any:
         if also is not None and name in also:
             return also[name]
-        if name.startswith("__"):
-            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-        if before is not None:
-            try:
-                return before(name)
-            except AttributeError:
-                pass
-        raise AttributeError(sentence(path, name))
+        text = sentence(path, name)
+        if text is None and before is not None:
+            return before(name)
+        raise AttributeError(text or f"module {module.__name__!r} has no attribute {name!r}")
 
     vars(module)["__getattr__"] = find

@@ -407,14 +407,18 @@ for _module, _names, _instead in ROWS:
     REPLACEMENTS.setdefault(_module, {}).update(dict.fromkeys(_names.split(), _instead))
 
 
-def sentence(module: str, name: str) -> str:
-    """What the AttributeError for a name of the module `module` below `tf` says."""
-    full = ".".join(part for part in ("tf", module, name) if part)
+def sentence(module: str, name: str) -> str | None:
+    """What the AttributeError for a name of the module `module` below `tf` says; None for a name that is not known."""
     instead = REPLACEMENTS.get(module, {}).get(name)
     if instead is None:
-        return f"{full} is not here, and no replacement of it is known. See docs/how-to/migrate.md."
-    nothing, _, why = instead.partition("nothing: ")
-    return f"{full} is not here. Use {instead}." if nothing or not why else f"{full} is not needed here: {why}."
+        return None
+    full = ".".join(part for part in ("tf", module, name) if part)
+    if instead.startswith(_NOTHING):
+        return f"{full} is not needed here: {instead.removeprefix(_NOTHING)}."
+    return f"{full} is not here. Use {instead}."
+
+
+_NOTHING = "nothing: "
 
 
 def as_markdown() -> str:

@@ -30,7 +30,7 @@ class Dataset(FunctionSteps):
     """
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(sentence("data.Dataset", name))
+        raise AttributeError(sentence("data.Dataset", name) or f"A Dataset has no attribute {name!r}.")
 
     @classmethod
     def from_tensor_slices(cls, tensors: Element) -> Dataset:

@@ -28,7 +28,8 @@ def constant(value: float | Sequence[float] | Tensor) -> Initializer:
     """`value` itself, broadcast to the variable's shape."""
 
     def fill(shape: Sequence[int], generator: torch.Generator) -> Tensor:  # noqa: ARG001
-        return torch.as_tensor(value, dtype=torch.float32).expand(*shape).clone()
+        # A copy of an expanded tensor would keep strides of 0, which cannot be written to a file.
+        return torch.empty(tuple(shape)).copy_(torch.as_tensor(value, dtype=torch.float32))
 
     return fill
 

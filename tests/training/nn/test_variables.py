@@ -67,7 +67,7 @@ def test_names_that_clash(call, text):
 
 
 def test_outside_a_model_fn():
-    for call in (lambda: get_variable("a", (2,)), get_global_step, lambda: summaries.scalar("a", 1.0)):
+    for call in (lambda: get_variable("a", (2,)), lambda: summaries.scalar("a", 1.0)):
         with pytest.raises(ValueError, match="inside a model_fn"):
             call()
 
