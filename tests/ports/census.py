@@ -66,9 +66,7 @@ def model_fn(features, labels, mode, params):
             },
         )
 
-    table = tf.lookup.StaticVocabularyTable(
-        tf.lookup.KeyValueTensorInitializer(LABELS, range(2)), num_oov_buckets=1
-    )
+    table = tf.lookup.StaticVocabularyTable(tf.lookup.KeyValueTensorInitializer(LABELS, range(2)), num_oov_buckets=1)
     label_indices = table.lookup(labels)
     loss = tf.losses.sparse_softmax_cross_entropy(labels=label_indices, logits=logits)
     tf.summary.scalar("cross_entropy", loss)

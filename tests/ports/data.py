@@ -16,8 +16,8 @@ MARITAL = ["Married-civ-spouse", "Divorced", "Never-married", "Widowed"]
 RELATIONSHIP = ["Husband", "Not-in-family", "Wife", "Own-child", "Unmarried"]
 WORK = ["Private", "Self-emp-not-inc", "Local-gov", "Federal-gov", "?"]
 OCCUPATION = ["Tech-support", "Sales", "Exec-managerial", "Prof-specialty", "Craft-repair", "Other-service", "?"]
-GOOD, BAD = "great moving brilliant warm clever".split(), "dull awful slow clumsy empty".split()
-OTHER = "the film plot actor scene with and a was of music story camera ending".split()
+GOOD, BAD = ["great", "moving", "brilliant", "warm", "clever"], ["dull", "awful", "slow", "clumsy", "empty"]
+OTHER = ["the", "film", "plot", "actor", "scene", "with", "and", "a", "was", "of", "music", "story", "camera", "ending"]
 
 
 def write_census(path, rows, random):

@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import torch
-
 from estimator_serving.training.compat import v1 as tf
 
 parser = argparse.ArgumentParser()
@@ -47,9 +46,7 @@ def model_fn(features, labels, mode, params):
 
     bias = tf.get_variable("fm_bias", shape=[1], initializer=tf.constant_initializer(0.0))
     weights = tf.get_variable("fm_w", shape=[feature_size], initializer=tf.glorot_normal_initializer())
-    vectors = tf.get_variable(
-        "fm_v", shape=[feature_size, embedding_size], initializer=tf.glorot_normal_initializer()
-    )
+    vectors = tf.get_variable("fm_v", shape=[feature_size, embedding_size], initializer=tf.glorot_normal_initializer())
     feat_ids = features["feat_ids"].reshape(-1, field_size)
     feat_vals = features["feat_vals"].reshape(-1, field_size)
 

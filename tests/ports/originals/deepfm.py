@@ -47,9 +47,7 @@ def model_fn(features, labels, mode, params):
 
     bias = tf.get_variable("fm_bias", shape=[1], initializer=tf.constant_initializer(0.0))
     weights = tf.get_variable("fm_w", shape=[feature_size], initializer=tf.glorot_normal_initializer())
-    vectors = tf.get_variable(
-        "fm_v", shape=[feature_size, embedding_size], initializer=tf.glorot_normal_initializer()
-    )
+    vectors = tf.get_variable("fm_v", shape=[feature_size, embedding_size], initializer=tf.glorot_normal_initializer())
     feat_ids = tf.reshape(features["feat_ids"], shape=[-1, field_size])
     feat_vals = tf.reshape(features["feat_vals"], shape=[-1, field_size])
 

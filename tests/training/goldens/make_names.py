@@ -13,9 +13,10 @@ from pathlib import Path
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 ROOTS = ["estimator", "feature_column"]
-V1_ROOTS = (
-    "estimator feature_column data initializers io layers lookup losses metrics nn.rnn_cell summary train".split()
-)
+V1_ROOTS = [
+    "estimator", "feature_column", "data", "initializers", "io", "layers", "lookup", "losses", "metrics",
+    "nn.rnn_cell", "summary", "train",
+]  # fmt: skip
 
 
 def main():

@@ -7,7 +7,6 @@ from estimator_serving import training
 from estimator_serving.training import layers, summaries
 from estimator_serving.training.nn.variables import (
     VariableStore,
-    get_global_step,
     get_variable,
     module,
     variable_scope,
