@@ -26,7 +26,7 @@ _BY_NAME: dict[str, Callable[[float], Optimizer]] = {
     "RMSProp": optimizers.RMSPropOptimizer,
     "SGD": optimizers.GradientDescentOptimizer,
 }
-_DNN, _LINEAR, _BASELINE = 0.05, 0.2, 0.3
+_DNN, _DNN_OF_COMBINED, _LINEAR, _BASELINE = 0.05, 0.001, 0.2, 0.3
 
 
 def _linear_part(arguments: dict[str, Any]) -> float:
@@ -40,9 +40,9 @@ _RATES: dict[str, dict[str, float | Callable[[dict[str, Any]], float]]] = {
     "BaselineRegressor": {"optimizer": _BASELINE},
     "DNNClassifier": {"optimizer": _DNN},
     "DNNEstimator": {"optimizer": _DNN},
-    "DNNLinearCombinedClassifier": {"dnn_optimizer": _DNN, "linear_optimizer": _linear_part},
-    "DNNLinearCombinedEstimator": {"dnn_optimizer": _DNN, "linear_optimizer": _linear_part},
-    "DNNLinearCombinedRegressor": {"dnn_optimizer": _DNN, "linear_optimizer": _linear_part},
+    "DNNLinearCombinedClassifier": {"dnn_optimizer": _DNN_OF_COMBINED, "linear_optimizer": _linear_part},
+    "DNNLinearCombinedEstimator": {"dnn_optimizer": _DNN_OF_COMBINED, "linear_optimizer": _linear_part},
+    "DNNLinearCombinedRegressor": {"dnn_optimizer": _DNN_OF_COMBINED, "linear_optimizer": _linear_part},
     "DNNRegressor": {"optimizer": _DNN},
     "LinearClassifier": {"optimizer": _LINEAR},
     "LinearEstimator": {"optimizer": _LINEAR},

@@ -46,7 +46,8 @@ def scalar(
 
     def number() -> float:
         value = tensor() if callable(tensor) else tensor
-        return float(value.result() if isinstance(value, Metric) else value)
+        value = value.result() if isinstance(value, Metric) else value
+        return value.item() if isinstance(value, Tensor) else float(value)
 
     _report(name, family, number)
 

@@ -78,6 +78,7 @@ def build_estimator(model_dir, model_type):
         linear_feature_columns=wide_columns,
         dnn_feature_columns=deep_columns,
         dnn_hidden_units=hidden_units,
+        dnn_optimizer=tf.train.AdagradOptimizer(learning_rate=0.05),
         config=run_config,
     )
 
