@@ -23,10 +23,8 @@ parser.add_argument("--batch_size", type=int, default=40)
 
 def build_model_columns():
     age = tf.feature_column.numeric_column("age")
-    scaled_age = tf.feature_column.numeric_column("age", normalizer_fn=lambda x: (x - 45.0) / 20.0)
-    education_num = tf.feature_column.numeric_column("education_num", normalizer_fn=lambda x: (x - 10.0) / 3.0)
-    capital_gain = tf.feature_column.numeric_column("capital_gain", normalizer_fn=lambda x: x / 5000.0)
-    hours_per_week = tf.feature_column.numeric_column("hours_per_week", normalizer_fn=lambda x: (x - 45.0) / 15.0)
+    education_num = tf.feature_column.numeric_column("education_num")
+    hours_per_week = tf.feature_column.numeric_column("hours_per_week")
     education = tf.feature_column.categorical_column_with_vocabulary_list(
         "education", ["HS-grad", "Some-college", "Bachelors", "Masters", "Doctorate", "11th", "Assoc-voc"]
     )
@@ -48,9 +46,8 @@ def build_model_columns():
     ]
     wide_columns = base_columns + crossed_columns
     deep_columns = [
-        scaled_age,
+        age,
         education_num,
-        capital_gain,
         hours_per_week,
         tf.feature_column.indicator_column(workclass),
         tf.feature_column.indicator_column(education),
