@@ -42,7 +42,10 @@ def test_names_that_are_taken():
 
 
 def test_a_model_fn_gets_a_copy(tmp_path):
+    def model_fn(features, params):
+        return EstimatorSpec("infer")
+
     given = made()
-    estimator = Estimator(lambda features, params: EstimatorSpec("infer"), str(tmp_path), params=given)
+    estimator = Estimator(model_fn, str(tmp_path), params=given)
     given.rate = 5.0
     assert estimator.params.rate == 0.1
