@@ -342,19 +342,9 @@ class Estimator:
             lambda: export.export_saved_model(self, export_dir_base, serving_input_receiver_fn, *given)
         )
 
-    def export_savedmodel(
-        self,
-        export_dir_base: str | os.PathLike[str],
-        serving_input_receiver_fn: Callable[[], Any],
-        assets_extra: Mapping[str, str] | None = None,
-        as_text: bool = False,
-        checkpoint_path: str | None = None,
-        strip_default_attrs: bool = False,
-    ) -> str:
-        """export_saved_model under its name of TensorFlow 1. `strip_default_attrs` changes nothing."""
-        del strip_default_attrs
-        given = (export_dir_base, serving_input_receiver_fn, assets_extra, as_text, checkpoint_path)
-        return self.export_saved_model(*given)
+    def export_savedmodel(self, *arguments: Any, strip_default_attrs: bool = False, **named: Any) -> str:
+        """export_saved_model under TensorFlow 1's name; `strip_default_attrs` changes nothing."""
+        return self.export_saved_model(*arguments, **named)
 
     def experimental_export_all_saved_models(
         self,

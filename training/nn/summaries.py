@@ -45,8 +45,8 @@ def scalar(
     """
 
     def number() -> float:
-        value = tensor() if callable(tensor) else tensor
-        value = value.result() if isinstance(value, Metric) else value
+        given = tensor() if callable(tensor) else tensor
+        value: Any = given.result() if isinstance(given, Metric) else given
         return value.item() if isinstance(value, Tensor) else float(value)
 
     _report(name, family, number)
