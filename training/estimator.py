@@ -357,7 +357,6 @@ class Estimator:
         """Write one servable with a graph for every mode of `input_receiver_fn_map`. See exporter.export."""
         from estimator_serving.exporter import export
 
-        del as_text
         given = (input_receiver_fn_map, assets_extra, checkpoint_path)
         return self.on_chief(lambda: export.export_all_saved_models(self, export_dir_base, *given))
 

@@ -37,6 +37,7 @@ parser.add_argument("--learning-rate", type=float, default=0.05)
 parser.add_argument("--train-batch-size", type=int, default=40)
 parser.add_argument("--train-steps", type=int, default=240)
 parser.add_argument("--eval-steps", type=int, default=None)
+parser.add_argument("--export-format", choices=["JSON"], default=None)
 
 
 def model_fn(features, labels, mode, params):
@@ -117,7 +118,7 @@ def main(argv=None):
     eval_spec = tf.estimator.EvalSpec(
         lambda: input_fn(args.eval_files, num_epochs=1, shuffle=False),
         steps=args.eval_steps,
-        exporters=[exporter],
+        exporters=[exporter] if args.export_format else None,
         name="census-eval",
     )
     results, _ = tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)

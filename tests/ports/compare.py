@@ -32,7 +32,9 @@ def arguments(name, data, model):
 
 
 def metrics(python, program, name, data, model):
-    run = [python, str(program), *arguments(name, data, model)]
+    export = {"census": ["--export-format", "JSON"], "wide_deep": ["--export_dir", f"{model}-servable"]}
+    export["deepfm"] = ["--servable_dir", f"{model}-servable"]
+    run = [python, str(program), *arguments(name, data, model), *export.get(name, [])]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
@@ -49,6 +51,7 @@ def main():
         subprocess.run([sys.executable, str(HERE / "data.py"), f"{directory}/data"], check=True)
         for name in [options.only] if options.only else PROGRAMS:
             key, data = PROGRAMS[name], f"{directory}/data"
+            # An export takes longer than a training, so the tests leave it to this script.
             theirs = metrics(
                 options.tensorflow_python, HERE / f"originals/{name}.py", name, data, f"{directory}/{name}-1"
             )

@@ -48,3 +48,8 @@ def test_a_port_trains(name, more, least, files, tmp_path):
     program = load(name)
     results = program.main([*compare.arguments(name, files, tmp_path), *more])
     assert results[compare.PROGRAMS[name]] > least
+
+
+def test_the_census_trainers_servable_takes_one_tensor_for_each_column():
+    receiver = load("census").json_serving_input_fn()
+    assert {"age", "education"} <= receiver.receiver_tensors.keys()
