@@ -56,7 +56,14 @@ def _showing(method: Method) -> Method:
     return cast(Method, call)
 
 
-class Estimator:
+class _TensorFlow1Names:
+    def export_savedmodel(self: Any, *arguments: Any, strip_default_attrs: bool = False, **named: Any) -> str:
+        """export_saved_model under TensorFlow 1's name; `strip_default_attrs` changes nothing."""
+        made: str = self.export_saved_model(*arguments, **named)
+        return made
+
+
+class Estimator(_TensorFlow1Names):
     """Trains and runs the model that `model_fn` describes.
 
     `model_fn(features, labels, mode, params, config)` may leave out any argument but `features`; it is called once a
@@ -341,10 +348,6 @@ class Estimator:
         return self.on_chief(
             lambda: export.export_saved_model(self, export_dir_base, serving_input_receiver_fn, *given)
         )
-
-    def export_savedmodel(self, *arguments: Any, strip_default_attrs: bool = False, **named: Any) -> str:
-        """export_saved_model under TensorFlow 1's name; `strip_default_attrs` changes nothing."""
-        return self.export_saved_model(*arguments, **named)
 
     def experimental_export_all_saved_models(
         self,

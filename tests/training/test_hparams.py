@@ -2,7 +2,7 @@
 
 import pytest
 
-from estimator_serving.training import Estimator, HParams
+from estimator_serving.training import Dataset, Estimator, HParams, get_variable, initializers, optimizers
 from estimator_serving.training.model_fn import EstimatorSpec
 
 
@@ -49,3 +49,13 @@ def test_a_model_fn_gets_a_copy(tmp_path):
     estimator = Estimator(model_fn, str(tmp_path), params=given)
     given.rate = 5.0
     assert estimator.params.rate == 0.1
+
+
+def test_an_estimator_trains_with_them(tmp_path):
+    def model_fn(features, labels, mode, params):
+        w = get_variable("w", [], initializer=initializers.zeros)
+        return EstimatorSpec(mode, loss=(w - labels).square().mean(), train_op=optimizers.SGD(params.rate).minimize(w))
+
+    rows = Dataset.from_tensor_slices(({"x": [1.0, 2.0]}, [1.0, 2.0]))
+    estimator = Estimator(model_fn, str(tmp_path), params=made()).train(lambda: rows.batch(2))
+    assert estimator.get_variable_value("w") == pytest.approx(-0.1)
