@@ -14,7 +14,7 @@ test coverage: export OMP_NUM_THREADS := 1
 .DEFAULT_GOAL := help
 # WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
 unexport WORKERS
-.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel clean oracle-training oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees
+.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ oracle-training: .venv/.ready oracle-python  ## layers, optimizers and estimator
 	@$(TF) tests/training/goldens/make_checkpoint_goldens.py build/oracle
 	@ESTIMATOR_GOLDENS=$(CURDIR)/build/oracle $(BIN)/python -m pytest -q tests/training/test_parity.py \
 	  tests/training/nn/test_layers.py tests/training/checkpoints/test_tensorflow.py
+
+oracle-ports: .venv/.ready oracle-python  ## five programs of TensorFlow 1 and their ports on the same files; TF=path/to/python
+	@$(BIN)/python tests/ports/compare.py --tensorflow-python $(TF)
 
 oracle-ops: .venv/.ready oracle-python  ## the parsing ops against TensorFlow's on random specs; TF=path/to/python CASES=10000
 	@$(BIN)/python tests/ops/parity.py --tensorflow-python $(TF) --cases $(or $(CASES),10000)

@@ -3,9 +3,26 @@
 A program written for tf.estimator imports these names instead and exchanges its tensor calls for torch's.
 """
 
+import logging as _logging
 import sys
+from typing import Any
 
-from estimator_serving.training import distribute, experimental, export, feature_column, hooks, optimizers
+from estimator_serving.training import (
+    compat,
+    contrib,
+    data,
+    distribute,
+    estimator,
+    experimental,
+    export,
+    feature_column,
+    hooks,
+    io,
+    lookup,
+    nn,
+    optimizers,
+    train,
+)
 from estimator_serving.training.canned import (
     BaselineClassifier,
     BaselineEstimator,
@@ -19,9 +36,12 @@ from estimator_serving.training.canned import (
     DNNLinearCombinedEstimator,
     DNNLinearCombinedRegressor,
     DNNRegressor,
+    KMeansClustering,
     LinearClassifier,
     LinearEstimator,
     LinearRegressor,
+    RNNClassifier,
+    RNNEstimator,
 )
 from estimator_serving.training.checkpoints.checkpoint import latest_checkpoint
 from estimator_serving.training.checkpoints.fit import CheckpointFit
@@ -96,6 +116,7 @@ from estimator_serving.training.hooks import (
     StopAtStepHook,
     SummarySaverHook,
 )
+from estimator_serving.training.hparams import HParams
 from estimator_serving.training.keras_model import model_to_estimator
 from estimator_serving.training.loop import figures
 from estimator_serving.training.model_fn import (
@@ -107,11 +128,18 @@ from estimator_serving.training.model_fn import (
     RegressionOutput,
     StringPrediction,
 )
+from estimator_serving.training.namespaces import announce, namespace
 from estimator_serving.training.nn import initializers, layers, losses, metrics, regularizers, summaries
 from estimator_serving.training.nn.names import AUTO_REUSE
 from estimator_serving.training.nn.variables import get_global_step, get_variable, module, variable_scope
-from estimator_serving.training.optimizers import v1 as train
+from estimator_serving.training.optimizers.gradients import (
+    clip_by_global_norm,
+    clip_by_norm,
+    clip_by_value,
+    global_norm,
+)
 from estimator_serving.training.predictor import Predictor
+from estimator_serving.training.replacements import REPLACEMENTS
 from estimator_serving.training.run_config import RunConfig
 from estimator_serving.training.train_and_evaluate import EvalSpec, TrainSpec, train_and_evaluate
 from estimator_serving.training.tune import TrialRow, TuneResult, tune
@@ -140,11 +168,14 @@ __all__ = [
     "DNNRegressor",
     "Estimator",
     "EstimatorSpec",
+    "KMeansClustering",
     "LinearClassifier",
     "LinearEstimator",
     "LinearRegressor",
     "ModeKeys",
     "Predictor",
+    "RNNClassifier",
+    "RNNEstimator",
     "RunConfig",
     "TrainedModel",
     "VocabInfo",
@@ -191,9 +222,12 @@ __all__ = [
     "TextLineDataset",
     "VarLenFeature",
     "classifier_parse_example_spec",
+    "data",
     "decode_csv",
     "feature_column",
     "inputs",
+    "io",
+    "lookup",
     "make_batched_features_dataset",
     "make_csv_dataset",
     "map_and_batch",
@@ -205,19 +239,31 @@ __all__ = [
     "shuffle_and_repeat",
     # inside a model_fn
     "AUTO_REUSE",
+    "HParams",
+    "clip_by_global_norm",
+    "clip_by_norm",
+    "clip_by_value",
     "get_global_step",
     "get_variable",
+    "global_norm",
     "initializers",
     "layers",
     "losses",
     "metrics",
     "figures",
     "module",
+    "nn",
     "optimizers",
     "regularizers",
     "summaries",
+    "summary",
     "train",
     "variable_scope",
+    # modules of TensorFlow 1
+    "compat",
+    "contrib",
+    "estimator",
+    "logging",
     # hooks
     "CheckpointSaverHook",
     "CheckpointSaverListener",
@@ -269,7 +315,106 @@ __all__ = [
     "uint8",
 ]
 
+summary = summaries
+
 # Programs import these as submodules of training, for example `from estimator_serving.training.layers import dense`,
 # whichever room holds them.
-for _name in ("figures", "initializers", "inputs", "layers", "losses", "metrics", "regularizers", "summaries", "train"):
+for _name in (
+    "figures",
+    "initializers",
+    "inputs",
+    "layers",
+    "losses",
+    "metrics",
+    "regularizers",
+    "summaries",
+    "summary",
+):
     sys.modules[f"{__name__}.{_name}"] = globals()[_name]
+
+# -- TensorFlow's modules, for programs that say `from estimator_serving import training as tf` ------------------------
+
+_logger = _logging.getLogger("estimator_serving.training")
+logging = namespace(
+    "logging",
+    {
+        **{name: getattr(_logging, name) for name in ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")},
+        **{name: getattr(_logger, name) for name in ("debug", "info", "warning", "error", "fatal", "log")},
+        "set_verbosity": _logger.setLevel,
+        "get_verbosity": _logger.getEffectiveLevel,
+        "warn": _logger.warning,
+    },
+)
+
+# tf.estimator is the module of the class Estimator here; it finds its other names among training's.
+_OF_ESTIMATOR = """
+    BaselineClassifier BaselineEstimator BaselineRegressor BestExporter BinaryClassHead BoostedTreesClassifier
+    BoostedTreesEstimator BoostedTreesRegressor CheckpointSaverHook CheckpointSaverListener DNNClassifier DNNEstimator
+    DNNLinearCombinedClassifier DNNLinearCombinedEstimator DNNLinearCombinedRegressor DNNRegressor Estimator
+    EstimatorSpec EvalSpec Exporter FeedFnHook FinalExporter FinalOpsHook GlobalStepWaiterHook Head LatestExporter
+    LinearClassifier LinearEstimator LinearRegressor LoggingTensorHook LogisticRegressionHead ModeKeys MultiClassHead
+    MultiHead MultiLabelHead NanLossDuringTrainingError NanTensorHook PoissonRegressionHead ProfilerHook RegressionHead
+    RunConfig SecondOrStepTimer SessionRunArgs SessionRunContext SessionRunHook SessionRunValues StepCounterHook
+    StopAtStepHook SummarySaverHook TrainSpec VocabInfo WarmStartSettings add_metrics classifier_parse_example_spec
+    experimental export inputs regressor_parse_example_spec train_and_evaluate
+"""
+_of_estimator = {name: globals()[name] for name in _OF_ESTIMATOR.split()}
+announce(estimator, "estimator", _of_estimator)
+
+_of_nn = {
+    **layers.ACTIVATIONS,
+    "bidirectional_dynamic_rnn": nn.rnn.bidirectional_dynamic_rnn,
+    "dynamic_rnn": nn.rnn.dynamic_rnn,
+}
+vars(nn)["rnn_cell"] = namespace("nn.rnn_cell", contrib.CELLS)
+# tf.zeros_initializer() and its siblings are called to give an initializer.
+_of_training = {
+    "constant_initializer": initializers.constant,
+    "glorot_normal_initializer": lambda: initializers.glorot_normal,
+    "glorot_uniform_initializer": lambda: initializers.glorot_uniform,
+    "ones_initializer": lambda: initializers.ones,
+    "orthogonal_initializer": initializers.orthogonal,
+    "random_normal_initializer": initializers.random_normal,
+    "random_uniform_initializer": initializers.random_uniform,
+    "truncated_normal_initializer": initializers.truncated_normal,
+    "variance_scaling_initializer": initializers.variance_scaling,
+    "zeros_initializer": lambda: initializers.zeros,
+}
+
+_THIS = sys.modules[__name__]
+for _module, _path, _also in (
+    (_THIS, "", _of_training),
+    (data, "data", {}),
+    (data.experimental, "data.experimental", {}),
+    (experimental, "estimator.experimental", {}),
+    (export, "estimator.export", {}),
+    (feature_column, "feature_column", {}),
+    (initializers, "initializers", {}),
+    (io, "io", {}),
+    (layers, "layers", {}),
+    (lookup, "lookup", {}),
+    (losses, "losses", {}),
+    (metrics, "metrics", {}),
+    (nn, "nn", _of_nn),
+    (summaries, "summary", {}),
+    (train, "train", {}),
+):
+    announce(_module, _path, _also)
+
+
+def _find(path: str) -> Any:
+    """The module that stands for tf.<path>: made here if all that is known of it is what is not in it."""
+    above, _, name = path.rpartition(".")
+    parent = _find(above) if above else _THIS
+    if not hasattr(parent, name):
+        vars(parent)[name] = namespace(path, {})
+    return getattr(parent, name)
+
+
+for _path in REPLACEMENTS:
+    if _path and _path != "data.Dataset":
+        _find(_path)
+
+vars(compat.v1)["estimator"] = namespace(
+    "compat.v1.estimator", {**_of_estimator, **compat.v1.ESTIMATORS, "tpu": _find("estimator.tpu")}
+)

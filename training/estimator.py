@@ -29,6 +29,7 @@ from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverListener
 from estimator_serving.training.hooks.showing import shown
 from estimator_serving.training.hooks.stopping import StopAtStepHook
+from estimator_serving.training.hparams import HParams
 from estimator_serving.training.loop import evaluation, hyperparameters, training
 from estimator_serving.training.loop.checkpoint_fit import compare_checkpoint
 from estimator_serving.training.loop.model import InputFn, Model, batches_of
@@ -55,7 +56,14 @@ def _showing(method: Method) -> Method:
     return cast(Method, call)
 
 
-class Estimator:
+class _TensorFlow1Names:
+    def export_savedmodel(self: Any, *arguments: Any, strip_default_attrs: bool = False, **named: Any) -> str:
+        """export_saved_model under TensorFlow 1's name; `strip_default_attrs` changes nothing."""
+        made: str = self.export_saved_model(*arguments, **named)
+        return made
+
+
+class Estimator(_TensorFlow1Names):
     """Trains and runs the model that `model_fn` describes.
 
     `model_fn(features, labels, mode, params, config)` may leave out any argument but `features`; it is called once a
@@ -83,7 +91,7 @@ class Estimator:
         model_fn: ModelFn,
         model_dir: str | os.PathLike[str] | None = None,
         config: RunConfig | None = None,
-        params: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | HParams | None = None,
         warm_start_from: WarmStartFrom | None = None,
     ) -> None:
         _refuse_overrides(type(self))
@@ -109,9 +117,9 @@ class Estimator:
         return copy.deepcopy(self._model.config)
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Any:
         """A copy of the parameters."""
-        return copy.deepcopy(dict(self._model.params))
+        return copy.deepcopy(self._model.params)
 
     @property
     def model_fn(self) -> Callable[..., EstimatorSpec]:
@@ -352,7 +360,6 @@ class Estimator:
         """Write one servable with a graph for every mode of `input_receiver_fn_map`. See exporter.export."""
         from estimator_serving.exporter import export
 
-        del as_text
         given = (input_receiver_fn_map, assets_extra, checkpoint_path)
         return self.on_chief(lambda: export.export_all_saved_models(self, export_dir_base, *given))
 

@@ -205,6 +205,9 @@ def _checked_metrics(metrics: Mapping[str, Metric] | None) -> Mapping[str, Metri
         return {}
     if not isinstance(metrics, dict):
         raise TypeError(f"eval_metric_ops must be a dict, given: {metrics!r}")
+    # A pair that a program has unpacked and put together again.
+    pairs = {key: value for key, value in metrics.items() if isinstance(value, tuple)}
+    metrics = metrics | {key: pair[0] for key, pair in pairs.items() if len(pair) == 2 and pair[0] is pair[1]}
     for key, value in metrics.items():
         if not isinstance(value, Metric):
             raise TypeError(
@@ -250,7 +253,7 @@ def argument_names(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(p.name for p in parameters if p.kind in plain)
 
 
-def check_model_fn(model_fn: ModelFn, params: Mapping[str, Any] | None) -> frozenset[str]:
+def check_model_fn(model_fn: ModelFn, params: Any) -> frozenset[str]:
     """The arguments `model_fn` takes. Raises ValueError as TF does for those it lacks or has too many."""
     if model_fn is None:
         raise ValueError("model_fn must be provided to Estimator.")

@@ -12,7 +12,9 @@ from estimator_serving.training.canned.dnn_linear_combined import (
     DNNLinearCombinedEstimator,
     DNNLinearCombinedRegressor,
 )
+from estimator_serving.training.canned.kmeans import KMeansClustering
 from estimator_serving.training.canned.linear import LinearClassifier, LinearEstimator, LinearRegressor
+from estimator_serving.training.canned.rnn import RNNClassifier, RNNEstimator
 
 __all__ = [
     "BaselineClassifier",
@@ -27,7 +29,10 @@ __all__ = [
     "DNNLinearCombinedEstimator",
     "DNNLinearCombinedRegressor",
     "DNNRegressor",
+    "KMeansClustering",
     "LinearClassifier",
     "LinearEstimator",
     "LinearRegressor",
+    "RNNClassifier",
+    "RNNEstimator",
 ]

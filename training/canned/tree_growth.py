@@ -121,6 +121,7 @@ class GrowthStep(TrainOp):
         if self.ensemble.is_full:
             return
         place = self.window.batches % self.rules.n_batches_per_layer
+        assert self.loss is not None
         gradients, hessians = derivatives(self.loss, self.logits)
         self.window.add(self.rows.numpy(), gradients, hessians, place)
         if self.rules.center_bias and not self.ensemble.is_centered:

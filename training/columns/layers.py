@@ -22,13 +22,16 @@ from estimator_serving.training.nn import initializers
 from estimator_serving.training.nn.variables import get_variable, unique_name, variable_scope
 
 
-def input_layer(features: Mapping[str, Any], feature_columns: Any, trainable: bool = True) -> Tensor:
+def input_layer(
+    features: Mapping[str, Any], feature_columns: Any, trainable: bool = True, scope: str | None = None
+) -> Tensor:
     """The columns side by side, sorted by name (byte order): float32 [batch, sum of their widths].
 
     Args:
         features: what the model_fn received; a plain mapping of arrays works too, outside export.
         feature_columns: dense columns.
         trainable: False makes the embedding tables constants.
+        scope: of the variables, instead of `input_layer`.
 
     Variables: `input_layer/<column>/embedding_weights` [buckets, dimension]; a second input_layer of one model_fn is
     `input_layer_1`, as in TF. Those of shared embeddings have the name of their collection.
@@ -39,12 +42,12 @@ def input_layer(features: Mapping[str, Any], feature_columns: Any, trainable: bo
     """
     parts = _parts(feature_columns, "input_layer")
     known = _announced(features, parts)
-    with variable_scope(unique_name("input_layer")):
+    with variable_scope(scope or unique_name("input_layer")):
         return torch.cat([_dense(known, part, trainable) for part in parts], dim=1)
 
 
 def sequence_input_layer(
-    features: Mapping[str, Any], feature_columns: Any, trainable: bool = True
+    features: Mapping[str, Any], feature_columns: Any, trainable: bool = True, scope: str | None = None
 ) -> tuple[Tensor, Tensor]:
     """Sequences side by side, sorted by name, and their lengths: float32 [batch, steps, sum of widths], int64 [batch].
 
@@ -55,6 +58,7 @@ def sequence_input_layer(
         features: as input_layer.
         feature_columns: sequence_numeric_column, or sequence_categorical_column_with_* in an embedding or indicator.
         trainable: False makes the embedding tables constants.
+        scope: of the variables, instead of `sequence_input_layer`.
 
     Variables: `sequence_input_layer/<column>/embedding_weights` [buckets, dimension].
 
@@ -73,7 +77,7 @@ def sequence_input_layer(
                     f"{counts[0].tolist()} and {count.tolist()}; give as many steps of each, or read them in two "
                     "layers."
                 )
-    with variable_scope(unique_name("sequence_input_layer")):
+    with variable_scope(scope or unique_name("sequence_input_layer")):
         values = [part.column.sequence_value(known.output(part.outputs[0]), part.scope, trainable) for part in parts]
     return torch.cat(values, dim=2), counts[0]
 

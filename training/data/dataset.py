@@ -16,6 +16,7 @@ from estimator_serving.training.data.csv_file import ColumnRules, read_columns
 from estimator_serving.training.data.elements import Element, cast, check_lengths, map_leaves, taken
 from estimator_serving.training.data.function_steps import FunctionSteps
 from estimator_serving.training.data.pipeline import Pass, Unit
+from estimator_serving.training.replacements import sentence
 from estimator_serving.wire.examples import FeatureSpec
 
 
@@ -27,6 +28,9 @@ class Dataset(FunctionSteps):
     Iterating gives batches (before `batch`, single rows): numbers in the dtype they came in, text as object arrays of
     str. A batch may be a view of the data: do not write into it.
     """
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(sentence("data.Dataset", name) or f"A Dataset has no attribute {name!r}.")
 
     @classmethod
     def from_tensor_slices(cls, tensors: Element) -> Dataset:

@@ -54,9 +54,11 @@ def describe(estimator: object, model_fn: Any) -> dict[str, Any]:
     return {"estimator": kind.__name__, "arguments": {key: _in_words(value) for key, value in given.items()}}
 
 
-def write(directory: str | os.PathLike[str], described: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+def write(directory: str | os.PathLike[str], described: Mapping[str, Any], params: Any) -> None:
     """Write what `describe` gave, with the params of a model_fn, aside first."""
-    text = json.dumps({**described, "params": {str(key): _in_words(value) for key, value in params.items()}}, indent=1)
+    # A dict, or an object with attributes, such as HParams.
+    named = params if isinstance(params, Mapping) else vars(params)
+    text = json.dumps({**described, "params": {str(key): _in_words(value) for key, value in named.items()}}, indent=1)
     aside = Path(directory) / f".{FILE}.{os.getpid()}.tmp"
     aside.write_text(text + "\n")
     aside.replace(Path(directory) / FILE)

@@ -32,14 +32,14 @@ class Model:
     Attributes:
         model_fn: the function as the user wrote it.
         argument_names: which of features, labels, mode, params and config it takes.
-        params: handed through to it.
+        params: handed through to it; a dict, or an object with attributes (HParams).
         config: the estimator's configuration.
         made_with: what the estimator was made with, in words (hyperparameters.py).
     """
 
     model_fn: ModelFn
     argument_names: frozenset[str]
-    params: Mapping[str, Any]
+    params: Any
     config: RunConfig
     made_with: Mapping[str, Any] = field(default_factory=dict)
 
@@ -47,12 +47,12 @@ class Model:
     def of(
         cls,
         model_fn: ModelFn,
-        params: Mapping[str, Any] | None,
+        params: Any,
         config: RunConfig,
         made_with: Mapping[str, Any] | None = None,
     ) -> Model:
         """Raises ValueError as TF does for arguments that model_fn lacks or has too many."""
-        given = copy.deepcopy(dict(params or {}))
+        given = copy.deepcopy(dict(params or {}) if params is None or isinstance(params, Mapping) else params)
         return cls(model_fn, check_model_fn(model_fn, params), given, config, made_with or {})
 
     def apply(self, features: Any, labels: Any, mode: str, config: RunConfig) -> EstimatorSpec:

@@ -89,6 +89,7 @@ class _Replay:
                 assert spec.train_op is not None
                 assert spec.loss is not None
                 train_op = spec.train_op
+                assert train_op.loss is not None
                 spec = spec.of_step(spec.loss, train_op.of(train_op.loss, train_op.compute_gradients()))
             made = None if self._store.pending_updates or spec.predictions else recorder.finish(spec)
             if made is None:

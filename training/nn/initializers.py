@@ -28,7 +28,8 @@ def constant(value: float | Sequence[float] | Tensor) -> Initializer:
     """`value` itself, broadcast to the variable's shape."""
 
     def fill(shape: Sequence[int], generator: torch.Generator) -> Tensor:  # noqa: ARG001
-        return torch.as_tensor(value, dtype=torch.float32).expand(*shape).clone()
+        # A copy of an expanded tensor would keep strides of 0, which cannot be written to a file.
+        return torch.empty(tuple(shape)).copy_(torch.as_tensor(value, dtype=torch.float32))
 
     return fill
 
@@ -79,6 +80,16 @@ def random_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
 
     def draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
         return torch.empty(tuple(shape)).normal_(mean, stddev, generator=generator)
+
+    return draw
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """A matrix with orthogonal rows or columns of length `gain`; all axes but the last are the rows."""
+
+    def draw(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        rows = torch.empty(math.prod(shape[:-1]), shape[-1])
+        return torch.nn.init.orthogonal_(rows, gain, generator).reshape(tuple(shape))
 
     return draw
 

@@ -11,9 +11,10 @@ TensorFlow's names.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from estimator_serving.training.nn.variables import (
     claim_variable,
     current_store,
     get_variable,
+    scoped_name,
     unique_name,
     variable_scope,
 )
@@ -38,13 +40,17 @@ Constraint = Callable[[Tensor], Tensor]
 
 CHANNELS_LAST, CHANNELS_FIRST = "channels_last", "channels_first"
 
-_ACTIVATIONS: dict[str, Activation] = {
+# By the names of Keras' activations and of tf.nn's functions.
+ACTIVATIONS: dict[str, Activation] = {
     "elu": functional.elu,
     "exponential": torch.exp,
     "gelu": functional.gelu,
+    "leaky_relu": lambda x: functional.leaky_relu(x, 0.2),
     "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0.0, 1.0),
     "linear": lambda x: x,
+    "log_softmax": lambda x: torch.log_softmax(x, -1),
     "relu": torch.relu,
+    "relu6": functional.relu6,
     "selu": functional.selu,
     "sigmoid": torch.sigmoid,
     "softmax": lambda x: torch.softmax(x, -1),
@@ -85,7 +91,7 @@ def dense(
     if inputs.ndim < 2:
         raise ValueError(_ndim_text(layer, "min_ndim=2", inputs))
     with variable_scope(layer):
-        kernel = _weight(
+        kernel = make_weight(
             "kernel",
             (inputs.shape[-1], units),
             kernel_initializer or glorot_uniform,
@@ -95,7 +101,7 @@ def dense(
             kernel_constraint,
         )
         bias = (
-            _weight("bias", (units,), bias_initializer, trainable, reuse, bias_regularizer, bias_constraint)
+            make_weight("bias", (units,), bias_initializer, trainable, reuse, bias_regularizer, bias_constraint)
             if use_bias
             else None
         )
@@ -152,7 +158,7 @@ class _ReluStack(torch.autograd.Function):
         return (gradient @ kernels[0].t() if ctx.needs_input_grad[0] else None, *found)
 
 
-# -- images -----------------------------------------------------------------------------------------------------------
+# -- images and sequences ---------------------------------------------------------------------------------------------
 
 
 def conv2d(
@@ -184,31 +190,96 @@ def conv2d(
     """
     size, stride = _pair(kernel_size, "kernel_size"), _pair(strides, "strides")
     dilation = _pair(dilation_rate, "dilation_rate")
+    layer = name or unique_name("conv2d")
+    images = _channels_first(_floats(inputs), layer, data_format, "min_ndim=4")
+    kernel, bias = _convolution_weights(
+        layer,
+        (*size, images.shape[1], filters),
+        (kernel_initializer, kernel_regularizer, kernel_constraint),
+        (bias_initializer, bias_regularizer, bias_constraint) if use_bias else None,
+        trainable,
+        reuse,
+    )
+    made = _convolved(images, kernel.permute(3, 2, 0, 1), bias, size, stride, dilation, padding)
+    return _activated(_as_given(made, data_format), activation, activity_regularizer)
+
+
+def conv1d(
+    inputs: Tensor,
+    filters: int,
+    kernel_size: int | Sequence[int],
+    strides: int | Sequence[int] = 1,
+    padding: str = "valid",
+    data_format: str = CHANNELS_LAST,
+    dilation_rate: int | Sequence[int] = 1,
+    activation: Activation | str | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | None = None,
+    bias_initializer: Initializer = zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    activity_regularizer: Regularizer | None = None,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: str | None = None,
+    reuse: Reuse = None,
+) -> Tensor:
+    """One-dimensional convolution, for sequences: [B, steps, C] -> f32 [B, steps', filters].
+
+    As conv2d along one axis. Variables `conv1d/kernel` [kernel size, C, filters] and `conv1d/bias` [filters].
+    """
+    size, stride = _row(kernel_size, "kernel_size"), _row(strides, "strides")
+    dilation = _row(dilation_rate, "dilation_rate")
+    layer = name or unique_name("conv1d")
+    rows = _channels_first(_as_image(_floats(inputs), layer, "min_ndim=3", data_format), layer, data_format, "")
+    kernel, bias = _convolution_weights(
+        layer,
+        (size[1], rows.shape[1], filters),
+        (kernel_initializer, kernel_regularizer, kernel_constraint),
+        (bias_initializer, bias_regularizer, bias_constraint) if use_bias else None,
+        trainable,
+        reuse,
+    )
+    made = _convolved(rows, kernel.permute(2, 1, 0).unsqueeze(2), bias, size, stride, dilation, padding)
+    return _activated(_as_row(_as_given(made, data_format), data_format), activation, activity_regularizer)
+
+
+_WeightRules = tuple[Initializer | None, Regularizer | None, Constraint | None]
+
+
+def _convolution_weights(
+    layer: str,
+    shape: tuple[int, ...],
+    of_kernel: _WeightRules,
+    of_bias: _WeightRules | None,
+    trainable: bool,
+    reuse: Reuse,
+) -> tuple[Tensor, Tensor | None]:
+    with variable_scope(layer):
+        initializer, *rules = of_kernel
+        kernel = make_weight("kernel", shape, initializer or glorot_uniform, trainable, reuse, *rules)
+        if of_bias is None:
+            return kernel, None
+        initializer, *rules = of_bias
+        return kernel, make_weight("bias", shape[-1:], initializer or zeros, trainable, reuse, *rules)
+
+
+def _convolved(
+    images: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: str,
+) -> Tensor:
     if max(stride) > 1 and max(dilation) > 1:
         raise ValueError(
             "`strides > 1` not supported in conjunction with `dilation_rate > 1`. "
             f"Received: strides={stride} and dilation_rate={dilation}"
         )
-    layer = name or unique_name("conv2d")
-    images = _channels_first(_floats(inputs), layer, data_format, "min_ndim=4")
-    with variable_scope(layer):
-        kernel = _weight(
-            "kernel",
-            (*size, images.shape[1], filters),
-            kernel_initializer or glorot_uniform,
-            trainable,
-            reuse,
-            kernel_regularizer,
-            kernel_constraint,
-        )
-        bias = (
-            _weight("bias", (filters,), bias_initializer, trainable, reuse, bias_regularizer, bias_constraint)
-            if use_bias
-            else None
-        )
-    images = _padded(images, size, stride, dilation, padding, 0.0)
-    made = functional.conv2d(images, kernel.permute(3, 2, 0, 1), bias, stride, 0, dilation)
-    return _activated(_as_given(made, data_format), activation, activity_regularizer)
+    return functional.conv2d(_padded(images, size, stride, dilation, padding, 0.0), kernel, bias, stride, 0, dilation)
 
 
 def max_pooling2d(
@@ -251,6 +322,34 @@ def average_pooling2d(
     return _as_given(means, data_format)
 
 
+def max_pooling1d(
+    inputs: Tensor,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str = "valid",
+    data_format: str = CHANNELS_LAST,
+    name: str | None = None,
+) -> Tensor:
+    """The largest entry of each window of steps: f32 [B, steps, C] -> f32 [B, steps', C]. Padding as in conv1d."""
+    rows = _as_image(inputs, name or "max_pooling1d", "ndim=3", data_format)
+    size, stride = _row(pool_size, "pool_size"), _row(strides, "strides")
+    return _as_row(max_pooling2d(rows, size, stride, padding, data_format), data_format)
+
+
+def average_pooling1d(
+    inputs: Tensor,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str = "valid",
+    data_format: str = CHANNELS_LAST,
+    name: str | None = None,
+) -> Tensor:
+    """The mean of each window of steps: f32 [B, steps, C] -> f32 [B, steps', C]. Padding as in average_pooling2d."""
+    rows = _as_image(inputs, name or "average_pooling1d", "ndim=3", data_format)
+    size, stride = _row(pool_size, "pool_size"), _row(strides, "strides")
+    return _as_row(average_pooling2d(rows, size, stride, padding, data_format), data_format)
+
+
 def flatten(inputs: Tensor, name: str | None = None, data_format: str = CHANNELS_LAST) -> Tensor:  # noqa: ARG001
     """[B, ...] -> [B, all the rest]; [B] -> [B, 1]. Channels come last in the result, whatever `data_format` says."""
     if inputs.ndim < 2:
@@ -267,6 +366,23 @@ def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
             f"The `{name}` argument must be a tuple of 2 integers. Received: {value}. Both must be at least 1."
         )
     return pair
+
+
+def _row(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """A length along steps as one of an image that is one pixel high."""
+    (length,) = (value,) if isinstance(value, int) else tuple(value)
+    return (1, _pair(length, name)[1])
+
+
+def _as_image(inputs: Tensor, layer: str, wanted: str, data_format: str) -> Tensor:
+    """Sequences as images that are one pixel high."""
+    if inputs.ndim != 3:
+        raise ValueError(_ndim_text(layer, wanted, inputs))
+    return inputs.unsqueeze(1 if _checked_format(data_format) == CHANNELS_LAST else 2)
+
+
+def _as_row(images: Tensor, data_format: str) -> Tensor:
+    return images.squeeze(1 if data_format == CHANNELS_LAST else 2)
 
 
 def _channels_first(inputs: Tensor, layer: str, data_format: str, wanted: str) -> Tensor:
@@ -353,7 +469,7 @@ def embedding(
             "make input_dim larger, or map the ids into its range."
         )
     with variable_scope(name or unique_name("embedding")):
-        table = _weight(
+        table = make_weight(
             "embeddings",
             (input_dim, output_dim),
             embeddings_initializer or random_uniform(-0.05, 0.05),
@@ -439,17 +555,17 @@ def batch_normalization(
     width = (values.shape[-1],)
     with variable_scope(name or unique_name("batch_normalization")):
         gamma = (
-            _weight("gamma", width, gamma_initializer, trainable, reuse, gamma_regularizer, gamma_constraint)
+            make_weight("gamma", width, gamma_initializer, trainable, reuse, gamma_regularizer, gamma_constraint)
             if scale
             else None
         )
         beta = (
-            _weight("beta", width, beta_initializer, trainable, reuse, beta_regularizer, beta_constraint)
+            make_weight("beta", width, beta_initializer, trainable, reuse, beta_regularizer, beta_constraint)
             if center
             else None
         )
-        moving_mean = _weight("moving_mean", width, moving_mean_initializer, False, reuse)
-        moving_variance = _weight("moving_variance", width, moving_variance_initializer, False, reuse)
+        moving_mean = make_weight("moving_mean", width, moving_mean_initializer, False, reuse)
+        moving_variance = make_weight("moving_variance", width, moving_variance_initializer, False, reuse)
     rows = values.reshape(-1, width[0])
     if training and not current_store().without_steps:
         unbiased = inputs.ndim == 4 if fused is None else fused
@@ -502,10 +618,101 @@ class _MeanOverReplicas(torch.autograd.Function):
         return ctx.replicas.reduce([gradients[0].contiguous()])[0], None
 
 
+# -- layers as objects ------------------------------------------------------------------------------------------------
+
+
+class Layer:
+    """A layer that is made first and called later: `hidden = Dense(10, "relu")`, then `net = hidden(net)`.
+
+    A subclass takes its function's arguments except the inputs. A second call of the same object shares the variables
+    of the first, as in TensorFlow; `hidden.kernel` is the variable `kernel` after the first call. Make the object
+    inside model_fn, and call it in one scope. Further arguments of a call, such as `training`, go to the function.
+    """
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        bound = inspect.signature(type(self).function).bind(None, *arguments, **named).arguments
+        self._arguments = {name: value for name, value in bound.items() if name != "inputs"}
+        self._scope: str | None = None
+
+    def __call__(self, inputs: Tensor, **more: Any) -> Tensor:
+        function = type(self).function
+        if "reuse" not in inspect.signature(function).parameters:  # it has no variables
+            return function(inputs, **{**self._arguments, **more})
+        arguments = {**self._arguments, **more}
+        if self._scope is None:
+            arguments["name"] = arguments.get("name") or unique_name(function.__name__)
+            self._arguments["name"], self._scope = arguments["name"], scoped_name(arguments["name"])
+        elif self._scope != scoped_name(arguments["name"]):
+            raise ValueError(
+                f"The layer {self._scope} was first called in another variable_scope: call it in that one again, or "
+                "make a second layer."
+            )
+        else:
+            arguments["reuse"] = True
+        return function(inputs, **arguments)
+
+    def __getattr__(self, name: str) -> Tensor:
+        scope = self.__dict__.get("_scope")
+        if scope is None or name.startswith("_"):
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r}: its variables are there after the first call."
+            )
+        try:
+            return current_store().get(f"{scope}/{name}")
+        except KeyError:
+            raise AttributeError(f"The layer {scope} has no variable {name!r}.") from None
+
+
+class Dense(Layer):
+    function = dense
+
+
+class Conv1D(Layer):
+    function = conv1d
+
+
+class Conv2D(Layer):
+    function = conv2d
+
+
+class MaxPooling1D(Layer):
+    function = max_pooling1d
+
+
+class MaxPooling2D(Layer):
+    function = max_pooling2d
+
+
+class AveragePooling1D(Layer):
+    function = average_pooling1d
+
+
+class AveragePooling2D(Layer):
+    function = average_pooling2d
+
+
+class Flatten(Layer):
+    function = flatten
+
+
+class Embedding(Layer):
+    function = embedding
+
+
+class Dropout(Layer):
+    function = dropout
+
+
+class BatchNormalization(Layer):
+    function = batch_normalization
+
+
 # -- what layers share ------------------------------------------------------------------------------------------------
 
 
-def _weight(
+def make_weight(
     name: str,
     shape: tuple[int, ...],
     initializer: Initializer,
@@ -514,6 +721,7 @@ def _weight(
     regularizer: Regularizer | None = None,
     constraint: Constraint | None = None,
 ) -> Tensor:
+    """A layer's variable in the current scope, with its regularizer and constraint; `reuse` as in Names.claim."""
     is_first = claim_variable(name, reuse)
     variable = get_variable(name, shape, initializer=initializer, trainable=trainable)
     if is_first and regularizer is not None:
@@ -526,12 +734,12 @@ def _weight(
 def _activated(outputs: Tensor, activation: Activation | str | None, regularizer: Regularizer | None) -> Tensor:
     if activation is not None:
         if isinstance(activation, str):
-            if activation not in _ACTIVATIONS:
+            if activation not in ACTIVATIONS:
                 raise ValueError(
-                    f"Unknown activation function: {activation}. Known names are {sorted(_ACTIVATIONS)}; any function "
+                    f"Unknown activation function: {activation}. Known names are {sorted(ACTIVATIONS)}; any function "
                     "of a tensor will do as well."
                 )
-            activation = _ACTIVATIONS[activation]
+            activation = ACTIVATIONS[activation]
         outputs = activation(outputs)
     if regularizer is not None:
         # Divided by the batch size, as in Keras, so that its weight beside a mean loss does not depend on the size.

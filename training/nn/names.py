@@ -18,11 +18,13 @@ class Names:
     def __init__(self) -> None:
         self._by_scope: dict[str, set[str]] = {}
         self._claimed: set[str] = set()
+        self._asked: set[str] = set()
 
     def clear(self) -> None:
         """Forget the names of the last call."""
         self._by_scope.clear()
         self._claimed.clear()
+        self._asked.clear()
 
     def unique(self, name: str) -> str:
         """`name`, `name_1`, `name_2`, …: the first that no layer and no scope of this call has. `name` may have `/`."""
@@ -39,6 +41,12 @@ class Names:
         """Take the scope's name and begin its numbers anew: a scope that is entered again finds its layers again."""
         self._by_scope.setdefault(prefix, set()).add(name)
         self._by_scope.pop(f"{prefix}{name}/", None)
+
+    def is_new(self, name: str) -> bool:
+        """Whether this call has not asked for the variable `name` by itself before."""
+        known = name in self._asked
+        self._asked.add(name)
+        return not known
 
     def claim(self, name: str, reuse: Reuse) -> bool:
         """Note that a layer uses the variable `name`. Returns whether it is the first layer that does, in this call.

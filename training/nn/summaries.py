@@ -1,21 +1,28 @@
 """Numbers for TensorBoard: what model_fn reports in a step that is summarised, and the event files they go to.
 
-Owns the event file and the two kinds of summary. Does not know which steps are summarised: a hook decides that, and in
-all other steps `scalar` and `histogram` only look up whether they have anything to do.
+Owns the event file and the kinds of summary. Does not know which steps are summarised: a hook decides that, and in
+all other steps `scalar` and its siblings only look up whether they have anything to do.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import re
+import struct
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from estimator_serving.training.arrays import Array
+from estimator_serving.training.nn.metrics import Metric
 from estimator_serving.training.nn.variables import current_store, scoped_name
 
 if TYPE_CHECKING:
@@ -26,18 +33,102 @@ logger = logging.getLogger("estimator_serving.training")
 _HISTOGRAM_BUCKETS = 30
 
 
-def scalar(name: str, value: Tensor | float | Callable[[], Tensor]) -> None:
-    """Report one number under `<scope>/<name>`. A function is only called in steps that are summarised."""
-    found = current_store().summaries
-    if found is not None:
-        found[scoped_name(name)] = float(value() if callable(value) else value)
+def scalar(
+    name: str,
+    tensor: Tensor | Metric | float | Callable[[], Tensor],
+    collections: object = None,  # noqa: ARG001  there are no collections; here and below it changes nothing
+    family: str | None = None,
+) -> None:
+    """Report one number under `<scope>/<name>`. A function is only called in steps that are summarised.
+
+    A metric reports the value of this batch. `family` groups tags in TensorBoard: `<family>/<scope>/<family>/<name>`.
+    """
+
+    def number() -> float:
+        given = tensor() if callable(tensor) else tensor
+        value: Any = given.result() if isinstance(given, Metric) else given
+        return value.item() if isinstance(value, Tensor) else float(value)
+
+    _report(name, family, number)
 
 
-def histogram(name: str, values: Tensor) -> None:
+def histogram(name: str, values: Tensor, collections: object = None, family: str | None = None) -> None:  # noqa: ARG001
     """Report the distribution of `values` under `<scope>/<name>`."""
+    _report(name, family, lambda: torch.as_tensor(values).detach().numpy().copy())
+
+
+def image(
+    name: str,
+    tensor: Tensor,
+    max_outputs: int = 3,
+    collections: object = None,  # noqa: ARG001
+    family: str | None = None,
+) -> None:
+    """Report the first images of a batch, f32 or uint8 [B, height, width, 1, 3 or 4], under `<scope>/<name>/image`.
+
+    With several the tags end in their numbers. Floats are scaled to 0…255 as TensorFlow does: the largest is 255; where
+    some are negative, 0 is 128.
+    """
+
+    def pictures() -> tuple[Picture, ...]:
+        return tuple(Picture.of(each.numpy()) for each in tensor.detach()[:max_outputs])
+
+    _report(name, family, pictures)
+
+
+def text(name: str, tensor: str | Sequence[str] | Array, collections: object = None) -> None:  # noqa: ARG001
+    """Report text, or a list of texts, under `<scope>/<name>`."""
+    words = tensor if isinstance(tensor, str) else np.asarray(tensor, object)
+    _report(name, None, lambda: words)
+
+
+def _report(name: str, family: str | None, value: Callable[[], Any]) -> None:
     found = current_store().summaries
-    if found is not None:
-        found[scoped_name(name)] = values.detach().numpy().copy()
+    if found is None:
+        return
+    cleaned = re.sub(r"[^-/.\w]", "_", name).lstrip("/")
+    tag = f"{family}/{scoped_name(family)}/{cleaned}" if family else scoped_name(cleaned)
+    # Two summaries of one name both stand, as in TF.
+    numbered = (tag if not number else f"{tag}_{number}" for number in itertools.count())
+    found[next(free for free in numbered if free not in found)] = value()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG image for TensorBoard."""
+
+    height: int
+    width: int
+    channels: int
+    png: bytes
+
+    @staticmethod
+    def of(pixels: Array) -> Picture:
+        """Of pixels f32 or uint8 [height, width, channels]: see `image`. Raises ValueError for other shapes."""
+        if pixels.ndim != 3 or pixels.shape[-1] not in _PNG_COLORS:
+            raise ValueError(
+                f"Tensor must be 4-D with last dim 1, 3, or 4, not {[None, *pixels.shape]}. Images are [batch, height, "
+                "width, channels]."
+            )
+        if pixels.dtype != np.uint8:
+            low, high = min(0.0, float(pixels.min(initial=0.0))), float(pixels.max(initial=0.0))
+            zero = 128.0 if low < 0 else 0.0
+            largest = max(high, -low) if low < 0 else high
+            scale = (127.0 if low < 0 else 255.0) / largest if largest else 0.0
+            pixels = np.clip(pixels * scale + zero, 0.0, 255.0).astype(np.uint8)
+        height, width, channels = pixels.shape
+        header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLORS[channels], 0, 0, 0)
+        rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)  # no filter
+        chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
+        packed = [
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        ]
+        return Picture(height, width, channels, b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+
+
+_PNG_COLORS = {1: 0, 3: 2, 4: 6}
+"""PNG's number for grey, RGB and RGBA by the number of channels."""
 
 
 class EventWriter:
@@ -47,9 +138,10 @@ class EventWriter:
         self._directory = os.fspath(directory)
         self._file: Any = None
 
-    def add(self, values: Mapping[str, float | Array | str], step: int) -> None:
-        """One event: numbers as simple values, arrays as histograms, text as TensorBoard text."""
-        self._write([_value(tag, value) for tag, value in values.items()], step)
+    def add(self, values: Mapping[str, Any], step: int) -> None:
+        """One event: numbers as simple values, arrays as histograms, text and arrays of text as TensorBoard text, and
+        tuples of Pictures as images."""
+        self._write([made for tag, value in values.items() for made in _values(tag, value)], step)
 
     def add_metrics(self, values: Mapping[str, Any], step: int) -> None:
         """One event of an evaluation (TF 2.15).
@@ -81,15 +173,39 @@ class EventWriter:
             self._file = None
 
 
+def _values(tag: str, value: Any) -> list[Summary.Value]:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    if not isinstance(value, tuple):
+        return [_value(tag, value)]
+    tags = [f"{tag}/image"] if len(value) == 1 else [f"{tag}/image/{i}" for i in range(len(value))]
+    return [
+        Summary.Value(
+            tag=each,
+            image=Summary.Image(
+                height=picture.height,
+                width=picture.width,
+                colorspace=picture.channels,
+                encoded_image_string=picture.png,
+            ),
+        )
+        for each, picture in zip(tags, value, strict=True)
+    ]
+
+
 def _value(tag: str, value: float | Array | str) -> Summary.Value:
     from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
     from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-    if isinstance(value, str):
+    if isinstance(value, str) or (isinstance(value, np.ndarray) and value.dtype == object):
+        words = np.asarray(value, object)
         metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in words.shape])
+        found = [str(word).encode() for word in words.reshape(-1)]
         return Summary.Value(
-            tag=tag, metadata=metadata, tensor=TensorProto(dtype=DT_STRING, string_val=[value.encode()])
+            tag=tag, metadata=metadata, tensor=TensorProto(dtype=DT_STRING, tensor_shape=shape, string_val=found)
         )
     if np.ndim(value) == 0:
         return Summary.Value(tag=tag, simple_value=float(value))

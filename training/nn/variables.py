@@ -26,6 +26,7 @@ from estimator_serving.training.nn.first_values import SLOTS as SLOTS
 from estimator_serving.training.nn.first_values import FirstValues
 from estimator_serving.training.nn.initializers import Initializer, glorot_uniform
 from estimator_serving.training.nn.names import Names, Reuse
+from estimator_serving.wire.dtypes import as_dtype
 
 if TYPE_CHECKING:
     from estimator_serving.training.checkpoints.warm_start import WarmStart
@@ -331,22 +332,34 @@ def current_store() -> VariableStore:
     return _current.store
 
 
+def is_in_model_fn() -> bool:
+    """Whether a model_fn is being called on this thread."""
+    return _current.store is not None
+
+
 def get_variable(
     name: str,
     shape: Sequence[int],
-    *,
-    initializer: Initializer = glorot_uniform,
+    dtype: Any = torch.float32,
+    initializer: Initializer | None = None,
+    regularizer: Callable[[Tensor], Tensor] | None = None,
     trainable: bool = True,
-    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """The variable `name` in the current scope: made on the first call, the same one on every later call.
 
+    `initializer` is glorot_uniform by default; `regularizer` adds to get_regularization_loss().
     Raises ValueError outside a model_fn or for another shape than before, and CheckpointMismatchError if the checkpoint
     in model_dir lacks the variable or holds it in another shape.
     """
     store = current_store()
     full_name = _current.prefix + name
-    return store.find_or_create(full_name, shape, initializer=initializer, trainable=trainable, dtype=dtype)
+    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, as_dtype(dtype).name)
+    variable = store.find_or_create(
+        full_name, shape, initializer=initializer or glorot_uniform, trainable=trainable, dtype=kind
+    )
+    if regularizer is not None and store.names.is_new(full_name):
+        store.regularization_losses.append(lambda: regularizer(variable))
+    return variable
 
 
 def module(name: str, factory: Callable[[], nn.Module]) -> nn.Module:
@@ -374,9 +387,9 @@ def unique_name(name: str) -> str:
     return full_name[len(_current.prefix) :]
 
 
-def get_global_step() -> Tensor:
-    """The current global_step, int64 scalar. ValueError outside a model_fn."""
-    return torch.tensor(current_store().global_step)
+def get_global_step() -> Any:
+    """The current global_step, int64 scalar; outside a model_fn its name, by which a hook asks the run for it."""
+    return GLOBAL_STEP if _current.store is None else torch.tensor(_current.store.global_step)
 
 
 def _attribute(name: str) -> str:

@@ -28,11 +28,16 @@ import torch
 from torch import Tensor
 
 from estimator_serving.training.nn.variables import VariableStore, current_store
+from estimator_serving.training.optimizers.gradients import Gradients as Gradients
+from estimator_serving.training.optimizers.gradients import (
+    clip_by_global_norm,
+    clip_by_norm,
+    clip_by_value,
+    coalesced,
+)
 
 LearningRate = float | Callable[[int], float] | Callable[[], float]
 Tensors = list[Tensor]
-Gradients = Sequence[Tensor | None]
-"""One for each parameter: dense, sparse by rows (COO), or None if the loss does not depend on the parameter."""
 
 
 class Replicas(Protocol):
@@ -102,7 +107,8 @@ class TrainOp:
     """A step that has not been taken yet: each optimizer applies the gradients of `loss` to its own variables."""
 
     store: VariableStore
-    loss: Tensor
+    loss: Tensor | None
+    """None if the gradients were computed before, and no loss is known."""
     parts: tuple[tuple[Optimizer, _Plan], ...]
     gradients: tuple[Tensor | None, ...] | None = field(default=None, kw_only=True)
     """One for each parameter of each part; None until they are computed."""
@@ -144,6 +150,7 @@ class TrainOp:
 
     def compute_gradients(self) -> tuple[Tensor | None, ...]:
         """One for each parameter of each part."""
+        assert self.loss is not None
         if len(self.parts) == 1:
             return torch.autograd.grad(self.loss, self.parts[0][1].parameters, allow_unused=True)
         parameters = [p for _, plan in self.parts for p in plan.parameters]
@@ -151,16 +158,21 @@ class TrainOp:
 
 
 def group(*train_ops: TrainOp) -> TrainOp:
-    """Several train ops of one loss as one step: one backward pass, global_step + 1.
+    """Several train ops of one step as one: global_step + 1, and one backward pass if they have one loss.
 
-    Raises ValueError for train ops of different losses.
+    Raises ValueError for train ops of different losses, unless their gradients are known already (apply_gradients).
     """
     first = train_ops[0]
-    if any(op.loss is not first.loss for op in train_ops):
-        raise ValueError("group takes train ops of one loss: add the losses up and minimize the sum.")
     parts = tuple(part for op in train_ops for part in op.parts)
     _count_iterations(parts, first.store)
-    return TrainOp(first.store, first.loss, parts, adds_up=first.adds_up)
+    known = all(op.gradients is not None for op in train_ops)
+    if not known and any(op.loss is not first.loss for op in train_ops):
+        raise ValueError(
+            "group takes train ops of one loss: add the losses up and minimize the sum, or make every train op with "
+            "compute_gradients and apply_gradients."
+        )
+    gradients = tuple(g for op in train_ops for g in op.gradients or ()) if known else None
+    return TrainOp(first.store, first.loss, parts, gradients=gradients, adds_up=first.adds_up)
 
 
 def _count_iterations(parts: Sequence[tuple[Optimizer, _Plan]], store: VariableStore) -> None:
@@ -237,12 +249,62 @@ class Optimizer:
         store = current_store()
         if not store.training_mode:  # a model_fn may make its train_op in every mode; only TRAIN runs it
             return TrainOp(store, loss, ())
+        return TrainOp(store, loss, ((self, self._plan(store, var_list)),))
+
+    def compute_gradients(
+        self, loss: Tensor, var_list: Iterable[Tensor] | None = None
+    ) -> list[tuple[Tensor | None, Tensor]]:
+        """The pairs (gradient, variable) of `loss`, over all trainable variables or those of `var_list`.
+
+        The gradient is None where the loss does not depend on the variable, and sparse by rows (COO) for a table of
+        which rows were looked up. Outside training every gradient is 0, since nothing asks for one.
+        Raises ValueError outside a model_fn.
+        """
+        store = current_store()
+        variables = [*store.trainable_variables.values()] if var_list is None else [*var_list]
+        if not store.training_mode:
+            return [(torch.zeros_like(variable), variable) for variable in variables]
+        # The graph is kept: a model_fn may ask for the gradients of one loss twice.
+        return [
+            *zip(torch.autograd.grad(loss, variables, retain_graph=True, allow_unused=True), variables, strict=True)
+        ]
+
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Tensor | None, Tensor]],
+        global_step: object = None,
+        name: str | None = None,
+    ) -> TrainOp:
+        """The step that changes variables by gradients which are known: what `compute_gradients` gave, changed or not.
+
+        Several replicas take the mean of their gradients, as they are given here. global_step counts up by 1, whether
+        it is given or not.
+
+        Raises ValueError as minimize does, and if there is no gradient at all (TF 2.15).
+        """
+        pairs = [*grads_and_vars]
+        if not pairs:
+            raise ValueError("No variables provided.")
+        store = current_store()
+        if not store.training_mode:
+            return TrainOp(store, None, (), gradients=())
+        if all(gradient is None for gradient, _ in pairs):
+            names = {id(variable): name for name, variable in store.trainable_variables.items()}
+            raise ValueError(
+                f"No gradients provided for any variable: {[names.get(id(variable)) for _, variable in pairs]}. The "
+                "loss must be computed from them, without detach() and outside torch.no_grad()."
+            )
+        plan = self._plan(store, [variable for _, variable in pairs])
+        return TrainOp(store, None, ((self, plan),), gradients=tuple(gradient for gradient, _ in pairs))
+
+    def _plan(self, store: VariableStore, variables: Iterable[Tensor] | None) -> _Plan:
+        """The plan of the last step, or a new one if it is the first or has other variables."""
         path = store.names.unique(f"training/{self.name}")
-        wanted = tuple(store.trainable_variables.values()) if var_list is None else tuple(var_list)
+        wanted = tuple(store.trainable_variables.values()) if variables is None else tuple(variables)
         plan: _Plan | None = store.plans.get(path)
         if plan is None or [*map(id, plan.parameters)] != [*map(id, wanted)]:
             plan = store.plans[path] = self._new_plan(store, path, wanted)
-        return TrainOp(store, loss, ((self, plan),))
+        return plan
 
     def apply(self, plan: _Plan, gradients: Gradients, step: int, store: VariableStore) -> None:
         """Change the plan's parameters and slots in place. `step` is the global_step before this one."""
@@ -332,17 +394,14 @@ class Optimizer:
         """Limited in TF's order: entries first, then each variable, then all variables together."""
         if self.clipvalue is None and self.clipnorm is None and self.global_clipnorm is None:
             return gradients
-        # A row that was looked up twice has one gradient, the sum.
-        summed = [g.coalesce() if g is not None and g.is_sparse else g for g in gradients]
-        if self.clipvalue is not None:
-            summed = [None if g is None else _clamped(g, self.clipvalue) for g in summed]
+        clipped = coalesced(gradients)
+        if (limit := self.clipvalue) is not None:
+            clipped = [None if g is None else clip_by_value(g, -limit, limit) for g in clipped]
         if self.clipnorm is not None:
-            summed = [None if g is None else g * _shrinkage(_norm(g), self.clipnorm) for g in summed]
+            clipped = [None if g is None else clip_by_norm(g, self.clipnorm) for g in clipped]
         if self.global_clipnorm is not None:
-            norm = torch.stack([_norm(g) for g in summed if g is not None]).norm()
-            shrinkage = _shrinkage(norm, self.global_clipnorm)
-            summed = [None if g is None else g * shrinkage for g in summed]
-        return summed
+            clipped, _ = clip_by_global_norm(clipped, self.global_clipnorm)
+        return clipped
 
     def _join(self, plan: _Plan, gradients: Gradients, store: VariableStore) -> _Joined:
         """Lay the plan's small parameters and their slots side by side."""
@@ -399,27 +458,6 @@ class Optimizer:
             self.update(weights, grads, slots, rate, step)
         for whole, ids, part in rows:
             whole.index_copy_(0, ids, part)
-
-
-def _clamped(gradient: Tensor, limit: float) -> Tensor:
-    """The gradient with every entry within ±limit. Sparse ones are coalesced already: each row is there once."""
-    if not gradient.is_sparse:
-        return gradient.clamp(-limit, limit)
-    values = gradient.values().clamp(-limit, limit)
-    made: Tensor = torch.sparse_coo_tensor(
-        gradient.indices(), values, gradient.shape, is_coalesced=True, check_invariants=False
-    )
-    return made
-
-
-def _norm(gradient: Tensor) -> Tensor:
-    norm: Tensor = (gradient.values() if gradient.is_sparse else gradient).norm()
-    return norm
-
-
-def _shrinkage(norm: Tensor, limit: float) -> Tensor:
-    factor: Tensor = limit / norm.clamp(min=limit)
-    return factor
 
 
 def _side_by_side(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensors]:

@@ -26,6 +26,7 @@ def main():
 
     v1 = tf.compat.v1
     v1.disable_eager_execution()
+    v1.disable_control_flow_v2()  # else there are no gradients through dynamic_rnn
     regularizers = tf.keras.regularizers
     other = types.SimpleNamespace(
         relu=tf.nn.relu,
@@ -36,6 +37,11 @@ def main():
         l1=regularizers.l1,
         l2=regularizers.l2,
         l1_l2=regularizers.l1_l2,
+        rnn_cell=v1.nn.rnn_cell,
+        dynamic_rnn=v1.nn.dynamic_rnn,
+        bidirectional_dynamic_rnn=v1.nn.bidirectional_dynamic_rnn,
+        integers=tf.constant,
+        float32=tf.float32,
     )
 
     def run(case, shape, training):

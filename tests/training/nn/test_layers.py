@@ -13,6 +13,7 @@ from layer_cases import CASES, fixed_value
 
 from estimator_serving.training import initializers, layers, losses, regularizers
 from estimator_serving.training.errors import InvalidArgumentError
+from estimator_serving.training.nn import rnn
 from estimator_serving.training.nn.names import AUTO_REUSE
 from estimator_serving.training.nn.variables import VariableStore, variable_scope
 
@@ -28,6 +29,11 @@ OTHER = types.SimpleNamespace(
     l1=regularizers.l1,
     l2=regularizers.l2,
     l1_l2=regularizers.l1_l2,
+    rnn_cell=rnn,
+    dynamic_rnn=rnn.dynamic_rnn,
+    bidirectional_dynamic_rnn=rnn.bidirectional_dynamic_rnn,
+    integers=torch.tensor,
+    float32=torch.float32,
 )
 
 
@@ -116,7 +122,7 @@ def test_dropout_of_whole_rows_and_with_a_seed_of_its_own():
     assert not torch.equal(dropped(seed=5), dropped())
 
 
-@pytest.mark.parametrize("name", sorted(layers._ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(layers.ACTIVATIONS))
 def test_activations_by_name(name):
     x = torch.linspace(-3, 3, 7)
     formulas = {
@@ -124,8 +130,11 @@ def test_activations_by_name(name):
         "exponential": x.exp(),
         "gelu": x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
         "hard_sigmoid": (0.2 * x + 0.5).clamp(0, 1),
+        "leaky_relu": torch.where(x > 0, x, 0.2 * x),
         "linear": x,
+        "log_softmax": x - x.exp().sum().log(),
         "relu": x * (x > 0),
+        "relu6": x.clamp(0, 6),
         "selu": 1.05070098 * torch.where(x > 0, x, 1.67326324 * x.expm1()),
         "sigmoid": 1 / (1 + (-x).exp()),
         "softmax": x.exp() / x.exp().sum(),
@@ -134,7 +143,7 @@ def test_activations_by_name(name):
         "swish": x / (1 + (-x).exp()),
         "tanh": x.tanh(),
     }
-    torch.testing.assert_close(layers._ACTIVATIONS[name](x), formulas[name])
+    torch.testing.assert_close(layers.ACTIVATIONS[name](x), formulas[name])
 
 
 IMAGE = torch.ones(2, 2, 2, 3)

@@ -7,7 +7,6 @@ from estimator_serving import training
 from estimator_serving.training import layers, summaries
 from estimator_serving.training.nn.variables import (
     VariableStore,
-    get_global_step,
     get_variable,
     module,
     variable_scope,
@@ -67,7 +66,7 @@ def test_names_that_clash(call, text):
 
 
 def test_outside_a_model_fn():
-    for call in (lambda: get_variable("a", (2,)), get_global_step, lambda: summaries.scalar("a", 1.0)):
+    for call in (lambda: get_variable("a", (2,)), lambda: summaries.scalar("a", 1.0)):
         with pytest.raises(ValueError, match="inside a model_fn"):
             call()
 

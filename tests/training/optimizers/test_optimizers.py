@@ -9,6 +9,7 @@ from estimator_serving.training import optimizers, train
 from estimator_serving.training.nn.lookups import gather_rows
 from estimator_serving.training.nn.variables import VariableStore, get_variable
 from estimator_serving.training.optimizers import base
+from estimator_serving.training.optimizers import gradients as clips
 
 
 def ones(shape, generator):
@@ -151,6 +152,65 @@ def test_a_step_reduces_its_gradients_once_and_before_limits():
     assert (a.item(), b.item(), store.global_step) == (-2.0, -2.0, 1)
 
 
+def test_gradients_are_clipped_between_computing_and_applying():
+    def step(store, optimizer, change):
+        with store.activate(training=True):
+            a, b = get_variable("a", (2,), initializer=ones), get_variable("b", (), initializer=ones)
+            get_variable("c", (), initializer=ones)
+            gradients, variables = zip(
+                *optimizer.compute_gradients((a * torch.tensor([3.0, 0.0])).sum() - 4 * b), strict=True
+            )
+            optimizer.apply_gradients(zip(change(gradients), variables, strict=True)).run()
+        return [store.get(name).tolist() for name in "abc"]
+
+    sgd = optimizers.SGD(1.0)
+    assert step(VariableStore(), sgd, lambda g: clips.clip_by_global_norm(g, 1.0)[0]) == [
+        pytest.approx([0.4, 1.0]),
+        pytest.approx(1.8),
+        1.0,
+    ]
+    each = lambda g: [None if one is None else clips.clip_by_value(one, -2, 2) for one in g]  # noqa: E731
+    assert step(VariableStore(), sgd, each) == [[-1.0, 1.0], 3.0, 1.0]
+    store = VariableStore()
+    step(store, optimizers.Adam(0.1), lambda g: g)
+    assert store.global_step == 1
+    assert "training/Adam/c/m" in store.values()
+
+
+def test_gradients_of_two_losses_make_one_step():
+    store = VariableStore()
+    with store.activate(training=True):
+        a, b = get_variable("a", (), initializer=ones), get_variable("b", (), initializer=ones)
+        first, second = optimizers.SGD(1.0), optimizers.SGD(0.1)
+        pairs = first.compute_gradients(a * 2, [a]), second.compute_gradients(b * 3, [b])
+        optimizers.group(first.apply_gradients(pairs[0]), second.apply_gradients(pairs[1])).run()
+    assert (a.item(), b.item(), store.global_step) == (-1.0, pytest.approx(0.7), 1)
+
+
+def test_outside_training_gradients_are_zero_and_the_step_is_none():
+    store = VariableStore(frozen=True)
+    with store.activate(training=False):
+        a = get_variable("a", (2,), initializer=ones)
+        ((gradient, variable),) = optimizers.SGD(1.0).compute_gradients(a.sum())
+        assert optimizers.SGD(1.0).apply_gradients([(gradient, variable)]).is_inert
+    assert gradient.tolist() == [0.0, 0.0]
+
+
+def test_clips_of_dense_and_sparse_gradients():
+    sparse = torch.sparse_coo_tensor(
+        torch.tensor([[1, 1, 2]]), torch.tensor([[3.0], [1.0], [3.0]]), (4, 1), check_invariants=True
+    )
+    (clipped, none), norm = clips.clip_by_global_norm([sparse, None], 2.5)
+    assert (norm.item(), none, clipped.to_dense()[:, 0].tolist()) == (5.0, None, [0.0, 2.0, 1.5, 0.0])
+    assert clips.clip_by_value(sparse, -3.5, 3.5).to_dense()[:, 0].tolist() == [0.0, 3.5, 3.0, 0.0]
+    assert clips.clip_by_norm(torch.tensor([3.0, 4.0]), 10.0).tolist() == [3.0, 4.0]
+    rows = clips.clip_by_norm(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), 1.0, [1])
+    torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0.3, 0.4]]))
+    (infinite,), _ = clips.clip_by_global_norm([torch.tensor([1.0, torch.inf])], 1.0)
+    assert infinite.isnan().all()
+    assert clips.global_norm([]).item() == 0.0
+
+
 @pytest.mark.parametrize(
     ("given", "rate", "kind", "expected"),
     [
@@ -198,6 +258,16 @@ def test_optimizers_by_name_object_or_function(given, rate, kind, expected):
 def test_misuse(call, text):
     with pytest.raises(ValueError, match=f"^{text}"):
         call()
+
+
+def test_gradients_that_are_not_there():
+    store = VariableStore()
+    with store.activate(training=True):
+        a = get_variable("a", (), initializer=ones)
+        with pytest.raises(ValueError, match=r"No gradients provided for any variable: \['a'\]"):
+            optimizers.SGD(1.0).apply_gradients([(None, a)])
+        with pytest.raises(ValueError, match="No variables provided"):
+            optimizers.SGD(1.0).apply_gradients([])
 
 
 @pytest.mark.parametrize("case", goldens.read("functions.json")["optimizers"], ids=lambda case: case["optimizer"])

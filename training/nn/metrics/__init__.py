@@ -11,11 +11,16 @@ adds up over batches and a `finish` that reads the sum. For example
 Labels, predictions and weights have one shape, except that one of them may lack a last dimension of 1 or have it in
 addition ([B] beside [B, 1]). Weights may also have dimensions of 1 where predictions are wider, or be one number.
 Shapes that do not fit raise ValueError. Without any weight a mean, a share or an area is 0.
+
+Every function also takes TensorFlow's `name`, `metrics_collections` and `updates_collections`, which change nothing.
 """
+
+import types
 
 from estimator_serving.training.nn.metrics.base import Metric as Metric
 from estimator_serving.training.nn.metrics.base import State as State
 from estimator_serving.training.nn.metrics.base import Weights as Weights
+from estimator_serving.training.nn.metrics.base import takes_names
 from estimator_serving.training.nn.metrics.confusion import confusion_matrix as confusion_matrix
 from estimator_serving.training.nn.metrics.confusion import mean_iou as mean_iou
 from estimator_serving.training.nn.metrics.confusion import mean_per_class_accuracy as mean_per_class_accuracy
@@ -54,3 +59,10 @@ from estimator_serving.training.nn.metrics.ranking import precision_at_k as prec
 from estimator_serving.training.nn.metrics.ranking import precision_at_top_k as precision_at_top_k
 from estimator_serving.training.nn.metrics.ranking import recall_at_k as recall_at_k
 from estimator_serving.training.nn.metrics.ranking import recall_at_top_k as recall_at_top_k
+
+for _name, _function in [*globals().items()]:
+    if isinstance(_function, types.FunctionType) and _function.__annotations__.get("return") == "Metric":
+        globals()[_name] = takes_names(_function)
+
+sparse_average_precision_at_k = average_precision_at_k  # the older names of the two
+sparse_precision_at_k = precision_at_k

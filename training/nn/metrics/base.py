@@ -6,6 +6,7 @@ metric.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +41,28 @@ class Metric:
     def __add__(self, other: Metric) -> Metric:
         return Metric(self.state + other.state, self.finish, self.draw)
 
+    def __getitem__(self, index: int) -> Metric:
+        """Itself at 0 and 1: TensorFlow's metrics are pairs of a value and an update, and this one stands for both."""
+        if index not in (0, 1):
+            raise IndexError("A metric stands for the pair (value, update_op): there are only [0] and [1].")
+        return self
+
     def result(self) -> np.float32 | Array:
         """The value over all batches added so far: np.float32, or an array for a metric that is one."""
         value = self.finish(self.state.detach().numpy())
         return np.float32(value) if np.ndim(value) == 0 else np.asarray(value, np.float32)
+
+
+def takes_names(function: Callable[..., Metric]) -> Callable[..., Metric]:
+    """The function with TF's arguments that name and collect its ops. They change nothing, because there are no ops."""
+
+    @functools.wraps(function)
+    def metric(*arguments: Any, **named: Any) -> Metric:
+        for of_ops in ("metrics_collections", "updates_collections", "name"):
+            named.pop(of_ops, None)
+        return function(*arguments, **named)
+
+    return metric
 
 
 def aligned(labels: Tensor, predictions: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
