@@ -64,8 +64,16 @@ class Exchange:
         where the only input is float32, and it and all outputs are binary."""
         began_s = perf_counter()
         plain = servable.at_once
-        known = self._known_input(payload, servable) if plain is not None else None
-        if plain is None or known is None or known.signature_name != plain.signature_name or plain.takes_examples:
+        if plain is None or plain.takes_examples:
+            return None
+        names = servable.worked_out.get(BINARY_OUTPUTS)
+        if names is None:
+            infos = servable.signatures[plain.signature_name].outputs
+            are_numbers = all(infos[alias].dtype.numpy.kind in "fiub" for alias in plain.aliases)
+            names = [(alias, datatypes.of(infos[alias].dtype).name) for alias in plain.aliases if are_numbers]
+            servable.worked_out[BINARY_OUTPUTS] = names
+        known = self._known_input(payload, servable) if names else None
+        if known is None or known.signature_name != plain.signature_name:
             return None
         array = known.array if known.array.flags.aligned else known.array.copy()
         run_began_s = perf_counter()
@@ -73,15 +81,8 @@ class Exchange:
         run_s = perf_counter() - run_began_s
         if values is None:
             return None
-        names = servable.worked_out.get(BINARY_OUTPUTS)
-        if names is None:
-            infos = servable.signatures[plain.signature_name].outputs
-            names = [(alias, datatypes.of(infos[alias].dtype).name) for alias in plain.aliases]
-            servable.worked_out[BINARY_OUTPUTS] = names
         entries = []
         for (alias, datatype), value in zip(names, values, strict=True):
-            if value.dtype.kind not in "fiub" or not value.flags.c_contiguous:
-                return None
             entries.append((alias, datatype, value.shape, value.nbytes))
         text = _known_answer(known.call_id, servable.name, servable.version, tuple(entries))
         self.json_bytes = len(text)

@@ -22,6 +22,7 @@ from estimator_serving.serving.errors import InvalidArgumentError, ServingError
 from estimator_serving.serving.predictor import Codec, Done
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request, as_strings
 from estimator_serving.serving.running.servable import Servable
+from estimator_serving.serving.running.session import AtOnce
 from estimator_serving.wire import dtypes, native
 from estimator_serving.wire.examples import ExampleEncoder, ExampleError, FeatureSpec, encode_example
 from estimator_serving.wire.signatures import (
@@ -337,25 +338,38 @@ def _encode_predict(outputs: Outputs, request: Request, _servable: Servable) -> 
     return b'{"predictions":%b}' % json_tensor.write_rows(outputs)
 
 
+_NOT_YET: Any = object()
+
+
+def _plain_run(servable: Servable, plain: AtOnce) -> native.PlainRun | None:
+    """How `native.predict_plain` runs a version's signature; None where it cannot, or where bodies have to be told
+    apart."""
+    outputs = servable.signatures[plain.signature_name].outputs.values()
+    bare = getattr(plain.runner.graph, "bare", None)
+    if bare is None or plain.alias == _BASE64 or any(one.dtype.numpy.char not in native.WRITABLE for one in outputs):
+        return None
+    keys = tuple(map(json_tensor.key_text, plain.aliases))
+    if not plain.takes_examples:
+        return bare, plain.output_names, plain.input_names, keys, np.ndarray, (dtypes.float32.numpy,), None
+    encoder = servable.encoder
+    # An object of such a key may be no feature dictionary.
+    if encoder is None or plain.alias in encoder.keys or _BASE64 in encoder.keys:
+        return None
+    fed = (dtypes.uint8.numpy, dtypes.int64.numpy)
+    return bare, plain.output_names, plain.input_names, keys, np.ndarray, fed, encoder.writer
+
+
 def _predict_at_once(payload: bytes, spec: ModelSpec, servable: Servable) -> Done | None:
     """What `_parse_predict`, `_decode_predict`, a run and `_encode_predict` come to, for what `native.predict_plain`
     can answer."""
     plain = servable.at_once
     if plain is None or spec.signature_name != plain.signature_name:
         return None
-    run: native.PlainRun | None = servable.worked_out.get(_predict_at_once)
-    bare = getattr(plain.runner.graph, "bare", None)
-    if run is None or run[0] is not bare:
-        encoder = servable.encoder if plain.takes_examples else None
-        # An object of such a key may be no feature dictionary, and a tensor of such a name no tensor.
-        is_ambiguous = plain.alias == _BASE64 or (encoder and (plain.alias in encoder.keys or _BASE64 in encoder.keys))
-        if bare is None or is_ambiguous or (plain.takes_examples and encoder is None):
-            return None
-        keys = tuple(map(json_tensor.key_text, plain.aliases))
-        fed = (dtypes.float32.numpy,) if encoder is None else (dtypes.uint8.numpy, dtypes.int64.numpy)
-        writer = None if encoder is None else encoder.writer
-        run = (bare, plain.output_names, plain.input_names, keys, np.ndarray, fed, writer)
-        servable.worked_out[_predict_at_once] = run
+    run: native.PlainRun | None = servable.worked_out.get(_predict_at_once, _NOT_YET)
+    if run is _NOT_YET:
+        run = servable.worked_out[_predict_at_once] = _plain_run(servable, plain)
+    if run is None or run[0] is not getattr(plain.runner.graph, "bare", None):
+        return None
     done = native.predict_plain(run, payload)
     if done is None:
         return None

@@ -187,3 +187,11 @@ def test_binary_bodies_with_a_known_head_are_answered_at_once(servables):
     asked = ask(servables["one"], text, content)
     assert asked.at_once == asked.by_steps
     assert asked.at_once[0].endswith(np.array([2, 4], np.float32).tobytes())
+
+
+def test_outputs_that_are_no_numbers_are_not_run_twice(tmp_path):
+    text = opened("g (float[N] x) => (string[N] y) { y = Cast<to = 8>(x) }", tmp_path / "text")
+    runs, bare = [], text.at_once.runner.graph.bare
+    text.at_once.runner.graph.bare = lambda *arguments: runs.append(1) or bare(*arguments)
+    assert json_codec.CODECS["predict"].at_once(b'{"instances": [0.5]}', SPEC, text) is None
+    assert not runs
