@@ -93,13 +93,13 @@ class Call:
         "request", "route", "run_s", "servable", "spec",
     )  # fmt: skip
 
-    def __init__(self, codec: Codec, payload: bytes, route: Route | None, context: Context) -> None:
+    def __init__(self, codec: Codec, payload: bytes, spec: ModelSpec | None, context: Context) -> None:
         self.codec = codec
         self.payload = payload
         self.context = context
-        self.route = route
+        self.spec = spec
+        self.route: Route | None = None
         self.crowd: Crowd | None = None
-        self.spec = None if route is None else route.spec
         self.servable: Servable | None = None
         self.request: Request | None = None
         self.outputs: Outputs | None = None
@@ -155,7 +155,8 @@ class Predictor:
             answered = self._answer_at_once(codec.at_once, codec, payload, route, started_s)
             if answered is not None:
                 return answered
-        call = Call(codec, payload, route, context)
+        call = Call(codec, payload, None if route is None else route.spec, context)
+        call.route = route
         try:
             return self._take_steps(call, started_s)
         except NotQuickError:

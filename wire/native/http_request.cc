@@ -9,7 +9,7 @@
 namespace estimator {
 namespace {
 
-constexpr std::string_view kMethod = "POST ", kVersion = " HTTP/1.1", kLineEnd = "\r\n";
+constexpr std::string_view kMethod = "POST ", kVersion = " HTTP/1.1";
 constexpr std::size_t kHeadersMax = 64;
 constexpr std::size_t kDigitsMax = 9;
 
