@@ -253,6 +253,10 @@ class Predictor:
         for observe in self._observers:
             observe(call)
 
+    def has_quick(self) -> bool:
+        """Whether any version is quick, so that it is worth looking which one a payload names."""
+        return any(servable.runner.is_quick for servable in self.manager.servables())
+
     def refuse_if_full(self, codec: Codec) -> bool:
         """Refuse a request of this method if no version has room for one: whether it is to be refused.
 

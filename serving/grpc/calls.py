@@ -176,7 +176,7 @@ class _Call:
         if deadline < _NO_DEADLINE_S:
             self._deadline_s = time.monotonic() + min(deadline - time.time(), DEADLINE_S_MAX)
         unary = self._method.unary
-        if unary.can_be_quick and len(payload) <= QUICK_PAYLOAD_BYTES:
+        if len(payload) <= QUICK_PAYLOAD_BYTES and unary.has_quick():
             try:
                 Context(self._deadline_s).check()
                 # Quick answers need no deadline: they are there before it could be looked at again.

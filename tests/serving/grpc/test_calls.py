@@ -37,7 +37,7 @@ def made(hold):
         return payload
 
     server = GrpcServer(
-        [Spoken({f"/{SERVICE}/Echo": Unary(answer, can_be_quick=True)})],
+        [Spoken({f"/{SERVICE}/Echo": Unary(answer, has_quick=lambda: True)})],
         address=HOST, port=0, threads=2, message_bytes_max=1 << 20, grace_s=20,
     )  # fmt: skip
     server.threads = threads
