@@ -1,6 +1,7 @@
 """Writes the seeds of the fuzz targets that read requests: `python ops/fuzz/request_seeds.py DIRECTORY`.
 
-They are the plain requests of each form, below DIRECTORY/json, DIRECTORY/predict and DIRECTORY/http; the fuzzers do the rest.
+They are the plain requests of each form, below DIRECTORY/json, DIRECTORY/predict and DIRECTORY/http; the fuzzers do the
+rest.
 """
 
 from __future__ import annotations
