@@ -49,6 +49,7 @@ serve: .venv/.ready  ## serve the Titanic model that `make demo` left in build/d
 	@$(BIN)/estimator-serving serve --model_name titanic --model_base_path $(CURDIR)/build/demo/servable
 
 bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/python that has tensorflow 2.15
+	@$(BIN)/python benchmarks/request_path.py
 	@$(BIN)/python benchmarks/rest_predict.py
 	@$(BIN)/python benchmarks/grpc_predict.py
 	@$(if $(TF),$(BIN)/python benchmarks/estimator_steps.py --tensorflow-python $(TF),echo "Without TF= nothing is compared with TensorFlow.")
@@ -115,7 +116,7 @@ oracle-python:
 
 fuzz:  ## fuzz what reads requests in C++ with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
 	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null
-	@cmake --build build/fuzz --target fuzz_decode_example fuzz_read_body fuzz_read_predict
+	@cmake --build build/fuzz --target fuzz_decode_example fuzz_read_body fuzz_read_predict fuzz_read_http
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
 	@$(PYTHON) ops/fuzz/request_seeds.py build/fuzz
 	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
@@ -124,6 +125,8 @@ fuzz:  ## fuzz what reads requests in C++ with clang's libFuzzer (apt-get instal
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/json
 	@build/fuzz/fuzz/fuzz_read_predict -max_len=200 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/predict
+	@build/fuzz/fuzz/fuzz_read_http -max_len=400 \
+	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/http
 
 fuzz-savedmodel: .venv/.ready  ## fuzz the readers of SavedModels with damaged ones; SECONDS_MAX=300 SEED=1
 	@$(BIN)/python tools/fuzz_savedmodel.py --seconds $(or $(SECONDS_MAX),60) --seed $(or $(SEED),0)

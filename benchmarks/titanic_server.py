@@ -105,7 +105,7 @@ def classify(base_path: Path, given: argparse.Namespace) -> None:
         inside_s, outside_s = (now - before for now, before in zip(spent_s(), (inside_s, outside_s), strict=True))
     process.kill()
     print(f"Classify of {given.examples} Examples: {inside_s / calls * 1e3:.2f} ms in session.run, ", end="")
-    print(f"{outside_s / calls * 1e3:.2f} outside: {outside_s / inside_s:.2f}   (budget <= 1)")
+    print(f"{outside_s / calls * 1e3:.2f} outside: {outside_s / inside_s:.2f}   (budget <= 0.4)")
 
 
 def free_port() -> int:

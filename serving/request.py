@@ -65,6 +65,10 @@ def _never() -> bool:
 DEADLINE_S_MAX = 3600.0
 
 
+class NotQuickError(Exception):
+    """A request would hold the thread that reads requests. It has not run: it is to be answered on another thread."""
+
+
 class Context(NamedTuple):
     """Who asks, and how long it waits for its answer. Requests whose deadline has passed or whose client has
     disconnected are skipped, and their results are dropped.
@@ -73,12 +77,14 @@ class Context(NamedTuple):
     cancelled: whether the caller has gone away; may be asked from any thread.
     remote: the caller's address, as its transport writes it; empty where that is unknown.
     grant: what the caller may do; None where nobody is asked who they are, and so everybody may do everything.
+    is_reader: whether the thread that asks reads other requests, and so must not be held.
     """
 
     deadline_s: float | None = None
     cancelled: Callable[[], bool] = _never
     remote: Callable[[], str] = str
     grant: Grant | None = None
+    is_reader: bool = False
 
     def may(self, right: Right, model: str | None = None) -> bool:
         """Whether the caller has a right for a model; without a model, for every one."""

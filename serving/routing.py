@@ -44,14 +44,18 @@ QUICK_PAYLOAD_BYTES = 16 * 1024
 
 
 class Route:
-    """The version that was chosen for one request; `with route as servable` closes it at the end of the block."""
+    """The version that was chosen for one request; `with route as servable` closes it at the end of the block.
 
-    __slots__ = ("_error", "_handle", "_servable", "spec")
+    Attributes:
+        pinned: the version while the route is neither void nor closed.
+    """
+
+    __slots__ = ("_error", "_handle", "pinned", "spec")
 
     def __init__(self, spec: ModelSpec, handle: Handle | None, error: ServingError | None = None) -> None:
         self.spec = spec
         self._handle = handle
-        self._servable = handle.servable if handle is not None else None
+        self.pinned = handle.servable if handle is not None else None
         self._error = error
 
     def is_quick(self, payload_bytes: int) -> bool:
@@ -62,21 +66,21 @@ class Route:
         """
         if payload_bytes > QUICK_PAYLOAD_BYTES:
             return False
-        return self._servable is None or self._servable.runner.is_quick
+        return self.pinned is None or self.pinned.runner.is_quick
 
     def close(self) -> None:
         """Let the version go; does nothing the second time."""
         handle = self._handle
         if handle is not None:
-            self._handle = self._servable = None
+            self._handle = self.pinned = None
             handle.release()
 
     @property
     def servable(self) -> Servable:
         """The pinned version. Raises the error of a void route."""
-        if self._servable is None:
+        if self.pinned is None:
             raise self._error or RuntimeError("This route is closed; choose another one for each request.")
-        return self._servable
+        return self.pinned
 
     def __enter__(self) -> Servable:
         return self.servable

@@ -83,7 +83,9 @@ class Server:
             for threads in (config.grpc_max_threads, config.rest_api_num_threads)
         )
         crowds = {"GRPC": grpc, "V2_GRPC": grpc, "REST": rest, "V2_REST": rest}
-        predictor = Predictor(self.manager, requests, self._logs, crowds)
+        # A request log has a use for the calls of the models that have settings; an access log, for all.
+        observed = {} if config.access_log else {"is_observed": self.catalog.log_settings}
+        predictor = Predictor(self.manager, requests, self._logs, crowds, **observed)
         kind = "KIND_GPU" if config.device == "cuda" else "KIND_CPU"
         models = Models(self.manager, kind, self.catalog.version_policy, lambda *key: self.statistics.gather(*key))
         dialects = list(self._dialects(predictor, models, exposition))

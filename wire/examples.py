@@ -79,12 +79,15 @@ def encode_example(features: Mapping[str, Any]) -> bytes:
 class ExampleEncoder:
     """Writes tf.Examples of one spec, whose keys and dtypes are worked out once, when it is made.
 
+    Attributes:
+        writer: the same in the compiled module.
+
     Raises ExampleError where two features of the spec want different things under one key.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         self._dtypes = example_dtypes(spec)
-        self._writer = native.example_writer({key: _LETTERS[dtype] for key, dtype in self._dtypes.items()})
+        self.writer = native.example_writer({key: _LETTERS[dtype] for key, dtype in self._dtypes.items()})
 
     @property
     def keys(self) -> Collection[str]:
@@ -93,7 +96,7 @@ class ExampleEncoder:
 
     def encode_rows(self, rows: native.Rows) -> list[bytes] | None:
         """What `encode` gives for each row of a JSON body. None if it has something to say about one of them."""
-        return native.write_examples(self._writer, rows)
+        return native.write_examples(self.writer, rows)
 
     def encode(self, features: Mapping[str, Any]) -> bytes:
         """A serialized tf.Example whose lists have the types the spec asks for.
@@ -171,7 +174,9 @@ def unescape_text(text: str) -> str:
     return text.translate(_UNESCAPES)
 
 
-def join_examples(serialized: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def join_examples(
+    serialized: Sequence[bytes] | npt.NDArray[np.object_],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Many byte strings as one ragged array.
 
     Returns:

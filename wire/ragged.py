@@ -28,8 +28,11 @@ class RaggedBytes:
     row_splits: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, rows: Sequence[bytes]) -> RaggedBytes:
+    def of(cls, rows: Sequence[bytes] | npt.NDArray[np.object_]) -> RaggedBytes:
         """These rows."""
+        joined = native.join_rows(rows) if isinstance(rows, list | np.ndarray) else None
+        if joined is not None:
+            return cls.from_native(joined)
         row_splits = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(one) for one in rows], out=row_splits[1:])
         return cls(np.frombuffer(b"".join(rows), np.uint8), row_splits)

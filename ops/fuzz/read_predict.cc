@@ -1,5 +1,5 @@
-// Fuzz target: any bytes, as a PredictRequest. Besides what the sanitizers see it checks that a tensor has as many values
-// as its shape says.
+// Fuzz target: any bytes, as a PredictRequest and as a request of Examples. Besides what the sanitizers see it checks that
+// a tensor has as many values as its shape says.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -8,9 +8,16 @@
 #include "../../wire/native/predict_messages.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (const auto examples = estimator::ReadExamplesRequest({reinterpret_cast<const char*>(data), size})) {
+    std::uint64_t bytes = 0;
+    for (const std::string_view example : examples->examples) {
+      for (const char byte : example) bytes += static_cast<unsigned char>(byte);
+    }
+    return bytes == UINT64_MAX;
+  }
   const auto request = estimator::ReadPredictRequest({reinterpret_cast<const char*>(data), size});
   if (!request) return 0;
-  std::uint64_t sum = request->name.size();
+  std::uint64_t sum = request->spec.name.size();
   for (const auto& input : request->inputs) {
     std::uint64_t count = 1;
     for (const std::int64_t one : input.tensor.shape) count *= static_cast<std::uint64_t>(one);

@@ -1,6 +1,7 @@
 """Writes the seeds of the fuzz targets that read requests: `python ops/fuzz/request_seeds.py DIRECTORY`.
 
-They are the plain requests of each form, below DIRECTORY/json and DIRECTORY/predict; the fuzzers do the rest.
+They are the plain requests of each form, below DIRECTORY/json, DIRECTORY/predict and DIRECTORY/http; the fuzzers do the
+rest.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ SEEDS = {
         "121b0a016912160809120412020802520cffffffffffffffffff01ac0212120a0174120d08071204120208024201784200"
         "1a0179"
     ),
+    # Two Examples for signature s of model m.
+    "predict/examples": bytes.fromhex("0a060a016d1a017312080a060a0261620a00"),
+    "http/plain": b"POST /v1/models/m:predict?q HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n"
+    b"Content-Type: application/json\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc",
 }
 
 

@@ -176,12 +176,15 @@ class Unary(NamedTuple):
     is_full: whether to refuse calls now, before they are read; asked on grpc's own thread, so it must be quick.
     is_side: whether it is answered apart from the predictions, so that it waits behind none; it must be quick, then.
     is_open: whether it is a health check, which needs no key unless the operator wants it to.
+    has_quick: whether `answer` may be called on the thread that reads calls, now; must be quick. It gets a context that
+        says so, and raises NotQuickError for a call that would hold the thread.
     """
 
     answer: Callable[[bytes, Context], bytes]
     is_full: Callable[[], bool] = _never
     is_side: bool = False
     is_open: bool = False
+    has_quick: Callable[[], bool] = _never
 
 
 class Streaming(NamedTuple):

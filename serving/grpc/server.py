@@ -1,7 +1,7 @@
-"""The gRPC front: generic handlers over functions of bytes, in grpc's synchronous server.
+"""The gRPC front: functions of bytes behind grpc's core. Unary calls are `calls`', streams grpc's synchronous server's.
 
-Owns message sizes, the pools of threads, how long a caller waits, and the one place that turns errors into statuses.
-Knows no message and no dialect by name: bytes go to the dialects as they came, so there are no generated stubs.
+Owns message sizes, the pools of threads, and which calls are refused. Knows no message and no dialect by name: bytes go
+to the dialects as they came, so there are no generated stubs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
@@ -24,10 +24,11 @@ from estimator_serving.serving.dialects.base import Dialect, Streaming, Unary
 from estimator_serving.serving.errors import (
     FULL_TEXT,
     STOPPING_TEXT,
-    ResourceExhaustedError,
+    Code,
     UnauthenticatedError,
     as_serving_error,
 )
+from estimator_serving.serving.grpc.calls import CallQueue, Held, Method, Refusal
 from estimator_serving.serving.grpc.gate import Gate
 from estimator_serving.serving.grpc.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.grpc.health import Health
@@ -58,36 +59,35 @@ _IDLE_POLL_S = 0.05
 _REFLECTIONS_MAX = 8
 
 
-class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
-    """The rpcs of all dialects by full name, until `close`: calls that come later are answered UNAVAILABLE.
+class _Streamed(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
+    """What grpc's own server asks about: streams, by full name, and unary calls that come when it ends.
 
     handlers: by full name, the handler of an rpc, and what gives the handler that refuses a call now, None for none.
-    gate: keeps unknown callers out. is_open: the rpcs that it does not guard.
-
-    So are calls that come while their rpc says it is full: before their bytes are read, and without a thread, which
-    costs a fraction of an answer. A server that takes in more than it can do has no time left for what it can.
+    unary: the full names of the other rpcs. gate: keeps unknown callers out. is_closed: whether calls are answered
+    UNAVAILABLE.
     """
 
     def __init__(
-        self, handlers: Mapping[str, tuple[Any, Callable[[], Any]]], gate: Gate, is_open: Collection[str]
+        self,
+        handlers: Mapping[str, tuple[Any, Callable[[], Any]]],
+        unary: Collection[str],
+        gate: Gate,
+        is_closed: Callable[[], bool],
     ) -> None:
         self._handlers = handlers
+        self._unary = unary
         self._gate = gate
-        self._is_open = is_open
-        self._is_closed = False
-
-    def close(self) -> None:
-        self._is_closed = True
+        self._is_closed = is_closed
 
     def service(self, details: Any) -> Any:
         """grpc asks this when a call comes in."""
         known = self._handlers.get(details.method)
         if known is None:
-            return None
-        if details.method not in self._is_open and (reason := self._gate.refusal(details.invocation_metadata)):
+            return _CLOSED if details.method in self._unary else None
+        if reason := self._gate.refusal(details.invocation_metadata):
             return _refusing(reason, grpc.StatusCode.UNAUTHENTICATED)
         handler, refusal = known
-        return _CLOSED if self._is_closed else refusal() or handler
+        return _CLOSED if self._is_closed() else refusal() or handler
 
 
 class _Pool(ThreadPoolExecutor):
@@ -158,27 +158,6 @@ class _Inline(ThreadPoolExecutor):
         return None
 
 
-class _Held:
-    """The bytes of the messages that are being worked on or wait for their turn, and the most there may be."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._free = bytes_max
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> None:
-        """Raises ResourceExhaustedError where a message of this size is too much."""
-        with self._lock:
-            if size > self._free:
-                raise ResourceExhaustedError(
-                    "The requests under way fill the memory set aside for them; send this one again later."
-                )
-            self._free -= size
-
-    def give_back(self, size: int) -> None:
-        with self._lock:
-            self._free += size
-
-
 _INLINE = _Inline(1)
 
 
@@ -191,11 +170,10 @@ def _refusing(text: str, status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) 
     return grpc.stream_unary_rpc_method_handler(refuse)
 
 
+_CROWDED_TEXT = "The server has as many calls at work and waiting as it takes; ask again later."
 _CLOSED = _refusing(STOPPING_TEXT)
 _FULL = _refusing(FULL_TEXT)
-_CROWDED = _refusing(
-    "The server has as many calls at work and waiting as it takes; ask again later.", grpc.StatusCode.RESOURCE_EXHAUSTED
-)
+_CROWDED = _refusing(_CROWDED_TEXT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 class GrpcServer:
@@ -245,19 +223,14 @@ class GrpcServer:
         )
         self._streams = _Streams(_STREAMS_MAX, "grpc-stream")
         self._reflections = _Streams(_REFLECTIONS_MAX, "grpc-reflection")
-        self._held = _Held(held_bytes_max)
+        self._is_closed = False
         self._health = Health(unready, names, self._admit if auth_for_health else None) if health else None
         self._reflection = Reflection([*services, *([HEALTH_SERVICE] if health else [])], self._admit)
         reflecting = self._reflection.handlers(self._reflections.counted)
-        self._methods = _Methods(
-            {name: self._handler(method) for name, method in methods.items()}
-            | {name: (handler, self._reflections.refusal) for name, handler in reflecting.items()},
-            self._gate,
-            ()
-            if auth_for_health
-            else {name for name, one in methods.items() if isinstance(one, Unary) and one.is_open},
-        )
-        handlers: list[Any] = [self._methods]
+        unary = {name: self._unary(method) for name, method in methods.items() if isinstance(method, Unary)}
+        streams = {name: self._stream(method) for name, method in methods.items() if isinstance(method, Streaming)}
+        streams |= {name: (handler, self._reflections.refusal) for name, handler in reflecting.items()}
+        handlers: list[Any] = [_Streamed(streams, unary.keys(), self._gate, lambda: self._is_closed)]
         if self._health:
             handlers.append(self._health.handlers(self._health_pool))
         options: dict[str, int | str] = _KEEP_ALIVE | {
@@ -266,11 +239,8 @@ class GrpcServer:
             # Otherwise a second server on the same port would take half the calls instead of failing.
             "grpc.so_reuseport": int(shares_port),
         }
-        self._server = grpc.server(
-            self._pool,
-            handlers=handlers,
-            options=list((options | dict(arguments)).items()),
-        )
+        calls = CallQueue(unary, Held(held_bytes_max))
+        self._server = calls.serve(self._pool, handlers, list((options | dict(arguments)).items()))
         host = f"[{address}]" if ":" in address else address
         self.port = 0 if port is None else self._add(f"{host}:{port}", credentials)
         if socket_path:
@@ -288,7 +258,7 @@ class GrpcServer:
             self._health.stop()
         self._reflection.stop()
         # grpc cancels what it has received and not handed over yet; so nothing may be on its way when it stops.
-        self._methods.close()
+        self._is_closed = True
         time.sleep(LINGER_S)
         stopped = self._server.stop(self._grace_s)
         while not stopped.wait(_IDLE_POLL_S):
@@ -296,48 +266,45 @@ class GrpcServer:
         for pool in (self._status_pool, self._health_pool, self._streams.pool, self._reflections.pool):
             pool.shutdown(wait=False)
 
-    def _handler(self, method: Unary | Streaming) -> tuple[Any, Callable[[], Any]]:
-        """grpc's handler of one rpc, and what refuses its calls."""
-        if isinstance(method, Streaming):
-            stream, is_stream_full = method.answer, method.is_full
+    def _stream(self, method: Streaming) -> tuple[Any, Callable[[], Any]]:
+        """grpc's handler of a stream, and what refuses it."""
 
-            def answer_stream(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
-                try:
-                    yield from stream(payloads, _context(call, self._gate.admit(call)))
-                except grpc.RpcError:
-                    return  # the client has gone, so nobody would get the status
-                except Exception as error:
-                    _fail(call, error)
+        def answer(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
+            try:
+                yield from method.answer(payloads, _context(call, self._gate.admit(call)))
+            except grpc.RpcError:
+                return  # the client has gone, so nobody would get the status
+            except Exception as error:
+                known = as_serving_error(error)
+                call.abort(_STATUS_BY_CODE[known.code], known.message)
 
-            handler = grpc.stream_stream_rpc_method_handler(self._streams.counted(answer_stream))
-            return handler, lambda: _FULL if is_stream_full() else self._streams.refusal()
+        handler = grpc.stream_stream_rpc_method_handler(self._streams.counted(answer))
+        return handler, lambda: _FULL if method.is_full() else self._streams.refusal()
 
-        unary, is_full = method.answer, method.is_full
-        pool, held = self._status_pool if method.is_side else self._pool, self._held
+    def _unary(self, method: Unary) -> Method:
+        """An rpc whose calls are refused, before their bytes are read and without a thread, when the server ends, when
+        the rpc says it is full, or when too many calls wait: a server that takes in more than it can do has no time
+        left for what it can."""
+        pool = self._status_pool if method.is_side else self._pool
         is_open = method.is_open and not self._auth_for_health
 
-        def answer(payload: bytes, call: grpc.ServicerContext) -> bytes:
-            size = len(payload)
-            try:
-                grant = NOBODY if is_open else self._gate.admit(call)
-                held.take(size)
-                try:
-                    return unary(payload, _context(call, grant))
-                finally:
-                    held.give_back(size)
-            except Exception as error:
-                return _fail(call, error)
+        def refusal(metadata: Any) -> Refusal | None:
+            if not is_open and (reason := self._gate.refusal(metadata)):
+                return Refusal(Code.UNAUTHENTICATED, reason)
+            if self._is_closed:
+                return Refusal(Code.UNAVAILABLE, STOPPING_TEXT)
+            if method.is_full():
+                return Refusal(Code.UNAVAILABLE, FULL_TEXT)
+            return Refusal(Code.RESOURCE_EXHAUSTED, _CROWDED_TEXT) if pool.waiting >= WAITING_CALLS_MAX else None
 
-        answer.experimental_thread_pool = pool  # type: ignore[attr-defined]
-        handler = grpc.unary_unary_rpc_method_handler(answer)
-        return handler, lambda: _FULL if is_full() else _CROWDED if pool.waiting >= WAITING_CALLS_MAX else None
+        return Method(method, pool, refusal, (lambda _call: NOBODY) if is_open else self._gate.admit)
 
     def _admit(self, call: grpc.ServicerContext) -> None:
         """End a call of an unknown caller."""
         try:
             self._gate.admit(call)
         except UnauthenticatedError as error:
-            _fail(call, error)
+            call.abort(_STATUS_BY_CODE[error.code], error.message)
 
     def _add(self, target: str, credentials: Any) -> int:
         try:
@@ -372,10 +339,3 @@ def _context(call: grpc.ServicerContext, grant: Grant | None) -> Context:
     remaining_s = call.time_remaining()
     deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + min(remaining_s, DEADLINE_S_MAX)
     return Context(deadline_s, lambda: not call.is_active(), call.peer, grant)
-
-
-def _fail(call: grpc.ServicerContext, error: Exception) -> NoReturn:
-    """End a call with the status of an error."""
-    known = as_serving_error(error)
-    call.abort(_STATUS_BY_CODE[known.code], known.message)
-    raise AssertionError("abort raises")

@@ -135,7 +135,7 @@ class RestApp:
         """The reply, from here if that is quick, else from a thread. Closes the route."""
         headers, remote = scope["headers"], remote_of(scope.get("client"))
         if route is not None and not is_compressed and route.is_quick(len(body)):
-            return claim.infer(route, headers, body, Context(remote=remote, grant=grant))
+            return claim.infer(route, headers, body, Context(remote=remote, grant=grant, is_reader=True))
         gone = threading.Event()
         context = Context(time.monotonic() + self._timeout_s, gone.is_set, remote, grant)
 

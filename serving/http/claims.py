@@ -10,14 +10,19 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from estimator_serving.serving.dialects.base import Dialect, HttpError, Reply, Target
+from estimator_serving.serving.dialects.base import Dialect, Headers, HttpError, Reply, Target
 from estimator_serving.serving.errors import ServingError, as_serving_error
 from estimator_serving.serving.request import Context
 from estimator_serving.serving.routing import Route, Router
+from estimator_serving.wire import native
 
 KNOWN_MAX = 1024
 # A longer path is not kept, or made-up names would fill the memory.
 KNOWN_PATH_BYTES_MAX = 256
+
+
+# The default headers that were valid when it was made, and an answer's bytes up to its content-length.
+Head = tuple[list[tuple[bytes, bytes]], bytes]
 
 
 class Claim(NamedTuple):
@@ -47,16 +52,31 @@ class Claims:
     """Asks the dialects in their order. For use on one thread, the event loop's.
 
     router: chooses the version for each claim whose target has a spec.
+
+    Attributes:
+        inferences: the claims of POSTs that run a model, by path, as far as `find` was asked for them.
+        reader: reads the headers that any of the dialects wants.
+        heads: how answers begin, by status, content type and headers.
     """
 
     def __init__(self, dialects: Sequence[Dialect], router: Router) -> None:
         self.dialects = tuple(dialects)
         self.router = router
+        self.inferences: dict[bytes, Claim] = {}
+        self.heads: dict[tuple[int, bytes, Headers], Head] = {}
+        self.reader = native.http_reader(*sorted(frozenset().union(*(one.header_names for one in self.dialects))))
         self._known = lru_cache(maxsize=KNOWN_MAX)(self._ask)
 
     def find(self, method: bytes, path: bytes) -> Claim | None:
         """The inference that a request asks for, None for any other request. `path` is as it came, without query."""
-        return self._known(method, path) if len(path) <= KNOWN_PATH_BYTES_MAX else self._ask(method, path)
+        if len(path) > KNOWN_PATH_BYTES_MAX:
+            return self._ask(method, path)
+        claim = self._known(method, path)
+        if claim is not None and claim.target.spec is not None and method == b"POST":
+            if len(self.inferences) >= KNOWN_MAX:
+                self.inferences.clear()
+            self.inferences[path] = claim
+        return claim
 
     def below(self, path: str) -> Dialect | None:
         """The dialect whose URLs begin as this path does, None if there is none."""

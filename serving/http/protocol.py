@@ -34,11 +34,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from estimator_serving.serving.access import identity
 from estimator_serving.serving.dialects.base import HttpError, Reply
 from estimator_serving.serving.errors import ServingError, UnavailableError
-from estimator_serving.serving.http.claims import Claim, Claims
+from estimator_serving.serving.http.claims import KNOWN_MAX, Claim, Claims, Head
 from estimator_serving.serving.http.gate import CERTIFICATE_KEY, Gate
 from estimator_serving.serving.http.limits import Clock, Late, Limits, Stage
 from estimator_serving.serving.request import PATIENT, Context
 from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES
+from estimator_serving.wire import native
 
 # Where a scope holds the route that was chosen before the application was asked.
 ROUTE_KEY = "estimator_serving.route"
@@ -83,7 +84,7 @@ class InferProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._caller = Context(remote=remote_of(self.client))
+        self._caller = Context(remote=remote_of(self.client), is_reader=True)
         self._certificate = identity.of_python(transport.get_extra_info("peercert"))
         if len(self.connections) <= self._limits.connections:
             return None
@@ -98,7 +99,10 @@ class InferProtocol(HttpToolsProtocol):
         return self._write(self._claims.refuse(UnavailableError(text)), stays=False)
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        if not self._head_bytes and self._stage is not Stage.BODY and self._answer_plain(data):
+            return
         self._head_bytes += len(data)
         parts = [memoryview(data)]  # what the parser has to read, the first part last
         try:
@@ -269,19 +273,57 @@ class InferProtocol(HttpToolsProtocol):
             self.scope[CERTIFICATE_KEY] = self._certificate  # type: ignore[literal-required]
         self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
 
+    def _answer_plain(self, data: bytes) -> bool:
+        """Answer a whole request, if it is a plain one that takes the short cut, without the parser; whether it was.
+
+        Between two requests the parser has no state, so it need not see what is answered here.
+        """
+        claims, cycle = self._claims, self.cycle
+        if self.flow.write_paused or self._closing or not (cycle is None or cycle.response_complete):
+            return False
+        if self._gate.authorizer is not None:
+            return False  # the headers have to say who asks
+        read = native.read_request(claims.reader, data, self._limits.head_bytes, QUICK_PAYLOAD_BYTES)
+        if read is None or self.transport.is_closing():
+            return False
+        path, body, headers = read
+        claim = claims.inferences.get(path)
+        if claim is None:
+            return False
+        route = claims.router.choose(claim.target.spec)  # type: ignore[arg-type]  # these run a model
+        if not route.is_quick(len(body)):
+            route.close()
+            return False
+        self._requests += 1
+        self._stage = Stage.NOTHING
+        self._write(claim.infer(route, headers, body, self._caller), stays=True)
+        self.server_state.total_requests += 1
+        return True
+
     # --- answers ---
 
     def _write(self, reply: Reply, *, stays: bool) -> None:
-        parts = [STATUS_LINE[reply.status]]
-        for name, value in self.server_state.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        for name, value in reply.headers:
-            parts += (name, b": ", value, b"\r\n")
-        described = b"content-type: %b\r\ncontent-length: %d\r\n" % (reply.content_type, len(reply.body))
-        parts += (described, b"\r\n" if stays else b"connection: close\r\n\r\n", reply.body)
-        self.transport.write(b"".join(parts))
+        status, content_type, body, headers = reply
+        head = self._claims.heads.get((status, content_type, headers))
+        if head is None or head[0] is not self.server_state.default_headers:
+            head = self._new_head(reply)
+        stop = b"\r\n" if stays else b"connection: close\r\n\r\n"
+        self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head[1], len(body), stop, body))
         if not stays:
             self.transport.close()
+
+    def _new_head(self, reply: Reply) -> Head:
+        """How an answer begins, remembered for those like it. Default headers have a date, and change each second."""
+        defaults = self.server_state.default_headers
+        parts = [STATUS_LINE[reply.status]]
+        for name, value in (*defaults, *reply.headers, (b"content-type", reply.content_type)):
+            parts += (name, b": ", value, b"\r\n")
+        head = (defaults, b"".join(parts))
+        heads = self._claims.heads
+        if len(heads) >= KNOWN_MAX:
+            heads.clear()
+        heads[reply.status, reply.content_type, reply.headers] = head
+        return head
 
     def _refuse(self, error: HttpError) -> None:
         """Answer what cannot be read further, and close. An answer under way is cut short instead."""

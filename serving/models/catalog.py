@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from estimator_serving.serving.config import ConfigError
@@ -53,7 +53,11 @@ class ModelList(Protocol):
 
 
 class Catalog:
-    """The configured models. `start` takes the first list, `replace` every later one."""
+    """The configured models. `start` takes the first list, `replace` every later one.
+
+    Attributes:
+        log_settings: how a model's requests are logged, None for not at all.
+    """
 
     def __init__(self, manager: Manager, source: DirectorySource, *, labels_for_unavailable: bool = False) -> None:
         self._manager = manager
@@ -65,10 +69,7 @@ class Catalog:
         # Models that `unload` took out of service, as they were configured.
         self._unloaded: dict[str, ModelConfig] = {}
         self._log_settings: dict[str, LogSettings] = {}
-
-    def log_settings(self, name: str) -> LogSettings | None:
-        """How a model's requests are logged, None for not at all."""
-        return self._log_settings.get(name)
+        self.log_settings: Callable[[str], LogSettings | None] = self._log_settings.get
 
     def version_policy(self, name: str) -> VersionPolicy | None:
         """Which versions of a model are served, None for an unknown one."""
@@ -189,7 +190,10 @@ class Catalog:
             for remark in model.remarks if model not in self.models else ():
                 _log.warning("%s", remark)
         self.models = tuple(models)
-        self._log_settings = {model.name: model.logging for model in models if model.logging}
+        # In place, since requests ask meanwhile.
+        self._log_settings |= {model.name: model.logging for model in models if model.logging}
+        for name in self._log_settings.keys() - {model.name for model in models if model.logging}:
+            del self._log_settings[name]
         names = [model.name for model in models]
         self._manager.serve_only(names)
         self._source.watch(models)

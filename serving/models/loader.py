@@ -24,6 +24,7 @@ from estimator_serving.serving.errors import (
 from estimator_serving.serving.metrics import LoadMetrics
 from estimator_serving.serving.models import memory, model_files, snapshot, warmup
 from estimator_serving.serving.models.warmup import Replay
+from estimator_serving.serving.request import DEFAULT_SIGNATURE
 from estimator_serving.serving.running import batch_parameters
 from estimator_serving.serving.running.batch_parameters import BatchParameters, BatchParametersError
 from estimator_serving.serving.running.batch_queues import BatchObserver
@@ -116,7 +117,8 @@ def open_servable(
             first_dims=_first_dims((*inputs, *outputs)) if batching else {},
         )  # fmt: skip
         graph = graph_of(session)
-        runner: Runner = SessionRunner(around(graph) if around else graph, bindings)
+        session_runner = SessionRunner(around(graph) if around else graph, bindings)
+        runner: Runner = session_runner
         parameters = batching.of_version(directory) if batching else None
         if batching and parameters:
             has_rows = {key: binding.has_rows for key, binding in bindings.items()}
@@ -124,7 +126,10 @@ def open_servable(
             runner = BatchingRunner(runner, parameters, has_rows, observer)
         elif slots:
             runner = TurnsRunner(runner, slots, max(REQUESTS_MAX, 2 * slots))
-        return Servable(name, version, metadata, bindings, runner, model.metadata, parameters)
+        return Servable(
+            name, version, metadata, bindings, runner, model.metadata, parameters,
+            session_runner.at_once(DEFAULT_SIGNATURE),
+        )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
 

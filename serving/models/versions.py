@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -62,8 +63,9 @@ class Version:
     cancel_retry: Callable[[], None] | None = None
     is_withdrawn: bool = False
 
-    def release(self) -> None:
-        self.release_to(self)
+    def __post_init__(self) -> None:
+        # Not a method, because that would be another frame for each request.
+        self.release: Callable[[], None] = partial(self.release_to, self)
 
     def __enter__(self) -> Servable:
         assert self.servable is not None, "a handle is only made of an available version"
@@ -142,7 +144,7 @@ class Model:
         Raises NotFoundError where that is not available, or the error for which it was taken out of service;
         InvalidArgumentError for an unknown label.
         """
-        number = self.named_version(spec)
+        number = spec.version if spec.label is None else self.named_version(spec)
         version = self.newest if number is None else self.versions.get(number)
         if version is not None and version.state is State.AVAILABLE:
             return version

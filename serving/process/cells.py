@@ -19,7 +19,7 @@ import itertools
 import mmap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,7 +118,7 @@ class Notes:
         """
         cells, lives, find_place = self._cells, self._all.lives, self._place
 
-        def run(names: list[str], feeds: dict[str, Any], context: Any) -> list[Any]:
+        def run(names: list[str], feeds: Mapping[str, Any], context: Any) -> list[Any]:
             if lives != self._alive and self._wait(ticket):
                 check()
             place = find_place()

@@ -10,7 +10,9 @@ import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.request import Array
@@ -42,6 +44,8 @@ class Binding(NamedTuple):
     aliases, graph_names: the signature's own outputs, in one order.
     has_rows: whether dimension 0 of every input and output may be a batch, as far as their shapes are declared.
     needs_rows: whether the graph cannot run on no rows.
+    numbers: numpy's dtype of each input by alias, if all are numbers; empty where more than dtypes is to be checked.
+    are_fed_as_named: whether the graph's inputs have the aliases' names.
     """
 
     inputs: tuple[Input, ...]
@@ -50,13 +54,22 @@ class Binding(NamedTuple):
     graph_names: list[str]
     has_rows: bool
     needs_rows: bool = False
+    numbers: tuple[tuple[str, np.dtype[Any]], ...] = ()
+    are_fed_as_named: bool = False
 
-    def check(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def check(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """The inputs of a request as a run takes them: strings as str, serialized Examples still as bytes.
 
         Raises InvalidArgumentError for a wrong dtype, Examples that are not a vector, text that is not UTF-8, and
         inputs without rows where the graph needs some.
         """
+        if self.numbers and len(inputs) == len(self.numbers):
+            wrong = [alias for alias, dtype in self.numbers if inputs[alias].dtype is not dtype]
+            if not wrong:
+                return inputs
+        return self._checked(inputs)
+
+    def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         checked: dict[str, Array] = {}
         for index, entry in enumerate(self.inputs):
             array = inputs[entry.alias]
@@ -94,12 +107,14 @@ class Binding(NamedTuple):
                     )
         return checked
 
-    def feeds(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def feeds(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Checked inputs by the graph's names."""
+        if self.are_fed_as_named:
+            return inputs
         feeds: dict[str, Array] = {}
         for entry in self.inputs:
             if entry.is_ragged:
-                feeds.update(zip(entry.graph_names, join_examples(inputs[entry.alias].tolist()), strict=True))
+                feeds.update(zip(entry.graph_names, join_examples(inputs[entry.alias]), strict=True))
             else:
                 feeds[entry.graph_names[0]] = inputs[entry.alias]
         return feeds
@@ -158,7 +173,10 @@ def bind(
                 "Signature %s of %s is never batched: dimension 0 of its inputs and outputs is %s; a batch is one "
                 "dimension.", key, path, " and ".join(sorted(called)),
             )  # fmt: skip
+        are_numbers = not needs_rows and not any(entry.dtype.is_string for entry in inputs)
         bindings[key] = Binding(
-            tuple(inputs), others | outputs, tuple(outputs), list(outputs.values()), has_rows, needs_rows
-        )
+            tuple(inputs), others | outputs, tuple(outputs), list(outputs.values()), has_rows, needs_rows,
+            tuple((entry.alias, entry.dtype.numpy) for entry in inputs) if are_numbers else (),
+            all(entry.graph_names == (entry.alias,) and not entry.is_ragged for entry in inputs),
+        )  # fmt: skip
     return bindings

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from estimator_serving.serving.request import PATIENT, Context, Outputs, Request
 from estimator_serving.serving.running.batch_parameters import BatchParameters
@@ -14,6 +15,9 @@ from estimator_serving.serving.running.binding import Binding
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.wire.examples import ExampleEncoder, FeatureSpec
 from estimator_serving.wire.signatures import Metadata
+
+if TYPE_CHECKING:
+    from estimator_serving.serving.running.session import AtOnce
 
 
 class Servable:
@@ -27,6 +31,8 @@ class Servable:
         runner: what runs its requests.
         properties: the metadata_props of its model.
         batching: how its requests share runs, None where they do not.
+        at_once: how its default signature is run without anything in between, None where it is not.
+        worked_out: what codecs keep of this version, by a key of theirs.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class Servable:
         runner: Runner,
         properties: Mapping[str, str] = MappingProxyType({}),
         batching: BatchParameters | None = None,
+        at_once: AtOnce | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -47,6 +54,8 @@ class Servable:
         self.runner = runner
         self.properties = properties
         self.batching = batching
+        self.at_once = at_once
+        self.worked_out: dict[object, Any] = {}
         self._bindings = bindings
 
     def takes_examples(self, signature_name: str, alias: str) -> bool:
@@ -67,6 +76,8 @@ class Servable:
         Raises InvalidArgumentError for inputs that do not fit the signature (see Binding.check), and what the runner
         raises (see Runner.run).
         """
-        binding = self._bindings[request.signature_name]
-        checked = binding.check(request.inputs)
-        return self.runner.run(Request(request.signature_name, checked, request.outputs or binding.aliases), context)
+        signature_name, inputs, outputs, form = request
+        binding = self._bindings[signature_name]
+        return self.runner.run(
+            Request(signature_name, binding.check(inputs), outputs or binding.aliases, form), context
+        )

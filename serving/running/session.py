@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -35,15 +35,45 @@ CPU_PROVIDER = "CPUExecutionProvider"
 # Below this a run costs less than handing the request to a thread and back twice over.
 QUICK_RUN_S = 0.0005
 NOT_RUN_S = float("inf")
+_CAPPED_S = 2 * QUICK_RUN_S
 # Bad requests are answered, not logged: at lower levels each would write a line that a client can choose.
 _NO_LOG = 4
 # How much one run moves the average: about the last ten count.
 _RUN_WEIGHT = 0.2
 
 # What is used of a session: names of outputs, feeds and the context of the run -> the outputs' arrays.
-Graph = Callable[[list[str], dict[str, Array], Context], list[Array]]
+Graph = Callable[[list[str], Mapping[str, Array], Context], list[Array]]
 
 _watchdog = Watchdog()
+
+
+class AtOnce(NamedTuple):
+    """A signature of one input, of float32 or of Examples, that is run without anything in between.
+
+    input_names, output_names: the graph's, beside the signature's aliases; two inputs for Examples.
+    """
+
+    signature_name: str
+    alias: str
+    aliases: tuple[str, ...]
+    has_rows: bool
+    input_names: tuple[str, ...]
+    output_names: list[str]
+    runner: SessionRunner
+
+    @property
+    def takes_examples(self) -> bool:
+        return len(self.input_names) > 1
+
+    def run(self, feeds: dict[str, Array]) -> list[Array] | None:
+        """The outputs' arrays, None where something else stands for the graph. Raises what ONNX Runtime raises."""
+        graph = self.runner.graph
+        if not isinstance(graph, SessionGraph):
+            return None
+        began_s = time.perf_counter()
+        values = graph.bare(self.output_names, feeds, None)
+        self.runner.note_run(time.perf_counter() - began_s)
+        return values
 
 
 class SessionRunner:
@@ -60,31 +90,45 @@ class SessionRunner:
         self.graph = graph
         self._bindings = bindings
         self._run_s = NOT_RUN_S
-
-    @property
-    def is_quick(self) -> bool:
-        """Going by the last runs; a graph that has not run yet is not quick."""
-        return self._run_s < QUICK_RUN_S
+        # Going by the last runs; a graph that has not run yet is not quick.
+        self.is_quick = False
 
     def run(self, request: Request, context: Context) -> Outputs:
-        context.check()
+        if not context.is_reader:
+            context.check()
         binding, aliases = self._bindings[request.signature_name], request.outputs
-        feeds = binding.feeds(request.inputs)
+        feeds = request.inputs if binding.are_fed_as_named else binding.feeds(request.inputs)
         names = binding.graph_names if aliases is binding.aliases else [binding.outputs[alias] for alias in aliases]
         started_s = time.perf_counter()
         try:
             values = self.graph(names, feeds, context)
         except Exception as error:
             raise _translate(error, context) from error
-        run_s = time.perf_counter() - started_s
+        self.note_run(time.perf_counter() - started_s)
+        return dict(zip(aliases, values, strict=True))
+
+    def note_run(self, run_s: float) -> None:
+        """A run has taken so long."""
         if self._run_s == NOT_RUN_S:
             # The first run pays for ONNX Runtime's set-up and says nothing about the next.
             self._run_s = QUICK_RUN_S
         else:
             # Capped, because now and then the thread is put aside in the middle of a quick run: it takes several slow
             # ones in a row to make a model slow.
-            self._run_s += _RUN_WEIGHT * (min(run_s, 2 * QUICK_RUN_S) - self._run_s)
-        return dict(zip(aliases, values, strict=True))
+            self._run_s += _RUN_WEIGHT * ((run_s if run_s < _CAPPED_S else _CAPPED_S) - self._run_s)
+            self.is_quick = self._run_s < QUICK_RUN_S
+
+    def at_once(self, signature_name: str) -> AtOnce | None:
+        """The shortest way through this runner; None but for a signature of one input, of float32 or Examples."""
+        binding = self._bindings.get(signature_name)
+        if binding is None or len(binding.inputs) != 1 or binding.needs_rows:
+            return None
+        (entry,) = binding.inputs
+        if not entry.is_ragged and entry.dtype is not dtypes.float32:
+            return None
+        return AtOnce(
+            signature_name, entry.alias, binding.aliases, binding.has_rows, entry.graph_names, binding.graph_names, self
+        )
 
     def waiting(self) -> Mapping[str, Waiting]:
         return {}
@@ -166,7 +210,7 @@ _SAVING = {
 _NOT_NUMPYS = {dtype.onnx: dtype for dtype in dtypes.ALL if dtype.onnx_number}
 
 
-def graph_of(session: onnxruntime.InferenceSession) -> Graph:
+def graph_of(session: onnxruntime.InferenceSession) -> SessionGraph:
     """What runs a session's graph, and ends a run that nobody waits for any more.
 
     It goes around session.run's checks in Python, which take half as long again as a small model does: they look for
@@ -181,21 +225,29 @@ def graph_of(session: onnxruntime.InferenceSession) -> Graph:
             f"The graph takes text beside values of type {', '.join(sorted(special))}, which ONNX Runtime cannot be "
             "fed together; export it with float32 at its inputs and outputs."
         )
-    bare: Callable[[list[str], dict[str, Array], Any], list[Array]]
-    bare = partial(_run_values, session._sess) if special else session._sess.run
+    return SessionGraph(partial(_run_values, session._sess) if special else session._sess.run)
 
-    def run(names: list[str], feeds: dict[str, Array], context: Context) -> list[Array]:
-        if context.is_endless:
-            return bare(names, feeds, None)
+
+class SessionGraph:
+    """A session's graph; a Graph.
+
+    Attributes:
+        bare: runs it, whoever waits, with RunOptions or None for the context.
+    """
+
+    def __init__(self, bare: Callable[[list[str], Mapping[str, Array], Any], list[Array]]) -> None:
+        self.bare = bare
+
+    def __call__(self, names: list[str], feeds: Mapping[str, Array], context: Context) -> list[Array]:
+        if context.is_reader or context.is_endless:
+            return self.bare(names, feeds, None)
         options = onnxruntime.RunOptions()
         options.log_severity_level = _NO_LOG
         with _watchdog.watching(options, context):
-            return bare(names, feeds, options)
-
-    return run
+            return self.bare(names, feeds, options)
 
 
-def _run_values(session: Any, names: list[str], feeds: dict[str, Array], options: Any) -> list[Array]:
+def _run_values(session: Any, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
     """session.run for graphs with types that ONNX Runtime's binding knows no numpy array of."""
     values = {}  # they keep the memory that the run reads
     for name, array in feeds.items():

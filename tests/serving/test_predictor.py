@@ -8,8 +8,8 @@ from estimator_serving.serving.errors import Code
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import VersionDirectory
-from estimator_serving.serving.predictor import Codec, Predictor
-from estimator_serving.serving.request import Context, Document, ModelSpec, Request
+from estimator_serving.serving.predictor import Codec, Done, Predictor
+from estimator_serving.serving.request import Context, Document, ModelSpec, NotQuickError, Request
 
 
 class FakeServable(SimpleNamespace):
@@ -75,6 +75,28 @@ def test_what_the_reading_thread_answers_takes_no_thread(predictor, metrics, mon
     monkeypatch.setattr(FakeServable, "runner", SimpleNamespace(is_quick=False))
     with pytest.raises(errors.UnavailableError):
         crowded.predict(codec(), b"text", crowded.router.choose(ModelSpec("m")))
+
+
+def test_the_reading_thread_is_not_held(predictor, metrics, monkeypatch):
+    reader, named = Context(is_reader=True), codec(parse=lambda payload, _: Document(ModelSpec("m"), payload, payload))
+    assert predictor.predict(named, b"text", None, reader).payload == b"TEXT"
+    monkeypatch.setattr(FakeServable, "runner", SimpleNamespace(is_quick=False))
+    with pytest.raises(NotQuickError):
+        predictor.predict(named, b"text", None, reader)
+    assert sum(work.successes + work.failures for work in metrics.work("m", 1).values()) == 1
+    assert predictor.predict(named, b"text").payload == b"TEXT"
+
+
+def test_what_is_answered_at_once_is_counted(predictor, metrics):
+    seen = []
+    quick = codec(at_once=lambda payload, _spec, _servable: None if payload == b"odd" else Done(b"ONCE", 3, 0.1, 0.2))
+    ask = Predictor(predictor.manager, metrics, [seen.append], is_observed=lambda _name: False)
+    reader = Context(is_reader=True)
+    assert ask.predict(quick, b"text", ask.router.choose(ModelSpec("m")), reader) == (b"ONCE", 1)
+    assert ask.predict(quick, b"odd", ask.router.choose(ModelSpec("m")), reader) == (b"ODD", 1)
+    assert predictor.predict(quick, b"text", predictor.router.choose(ModelSpec("m"))) == (b"TEXT", 1)
+    assert len(seen) == 1
+    assert sum(one.rows for one in metrics.work("m", 1).values()) == 5
 
 
 def fail(*_):

@@ -8,22 +8,36 @@ functions on rows of bytes and TFRecord's frames have no counterpart; wire/ragge
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from estimator_serving.wire.native._native import ExampleWriter, RowMixer, Rows, Tensor, TensorParts
+    from estimator_serving.wire.native._native import (
+        ExampleWriter,
+        HttpReader,
+        PlainRun,
+        RowMixer,
+        Rows,
+        Tensor,
+        TensorParts,
+    )
 
 try:
     from estimator_serving.wire.native._native import (
         crc32c,
         drain_rows,
         example_writer,
+        http_reader,
+        join_rows,
         mix_rows,
         narrow_floats,
+        predict_plain,
         read_body,
         read_columns,
+        read_examples_request,
         read_frames,
         read_predict_request,
+        read_request,
         row_mixer,
         take_rows,
         write_array,
+        write_classifications,
         write_examples,
         write_predict_response,
         write_rows,
@@ -37,6 +51,8 @@ except ImportError as error:
 __all__ = [
     "WRITABLE",
     "ExampleWriter",
+    "HttpReader",
+    "PlainRun",
     "RowMixer",
     "Rows",
     "Tensor",
@@ -44,15 +60,21 @@ __all__ = [
     "crc32c",
     "drain_rows",
     "example_writer",
+    "http_reader",
+    "join_rows",
     "mix_rows",
     "narrow_floats",
+    "predict_plain",
     "read_body",
     "read_columns",
+    "read_examples_request",
     "read_frames",
     "read_predict_request",
+    "read_request",
     "row_mixer",
     "take_rows",
     "write_array",
+    "write_classifications",
     "write_examples",
     "write_predict_response",
     "write_rows",

@@ -1,7 +1,9 @@
 """What the C++ of this folder gives Python."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 # What has bytes in one piece.
@@ -17,8 +19,23 @@ TensorParts = tuple[int, tuple[int, ...], bytes | list[bytes]]
 class Rows:
     """A list of JSON objects, kept by the compiled module."""
 
+class HttpReader:
+    """What of a request's headers is wanted, kept by the compiled module."""
+
 class ExampleWriter:
     """The features of a tf.Example, kept by the compiled module."""
+
+def http_reader(*wanted: bytes) -> HttpReader:
+    """What reads plain requests. wanted: names of headers in lower case."""
+
+def read_request(
+    reader: HttpReader, data: bytes, head_max: int, body_max: int
+) -> tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]] | None:
+    """The path without query, the body and the wanted headers of a POST by HTTP/1.1.
+
+    None unless `data` is exactly one whole request, of at most so many bytes, whose head has one Host, the body's
+    length, and nothing that changes how a request is read or what follows its answer.
+    """
 
 def read_body(body: bytes) -> tuple[str, str | None, Tensor | dict[str, Tensor] | Rows] | None:
     """What a JSON body {"instances": …} or {"inputs": …} holds, with or without a "signature_name".
@@ -62,6 +79,27 @@ def write_rows(keys: tuple[bytes, ...], columns: tuple[NDArray[Any] | list[bytes
     different lengths.
     """
 
+# What `predict_plain` runs: session.run, the names of the graph's outputs and of its inputs, `"NAME":` of each output
+# as it is to be printed, numpy's ndarray and the inputs' dtypes, of which this module knows nothing; and what writes
+# the Examples of a graph that takes those by two inputs, their bytes and splits, or None for one that takes floats.
+PlainRun = tuple[
+    Callable[..., list[NDArray[Any]]],
+    list[str],
+    tuple[str, ...],
+    tuple[bytes, ...],
+    type[NDArray[Any]],
+    tuple[np.dtype[Any], ...],
+    ExampleWriter | None,
+]
+
+def predict_plain(run: PlainRun, body: bytes) -> tuple[bytes, int, float, float] | None:
+    """The answer to a JSON body of real numbers or of feature dictionaries: reads it, runs a graph, prints its outputs.
+
+    Gives the answer, its rows, and the seconds before and in the run. None for what `read_body` gives no tensor of
+    reals or no rows of, rows that `write_examples` gives None for, a body with a "signature_name", and outputs that
+    `write_array` and `write_rows` give None for, or that are no rows under instances. Raises what the run raises.
+    """
+
 def narrow_floats(values: bytes) -> bytes:
     """float64 as float32; what is too large becomes an infinity, without a warning."""
 
@@ -73,6 +111,21 @@ def read_predict_request(
     None for unknown fields, a field that comes twice, a tensor that is empty or has more or fewer values than its shape
     says, other dtypes than bool, the integers but for uint16, float32, float64 and string, and names beyond ASCII.
     """
+
+def read_examples_request(
+    message: bytes,
+) -> tuple[str, int | None, str | None, str | None, list[bytes]] | None:
+    """The model's name, version, label and signature, and the Examples of a ClassificationRequest or RegressionRequest.
+
+    None for unknown fields, a field that comes twice, Examples with a context, no Examples, and names beyond ASCII.
+    """
+
+def join_rows(rows: list[bytes] | NDArray[Any]) -> tuple[bytes, bytes] | None:
+    """Rows of bytes, one after the other, with int64 splits. None unless all rows are bytes, in a list or an array of
+    objects without gaps."""
+
+def write_classifications(labels: NDArray[Any], scores: NDArray[Any]) -> bytes | None:
+    """A ClassificationResult. None unless these are str and float32, [rows, classes], at least one class, no gaps."""
 
 def write_predict_response(
     start: bytes, aliases: tuple[bytes, ...], tensors: tuple[NDArray[Any] | bytes, ...], as_content: bool

@@ -61,26 +61,46 @@ class JsonCursor {
   // not hold.
   std::optional<Number> ReadNumber() {
     const char* const begin = at_;
-    Take('-');
+    const bool is_negative = Take('-');
     const char* const digits = at_;
-    if (!SkipDigits() || (*digits == '0' && at_ - digits > 1)) return std::nullopt;
-    bool is_integer = true;
+    std::uint64_t mantissa = 0;  // meaningless for more than kDigitsMax digits
+    if (!ReadDigits(mantissa) || (*digits == '0' && at_ - digits > 1)) return std::nullopt;
+    std::ptrdiff_t count = at_ - digits;
+    if (!Sees('.') && !Sees('e') && !Sees('E')) {
+      if (count > kDigitsMax) return Convert<std::int64_t>(begin);
+      const auto value = static_cast<std::int64_t>(mantissa);
+      return Number::Of(is_negative ? -value : value);
+    }
+    std::ptrdiff_t power = 0;
     if (Take('.')) {
-      is_integer = false;
-      if (!SkipDigits()) return std::nullopt;
+      const char* const fraction = at_;
+      if (!ReadDigits(mantissa)) return std::nullopt;
+      power = fraction - at_;
+      count -= power;
     }
     if (Take('e') || Take('E')) {
-      is_integer = false;
       if (!Take('+')) Take('-');
-      if (!SkipDigits()) return std::nullopt;
+      std::uint64_t unused = 0;
+      return ReadDigits(unused) ? Convert<double>(begin) : std::nullopt;
     }
-    return is_integer ? Convert<std::int64_t>(begin) : Convert<double>(begin);
+    // The mantissa and the power of ten are both exact as doubles, so that their quotient is rounded once, as it should.
+    static constexpr double kPowers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8, 1e9,
+                                         1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18};
+    if (count > kDigitsMax || mantissa > std::uint64_t{1} << 53) return Convert<double>(begin);
+    const double value = static_cast<double>(mantissa) / kPowers[-power];
+    return Number::Of(is_negative ? -value : value);
   }
 
  private:
-  bool SkipDigits() {
+  // A number of so many digits is below 2^63.
+  static constexpr std::ptrdiff_t kDigitsMax = 18;
+
+  // Takes digits, at least one, and appends them to a number.
+  bool ReadDigits(std::uint64_t& number) {
     const char* const begin = at_;
-    while (at_ != end_ && '0' <= *at_ && *at_ <= '9') ++at_;
+    for (; at_ != end_ && '0' <= *at_ && *at_ <= '9'; ++at_) {
+      number = number * 10 + static_cast<std::uint64_t>(*at_ - '0');
+    }
     return at_ != begin;
   }
 

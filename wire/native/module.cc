@@ -4,6 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "example_writer.h"
+#include "http_request.h"
 #include "json_body.h"
 #include "json_writer.h"
 #include "predict_messages.h"
@@ -27,6 +29,7 @@ using estimator::Column;
 using estimator::Columns;
 using estimator::ExampleWriter;
 using estimator::FeatureType;
+using estimator::HttpReader;
 using estimator::Numbers;
 using estimator::OwnedRows;
 using estimator::RowMixer;
@@ -118,6 +121,9 @@ template <>
 constexpr const char* kName<ExampleWriter> = "estimator_serving.ExampleWriter";
 template <>
 constexpr const char* kName<RowMixer> = "estimator_serving.RowMixer";
+
+template <>
+constexpr const char* kName<HttpReader> = "estimator_serving.HttpReader";
 
 // Rows, and the buffer of the text that they point into.
 struct KeptRows {
@@ -229,6 +235,48 @@ PyObject* WriteExamples(PyObject*, PyObject* arguments) {
   return list;
 }
 
+PyObject* MakeHttpReader(PyObject*, PyObject* arguments) {
+  try {
+    std::vector<std::string> wanted;
+    for (Py_ssize_t index = 0; index < PyTuple_Size(arguments); ++index) {
+      char* name;
+      Py_ssize_t size;
+      if (PyBytes_AsStringAndSize(PyTuple_GetItem(arguments, index), &name, &size)) return nullptr;
+      wanted.emplace_back(name, static_cast<std::size_t>(size));
+    }
+    return Keep(std::make_unique<HttpReader>(std::move(wanted)));
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
+PyObject* ReadRequest(PyObject*, PyObject* arguments) {
+  PyObject *capsule, *data;
+  Py_ssize_t head_max, body_max;
+  if (!PyArg_ParseTuple(arguments, "OSnn:read_request", &capsule, &data, &head_max, &body_max)) return nullptr;
+  const HttpReader* const reader = Kept<HttpReader>(capsule);
+  if (!reader) return nullptr;
+  char* text;
+  Py_ssize_t size;
+  PyBytes_AsStringAndSize(data, &text, &size);
+  std::optional<estimator::HttpRequest> read;
+  const bool is_done = Run(0, [&] {
+    read = reader->Read({text, static_cast<std::size_t>(size)}, static_cast<std::size_t>(head_max),
+                        static_cast<std::size_t>(body_max));
+  });
+  if (!is_done) return nullptr;
+  if (!read) Py_RETURN_NONE;
+  PyObject* const headers = PyTuple_New(static_cast<Py_ssize_t>(read->headers.size()));
+  for (std::size_t index = 0; headers && index < read->headers.size(); ++index) {
+    const auto& [name, value] = read->headers[index];
+    PyTuple_SetItem(headers, static_cast<Py_ssize_t>(index),
+                    Py_BuildValue("y#y#", name.data(), static_cast<Py_ssize_t>(name.size()), value.data(),
+                                  static_cast<Py_ssize_t>(value.size())));
+  }
+  return Py_BuildValue("NNN", Bytes(read->path.data(), read->path.size()),
+                       Bytes(read->body.data(), read->body.size()), headers);
+}
+
 std::optional<ArrayView> View(const Buffer& buffer) {
   const char* const format = buffer->format;
   if (!format || std::strlen(format) != 1 || estimator::kPrintable.find(format[0]) == std::string_view::npos) {
@@ -315,6 +363,140 @@ PyObject* WriteRows(PyObject*, PyObject* arguments) {
   return Written(bytes, [&](std::string& text) { return estimator::WriteRows(columns, text); });
 }
 
+using Clock = std::chrono::steady_clock;
+
+double SecondsBetween(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+// An object of Python that is given back at the end of its scope.
+struct GiveBack {
+  void operator()(PyObject* object) const { Py_XDECREF(object); }
+};
+using Owned = std::unique_ptr<PyObject, GiveBack>;
+
+// The answer to a plain body, of the arrays that a run gave. None if one of them is not to be printed here.
+PyObject* AnswerOf(bool in_rows, PyObject* keys, PyObject* outputs) {
+  const Py_ssize_t count = PyTuple_Size(keys);
+  if (!PyList_Check(outputs) || PyList_Size(outputs) != count || !count) Py_RETURN_NONE;
+  std::vector<Column> columns(static_cast<std::size_t>(count));
+  std::vector<std::optional<Buffer>> buffers(columns.size());
+  Py_ssize_t bytes = 0;
+  for (std::size_t index = 0; index < columns.size(); ++index) {
+    Column& column = columns[index];
+    char* key;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(PyTuple_GetItem(keys, static_cast<Py_ssize_t>(index)), &key, &size)) return nullptr;
+    column.key = std::string_view(key, static_cast<std::size_t>(size));
+    const Buffer& buffer = buffers[index].emplace(PyList_GetItem(outputs, static_cast<Py_ssize_t>(index)), kArray);
+    if (!buffer) return NotPrintable();
+    column.array = View(buffer);
+    if (!column.array) Py_RETURN_NONE;
+    if (in_rows && (column.array->shape.empty() || column.array->shape[0] != columns[0].array->shape[0])) Py_RETURN_NONE;
+    bytes += buffer->len;
+  }
+  return Written(bytes, [&](std::string& text) {
+    bool complete = true;
+    text += in_rows ? "{\"predictions\":" : "{\"outputs\":";
+    if (columns.size() == 1) {
+      complete = estimator::WriteArray(*columns[0].array, text);
+    } else if (in_rows) {
+      complete = estimator::WriteRows(columns, text);
+    } else {
+      for (std::size_t index = 0; index < columns.size(); ++index) {
+        text += index ? ',' : '{';
+        text += columns[index].key;
+        complete = complete && estimator::WriteArray(*columns[index].array, text);
+      }
+      text += '}';
+    }
+    text += '}';
+    return complete;
+  });
+}
+
+// numpy's array of a buffer: `ndarray(shape, dtype, buffer)`.
+PyObject* ArrayOf(PyObject* ndarray, PyObject* dtype, const std::vector<std::int64_t>& sizes, const Owned& buffer) {
+  const Owned shape(Shape(sizes));
+  if (!shape || !buffer) return nullptr;
+  return PyObject_CallFunctionObjArgs(ndarray, shape.get(), dtype, buffer.get(), nullptr);
+}
+
+PyObject* Floats(const std::vector<double>& values) {
+  PyObject* const narrowed = Bytes(nullptr, values.size() * sizeof(float));
+  char* to = narrowed ? PyBytes_AsString(narrowed) : nullptr;
+  for (std::size_t index = 0; to && index < values.size(); ++index, to += sizeof(float)) {
+    const float narrow = static_cast<float>(values[index]);
+    std::memcpy(to, &narrow, sizeof narrow);
+  }
+  return narrowed;
+}
+
+// The arrays that a plain body feeds a graph with: one of floats, or those of the bytes and splits of tf.Examples, which
+// the writer makes of its rows. None, without an error, for a body that feeds nothing here.
+std::optional<std::vector<Owned>> FeedsOf(const Body& body, const ExampleWriter* writer, PyObject* ndarray,
+                                          PyObject* dtypes, std::int64_t& rows) {
+  std::vector<Owned> arrays;
+  if (!writer) {
+    const Numbers* const numbers = std::get_if<Numbers>(&body.content);
+    if (!numbers || numbers->are_integers || (body.key == "instances" && numbers->shape.empty())) return std::nullopt;
+    rows = numbers->shape.empty() ? 1 : numbers->shape[0];
+    arrays.emplace_back(ArrayOf(ndarray, PyTuple_GetItem(dtypes, 0), numbers->shape, Owned(Floats(numbers->reals))));
+    return arrays;
+  }
+  const Rows* const given = std::get_if<Rows>(&body.content);
+  const auto examples = given ? writer->Write(*given) : std::nullopt;
+  if (!examples) return std::nullopt;
+  OwnedRows joined;
+  for (const std::string& example : *examples) joined.Add(example);
+  rows = static_cast<std::int64_t>(examples->size());
+  const auto size = static_cast<std::int64_t>(joined.bytes.size()), splits = static_cast<std::int64_t>(joined.splits.size());
+  arrays.emplace_back(
+      ArrayOf(ndarray, PyTuple_GetItem(dtypes, 0), {size}, Owned(Bytes(joined.bytes.data(), joined.bytes.size()))));
+  arrays.emplace_back(ArrayOf(ndarray, PyTuple_GetItem(dtypes, 1), {splits},
+                              Owned(Bytes(joined.splits.data(), joined.splits.size() * sizeof(std::int64_t)))));
+  return arrays;
+}
+
+PyObject* PredictPlain(PyObject*, PyObject* arguments) {
+  PyObject *run, *names, *inputs, *keys, *ndarray, *dtypes, *capsule, *body;
+  if (!PyArg_ParseTuple(arguments, "(OO!O!O!OO!O)S:predict_plain", &run, &PyList_Type, &names, &PyTuple_Type, &inputs,
+                        &PyTuple_Type, &keys, &ndarray, &PyTuple_Type, &dtypes, &capsule, &body)) {
+    return nullptr;
+  }
+  const ExampleWriter* const writer = capsule == Py_None ? nullptr : Kept<ExampleWriter>(capsule);
+  if (PyErr_Occurred()) return nullptr;
+  if (PyTuple_Size(inputs) != (writer ? 2 : 1) || PyTuple_Size(dtypes) != PyTuple_Size(inputs)) {
+    PyErr_SetString(PyExc_ValueError, "predict_plain feeds one input of floats, or two of Examples.");
+    return nullptr;
+  }
+  const auto begin = Clock::now();
+  char* text;
+  Py_ssize_t size;
+  PyBytes_AsStringAndSize(body, &text, &size);
+  try {
+    const auto read = estimator::ReadBody({text, static_cast<std::size_t>(size)});
+    if (!read || read->signature_name) Py_RETURN_NONE;
+    std::int64_t rows = 1;
+    const auto arrays = FeedsOf(*read, writer, ndarray, dtypes, rows);
+    if (!arrays) Py_RETURN_NONE;
+    const Owned feeds(PyDict_New());
+    for (std::size_t index = 0; index < arrays->size(); ++index) {
+      PyObject* const name = PyTuple_GetItem(inputs, static_cast<Py_ssize_t>(index));
+      if (!feeds || !(*arrays)[index] || PyDict_SetItem(feeds.get(), name, (*arrays)[index].get())) return nullptr;
+    }
+    const auto run_begin = Clock::now();
+    const Owned outputs(PyObject_CallFunctionObjArgs(run, names, feeds.get(), Py_None, nullptr));
+    const auto run_end = Clock::now();
+    PyObject* const answer = outputs ? AnswerOf(read->key == "instances", keys, outputs.get()) : nullptr;
+    if (!answer || answer == Py_None) return answer;
+    return Py_BuildValue("Nndd", answer, static_cast<Py_ssize_t>(rows), SecondsBetween(begin, run_begin),
+                         SecondsBetween(run_begin, run_end));
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
 PyObject* NarrowFloats(PyObject*, PyObject* values) {
   const Buffer buffer(values, PyBUF_SIMPLE);
   if (!buffer) return nullptr;
@@ -359,6 +541,10 @@ PyObject* Wrap(const std::vector<estimator::PredictRequest::Input>& inputs) {
 
 PyObject* TextOrNone(std::string_view value) { return value.empty() ? Py_NewRef(Py_None) : Text(value); }
 
+PyObject* VersionOrNone(const estimator::ModelSpec& spec) {
+  return spec.version ? PyLong_FromLongLong(*spec.version) : Py_NewRef(Py_None);
+}
+
 PyObject* ReadPredictRequest(PyObject*, PyObject* message) {
   const Buffer buffer(message, PyBUF_SIMPLE);
   if (!buffer) return nullptr;
@@ -372,9 +558,109 @@ PyObject* ReadPredictRequest(PyObject*, PyObject* message) {
   for (std::size_t index = 0; filter && index < read->output_filter.size(); ++index) {
     PyTuple_SetItem(filter, static_cast<Py_ssize_t>(index), Text(read->output_filter[index]));
   }
-  return Py_BuildValue("NNNNNN", Text(read->name),
-                       read->version ? PyLong_FromLongLong(*read->version) : Py_NewRef(Py_None), TextOrNone(read->label),
-                       TextOrNone(read->signature_name), filter, Wrap(read->inputs));
+  const estimator::ModelSpec& spec = read->spec;
+  return Py_BuildValue("NNNNNN", Text(spec.name), VersionOrNone(spec), TextOrNone(spec.label),
+                       TextOrNone(spec.signature_name), filter, Wrap(read->inputs));
+}
+
+// A list of bytes.
+PyObject* Wrap(const std::vector<std::string_view>& rows) {
+  PyObject* list = PyList_New(static_cast<Py_ssize_t>(rows.size()));
+  for (std::size_t index = 0; list && index < rows.size(); ++index) {
+    PyObject* const one = Bytes(rows[index].data(), rows[index].size());
+    PyList_SetItem(list, static_cast<Py_ssize_t>(index), one);
+    if (!one) Py_CLEAR(list);
+  }
+  return list;
+}
+
+PyObject* ReadExamplesRequest(PyObject*, PyObject* message) {
+  const Buffer buffer(message, PyBUF_SIMPLE);
+  if (!buffer) return nullptr;
+  std::optional<estimator::ExamplesRequest> read;
+  const bool is_done = Run(buffer->len, [&] {
+    read = estimator::ReadExamplesRequest({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
+  });
+  if (!is_done) return nullptr;
+  if (!read) Py_RETURN_NONE;
+  const estimator::ModelSpec& spec = read->spec;
+  return Py_BuildValue("NNNNN", Text(spec.name), VersionOrNone(spec), TextOrNone(spec.label),
+                       TextOrNone(spec.signature_name), Wrap(read->examples));
+}
+
+// The objects of a list, or of an array of objects without gaps; none for anything else.
+std::optional<std::vector<PyObject*>> ObjectsOf(PyObject* given, const Buffer& buffer) {
+  if (PyList_Check(given)) {
+    std::vector<PyObject*> objects;
+    objects.reserve(static_cast<std::size_t>(PyList_Size(given)));
+    for (Py_ssize_t index = 0; index < PyList_Size(given); ++index) objects.push_back(PyList_GetItem(given, index));
+    return objects;
+  }
+  if (!buffer || !buffer->format || std::strcmp(buffer->format, "O") != 0) return std::nullopt;
+  PyObject* const* const first = static_cast<PyObject* const*>(buffer->buf);
+  return std::vector<PyObject*>(first, first + static_cast<std::size_t>(buffer->len) / sizeof(PyObject*));
+}
+
+PyObject* JoinRows(PyObject*, PyObject* rows) {
+  const Buffer buffer(rows, kArray);
+  if (!buffer) PyErr_Clear();
+  try {
+    const auto objects = ObjectsOf(rows, buffer);
+    if (!objects) Py_RETURN_NONE;
+    std::vector<std::string_view> views;
+    std::vector<std::int64_t> splits = {0};
+    views.reserve(objects->size());
+    splits.reserve(objects->size() + 1);
+    for (PyObject* const object : *objects) {
+      char* data;
+      Py_ssize_t size;
+      if (!PyBytes_Check(object) || PyBytes_AsStringAndSize(object, &data, &size)) Py_RETURN_NONE;
+      views.emplace_back(data, static_cast<std::size_t>(size));
+      splits.push_back(splits.back() + size);
+    }
+    PyObject* const joined = Bytes(nullptr, static_cast<std::size_t>(splits.back()));
+    if (!joined) return nullptr;
+    char* to = PyBytes_AsString(joined);
+    for (const std::string_view view : views) {
+      if (!view.empty()) std::memcpy(to, view.data(), view.size());
+      to += view.size();
+    }
+    return Py_BuildValue("NN", joined, Bytes(splits.data(), splits.size() * sizeof(std::int64_t)));
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
+PyObject* WriteClassifications(PyObject*, PyObject* arguments) {
+  PyObject *labels, *scores;
+  if (!PyArg_ParseTuple(arguments, "OO:write_classifications", &labels, &scores)) return nullptr;
+  const Buffer names(labels, kArray);
+  if (!names) return NotPrintable();
+  const Buffer values(scores, kArray);
+  if (!values) return NotPrintable();
+  const bool fits = values->format && std::strcmp(values->format, "f") == 0 && names->ndim == 2 && values->ndim == 2 &&
+                    names->shape[0] == values->shape[0] && names->shape[1] == values->shape[1] && names->shape[1] > 0;
+  try {
+    const auto objects = fits ? ObjectsOf(labels, names) : std::nullopt;
+    if (!objects) Py_RETURN_NONE;
+    std::vector<std::string_view> texts;
+    texts.reserve(objects->size());
+    for (PyObject* const object : *objects) {
+      Py_ssize_t size;
+      const char* const text = PyUnicode_Check(object) ? PyUnicode_AsUTF8AndSize(object, &size) : nullptr;
+      if (!text) {
+        PyErr_Clear();
+        Py_RETURN_NONE;
+      }
+      texts.emplace_back(text, static_cast<std::size_t>(size));
+    }
+    std::string message;
+    estimator::WriteClassifications(texts, static_cast<const float*>(values->buf),
+                                    static_cast<std::size_t>(names->shape[1]), message);
+    return Bytes(message.data(), message.size());
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
 }
 
 PyObject* WritePredictResponse(PyObject*, PyObject* arguments) {
@@ -538,11 +824,17 @@ PyMethodDef kMethods[] = {
     {"take_rows", TakeRows, METH_VARARGS, nullptr},
     {"narrow_floats", NarrowFloats, METH_O, nullptr},
     {"example_writer", MakeExampleWriter, METH_O, nullptr},
+    {"http_reader", MakeHttpReader, METH_VARARGS, nullptr},
+    {"read_request", ReadRequest, METH_VARARGS, nullptr},
     {"read_body", ReadBody, METH_O, nullptr},
     {"read_columns", ReadColumns, METH_O, nullptr},
     {"write_examples", WriteExamples, METH_VARARGS, nullptr},
     {"read_predict_request", ReadPredictRequest, METH_O, nullptr},
+    {"read_examples_request", ReadExamplesRequest, METH_O, nullptr},
+    {"join_rows", JoinRows, METH_O, nullptr},
+    {"write_classifications", WriteClassifications, METH_VARARGS, nullptr},
     {"write_predict_response", WritePredictResponse, METH_VARARGS, nullptr},
+    {"predict_plain", PredictPlain, METH_VARARGS, nullptr},
     {"write_array", WriteArray, METH_O, nullptr},
     {"write_rows", WriteRows, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},

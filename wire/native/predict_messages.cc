@@ -66,26 +66,26 @@ bool ReadText(Field field, ProtoCursor& cursor, std::string_view& text) {
   return true;
 }
 
-bool ReadModelSpec(std::string_view message, PredictRequest& request) {
+bool ReadModelSpec(std::string_view message, ModelSpec& spec) {
   return ReadFields(message, [&](Field field, ProtoCursor& cursor) {
     switch (field.number) {
-      case 1: return ReadText(field, cursor, request.name);
+      case 1: return ReadText(field, cursor, spec.name);
       case 2: {
         // An Int64Value. Beside a label the last one counts, which is for the reader in Python.
         const auto value = field.type == WireType::kDelimited ? cursor.ReadDelimited() : std::nullopt;
-        if (!value || request.version || !request.label.empty()) return false;
-        request.version = 0;
+        if (!value || spec.version || !spec.label.empty()) return false;
+        spec.version = 0;
         bool is_first = true;
         return ReadFields(*value, [&](Field inner, ProtoCursor& at) {
           const auto number = inner.number == 1 && inner.type == WireType::kVarint ? at.ReadVarint() : std::nullopt;
           if (!number || !is_first) return false;
-          request.version = static_cast<std::int64_t>(*number);
+          spec.version = static_cast<std::int64_t>(*number);
           is_first = false;
           return true;
         });
       }
-      case 3: return ReadText(field, cursor, request.signature_name);
-      case 4: return !request.version && ReadText(field, cursor, request.label);
+      case 3: return ReadText(field, cursor, spec.signature_name);
+      case 4: return !spec.version && ReadText(field, cursor, spec.label);
       default: return false;
     }
   });
@@ -264,14 +264,82 @@ std::optional<PredictRequest> ReadPredictRequest(std::string_view message) {
       case 1:
         if (has_spec) return false;
         has_spec = true;
-        return ReadModelSpec(*value, request);
+        return ReadModelSpec(*value, request.spec);
       case 2: return ReadInput(*value, request);
       case 3: request.output_filter.push_back(*value); return IsPlain(*value);
       default: return false;
     }
   });
-  if (!is_read || request.name.empty()) return std::nullopt;
+  if (!is_read || request.spec.name.empty()) return std::nullopt;
   return request;
+}
+
+std::optional<ExamplesRequest> ReadExamplesRequest(std::string_view message) {
+  constexpr int kModelSpec = 1, kInput = 2, kExampleList = 1, kExamples = 1;
+  ExamplesRequest request;
+  bool has_spec = false, has_input = false, has_list = false;
+  const auto read_examples = [&](Field field, ProtoCursor& cursor) {
+    if (field.number != kExamples || field.type != WireType::kDelimited) return false;
+    const auto value = cursor.ReadDelimited();
+    if (value) request.examples.push_back(*value);
+    return value.has_value();
+  };
+  const auto read_input = [&](Field field, ProtoCursor& cursor) {
+    if (field.number != kExampleList || field.type != WireType::kDelimited || has_list) return false;
+    has_list = true;
+    const auto value = cursor.ReadDelimited();
+    return value && ReadFields(*value, read_examples);
+  };
+  const bool is_read = ReadFields(message, [&](Field field, ProtoCursor& cursor) {
+    const auto value = field.type == WireType::kDelimited ? cursor.ReadDelimited() : std::nullopt;
+    if (!value || (field.number == kModelSpec ? has_spec : has_input)) return false;
+    if (field.number == kModelSpec) {
+      has_spec = true;
+      return ReadModelSpec(*value, request.spec);
+    }
+    has_input = true;
+    return field.number == kInput && ReadFields(*value, read_input);
+  });
+  if (!is_read || request.spec.name.empty() || request.examples.empty()) return std::nullopt;
+  return request;
+}
+
+void WriteClassifications(const std::vector<std::string_view>& labels, const float* scores, std::size_t classes,
+                          std::string& message) {
+  // A row as it is written, and where its scores end. Nearly always the next row has the same labels.
+  std::string row;
+  std::vector<std::size_t> ends;
+  const auto make_row = [&](const std::string_view* names) {
+    std::string content;
+    ends.clear();
+    for (std::size_t at = 0; at < classes; ++at) {
+      const std::string_view label = names[at];
+      AppendHead(1, (label.empty() ? 0 : DelimitedSize(label.size())) + 1 + sizeof(float), content);
+      if (!label.empty()) {
+        AppendHead(1, label.size(), content);
+        content += label;
+      }
+      content += '\x15';  // field 2, fixed32
+      content.append(sizeof(float), '\0');
+      ends.push_back(content.size());
+    }
+    row.clear();
+    AppendHead(1, content.size(), row);
+    for (std::size_t& end : ends) end += row.size();
+    row += content;
+  };
+  for (std::size_t begin = 0; begin < labels.size(); begin += classes) {
+    const std::string_view* const names = labels.data() + begin;
+    if (begin == 0 || !std::equal(names, names + classes, names - classes)) {
+      make_row(names);
+      message.reserve(message.size() + row.size() * ((labels.size() - begin) / classes));
+    }
+    const std::size_t start = message.size();
+    message += row;
+    for (std::size_t at = 0; at < classes; ++at) {
+      std::memcpy(message.data() + start + ends[at] - sizeof(float), scores + begin + at, sizeof(float));
+    }
+  }
 }
 
 void WriteOutputs(const std::vector<Output>& outputs, bool as_content, std::string& message) {

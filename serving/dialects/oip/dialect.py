@@ -82,7 +82,8 @@ class OpenInference:
         else:
             length = (_JSON_LENGTH, b"%d" % exchange.json_bytes)
             reply = Reply(200, _BINARY, answer.payload, (*self._headers, length))
-        return compression.compressed(reply, headers.get(_ACCEPTED))
+        accepted = headers.get(_ACCEPTED)
+        return reply if accepted is None else compression.compressed(reply, accepted)
 
     def describe(self, method: str, path: str, headers: Mapping[bytes, bytes], context: Context) -> Reply:
         reply = self._calls.answer(method, path, context)

@@ -52,7 +52,7 @@ class Rpcs(NamedTuple):
             name: Unary(partial(_answer, name, partial(answer, self)), is_side=name not in _LONG, is_open=name in _OPEN)
             for name, answer in _ANSWERS.items()
         }
-        rpcs["ModelInfer"] = Unary(infer_one, is_full)
+        rpcs["ModelInfer"] = Unary(infer_one, is_full, has_quick=self.predictor.has_quick)
         rpcs["ModelStreamInfer"] = Streaming(partial(_infer_stream, infer_one, pool), is_full)
         return {f"/{SERVICE}/{name}": rpc for name, rpc in rpcs.items()}
 

@@ -66,7 +66,9 @@ def services(
     if reload:
         served["HandleReloadConfigRequest"] = Unary(reload)
     for name, codec in proto_codec.codecs(options).items():
-        served[name] = Unary(partial(predict, codec), partial(predictor.refuse_if_full, codec))
+        served[name] = Unary(
+            partial(predict, codec), partial(predictor.refuse_if_full, codec), has_quick=predictor.has_quick
+        )
     return {
         f"/{service}/{name}": served.get(name) or Unary(partial(unimplemented, f"{service}/{name}"))
         for service in _SERVICES

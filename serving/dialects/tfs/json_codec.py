@@ -12,14 +12,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from estimator_serving.serving.dialects import json_text
 from estimator_serving.serving.dialects.json_text import kind, quote
 from estimator_serving.serving.dialects.tfs import json_tensor, outcomes
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
 from estimator_serving.serving.errors import InvalidArgumentError, ServingError
-from estimator_serving.serving.predictor import Codec
+from estimator_serving.serving.predictor import Codec, Done
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request, as_strings
 from estimator_serving.serving.running.servable import Servable
+from estimator_serving.serving.running.session import AtOnce
 from estimator_serving.wire import dtypes, native
 from estimator_serving.wire.examples import ExampleEncoder, ExampleError, FeatureSpec, encode_example
 from estimator_serving.wire.signatures import (
@@ -58,34 +61,32 @@ def _parse(payload: bytes, target: ModelSpec | None) -> Document:
 # --- predict ---
 
 
-class _PlainBody(NamedTuple):
-    """A predict body that holds nothing but numbers and plain text, as `native.read_body` gives it: most of them do."""
-
-    layout: str
-    content: native.Tensor | dict[str, native.Tensor] | native.Rows
-
-
 def _parse_predict(payload: bytes, target: ModelSpec | None) -> Document:
     assert target is not None, "the URL names the model"
     read = native.read_body(payload)
     if read is None:
         return _parse(payload, target)
-    layout, name, content = read
-    return Document(target._replace(signature_name=name) if name else target, _PlainBody(layout, content), payload)
+    name = read[1]
+    return Document(target._replace(signature_name=name) if name else target, read, payload)
 
 
-def _read_plain(body: _PlainBody, signature_name: str, servable: Servable, exact: bool) -> dict[str, Array] | None:
-    """The inputs of a plain body; None if `_Reader` has something to say about it, or reads it in another way."""
-    layout, content = body
-    infos = servable.signatures[signature_name].inputs
-    alias = next(iter(infos), "")
-    if isinstance(content, tuple):
+def _read_plain(
+    layout: str, content: Any, signature_name: str, signature: Signature, servable: Servable, exact: bool
+) -> dict[str, Array] | None:
+    """The inputs of a body as `native.read_body` gives it, which holds nothing but numbers and plain text: most do.
+
+    None if `_Reader` has something to say about it, or reads it in another way.
+    """
+    infos = signature.inputs
+    (alias, *_) = infos or ("",)
+    if type(content) is tuple:
         # Rows are a list, and a row of several inputs is an object.
         if len(infos) != 1 or (layout == ROW and not content[0]):
             return None
-        array = None if alias == _BASE64 else json_tensor.Numbers(*content).to_array(infos[alias].dtype, exact=exact)
-        return None if array is None else {alias: array}
-    if isinstance(content, dict):
+        shape, are_integers, values = content
+        array = json_tensor.to_array(shape, are_integers, values, infos[alias].dtype, exact)
+        return None if array is None or alias == _BASE64 else {alias: array}
+    if type(content) is dict:
         return _as_arrays(content, infos, exact) if infos.keys() == content.keys() else None
     if len(infos) == 1 and servable.takes_examples(signature_name, alias):
         encoder = servable.encoder
@@ -102,7 +103,7 @@ def _as_arrays(
 ) -> dict[str, Array] | None:
     arrays = {}
     for alias, info in infos.items():
-        array = None if alias == _BASE64 else json_tensor.Numbers(*tensors[alias]).to_array(info.dtype, exact=exact)
+        array = None if alias == _BASE64 else json_tensor.to_array(*tensors[alias], info.dtype, exact)
         if array is None:
             return None
         arrays[alias] = array
@@ -119,10 +120,11 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
         )
     if options.check_method_names:
         outcomes.check_method_name(signature, "prediction", PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
-    if type(members) is _PlainBody:
-        inputs = _read_plain(members, spec.signature_name, servable, options.exact)
+    if type(members) is tuple:
+        layout, _, content = members
+        inputs = _read_plain(layout, content, spec.signature_name, signature, servable, options.exact)
         if inputs is not None:
-            return Request(spec.signature_name, inputs, (), members.layout)
+            return Request(spec.signature_name, inputs, (), layout)
         members = json_text.parse(payload)
     if ROW not in members and COLUMN not in members:
         raise InvalidArgumentError(f"JSON Value: {quote(members)} Missing 'inputs' or 'instances' key")
@@ -323,7 +325,7 @@ def _encode_predict(outputs: Outputs, request: Request, _servable: Servable) -> 
         return b'{"outputs":{%b}}' % b",".join(json_tensor.key_text(alias) + text for alias, text in texts.items())
     expected = None
     for alias, array in outputs.items():
-        if array.ndim == 0:
+        if not array.ndim:
             raise InvalidArgumentError(f"Tensor name: {alias} has no shape information ")
         expected = len(array) if expected is None else expected
         if len(array) != expected:
@@ -334,6 +336,46 @@ def _encode_predict(outputs: Outputs, request: Request, _servable: Servable) -> 
         ((alias, array),) = outputs.items()
         return b'{"predictions":%b}' % json_tensor.write_tensor(array, alias)
     return b'{"predictions":%b}' % json_tensor.write_rows(outputs)
+
+
+_NOT_YET: Any = object()
+
+
+def _plain_run(servable: Servable, plain: AtOnce) -> native.PlainRun | None:
+    """How `native.predict_plain` runs a version's signature; None where it cannot, or where bodies have to be told
+    apart."""
+    outputs = servable.signatures[plain.signature_name].outputs.values()
+    bare = getattr(plain.runner.graph, "bare", None)
+    if bare is None or plain.alias == _BASE64 or any(one.dtype.numpy.char not in native.WRITABLE for one in outputs):
+        return None
+    keys = tuple(map(json_tensor.key_text, plain.aliases))
+    if not plain.takes_examples:
+        return bare, plain.output_names, plain.input_names, keys, np.ndarray, (dtypes.float32.numpy,), None
+    encoder = servable.encoder
+    # An object of such a key may be no feature dictionary.
+    if encoder is None or plain.alias in encoder.keys or _BASE64 in encoder.keys:
+        return None
+    fed = (dtypes.uint8.numpy, dtypes.int64.numpy)
+    return bare, plain.output_names, plain.input_names, keys, np.ndarray, fed, encoder.writer
+
+
+def _predict_at_once(payload: bytes, spec: ModelSpec, servable: Servable) -> Done | None:
+    """What `_parse_predict`, `_decode_predict`, a run and `_encode_predict` come to, for what `native.predict_plain`
+    can answer."""
+    plain = servable.at_once
+    if plain is None or spec.signature_name != plain.signature_name:
+        return None
+    run: native.PlainRun | None = servable.worked_out.get(_predict_at_once, _NOT_YET)
+    if run is _NOT_YET:
+        run = servable.worked_out[_predict_at_once] = _plain_run(servable, plain)
+    if run is None or run[0] is not getattr(plain.runner.graph, "bare", None):
+        return None
+    done = native.predict_plain(run, payload)
+    if done is None:
+        return None
+    answer, rows, read_s, run_s = done
+    plain.runner.note_run(run_s)
+    return Done(answer, rows if plain.has_rows else 1, read_s, run_s)
 
 
 # --- classify and regress ---
@@ -373,7 +415,14 @@ def codecs(options: Options) -> Mapping[str, Codec]:
     classify = partial(_decode_examples, "classify", outcomes.classify_request, options)
     regress = partial(_decode_examples, "regress", outcomes.regress_request, options)
     return {
-        "predict": Codec("Predict", ENTRYPOINT, _parse_predict, predict, _encode_predict),
+        "predict": Codec(
+            "Predict",
+            ENTRYPOINT,
+            _parse_predict,
+            predict,
+            _encode_predict,
+            at_once=None if options.exact or options.check_method_names else _predict_at_once,
+        ),
         "classify": Codec("Classify", ENTRYPOINT, _parse, classify, _encode_results, takes_examples=True),
         "regress": Codec("Regress", ENTRYPOINT, _parse, regress, _encode_results, takes_examples=True),
     }

@@ -11,7 +11,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -42,30 +42,25 @@ _FLOATS = {dtypes.float16, dtypes.float32, dtypes.float64}
 _PLAIN = frozenset("Od?bBhilqILQ")
 
 
-class Numbers(NamedTuple):
-    """A tensor of nothing but numbers, as `native.read_body` gives it.
+def to_array(
+    shape: tuple[int, ...], are_integers: bool, values: bytes, dtype: DType, exact: bool = False
+) -> Array | None:
+    """A tensor of nothing but numbers, as `native.read_body` gives it, of this dtype and as `read_tensor` reads it.
 
-    values: int64 if `are_integers`, else float64.
+    None if that has something to say about the numbers. values: int64 if `are_integers`, else float64.
     """
-
-    shape: tuple[int, ...]
-    are_integers: bool
-    values: bytes
-
-    def to_array(self, dtype: DType, *, exact: bool = False) -> Array | None:
-        """The tensor of this dtype, as `read_tensor` reads it; None if that has something to say about the numbers."""
-        if dtype is dtypes.float32 and not self.are_integers:
-            floats: Array = np.ndarray(self.shape, np.float32, native.narrow_floats(self.values))
-            return None if exact and np.isinf(floats).any() else floats
-        array = np.ndarray(self.shape, np.int64 if self.are_integers else np.float64, self.values)
-        if dtype in _FLOATS:
-            with np.errstate(over="ignore", under="ignore"):
-                floats = array.astype(np.float64).astype(dtype.numpy)
-            return None if exact and np.isinf(floats).any() else floats
-        low, high = (_EXACT_RANGES if exact else _INTEGER_RANGES).get(dtype, (1, 0))
-        if not self.are_integers or array.min() < low or array.max() > high:
-            return None
-        return array.astype(dtype.numpy)
+    if dtype is dtypes.float32 and not are_integers:
+        floats: Array = np.ndarray(shape, np.float32, native.narrow_floats(values))
+        return None if exact and np.isinf(floats).any() else floats
+    array = np.ndarray(shape, np.int64 if are_integers else np.float64, values)
+    if dtype in _FLOATS:
+        with np.errstate(over="ignore", under="ignore"):
+            floats = array.astype(np.float64).astype(dtype.numpy)
+        return None if exact and np.isinf(floats).any() else floats
+    low, high = (_EXACT_RANGES if exact else _INTEGER_RANGES).get(dtype, (1, 0))
+    if not are_integers or array.min() < low or array.max() > high:
+        return None
+    return array.astype(dtype.numpy)
 
 
 def read_tensor(value: Any, dtype: DType, *, exact: bool = False) -> Array:

@@ -6,9 +6,8 @@ no grpc.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache, partial
-from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from estimator_serving.serving.request import (
     ModelSpec,
     Outputs,
     Request,
+    as_strings,
 )
 from estimator_serving.serving.running.binding import qualified
 from estimator_serving.serving.running.servable import Servable
@@ -81,9 +81,18 @@ def _parse(kind: type[Message], payload: bytes, _target: ModelSpec | None) -> Do
     return Document(read_spec(message), message, payload)
 
 
+def _parse_examples(kind: type[Message], payload: bytes, target: ModelSpec | None) -> Document:
+    """A request of Examples, which are an array where `native.read_examples_request` took it apart: most can be."""
+    read = native.read_examples_request(payload)
+    if read is None:
+        return _parse(kind, payload, target)
+    name, version, label, signature_name, examples = read
+    return Document(ModelSpec(name, version, label, signature_name or DEFAULT_SIGNATURE), as_strings(examples), payload)
+
+
 # The same objects for all options: the request log knows by them which payloads it may log as they came.
-_parse_classify = partial(_parse, serving_pb.ClassificationRequest)
-_parse_regress = partial(_parse, serving_pb.RegressionRequest)
+_parse_classify = partial(_parse_examples, serving_pb.ClassificationRequest)
+_parse_regress = partial(_parse_examples, serving_pb.RegressionRequest)
 
 
 # --- Predict ---
@@ -209,7 +218,9 @@ _Check = Callable[[Servable, str, Array, Options], Request]
 
 
 def _decode_examples(check: _Check, options: Options, document: Document, servable: Servable) -> Request:
-    return check(servable, document.spec.signature_name, _read_examples(document.content.input), options)
+    content = document.content
+    examples = content if isinstance(content, np.ndarray) else _read_examples(content.input)
+    return check(servable, document.spec.signature_name, examples, options)
 
 
 def _encode_result(outputs: Outputs, request: Request, servable: Servable) -> bytes:
@@ -223,15 +234,10 @@ def _encode_result(outputs: Outputs, request: Request, servable: Servable) -> by
 def _classified(outputs: Outputs, request: Request) -> bytes:
     """A ClassificationResult."""
     classes = outcomes.read_classes(outputs, request)
-    if (classes.labels == classes.labels[:1]).all():
-        # All rows have the same labels, as nearly every model gives them. Message by message, they would take longer
-        # than the run; so one row is written as a template.
-        row = serving_pb.Classifications(classes=[serving_pb.Class(label=one, score=1) for one in classes.labels[0]])
-        template = serving_pb.ClassificationResult(classifications=[row]).SerializeToString()
-        # Each score stands at the end of its class, and the classes at the end of the row.
-        sizes = [len(serving_pb.Classifications(classes=[entry]).SerializeToString()) for entry in row.classes]
-        ends = list(accumulate(sizes, initial=len(template) - sum(sizes)))[1:]
-        return _filled(template, ends, classes.scores)
+    # Message by message, they would take longer than the run.
+    written_at_once = native.write_classifications(classes.labels, classes.scores)
+    if written_at_once is not None:
+        return written_at_once
     result = serving_pb.ClassificationResult()
     for labels, scores in zip(classes.labels.tolist(), classes.scores.tolist(), strict=True):
         written = result.classifications.add().classes
@@ -240,19 +246,13 @@ def _classified(outputs: Outputs, request: Request) -> bytes:
     return result.SerializeToString()
 
 
-def _filled(template: bytes, ends: Sequence[int], values: Array) -> bytes:
-    """The template for each row of `values` [rows, n], its n float fields, which end at `ends`, set to the row's."""
-    table = np.tile(np.frombuffer(template, np.uint8), (len(values), 1))
-    content = np.ascontiguousarray(values, "<f4").view(np.uint8).reshape(len(values), -1, 4)
-    for index, end in enumerate(ends):
-        table[:, end - 4 : end] = content[:, index]
-    return table.tobytes()
-
-
 def _regressed(outputs: Outputs, request: Request) -> bytes:
-    """A RegressionResult."""
+    """A RegressionResult. Message by message, it would take long; so one row is written as a template."""
     one = serving_pb.RegressionResult(regressions=[serving_pb.Regression(value=1)]).SerializeToString()
-    return _filled(one, [len(one)], outcomes.read_regressions(outputs, request)[:, None])
+    values = outcomes.read_regressions(outputs, request)
+    table = np.tile(np.frombuffer(one, np.uint8), (len(values), 1))
+    table[:, -4:] = np.ascontiguousarray(values, "<f4").view(np.uint8).reshape(len(values), 4)
+    return table.tobytes()
 
 
 # --- MultiInference: several signatures of one model, asked with the same Examples and answered by one run ---

@@ -136,3 +136,86 @@ def test_arrays_that_are_left_to_protobuf(array):
 def test_aliases_that_do_not_match():
     with pytest.raises(ValueError, match="as many aliases as tensors"):
         native.write_predict_response(b"", (b"y",), (), False)
+
+
+# --- Classify and Regress ---
+
+
+def check_examples_against_protobuf(message: bytes) -> bool:
+    """As check_against_protobuf, for the two requests of Examples, whose fields are the same."""
+    read = native.read_examples_request(message)
+    if read is None:
+        return False
+    request = serving_pb.ClassificationRequest.FromString(message)
+    name, version, label, signature_name, examples = read
+    spec = request.model_spec
+    assert (name, label or "", signature_name or "") == (spec.name, spec.version_label, spec.signature_name)
+    assert version == (spec.version.value if spec.WhichOneof("version_choice") == "version" else None)
+    assert request.input.WhichOneof("kind") == "example_list"
+    assert examples == list(request.input.example_list.examples)
+    return True
+
+
+def examples_request(examples, **spec) -> bytes:
+    request = serving_pb.ClassificationRequest(model_spec=serving_pb.ModelSpec(name="m", **spec))
+    request.input.example_list.examples.extend(examples)
+    return request.SerializeToString()
+
+
+@given(st.lists(st.binary(max_size=9), min_size=1, max_size=5), st.sampled_from([{}, {"signature_name": "s"}]))
+def test_examples_are_read_as_protobuf_reads_them(examples, spec):
+    assert check_examples_against_protobuf(examples_request(examples, **spec))
+
+
+@given(st.integers(0, 40), st.binary(max_size=4), st.integers(0, 3))
+def test_broken_requests_of_examples_are_never_read_otherwise(at, inserted, left_out):
+    whole = examples_request([b"abc", b"", b"d"], signature_name="s")
+    check_examples_against_protobuf(whole[:at] + inserted + whole[at + left_out :])
+
+
+def test_requests_of_examples_that_are_left_to_protobuf():
+    with_context = serving_pb.ClassificationRequest(model_spec=serving_pb.ModelSpec(name="m"))
+    with_context.input.example_list_with_context.examples.append(b"a")
+    assert native.read_examples_request(with_context.SerializeToString()) is None
+    assert native.read_examples_request(examples_request([])) is None
+    assert native.read_examples_request(examples_request([b"a"])[5:]) is None
+
+
+LABELS = st.text(max_size=3)
+SCORES = st.floats(width=32, allow_nan=False)
+
+
+@given(st.integers(1, 3).flatmap(lambda width: st.lists(st.tuples(*[st.tuples(LABELS, SCORES)] * width), max_size=4)))
+def test_classifications_are_written_as_protobuf_reads_them(rows):
+    width = len(rows[0]) if rows else 1
+    labels, scores = np.empty((len(rows), width), object), np.empty((len(rows), width), np.float32)
+    for index, row in enumerate(rows):
+        labels[index], scores[index] = zip(*row, strict=True)
+    written = native.write_classifications(labels, scores)
+    result = serving_pb.ClassificationResult.FromString(written)
+    assert [[one.label for one in row.classes] for row in result.classifications] == labels.tolist()
+    assert [[one.score for one in row.classes] for row in result.classifications] == scores.tolist()
+
+
+@pytest.mark.parametrize(("labels", "scores"), [
+    (np.array([[b"a"]], object), np.zeros((1, 1), np.float32)), (np.array([["a"]], object), np.zeros((1, 1))),
+    (np.array([["a"]], object), np.zeros((1, 2), np.float32)), (np.array([["\ud800"]], object), np.zeros((1, 1), "f")),
+    (np.empty((2, 0), object), np.zeros((2, 0), np.float32)), (np.array(["a"], object), np.zeros(1, np.float32)),
+])  # fmt: skip
+def test_classifications_that_are_left_to_protobuf(labels, scores):
+    assert native.write_classifications(labels, scores) is None
+
+
+@given(st.lists(st.binary(max_size=5)), st.booleans())
+def test_rows_are_joined(rows, as_array):
+    given_rows = np.empty(len(rows), object)
+    given_rows[:] = rows
+    values, splits = native.join_rows(given_rows if as_array else rows)
+    assert values == b"".join(rows)
+    assert np.frombuffer(splits, np.int64).tolist() == np.cumsum([0, *map(len, rows)]).tolist()
+
+
+def test_rows_that_are_not_joined():
+    assert native.join_rows(["text"]) is None
+    assert native.join_rows(np.zeros(3)) is None
+    assert native.join_rows(np.array([b"a", b"b"], object)[::-1]) is None

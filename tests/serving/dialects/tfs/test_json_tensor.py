@@ -142,7 +142,7 @@ def test_the_quick_way_agrees_with_the_thorough_one(rows, name):
     text = "[" + ",".join("[" + ",".join(map(str, row)) + "]" for row in rows) + "]"
     read = native.read_body(b'{"inputs": %b}' % text.encode())
     if read is not None:
-        quick = json_tensor.Numbers(*read[2]).to_array(as_dtype(name))
+        quick = json_tensor.to_array(*read[2], as_dtype(name))
         if quick is not None:
             thorough = json_tensor.read_tensor(json_text.parse(text.encode()), as_dtype(name))
             assert (quick.dtype, quick.shape, quick.tobytes()) == (thorough.dtype, thorough.shape, thorough.tobytes())
@@ -151,7 +151,7 @@ def test_the_quick_way_agrees_with_the_thorough_one(rows, name):
 @pytest.mark.parametrize("name", ["float", "double", "half", "int64", "int32", "int16", "int8", "uint8", "uint32"])
 def test_plain_numbers_take_the_quick_way(name):
     read = native.read_body(b'{"inputs": [1, 2]}')
-    np.testing.assert_array_equal(json_tensor.Numbers(*read[2]).to_array(as_dtype(name)), [1, 2])
+    np.testing.assert_array_equal(json_tensor.to_array(*read[2], as_dtype(name)), [1, 2])
 
 
 @given(np_st.arrays(np_st.boolean_dtypes() | np_st.integer_dtypes(endianness="=") | np_st.floating_dtypes(
@@ -190,7 +190,7 @@ def test_an_exact_reading_changes_no_number(values, name):
     except InvalidArgumentError:
         array = None
     read = native.read_body(json.dumps({"inputs": values}).encode())
-    by_native = None if read is None else json_tensor.Numbers(*read[2]).to_array(dtype, exact=True)
+    by_native = None if read is None else json_tensor.to_array(*read[2], dtype, exact=True)
     if by_native is not None:
         np.testing.assert_array_equal(by_native, array)
     if array is not None and array.dtype.kind in "iu":
