@@ -200,10 +200,17 @@ def _samples(
     dtype_by_key = {one.info.value_name: one.info.dtype for one in receiver.receiver_tensors.values()}
     for one in receiver.receiver_tensors.values():
         dtype_by_key |= {key: feature.dtype for key, feature in (one.feature_spec or {}).items()}
+    words = {key: values for key, values in source.known_values().items() if key in dtype_by_key}
     tried = []
-    for kinds in ("", "iu", "iuf"):
+    for kinds, is_all in (("", False), ("", True), ("iu", True), ("iuf", True)):
         small = [key for key, dtype in dtype_by_key.items() if not dtype.is_string and dtype.numpy.kind in kinds]
-        definitions = {key: {"kind": "identity", "key": key, "num_buckets": 2} for key in small}
+        definitions: dict[str, dict[str, Any]] = {
+            key: {"kind": "identity", "key": key, "num_buckets": 2} for key in small
+        }
+        definitions |= {
+            key: {"key": key, "vocabulary_list": list(values)} | ({"is_label": True} if is_all else {})
+            for key, values in words.items()
+        }
         rows = sample_inputs(receiver, definitions, SAMPLE_ROWS)
         tried.append((rows, evaluate(graph, fed, graph_feeds(receiver, rows))))
         with suppress(Exception):

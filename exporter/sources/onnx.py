@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,6 +70,9 @@ class OnnxSource:
             return [ModelInput(only.name, tuple(features), _dtype(only), False)]
         matrix = matrix_input(features, None, _dtype(only), "The ONNX model")
         return [ModelInput(only.name, matrix.keys, matrix.dtype, True)]
+
+    def known_values(self) -> Mapping[str, Sequence[Any]]:
+        return {}
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
         return inline_local_functions(self._model) if self._model.functions else _copy(self._model)
