@@ -9,7 +9,7 @@ Source: ONNX ai.onnx.ml 3, TreeEnsembleRegressor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from estimator_serving.training.arrays import Array
 
 LEQ, LT, EQ = "BRANCH_LEQ", "BRANCH_LT", "BRANCH_EQ"
 _LEAF = "LEAF"
+_WIDER = 4 * float(np.finfo(np.float32).eps)
 
 
 class Branch(NamedTuple):
@@ -130,6 +131,28 @@ def graph_of(boosted: Boosted) -> onnx.ModelProto:
         return spox.build({MATRIX: rows}, {PREDICTIONS: answers})
     best = op.arg_max(answers, axis=1, keepdims=True)
     return spox.build({MATRIX: rows}, {PROBABILITIES: answers, CLASS_IDS: best})
+
+
+def widened(boosted: Boosted) -> Boosted:
+    """The model with thresholds that are a few rounding errors of float32 wider, for rows that were computed.
+
+    Thresholds may be numbers of the training data. A client rounds such a number to float32, a step in front of the
+    trees computes with it, and the result lies a rounding error beside the threshold, perhaps on its other side.
+    """
+
+    def wider(read: Callable[[Any], Branch | Leaf]) -> Callable[[Any], Branch | Leaf]:
+        def widen(name: Any) -> Branch | Leaf:
+            node = read(name)
+            if not isinstance(node, Branch) or node.mode == EQ:
+                return node
+            (threshold,) = node.values
+            margin = _WIDER * max(1.0, abs(threshold)) * (1 if node.mode == LEQ else -1)
+            return node._replace(values=[threshold + margin])
+
+        return widen
+
+    trees = [Tree(tree.root, wider(tree.read)) for tree in boosted.trees]
+    return replace(boosted, trees=trees)
 
 
 def answered(values: Any, is_classifier: bool) -> dict[str, Array]:

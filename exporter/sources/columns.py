@@ -70,7 +70,10 @@ class Columns:
         """The graph of a matrix behind the columns that make the matrix."""
         if not self.categories:
             return model
-        arguments = {one.name: spox.argument(spox.Tensor(one.dtype.numpy, ("batch", 1))) for one in inputs}
+        arguments = {
+            one.name: spox.argument(spox.Tensor(np.str_ if one.dtype.is_string else one.dtype.numpy, ("batch", 1)))
+            for one in inputs
+        }
         columns = [op.cast(self._codes(index, var), to=self.dtype.numpy) for index, var in enumerate(arguments.values())]
         return spox.build(arguments, inline(model)(**{MATRIX: op.concat(columns, axis=1)}))
 

@@ -103,7 +103,8 @@ class SklearnSource:
         for key, (_, categories) in _read_columns(self._model).items():
             if categories is not None:
                 has_words = any(isinstance(one, str) for one in categories)
-                known[key] = ["" if has_words and is_missing(one) else one for one in categories]
+                plain = np.asarray(categories).tolist()
+                known[key] = ["" if has_words and is_missing(one) else one for one in plain]
         return known
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
@@ -112,7 +113,7 @@ class SklearnSource:
         converted: list[onnx.ModelProto] = []
         for element in (np.float64, np.float32):
             try:
-                made = self._converted(inputs, sample, Precision(element, self._rounds))
+                made = self._converted(inputs, sample, Precision(element, self._rounds, _computes(self._model)))
                 converted.append(made)
                 if self._agrees(made, sample):
                     return made
@@ -148,7 +149,10 @@ class SklearnSource:
         named = self._named(converted)
         if precision.element is np.float64:
             return named
-        arguments = {one.name: spox.argument(spox.Tensor(one.dtype.numpy, ("batch", None))) for one in inputs}
+        arguments = {
+            one.name: spox.argument(spox.Tensor(np.str_ if one.dtype.is_string else one.dtype.numpy, ("batch", None)))
+            for one in inputs
+        }
         cast = {
             one.name: arguments[one.name] if one.dtype.is_string else op.cast(arguments[one.name], to=np.float32)
             for one in inputs
@@ -158,7 +162,11 @@ class SklearnSource:
     def _named(self, model: onnx.ModelProto) -> onnx.ModelProto:
         names = [value.name for value in model.graph.output]
         if not self._is_classifier:
-            return rename_outputs(model, {names[0]: PREDICTIONS})
+            # Clusters come as a vector.
+            model.graph.node.append(helper.make_node("Flatten", [names[0]], [PREDICTIONS], axis=1))
+            element = model.graph.output[0].type.tensor_type.elem_type
+            model.graph.output.append(helper.make_tensor_value_info(PREDICTIONS, element, [None, None]))
+            return rename_outputs(model, {PREDICTIONS: PREDICTIONS})
         # The place of the label among the classes, int64 [batch, 1], as a further output.
         graph, classes = model.graph, np.asarray(self._model.classes_)
         known = classes[None].astype(object if classes.dtype.kind in "OUST" else np.int64)
@@ -230,7 +238,7 @@ def _refuse_step(path: str, step: Any) -> None:
                 f"The column {key} was trained with both '' and missing values as categories, and an Example has one "
                 "'' for both; replace one of them and train again."
             )
-    if hasattr(step, "_fit_X") and hasattr(step, "n_neighbors") and hasattr(step, "_y"):
+    if hasattr(step, "_fit_X") and hasattr(step, "_y") and getattr(step, "n_neighbors", None):
         rows = np.asarray(step._fit_X)[:_TIED_ROWS_MAX]
         if tied := _tied_rows(step, rows):
             raise ValueError(
@@ -239,6 +247,19 @@ def _refuse_step(path: str, step: Any) -> None:
                 "labels, and scikit-learn's choice among them follows from its search tree. Take a number of "
                 "neighbours without such ties, or weights and a metric that tell the rows apart."
             )
+
+
+# Steps that hand numbers on as they came.
+_HAND_ON = frozenset(
+    {"Pipeline", "ColumnTransformer", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder", "SimpleImputer", "str"}
+)
+
+
+def _computes(model: Any) -> bool:
+    """Whether steps in front of the last one compute with numbers."""
+    steps = getattr(model, "steps", ())
+    inner = [step for _, one in steps[:-1] for _, step in _steps(one, "")]
+    return any(type(step).__name__ not in _HAND_ON and hasattr(step, "transform") for step in inner)
 
 
 def _tied_rows(step: Any, rows: Array) -> int:

@@ -20,7 +20,7 @@ import spox.opset.ai.onnx.ml.v3 as ml
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from estimator_serving.exporter.sources.boosted import Boosted, answers_of
+from estimator_serving.exporter.sources.boosted import Boosted, answers_of, widened
 from estimator_serving.exporter.sources.catboost import catboost_trees
 from estimator_serving.exporter.sources.histograms import (
     categories_of,
@@ -43,10 +43,12 @@ class Precision:
     Attributes:
         element: float64 or float32.
         rounds: whether clients' numbers were rounded to float32 on their way.
+        moves: whether steps in front of the trees compute with the numbers.
     """
 
     element: type[np.floating[Any]]
     rounds: bool
+    moves: bool = False
 
 
 def own_steps(precision: Precision, written: set[str]) -> dict[str, Mapping[type, Any]]:
@@ -60,7 +62,7 @@ def own_steps(precision: Precision, written: set[str]) -> dict[str, Mapping[type
         preprocessing.OneHotEncoder: _encoder,
         preprocessing.OrdinalEncoder: _encoder,
         preprocessing.TargetEncoder: _encoder,
-        preprocessing.QuantileTransformer: _quantiles,
+        preprocessing.QuantileTransformer: lambda step, inputs: _quantiles(step, inputs, precision),
         preprocessing.KBinsDiscretizer: lambda step, inputs: _bins(step, inputs, precision),
         impute.SimpleImputer: _imputer,
     }
@@ -69,6 +71,8 @@ def own_steps(precision: Precision, written: set[str]) -> dict[str, Mapping[type
         ensemble.HistGradientBoostingRegressor: lambda model: histogram_trees(model, precision.rounds),
         **_boosters(),
     }
+    if precision.rounds and precision.moves:
+        boosters |= {kind: lambda model, read=read: widened(read(model)) for kind, read in boosters.items()}  # type: ignore[misc]
     for kind, read in boosters.items():
         builds[kind] = lambda model, inputs, read=read: _boosted(model, read(model), inputs)  # type: ignore[misc]
     return {
@@ -295,12 +299,16 @@ def _imputer(step: Any, inputs: list[Var]) -> list[Var]:
     return [op.concat(kept, axis=1)]
 
 
-def _quantiles(step: Any, inputs: list[Var]) -> list[Var]:
-    """QuantileTransformer: the mean of the interpolation from both sides, as scikit-learn has it."""
+def _quantiles(step: Any, inputs: list[Var], precision: Precision) -> list[Var]:
+    """QuantileTransformer: the mean of the interpolation from both sides, as scikit-learn has it.
+
+    At a number that the training data repeat the two sides differ, so that number has to be met as clients send it.
+    """
     made = []
     references = step.references_
     for column, quantiles in zip(_columns(inputs), np.asarray(step.quantiles_, np.float64).T, strict=True):
         column = op.cast(column, to=np.float64)
+        quantiles = quantiles.astype(np.float32).astype(np.float64) if precision.rounds else quantiles
         forward = _interpolated(column, quantiles, references)
         backward = _interpolated(op.neg(column), -quantiles[::-1], -references[::-1])
         value = op.mul(op.const(0.5), op.sub(forward, backward))

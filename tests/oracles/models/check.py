@@ -9,16 +9,21 @@ sentence. Everything else counts as a failure, and the exit status is 1.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
-import time
 import warnings
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+# Small models: threads of OpenMP would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import numpy as np
 import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from models import Case, cases, data, fitted
@@ -28,6 +33,20 @@ from estimator_serving.serving import load
 from estimator_serving.training import FixedLenFeature
 
 TOLERANCE = 1e-5
+FOREST_SEEDS = 40
+PAGE = """# Library models and their servables
+
+`make oracle-models` fits each of these models to real data that a package ships, exports it, asks the servable with every row of
+that data as a `tf.Example`, and compares the answers with the library's for the same rows. `equal` means: the labels are equal in
+every row, and every score or prediction differs by at most 1e-5 · max(1, |x|). `refused` means that `export_model` raised the error
+of the last column and wrote nothing. There is no third outcome: the command fails if a row differs.
+
+The last run: {summary}. {seeds}. Versions: {versions}.
+
+| model | data | rows | outcome | |
+|---|---|---|---|---|
+{table}
+"""
 
 
 @dataclass(frozen=True)
@@ -64,13 +83,6 @@ def examples_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return plain.to_dict("records")
 
 
-def float32_rows(rows: Any) -> Any:
-    """The rows as Examples carry them: numbers with a fraction are float32."""
-    if not isinstance(rows, pd.DataFrame):
-        return rows.astype(np.float32).astype(np.float64)
-    return rows.assign(**{key: rows[key].astype(np.float32).astype(np.float64) for key in rows if rows[key].dtype.kind == "f"})
-
-
 def library_answer(model: Any, rows: Any) -> tuple[list[str] | None, np.ndarray]:
     """The labels, None where the model has no classes, and the scores or predictions."""
     kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
@@ -87,6 +99,16 @@ def library_answer(model: Any, rows: Any) -> tuple[list[str] | None, np.ndarray]
     if len(getattr(model, "classes_", ())):
         return [str(one) for one in values.ravel()], np.empty(0)
     return None, values
+
+
+def forests() -> str:
+    """Forests with an even number of trees, of which several seeds meet ties: each is exported."""
+    rows, labels = data("breast_cancer")
+    for seed in range(FOREST_SEEDS):
+        model = RandomForestClassifier(20 if seed % 2 else 40, max_depth=3, random_state=seed).fit(rows, labels)
+        with tempfile.TemporaryDirectory() as folder:
+            export_model(model, folder, build_parsing_serving_input_receiver_fn(spec_of(as_frame(rows))))
+    return f"{FOREST_SEEDS} forests of 20 or 40 trees, one for each seed: all exported"
 
 
 def check(case: Case, folder: Path) -> Outcome:
@@ -109,7 +131,7 @@ def check(case: Case, folder: Path) -> Outcome:
         try:
             path = export_model(model, folder, build_parsing_serving_input_receiver_fn(spec_of(frame)))
         except (ValueError, TypeError, ExportMismatch) as error:
-            return Outcome("refused", f"{type(error).__name__}: {error}", len(frame))
+            return Outcome("refused", f"{type(error).__name__}: {error}".replace("\n", " "), len(frame))
         got = load(path).signatures["predict"](examples=examples_of(frame))
         labels, scores = library_answer(model, rows)
         return compare(got, labels, scores, len(frame))
@@ -133,25 +155,32 @@ def compare(got: dict[str, Any], labels: list[str] | None, scores: np.ndarray, r
     return Outcome("equal", f"{off.max():.0e}", rows)
 
 
+def line(case: Case, outcome: Outcome) -> str:
+    """A row of the table in Markdown."""
+    detail = outcome.detail.replace("|", "\\|") if outcome.word != "equal" else f"largest difference {outcome.detail}"
+    return f"| {case.name} | {case.data} | {outcome.rows} | {outcome.word} | {detail} |"
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="")
-    parser.add_argument("--write", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="the cases whose names hold this word")
+    parser.add_argument("--write", type=Path, help="the page to write the table to")
     options = parser.parse_args()
-    failed = 0
-    chosen = [case for case in cases() if options.only.lower() in case.name.lower()]
-    counts: dict[str, int] = {}
-    for case in chosen:
-        start = time.monotonic()
+    lines, counts = [], {"equal": 0, "refused": 0, "different": 0}
+    for case in (one for one in cases() if options.only.lower() in one.name.lower()):
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                outcome = check(case, Path(folder) / "servable")
-            except Exception as error:
-                outcome = Outcome("CRASH", f"{type(error).__name__}: {error}"[:300], 0)
-        counts[outcome.word] = counts.get(outcome.word, 0) + 1
-        print(f"{outcome.word:10} {case.name:45} {case.data:14} {outcome.rows:5} {time.monotonic() - start:5.1f}s  {outcome.detail[:400]}", flush=True)
-    print(counts)
-    return 1 if failed else 0
+            outcome = check(case, Path(folder) / "servable")
+        counts[outcome.word] += 1
+        lines.append(line(case, outcome))
+        print(f"{outcome.word:10}{case.name:45}{case.data:20}{outcome.rows:5}  {outcome.detail}", flush=True)
+    summary = ", ".join(f"{count} {word}" for word, count in counts.items())
+    seeds = forests()
+    print(f"{summary}; {seeds}")
+    if options.write:
+        names = ("scikit-learn", "skl2onnx", "xgboost-cpu", "lightgbm", "catboost", "onnxruntime-gpu")
+        versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+        options.write.write_text(PAGE.format(summary=summary, seeds=seeds, versions=versions, table="\n".join(lines)))
+    return 1 if counts["different"] else 0
 
 
 if __name__ == "__main__":
