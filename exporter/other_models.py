@@ -1,4 +1,4 @@
-"""Models that other libraries trained -> servables: scikit-learn, XGBoost, LightGBM, torch, Keras, ONNX.
+"""Models that other libraries trained -> servables: scikit-learn, XGBoost, LightGBM, CatBoost, torch, Keras, ONNX.
 
 Owns the steps of such an export in order; `draft_of_source` lists them. What a library needs is in `sources`, and what
 classify and regress give in `model_outputs`.
@@ -68,7 +68,7 @@ def export_model(
     """Exports a model that another library trained as `<export_dir_base>/<unix seconds>/model.onnx`.
 
     Args:
-        model: a fitted scikit-learn estimator or pipeline, an XGBoost or LightGBM model, a torch module, a Keras 3
+        model: a fitted scikit-learn estimator or pipeline, an XGBoost, LightGBM or CatBoost model, a torch module, a Keras 3
             model on the torch backend or the path of its `.keras` or `.h5` file, or an ONNX model (path, bytes or
             ModelProto).
         export_dir_base: the directory whose numbered children are versions.

@@ -43,6 +43,6 @@ def recognize(model: Any) -> Source:
         if package in packages:
             return source(model)
     raise TypeError(
-        f"export_model takes a scikit-learn, XGBoost, LightGBM, torch, Keras or ONNX model; "
+        f"export_model takes a scikit-learn, XGBoost, LightGBM, CatBoost, torch, Keras or ONNX model; "
         f"got {type(model).__name__}. Convert it to ONNX with its own tools and pass the file."
     )

@@ -155,7 +155,8 @@ def _categories(booster: Any) -> dict[int, list[Any]]:
         if index < len(kinds) and kinds[index] == "c" and one["values"]:
             values = one["values"]
             if "offsets" in one:
-                text, bounds = bytes(values), one["offsets"]
+                # Signed bytes of UTF-8.
+                text, bounds = bytes(value & 255 for value in values), one["offsets"]
                 values = [text[start:end].decode() for start, end in zip(bounds, bounds[1:], strict=False)]
             found[index] = values
     return found
