@@ -85,8 +85,9 @@ class Columns:
 
         columns: dict[str, Any] = {}
         for index, (name, array) in enumerate(inputs.items()):
-            known = self.categories.get(index)
-            columns[name] = array[:, 0] if known is None else pd.Categorical(array[:, 0], categories=list(known))
+            columns[name] = array[:, 0]
+            if (known := self.categories.get(index)) is not None:
+                columns[name] = pd.Categorical([one if one in known else None for one in array[:, 0]], list(known))
         return pd.DataFrame(columns)
 
     def _first(self, index: int) -> Any:

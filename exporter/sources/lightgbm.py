@@ -97,9 +97,10 @@ def _reader(target: int, scale: float) -> Any:
         if node["decision_type"] == "<=":
             threshold = float(node["threshold"])
             # A model that saw no NaN in a column takes it for 0 there, as LightGBM does.
-            return Branch(feature, LEQ, [threshold], threshold >= 0 if missing == "None" else bool(node["default_left"]), *below)
+            missing_left = threshold >= 0 if missing == "None" else bool(node["default_left"])
+            return Branch(feature, LEQ, [threshold], missing_left, *below)
         values = [float(one) for one in str(node["threshold"]).split("||")]
-        return Branch(feature, EQ, values, missing == "None" and 0.0 in values, *below)
+        return Branch(feature, EQ, values, False, *below)
 
     return read
 
@@ -116,7 +117,6 @@ def _leaves(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _columns(booster: Any) -> Columns:
     names = booster.feature_name()
-    # A copy of the names as the data frame had them: LightGBM writes `_` for a space.
     known = None if are_made_up(names, "Column_") else names
     words = booster.pandas_categorical or []
     found = re.search(r"^\[categorical_feature: ([\d,]*)\]", booster.model_to_string(), re.MULTILINE)

@@ -108,10 +108,11 @@ class SklearnSource:
         return known
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
-        # float32 is for converters that know nothing else.
+        # float32 is for converters that know nothing else, and for scikit-learn's trees, which round to it themselves.
         failures: list[Exception] = []
         converted: list[onnx.ModelProto] = []
-        for element in (np.float64, np.float32):
+        has_trees = any(hasattr(step, "tree_") for _, step in _steps(self._model, ""))
+        for element in (np.float32,) if has_trees else (np.float64, np.float32):
             try:
                 made = self._converted(inputs, sample, Precision(element, self._rounds, _computes(self._model)))
                 converted.append(made)
@@ -136,16 +137,14 @@ class SklearnSource:
             types.append((one.name, kind([None, sample[one.name].shape[1]])))
         model = _without_habits(self._model)
         options = {id(model): {"zipmap": False}} if self._is_classifier else None
-        own_nodes: set[str] = set()
         with converting(partial(_refusal, model)):
             register_boosters()
             converted: onnx.ModelProto = convert_sklearn(
-                model, initial_types=types, options=options, target_opset=_OPSETS, **own_steps(precision, own_nodes)
+                model, initial_types=types, options=options, target_opset=_OPSETS, **own_steps(precision)
             )
         if converted.functions:
             converted = inline_local_functions(converted)
         _gather_from_constants(converted.graph)
-        _compare_in_float32(converted.graph, own_nodes)
         named = self._named(converted)
         if precision.element is np.float64:
             return named
@@ -316,26 +315,6 @@ def _read_columns(model: Any) -> dict[str, tuple[bool, Sequence[Any] | None]]:
     return read
 
 
-def _compare_in_float32(graph: onnx.GraphProto, others: set[str]) -> None:
-    """Rows of float64 in front of trees whose library rounds them to float32, by a Cast there and back."""
-    doubles = {
-        node.input[0]
-        for node in graph.node
-        if node.op_type.startswith("TreeEnsemble") and node.name not in others
-        and any(one.name == "nodes_values_as_tensor" for one in node.attribute)
-    }  # fmt: skip
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        if node.op_type.startswith("TreeEnsemble") and node.name not in others and node.input[0] in doubles:
-            rows, name = node.input[0], f"{node.output[0]}/rows"
-            nodes.append(helper.make_node("Cast", [rows], [f"{name}_float"], to=onnx.TensorProto.FLOAT))
-            nodes.append(helper.make_node("Cast", [f"{name}_float"], [name], to=onnx.TensorProto.DOUBLE))
-            node.input[0] = name
-        nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
 def _gather_from_constants(graph: onnx.GraphProto) -> None:
     """Look-ups in a constant, as of class names and neighbours' labels, by Gather: ArrayFeatureExtractor refuses a
     batch of no row."""
@@ -368,9 +347,12 @@ def _steps(model: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _steps(step, f"{path}{name}/")
     for name, step, _ in getattr(model, "transformers_", ()):
         yield from _steps(step, f"{path}{name}/")
-    for name in ("estimator", "final_estimator_"):
+    for name in ("estimator", "final_estimator_", "best_estimator_"):
         if hasattr(model, name):
             yield from _steps(getattr(model, name), f"{path}{name}/")
+    for name in ("estimators_", "calibrated_classifiers_"):
+        for index, one in enumerate(np.ravel(getattr(model, name, ()))):
+            yield from _steps(one, f"{path}{name}/{index}/")
 
 
 def _refusal(model: Any, error: Exception) -> str:

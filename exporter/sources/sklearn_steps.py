@@ -51,11 +51,8 @@ class Precision:
     moves: bool = False
 
 
-def own_steps(precision: Precision, written: set[str]) -> dict[str, Mapping[type, Any]]:
-    """Arguments for `skl2onnx.convert_sklearn`. Boosters are registered with skl2onnx, which asks for them by class.
-
-    The names of the nodes that these steps add are put into `written`.
-    """
+def own_steps(precision: Precision) -> dict[str, Mapping[type, Any]]:
+    """Arguments for `skl2onnx.convert_sklearn`."""
     from sklearn import ensemble, impute, preprocessing
 
     builds: dict[type, Build] = {
@@ -76,7 +73,7 @@ def own_steps(precision: Precision, written: set[str]) -> dict[str, Mapping[type
     for kind, read in boosters.items():
         builds[kind] = lambda model, inputs, read=read: _boosted(model, read(model), inputs)  # type: ignore[misc]
     return {
-        "custom_conversion_functions": {kind: _converter(build, written) for kind, build in builds.items()},
+        "custom_conversion_functions": {kind: _converter(build) for kind, build in builds.items()},
         "custom_shape_calculators": {kind: _shapes(precision) for kind in builds},
     }
 
@@ -97,23 +94,36 @@ def _boosters() -> dict[type, Callable[[Any], Boosted]]:
 
 
 def register_boosters() -> None:
-    """Tell skl2onnx the names of the boosters that are imported; what is registered already stays."""
+    """Tell skl2onnx the classes of the boosters that are imported; what is registered already stays."""
     from skl2onnx import update_registered_converter
     from skl2onnx._supported_operators import sklearn_operator_name_map
 
-    for kind in _boosters():
+    for kind, read in _boosters().items():
         if kind not in sklearn_operator_name_map:
-            precision = Precision(np.float32, True)
-            is_classifier = kind.__name__.endswith("Classifier")
-            options = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True], "raw_scores": [True, False]}
-            update_registered_converter(
-                kind, f"EstimatorServing{kind.__name__}", _shapes(precision),
-                _converter(lambda model, inputs, read=_boosters()[kind]: _boosted(model, read(model), inputs), set()),
-                options=options if is_classifier else None,
-            )  # fmt: skip
+            alias = f"EstimatorServing{kind.__name__}"
+            convert = _converter(lambda model, inputs, read=read: _boosted(model, read(model), inputs))  # type: ignore[misc]
+            parser = _two_outputs(alias) if kind.__name__.endswith("Classifier") else None
+            options = {"zipmap": [True, False, "columns"], "nocl": [True, False], "raw_scores": [True, False]}
+            shapes = _shapes(Precision(np.float32, rounds=True))
+            update_registered_converter(kind, alias, shapes, convert, parser=parser, options=options)
 
 
-def _converter(build: Build, written: set[str]) -> Any:
+def _two_outputs(alias: str) -> Any:
+    """What skl2onnx asks for the outputs of a classifier: not all of these derive from scikit-learn's classes."""
+
+    def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+        from skl2onnx.common import data_types
+
+        operator = scope.declare_local_operator(alias, model)
+        operator.inputs = inputs
+        operator.outputs.append(scope.declare_local_variable("label", data_types.Int64TensorType()))
+        operator.outputs.append(scope.declare_local_variable("probabilities", data_types.FloatTensorType()))
+        return operator.outputs
+
+    return parse
+
+
+def _converter(build: Build) -> Any:
     """What skl2onnx calls for a step."""
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
@@ -129,9 +139,7 @@ def _converter(build: Build, written: set[str]) -> Any:
             f"step_output_{index}": var if element == np.str_ else op.cast(var, to=element)
             for index, (var, element) in enumerate(zip(made, elements, strict=True))
         }
-        before = len(container.nodes)
         add_onnx_graph(scope, operator, container, spox.build(arguments, outputs))
-        written.update(node.name for node in container.nodes[before:])
 
     return convert
 

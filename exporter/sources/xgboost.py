@@ -155,8 +155,14 @@ def _categories(booster: Any) -> dict[int, list[Any]]:
         if index < len(kinds) and kinds[index] == "c" and one["values"]:
             values = one["values"]
             if "offsets" in one:
-                # Signed bytes of UTF-8.
-                text, bounds = bytes(value & 255 for value in values), one["offsets"]
+                # XGBoost 3.2 counts characters and stores as many bytes, so other words than ASCII's are cut.
+                if min(values) < 0:
+                    raise ValueError(
+                        f"Column {index} of the XGBoost model has categories that are not ASCII, which XGBoost stores "
+                        "cut short. Rename them to ASCII words, or encode them in front of XGBoost in a scikit-learn "
+                        "pipeline."
+                    )
+                text, bounds = bytes(values), one["offsets"]
                 values = [text[start:end].decode() for start, end in zip(bounds, bounds[1:], strict=False)]
             found[index] = values
     return found
