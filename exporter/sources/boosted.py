@@ -70,6 +70,7 @@ class Boosted:
         weights: [width, targets] of a linear model instead of trees.
         keeps_float64: whether the library compares numbers in float64; else it rounds them to float32 first.
         missing: the number that stands for a missing one, beside NaN.
+        divisor: what the margins are divided by, as a forest's are by the number of its trees.
     """
 
     width: int
@@ -80,6 +81,7 @@ class Boosted:
     weights: Array | None = None
     keeps_float64: bool = True
     missing: float = np.nan
+    divisor: int = 1
 
 
 def _sign_and_square(margins: Var) -> Var:
@@ -116,6 +118,8 @@ def answers_of(boosted: Boosted, rows: Var) -> Var:
         rows = op.where(op.isnan(rows), op.const(np.float64(0)), rows)
         product = op.matmul(rows, op.const(boosted.weights.astype(np.float64)))
         margins = op.cast(op.add(product, op.const(np.array(boosted.base, np.float64))), to=np.float32)
+    if boosted.divisor != 1:
+        margins = op.div(margins, op.const(np.float32(boosted.divisor)))
     answers = LINKS[boosted.link](margins)
     if boosted.is_classifier and len(boosted.base) == 1:
         return op.concat([op.sub(op.const(np.float32(1)), answers), answers], axis=1)

@@ -237,6 +237,11 @@ def _refuse_step(path: str, step: Any) -> None:
                 f"The column {key} was trained with both '' and missing values as categories, and an Example has one "
                 "'' for both; replace one of them and train again."
             )
+    if kind == "KNNImputer":
+        raise ValueError(
+            f"{place} takes what is missing from the nearest rows, and which of several equally near rows it takes "
+            "follows from numpy's sorting; take SimpleImputer."
+        )
     if hasattr(step, "_fit_X") and hasattr(step, "_y") and getattr(step, "n_neighbors", None):
         rows = np.asarray(step._fit_X)[:_TIED_ROWS_MAX]
         if tied := _tied_rows(step, rows):

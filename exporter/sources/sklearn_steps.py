@@ -22,6 +22,7 @@ from spox import Var
 
 from estimator_serving.exporter.sources.boosted import Boosted, answers_of, widened
 from estimator_serving.exporter.sources.catboost import catboost_trees
+from estimator_serving.exporter.sources.forests import forest_trees
 from estimator_serving.exporter.sources.histograms import (
     categories_of,
     column_order,
@@ -53,7 +54,7 @@ class Precision:
 
 def own_steps(precision: Precision) -> dict[str, Mapping[type, Any]]:
     """Arguments for `skl2onnx.convert_sklearn`."""
-    from sklearn import ensemble, impute, preprocessing
+    from sklearn import ensemble, impute, preprocessing, tree
 
     builds: dict[type, Build] = {
         preprocessing.OneHotEncoder: _encoder,
@@ -69,7 +70,18 @@ def own_steps(precision: Precision) -> dict[str, Mapping[type, Any]]:
         **_boosters(),
     }
     if precision.rounds and precision.moves:
-        boosters |= {kind: lambda model, read=read: widened(read(model)) for kind, read in boosters.items()}  # type: ignore[misc]
+        # Of these libraries, whose thresholds are numbers of the training data.
+        boosters |= {
+            kind: lambda model, read=read: widened(read(model))  # type: ignore[misc]
+            for kind, read in boosters.items()
+            if kind.__module__.startswith(("sklearn", "xgboost"))
+        }
+    forests = (
+        tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier, tree.ExtraTreeRegressor,
+        ensemble.RandomForestClassifier, ensemble.RandomForestRegressor,
+        ensemble.ExtraTreesClassifier, ensemble.ExtraTreesRegressor,
+    )  # fmt: skip
+    boosters |= dict.fromkeys(forests, forest_trees)
     for kind, read in boosters.items():
         builds[kind] = lambda model, inputs, read=read: _boosted(model, read(model), inputs)  # type: ignore[misc]
     return {
@@ -102,10 +114,13 @@ def register_boosters() -> None:
         if kind not in sklearn_operator_name_map:
             alias = f"EstimatorServing{kind.__name__}"
             convert = _converter(lambda model, inputs, read=read: _boosted(model, read(model), inputs))  # type: ignore[misc]
-            parser = _two_outputs(alias) if kind.__name__.endswith("Classifier") else None
+            is_classifier = kind.__name__.endswith("Classifier")
+            parser = _two_outputs(alias) if is_classifier else None
             options = {"zipmap": [True, False, "columns"], "nocl": [True, False], "raw_scores": [True, False]}
             shapes = _shapes(Precision(np.float32, rounds=True))
-            update_registered_converter(kind, alias, shapes, convert, parser=parser, options=options)
+            update_registered_converter(
+                kind, alias, shapes, convert, parser=parser, options=options if is_classifier else None
+            )
 
 
 def _two_outputs(alias: str) -> Any:
@@ -152,8 +167,9 @@ def _shapes(precision: Precision) -> Any:
 
         step = operator.raw_operator
         number = data_types.DoubleTensorType if precision.element is np.float64 else data_types.FloatTensorType
-        classes = getattr(step, "classes_", ())
-        if len(classes):
+        classes = getattr(step, "classes_", None)
+        # A TargetEncoder may have classes, too, and a CatBoostRegressor has none of them.
+        if classes is not None and len(classes) and hasattr(step, "predict"):
             words = np.asarray(classes).dtype.kind in "OUST"
             operator.outputs[0].type = (data_types.StringTensorType if words else data_types.Int64TensorType)([None])
             operator.outputs[1].type = number([None, len(classes)])
@@ -180,8 +196,9 @@ def _element(kind: Any) -> npt.DTypeLike:
 def _width(step: Any) -> int:
     """How many columns a step gives."""
     if hasattr(step, "get_feature_names_out"):
-        return len(step.get_feature_names_out([f"x{index}" for index in range(step.n_features_in_)] if not hasattr(step, "feature_names_in_") else None))
-    return 1
+        made_up = None if hasattr(step, "feature_names_in_") else [f"x{index}" for index in range(step.n_features_in_)]
+        return len(step.get_feature_names_out(made_up))
+    return int(getattr(step, "n_outputs_", 1))
 
 
 def _columns(inputs: Sequence[Var]) -> list[Var]:
@@ -402,7 +419,9 @@ def _boosted(model: Any, boosted: Boosted, inputs: list[Var]) -> list[Var]:
         columns = [columns[index] for index in order]
         for index, categories in enumerate(categories_of(model)):
             columns[index] = _codes(columns[index], list(categories))
-    rows = op.concat([op.cast(column, to=np.float64) for column in columns], axis=1) if len(inputs) > 1 or hasattr(model, "_predictors") else inputs[0]
+    rows = inputs[0]
+    if len(inputs) > 1 or hasattr(model, "_predictors"):
+        rows = op.concat([op.cast(column, to=np.float64) for column in columns], axis=1)
     answers = answers_of(boosted, rows)
     if not boosted.is_classifier:
         return [answers]
