@@ -1,4 +1,4 @@
-"""Models that other libraries trained -> servables: scikit-learn, XGBoost, LightGBM, CatBoost, torch, Keras, ONNX.
+"""Models that other libraries trained -> servables: scikit-learn, boosters, torch, Keras, ONNX.
 
 Owns the steps of such an export in order; `draft_of_source` lists them. What a library needs is in `sources`, and what
 classify and regress give in `model_outputs`.
@@ -68,8 +68,8 @@ def export_model(
     """Exports a model that another library trained as `<export_dir_base>/<unix seconds>/model.onnx`.
 
     Args:
-        model: a fitted scikit-learn estimator or pipeline, an XGBoost, LightGBM or CatBoost model, a torch module, a Keras 3
-            model on the torch backend or the path of its `.keras` or `.h5` file, or an ONNX model (path, bytes or
+        model: a fitted scikit-learn estimator or pipeline, an XGBoost, LightGBM or CatBoost model, a torch module, a
+            Keras 3 model on the torch backend or the path of its `.keras` or `.h5` file, or an ONNX model (path, bytes or
             ModelProto).
         export_dir_base: the directory whose numbered children are versions.
         serving_input_receiver_fn: makes the receiver. Its features are found by the names the model was trained with;

@@ -19,7 +19,14 @@ import spox.opset.ai.onnx.ml.v3 as ml
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from estimator_serving.exporter.sources.base import CLASS_IDS, MATRIX, PREDICTIONS, PROBABILITIES, as_floats, both_classes
+from estimator_serving.exporter.sources.base import (
+    CLASS_IDS,
+    MATRIX,
+    PREDICTIONS,
+    PROBABILITIES,
+    as_floats,
+    both_classes,
+)
 from estimator_serving.training.arrays import Array
 
 LEQ, LT, EQ = "BRANCH_LEQ", "BRANCH_LT", "BRANCH_EQ"
@@ -169,7 +176,9 @@ def answered(values: Any, is_classifier: bool) -> dict[str, Array]:
 
 def _ensemble(boosted: Boosted, rows: Var) -> Var:
     nodes, leaves = _rows_of_nodes(boosted.trees)
-    attributes = {f"nodes_{name}": [node[index] for node in nodes] for index, name in enumerate(_NODE_FIELDS)}
+    attributes: dict[str, Any] = {
+        f"nodes_{name}": [node[index] for node in nodes] for index, name in enumerate(_NODE_FIELDS)
+    }
     values = np.array(attributes.pop("nodes_values"), np.float64)
     return ml.tree_ensemble_regressor(
         rows,

@@ -124,10 +124,11 @@ def _symmetric_reader(tree: Mapping[str, Any], features: Sequence[_Feature], sca
     def read(node: tuple[int, int]) -> Branch | Leaf:
         level, leaf = node
         if level == len(splits):
-            return {place: values[leaf * size + place] * scale for place in range(size)}
+            return {place: float(values[leaf * size + place]) * scale for place in range(size)}
         split = splits[level]
-        feature = features[split["float_feature_index"]]
-        return feature.branch(split, (level + 1, leaf), (level + 1, leaf | 1 << level))
+        feature = features[int(split["float_feature_index"])]
+        branch: Branch = feature.branch(split, (level + 1, leaf), (level + 1, leaf | 1 << level))
+        return branch
 
     return read
 
@@ -136,9 +137,12 @@ def _free_reader(features: Sequence[_Feature], scale: float) -> Any:
     def read(node: Mapping[str, Any]) -> Branch | Leaf:
         if "split" not in node:
             value = node["value"]
-            return {place: one * scale for place, one in enumerate(value if isinstance(value, list) else [value])}
+            return {
+                place: float(one) * scale for place, one in enumerate(value if isinstance(value, list) else [value])
+            }
         split = node["split"]
-        return features[split["float_feature_index"]].branch(split, node["left"], node["right"])
+        feature = features[int(split["float_feature_index"])]
+        return feature.branch(split, node["left"], node["right"])
 
     return read
 

@@ -74,7 +74,9 @@ class Columns:
             one.name: spox.argument(spox.Tensor(np.str_ if one.dtype.is_string else one.dtype.numpy, ("batch", 1)))
             for one in inputs
         }
-        columns = [op.cast(self._codes(index, var), to=self.dtype.numpy) for index, var in enumerate(arguments.values())]
+        columns = [
+            op.cast(self._codes(index, var), to=self.dtype.numpy) for index, var in enumerate(arguments.values())
+        ]
         return spox.build(arguments, inline(model)(**{MATRIX: op.concat(columns, axis=1)}))
 
     def table(self, inputs: Mapping[str, Array]) -> Any:

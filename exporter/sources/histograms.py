@@ -25,7 +25,9 @@ def histogram_trees(model: Any, rounds: bool) -> Boosted:
     """
     link = type(model._loss.link).__name__
     if link not in _LINKS:
-        raise ValueError(f"The loss {model.loss!r} of a histogram gradient boosting has no ONNX form; train with another.")
+        raise ValueError(
+            f"The loss {model.loss!r} of a histogram gradient boosting has no ONNX form; train with another."
+        )
     return Boosted(
         width=int(model.n_features_in_),
         trees=[

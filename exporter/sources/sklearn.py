@@ -62,7 +62,7 @@ class SklearnSource:
         for path, step in _steps(model, ""):
             _refuse_step(path.rstrip("/"), step)
         classes = getattr(model, "classes_", ())
-        if isinstance(classes, list) and classes or getattr(model, "multilabel_", False):
+        if (isinstance(classes, list) and classes) or getattr(model, "multilabel_", False):
             raise ValueError(
                 f"The classifier {kind} gives several labels a row; export a classifier for each of them, or train an "
                 "Estimator with a MultiLabelHead."

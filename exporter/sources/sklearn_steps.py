@@ -1,7 +1,7 @@
 """Steps of a scikit-learn pipeline that skl2onnx lacks or converts otherwise than we need, as ONNX.
 
-Owns their graphs, and how they are handed to skl2onnx. Encoders become tables: the encoder itself is asked what it makes
-of each of its categories, so that every option it has is in the table. In text, '' stands for a missing value where
+Owns their graphs, and how they are handed to skl2onnx. Encoders become tables: the encoder itself is asked what it
+makes of each of its categories, so that every option it has is in the table. In text, '' stands for a missing value where
 the step has learned one.
 Source: skl2onnx 1.20, custom converters.
 """
@@ -126,7 +126,7 @@ def register_boosters() -> None:
 def _two_outputs(alias: str) -> Any:
     """What skl2onnx asks for the outputs of a classifier: not all of these derive from scikit-learn's classes."""
 
-    def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:  # noqa: ARG001
         from skl2onnx.common import data_types
 
         operator = scope.declare_local_operator(alias, model)
@@ -207,7 +207,7 @@ def _columns(inputs: Sequence[Var]) -> list[Var]:
     for var in inputs:
         shape = var.unwrap_tensor().shape
         assert shape is not None
-        count = int(shape[1] or 0)  # type: ignore[arg-type]
+        count = int(shape[1] or 0)
         places = [op.const(np.array([index], np.int64)) for index in range(count)]
         columns += [var] if count == 1 else [op.gather(var, place, axis=1) for place in places]
     return columns

@@ -6,8 +6,9 @@ Source: XGBoost 3.2: the JSON model's schema, and the objectives' PredTransform.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ _LINKS = {
 }  # fmt: skip
 _CLASSIFIERS = ("binary:logistic", "binary:hinge", "multi:softmax", "multi:softprob")
 # The base score is an answer, and the margins begin with what the link makes into it.
-_INVERSE = {"sigmoid": lambda score: np.log(score / (1 - score)), "exp": np.log}
+_INVERSE: Mapping[str, Callable[[Any], Any]] = {"sigmoid": lambda score: np.log(score / (1 - score)), "exp": np.log}
 
 
 class XgBoostSource:
@@ -163,6 +164,6 @@ def _categories(booster: Any) -> dict[int, list[Any]]:
                         "pipeline."
                     )
                 text, bounds = bytes(values), one["offsets"]
-                values = [text[start:end].decode() for start, end in zip(bounds, bounds[1:], strict=False)]
+                values = [text[start:end].decode() for start, end in itertools.pairwise(bounds)]
             found[index] = values
     return found

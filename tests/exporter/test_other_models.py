@@ -41,7 +41,9 @@ CLASSIFIERS = {
         X, BINARY, eval_set=[(X, BINARY), (-X, BINARY)], verbose=False
     ),
     "neighbours": lambda: KNeighborsClassifier(3).fit(X, BINARY),
-    "catboost": lambda: CatBoostClassifier(iterations=3, verbose=0, allow_writing_files=False).fit(X, WORDS.astype(str)),
+    "catboost": lambda: CatBoostClassifier(iterations=3, verbose=0, allow_writing_files=False).fit(
+        X, WORDS.astype(str)
+    ),
     "calibrated": lambda: CalibratedClassifierCV(LinearSVC(), cv=2).fit(X, BINARY),
 }
 
@@ -102,7 +104,7 @@ class Scaler(StandardScaler):
         (
             lambda: make_pipeline(FunctionTransformer(np.tanh), LogisticRegression()).fit(X, BINARY),
             ValueError,
-            "The step 'functiontransformer' .* calls the Python function 'tanh', of which no graph can be made; compute",
+            "The step 'functiontransformer' .* calls the Python function 'tanh', of which no graph can be made;",
         ),
         (
             lambda: make_pipeline(FunctionTransformer(lambda x: x), LogisticRegression()).fit(X, BINARY),

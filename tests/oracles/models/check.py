@@ -36,10 +36,10 @@ TOLERANCE = 1e-5
 FOREST_SEEDS = 40
 PAGE = """# Library models and their servables
 
-`make oracle-models` fits each of these models to real data that a package ships, exports it, asks the servable with every row of
-that data as a `tf.Example`, and compares the answers with the library's for the same rows. `equal` means: the labels are equal in
-every row, and every score or prediction differs by at most 1e-5 · max(1, |x|). `refused` means that `export_model` raised the error
-of the last column and wrote nothing. There is no third outcome: the command fails if a row differs.
+`make oracle-models` fits each of these models to real data that a package ships, exports it, asks the servable with
+every row of that data as a `tf.Example`, and compares the answers with the library's for the same rows. `equal` means:
+the labels are equal in every row, and every score or prediction differs by at most 1e-5 · max(1, |x|). `refused` means
+that `export_model` raised the error of the last column and wrote nothing. There is no third outcome: the command fails if a row differs.
 
 The last run: {summary}. {seeds}. Versions: {versions}.
 
@@ -66,13 +66,18 @@ class Outcome:
 
 def as_frame(rows: Any) -> pd.DataFrame:
     """Rows by the names that clients send them under."""
-    return rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=[f"x{i}" for i in range(rows.shape[1])])
+    return (
+        rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=[f"x{i}" for i in range(rows.shape[1])])
+    )
 
 
 def spec_of(frame: pd.DataFrame) -> dict[str, FixedLenFeature]:
     """The features of a frame's columns: text, whole numbers and booleans, numbers."""
     kinds = {"i": "int64", "u": "int64", "b": "int64", "f": "float32"}
-    return {str(key): FixedLenFeature([], kinds.get(getattr(dtype, "kind", "O"), "string")) for key, dtype in frame.dtypes.items()}
+    return {
+        str(key): FixedLenFeature([], kinds.get(getattr(dtype, "kind", "O"), "string"))
+        for key, dtype in frame.dtypes.items()
+    }
 
 
 def examples_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -114,14 +119,22 @@ def forests() -> str:
 def check(case: Case, folder: Path) -> Outcome:
     """Exports a case and asks it with all its rows."""
     model, (rows, _) = fitted(case), data(case.data)
-    rows = rows[list(model.feature_names_in_)] if isinstance(rows, pd.DataFrame) and hasattr(model, "feature_names_in_") and set(model.feature_names_in_) <= set(rows) else rows
+    rows = (
+        rows[list(model.feature_names_in_)]
+        if isinstance(rows, pd.DataFrame)
+        and hasattr(model, "feature_names_in_")
+        and set(model.feature_names_in_) <= set(rows)
+        else rows
+    )
     named = getattr(model, "feature_name_", None) if isinstance(rows, pd.DataFrame) else None
     if named is not None and len(named) < rows.shape[1]:
         rows = rows[named]
     frame = as_frame(rows)
     if type(model).__name__ == "IsotonicRegression":
         rows, frame = rows[:, 0], frame[["x0"]]
-    if type(model).__name__.startswith(("LGBM", "XGB")) and any(d == object or str(d) == "str" for d in frame.dtypes):
+    if type(model).__name__.startswith(("LGBM", "XGB")) and any(
+        str(dtype) in ("object", "str") for dtype in frame.dtypes
+    ):
         rows = rows.assign(**{key: rows[key].astype("category") for key in ("island", "sex")})
     if type(model).__module__.startswith("catboost") and isinstance(rows, pd.DataFrame):
         rows = frame = rows[model.feature_names_]
@@ -140,18 +153,34 @@ def check(case: Case, folder: Path) -> Outcome:
 def compare(got: dict[str, Any], labels: list[str] | None, scores: np.ndarray, rows: int) -> Outcome:
     """An outcome: the labels in all rows, and the scores in all rows."""
     if labels is not None:
-        served = [str(one) for one in got["classes"].ravel()] if "classes" in got else [str(int(one)) for one in got["predictions"].ravel()]
+        served = (
+            [str(one) for one in got["classes"].ravel()]
+            if "classes" in got
+            else [str(int(one)) for one in got["predictions"].ravel()]
+        )
         wrong = [index for index, (a, b) in enumerate(zip(served, labels, strict=True)) if a != b]
         if wrong:
-            return Outcome("different", f"{len(wrong)} labels, the first in row {wrong[0]}: {served[wrong[0]]} for {labels[wrong[0]]}", rows)
+            return Outcome(
+                "different",
+                f"{len(wrong)} labels, the first in row {wrong[0]}: {served[wrong[0]]} for {labels[wrong[0]]}",
+                rows,
+            )
     if not scores.size:
         return Outcome("equal", "labels", rows)
-    values = got["probabilities" if labels is not None and "probabilities" in got else "predictions"].astype(np.float64).reshape(rows, -1)
+    values = (
+        got["probabilities" if labels is not None and "probabilities" in got else "predictions"]
+        .astype(np.float64)
+        .reshape(rows, -1)
+    )
     wanted = np.asarray(scores, np.float64).reshape(rows, -1)
     off = np.abs(values - wanted) / np.maximum(1.0, np.abs(wanted))
     if not (off <= TOLERANCE).all():
         row = int(np.argmax(np.nan_to_num(off, nan=np.inf).max(axis=1)))
-        return Outcome("different", f"{int((off > TOLERANCE).any(axis=1).sum())} rows, the worst {row}: {values[row]} for {wanted[row]}", rows)
+        return Outcome(
+            "different",
+            f"{int((off > TOLERANCE).any(axis=1).sum())} rows, the worst {row}: {values[row]} for {wanted[row]}",
+            rows,
+        )
     return Outcome("equal", f"{off.max():.0e}", rows)
 
 

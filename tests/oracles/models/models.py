@@ -18,25 +18,30 @@ import pandas as pd
 import xgboost
 from sklearn import (
     calibration,
+    cluster,
     compose,
     cross_decomposition,
     datasets,
+    decomposition,
     discriminant_analysis,
     ensemble,
+    feature_selection,
     gaussian_process,
     impute,
     isotonic,
     kernel_ridge,
     linear_model,
+    mixture,
+    model_selection,
     multiclass,
     multioutput,
     naive_bayes,
     neighbors,
     neural_network,
+    preprocessing,
     svm,
     tree,
 )
-from sklearn import cluster, decomposition, feature_selection, mixture, model_selection, preprocessing
 from sklearn.pipeline import make_pipeline, make_union
 
 Fit = Callable[[Any, Any], Any]
@@ -211,13 +216,19 @@ def _sklearn_cases() -> list[Case]:
         Case("LinearRegression of three targets", "linnerud", _of(lm.LinearRegression())),
         Case("MultiOutputRegressor", "linnerud", _of(multioutput.MultiOutputRegressor(lm.Ridge()))),
         Case("PLSRegression", "linnerud", _of(cross_decomposition.PLSRegression(2))),
-        Case("TransformedTargetRegressor", numbers, _of(compose.TransformedTargetRegressor(lm.Ridge(), func=np.log1p, inverse_func=np.expm1))),
+        Case(
+            "TransformedTargetRegressor",
+            numbers,
+            _of(compose.TransformedTargetRegressor(lm.Ridge(), func=np.log1p, inverse_func=np.expm1)),
+        ),
         # Trees and forests.
         Case("DecisionTreeClassifier", "digits", _of(tree.DecisionTreeClassifier(random_state=0))),
         Case("DecisionTreeRegressor", numbers, _of(tree.DecisionTreeRegressor(random_state=0))),
         Case("ExtraTreeClassifier", "wine", _of(tree.ExtraTreeClassifier(random_state=0))),
         Case("RandomForestClassifier", "digits", _of(en.RandomForestClassifier(20, random_state=0))),
-        Case("RandomForestClassifier, shallow", binary, _of(en.RandomForestClassifier(20, max_depth=3, random_state=0))),
+        Case(
+            "RandomForestClassifier, shallow", binary, _of(en.RandomForestClassifier(20, max_depth=3, random_state=0))
+        ),
         Case("RandomForestClassifier, text classes", "weather", _of(en.RandomForestClassifier(20, random_state=0))),
         Case("RandomForestRegressor", numbers, _of(en.RandomForestRegressor(20, random_state=0))),
         Case("RandomForestRegressor of three targets", "linnerud", _of(en.RandomForestRegressor(10, random_state=0))),
@@ -225,23 +236,52 @@ def _sklearn_cases() -> list[Case]:
         Case("ExtraTreesRegressor", numbers, _of(en.ExtraTreesRegressor(20, random_state=0))),
         Case("GradientBoostingClassifier", "wine", _of(en.GradientBoostingClassifier(n_estimators=20))),
         Case("GradientBoostingRegressor", numbers, _of(en.GradientBoostingRegressor(n_estimators=50))),
-        Case("GradientBoostingRegressor, huber", numbers, _of(en.GradientBoostingRegressor(loss="huber", n_estimators=50))),
+        Case(
+            "GradientBoostingRegressor, huber",
+            numbers,
+            _of(en.GradientBoostingRegressor(loss="huber", n_estimators=50)),
+        ),
         Case("HistGradientBoostingClassifier", "wine", _of(en.HistGradientBoostingClassifier(max_iter=20))),
         Case("HistGradientBoostingClassifier, two", binary, _of(en.HistGradientBoostingClassifier(max_iter=30))),
         Case("HistGradientBoostingRegressor", numbers, _of(en.HistGradientBoostingRegressor())),
-        Case("HistGradientBoostingRegressor, poisson", numbers, _positive(en.HistGradientBoostingRegressor(loss="poisson"))),
+        Case(
+            "HistGradientBoostingRegressor, poisson",
+            numbers,
+            _positive(en.HistGradientBoostingRegressor(loss="poisson")),
+        ),
         Case("HistGradientBoostingRegressor, scaled", numbers, _scaled(en.HistGradientBoostingRegressor())),
-        Case("HistGradientBoostingRegressor, text", "cars", _of(make_pipeline(compose.make_column_transformer((pre.OrdinalEncoder(), ["origin"]), remainder="passthrough"), en.HistGradientBoostingRegressor()))),
-        Case("HistGradientBoostingClassifier, categories", "weather", _of(en.HistGradientBoostingClassifier(max_iter=10, categorical_features=["month"]))),
+        Case(
+            "HistGradientBoostingRegressor, text",
+            "cars",
+            _of(
+                make_pipeline(
+                    compose.make_column_transformer((pre.OrdinalEncoder(), ["origin"]), remainder="passthrough"),
+                    en.HistGradientBoostingRegressor(),
+                )
+            ),
+        ),
+        Case(
+            "HistGradientBoostingClassifier, categories",
+            "weather",
+            _of(en.HistGradientBoostingClassifier(max_iter=10, categorical_features=["month"])),
+        ),
         Case("AdaBoostClassifier", "wine", _of(en.AdaBoostClassifier(n_estimators=10, random_state=0))),
         Case("AdaBoostRegressor", numbers, _of(en.AdaBoostRegressor(n_estimators=10, random_state=0))),
         Case("BaggingClassifier", "wine", _of(en.BaggingClassifier(n_estimators=10, random_state=0))),
         Case("BaggingRegressor", numbers, _of(en.BaggingRegressor(n_estimators=10, random_state=0))),
         Case("VotingClassifier, soft", binary, _of(en.VotingClassifier(vote, voting="soft"))),
         Case("VotingClassifier, hard", binary, _of(en.VotingClassifier(vote))),
-        Case("VotingRegressor", numbers, _of(en.VotingRegressor([("a", lm.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))]))),
+        Case(
+            "VotingRegressor",
+            numbers,
+            _of(en.VotingRegressor([("a", lm.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))])),
+        ),
         Case("StackingClassifier", "wine", _of(en.StackingClassifier(vote, cv=2))),
-        Case("StackingRegressor", numbers, _of(en.StackingRegressor([("a", lm.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))], cv=2))),
+        Case(
+            "StackingRegressor",
+            numbers,
+            _of(en.StackingRegressor([("a", lm.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))], cv=2)),
+        ),
         Case("IsolationForest", "wine", lambda rows, _: en.IsolationForest(n_estimators=20, random_state=0).fit(rows)),
         # Neighbours, kernels, networks, Bayes.
         Case("KNeighborsClassifier", "wine", _scaled(neighbors.KNeighborsClassifier())),
@@ -257,13 +297,37 @@ def _sklearn_cases() -> list[Case]:
         Case("NuSVR", numbers, _of(svm.NuSVR())),
         Case("LinearSVR", numbers, _scaled(svm.LinearSVR(random_state=0))),
         Case("LinearSVC, calibrated", binary, _scaled(calibration.CalibratedClassifierCV(svm.LinearSVC(), cv=2))),
-        Case("Random forest, isotonic calibration", binary, _of(calibration.CalibratedClassifierCV(en.RandomForestClassifier(10, random_state=0), method="isotonic", cv=2))),
+        Case(
+            "Random forest, isotonic calibration",
+            binary,
+            _of(
+                calibration.CalibratedClassifierCV(
+                    en.RandomForestClassifier(10, random_state=0), method="isotonic", cv=2
+                )
+            ),
+        ),
         Case("KernelRidge", numbers, _of(kernel_ridge.KernelRidge(kernel="rbf"))),
-        Case("GaussianProcessRegressor", numbers, _of(gaussian_process.GaussianProcessRegressor(gaussian_process.kernels.RBF() + gaussian_process.kernels.WhiteKernel()))),
+        Case(
+            "GaussianProcessRegressor",
+            numbers,
+            _of(
+                gaussian_process.GaussianProcessRegressor(
+                    gaussian_process.kernels.RBF() + gaussian_process.kernels.WhiteKernel()
+                )
+            ),
+        ),
         Case("GaussianProcessClassifier", binary, _scaled(gaussian_process.GaussianProcessClassifier(optimizer=None))),
-        Case("GaussianProcessClassifier, three classes", "iris", _of(gaussian_process.GaussianProcessClassifier(optimizer=None))),
+        Case(
+            "GaussianProcessClassifier, three classes",
+            "iris",
+            _of(gaussian_process.GaussianProcessClassifier(optimizer=None)),
+        ),
         Case("MLPClassifier", "digits", _scaled(neural_network.MLPClassifier([16], max_iter=50, random_state=0))),
-        Case("MLPRegressor", numbers, _scaled(neural_network.MLPRegressor(hidden_layer_sizes=[16], max_iter=50, random_state=0))),
+        Case(
+            "MLPRegressor",
+            numbers,
+            _scaled(neural_network.MLPRegressor(hidden_layer_sizes=[16], max_iter=50, random_state=0)),
+        ),
         Case("GaussianNB", "iris", _of(naive_bayes.GaussianNB())),
         Case("MultinomialNB", "digits", _of(naive_bayes.MultinomialNB())),
         Case("ComplementNB", "digits", _of(naive_bayes.ComplementNB())),
@@ -272,29 +336,119 @@ def _sklearn_cases() -> list[Case]:
         Case("QuadraticDiscriminantAnalysis", "wine", _of(discriminant_analysis.QuadraticDiscriminantAnalysis())),
         Case("OneVsRestClassifier", "iris", _of(multiclass.OneVsRestClassifier(lm.LogisticRegression()))),
         Case("OneVsOneClassifier", "iris", _of(multiclass.OneVsOneClassifier(lm.LogisticRegression()))),
-        Case("OutputCodeClassifier", "iris", _of(multiclass.OutputCodeClassifier(lm.LogisticRegression(), random_state=0))),
-        Case("GridSearchCV", "iris", _of(model_selection.GridSearchCV(lm.LogisticRegression(max_iter=1000), {"C": [0.1, 1.0]}, cv=2))),
+        Case(
+            "OutputCodeClassifier",
+            "iris",
+            _of(multiclass.OutputCodeClassifier(lm.LogisticRegression(), random_state=0)),
+        ),
+        Case(
+            "GridSearchCV",
+            "iris",
+            _of(model_selection.GridSearchCV(lm.LogisticRegression(max_iter=1000), {"C": [0.1, 1.0]}, cv=2)),
+        ),
         Case("KMeans", "iris", lambda rows, _: cluster.KMeans(3, random_state=0, n_init=1).fit(rows)),
-        Case("MiniBatchKMeans", "digits", lambda rows, _: cluster.MiniBatchKMeans(5, random_state=0, n_init=1).fit(rows)),
+        Case(
+            "MiniBatchKMeans", "digits", lambda rows, _: cluster.MiniBatchKMeans(5, random_state=0, n_init=1).fit(rows)
+        ),
         Case("GaussianMixture", "iris", lambda rows, _: mixture.GaussianMixture(3, random_state=0).fit(rows)),
-        Case("IsotonicRegression", "linnerud", lambda rows, labels: isotonic.IsotonicRegression(out_of_bounds="clip").fit(rows[:, 0], labels[:, 0])),
+        Case(
+            "IsotonicRegression",
+            "linnerud",
+            lambda rows, labels: isotonic.IsotonicRegression(out_of_bounds="clip").fit(rows[:, 0], labels[:, 0]),
+        ),
         # Steps in front.
         Case("PCA", "digits", _of(make_pipeline(decomposition.PCA(10), lm.LogisticRegression(max_iter=300)))),
         Case("PolynomialFeatures", numbers, _of(make_pipeline(pre.PolynomialFeatures(2), lm.Ridge()))),
         Case("QuantileTransformer", numbers, _of(make_pipeline(pre.QuantileTransformer(n_quantiles=100), lm.Ridge()))),
-        Case("QuantileTransformer, normal", numbers, _of(make_pipeline(pre.QuantileTransformer(n_quantiles=100, output_distribution="normal"), lm.Ridge()))),
+        Case(
+            "QuantileTransformer, normal",
+            numbers,
+            _of(make_pipeline(pre.QuantileTransformer(n_quantiles=100, output_distribution="normal"), lm.Ridge())),
+        ),
         Case("PowerTransformer", binary, _of(make_pipeline(pre.PowerTransformer(), lm.LogisticRegression()))),
-        Case("KBinsDiscretizer", numbers, _of(make_pipeline(pre.KBinsDiscretizer(5, quantile_method="averaged_inverted_cdf"), lm.Ridge()))),
+        Case(
+            "KBinsDiscretizer",
+            numbers,
+            _of(make_pipeline(pre.KBinsDiscretizer(5, quantile_method="averaged_inverted_cdf"), lm.Ridge())),
+        ),
         Case("SplineTransformer", numbers, _of(make_pipeline(pre.SplineTransformer(), lm.Ridge()))),
-        Case("Normalizer, MinMaxScaler, RobustScaler", "wine", _of(make_pipeline(pre.RobustScaler(), pre.MinMaxScaler(), pre.Normalizer(), lm.LogisticRegression()))),
-        Case("SelectKBest, FeatureUnion", "wine", _of(make_pipeline(pre.MaxAbsScaler(), make_union(feature_selection.SelectKBest(k=3), decomposition.PCA(2)), lm.LogisticRegression()))),
+        Case(
+            "Normalizer, MinMaxScaler, RobustScaler",
+            "wine",
+            _of(make_pipeline(pre.RobustScaler(), pre.MinMaxScaler(), pre.Normalizer(), lm.LogisticRegression())),
+        ),
+        Case(
+            "SelectKBest, FeatureUnion",
+            "wine",
+            _of(
+                make_pipeline(
+                    pre.MaxAbsScaler(),
+                    make_union(feature_selection.SelectKBest(k=3), decomposition.PCA(2)),
+                    lm.LogisticRegression(),
+                )
+            ),
+        ),
         Case("ColumnTransformer, OneHotEncoder", "penguins", _penguin(lm.LogisticRegression(max_iter=1000))),
-        Case("OneHotEncoder, min_frequency", "penguins", _penguin(lm.LogisticRegression(max_iter=1000), handle_unknown="infrequent_if_exist", min_frequency=60)),
-        Case("OneHotEncoder, drop first", "penguins", _penguin(lm.LogisticRegression(max_iter=1000), drop="first", handle_unknown="error")),
-        Case("SimpleImputer on text", "penguins", _of(make_pipeline(compose.make_column_transformer((make_pipeline(impute.SimpleImputer(strategy="most_frequent"), pre.OneHotEncoder(handle_unknown="ignore")), ["island", "sex"]), (impute.SimpleImputer(add_indicator=True), _PENGUIN_NUMBERS)), lm.LogisticRegression(max_iter=300)))),
-        Case("OrdinalEncoder, forest", "penguins", _of(make_pipeline(compose.make_column_transformer((pre.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["island", "sex"]), (impute.SimpleImputer(strategy="median"), _PENGUIN_NUMBERS)), en.RandomForestClassifier(20, random_state=0)))),
-        Case("TargetEncoder", "cars", _of(make_pipeline(compose.make_column_transformer((pre.TargetEncoder(target_type="continuous", random_state=0), ["origin"]), (impute.SimpleImputer(), _CAR_NUMBERS)), lm.Ridge()))),
-        Case("KNNImputer", "cars", _of(make_pipeline(compose.make_column_transformer((impute.KNNImputer(), _CAR_NUMBERS)), lm.Ridge()))),
+        Case(
+            "OneHotEncoder, min_frequency",
+            "penguins",
+            _penguin(lm.LogisticRegression(max_iter=1000), handle_unknown="infrequent_if_exist", min_frequency=60),
+        ),
+        Case(
+            "OneHotEncoder, drop first",
+            "penguins",
+            _penguin(lm.LogisticRegression(max_iter=1000), drop="first", handle_unknown="error"),
+        ),
+        Case(
+            "SimpleImputer on text",
+            "penguins",
+            _of(
+                make_pipeline(
+                    compose.make_column_transformer(
+                        (
+                            make_pipeline(
+                                impute.SimpleImputer(strategy="most_frequent"),
+                                pre.OneHotEncoder(handle_unknown="ignore"),
+                            ),
+                            ["island", "sex"],
+                        ),
+                        (impute.SimpleImputer(add_indicator=True), _PENGUIN_NUMBERS),
+                    ),
+                    lm.LogisticRegression(max_iter=300),
+                )
+            ),
+        ),
+        Case(
+            "OrdinalEncoder, forest",
+            "penguins",
+            _of(
+                make_pipeline(
+                    compose.make_column_transformer(
+                        (pre.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["island", "sex"]),
+                        (impute.SimpleImputer(strategy="median"), _PENGUIN_NUMBERS),
+                    ),
+                    en.RandomForestClassifier(20, random_state=0),
+                )
+            ),
+        ),
+        Case(
+            "TargetEncoder",
+            "cars",
+            _of(
+                make_pipeline(
+                    compose.make_column_transformer(
+                        (pre.TargetEncoder(target_type="continuous", random_state=0), ["origin"]),
+                        (impute.SimpleImputer(), _CAR_NUMBERS),
+                    ),
+                    lm.Ridge(),
+                )
+            ),
+        ),
+        Case(
+            "KNNImputer",
+            "cars",
+            _of(make_pipeline(compose.make_column_transformer((impute.KNNImputer(), _CAR_NUMBERS)), lm.Ridge())),
+        ),
         Case("ColumnTransformer, Ridge", "cars", _car(lm.Ridge())),
     ]
 
@@ -307,9 +461,23 @@ def _boosted_cases() -> list[Case]:
         Case("LGBMClassifier, spaces in names", frame, _of(_lgbm(lgbm_class))),
         Case("LGBMClassifier, dart", binary, _of(_lgbm(lgbm_class, boosting_type="dart"))),
         Case("LGBMClassifier, one against all", "iris", _of(_lgbm(lgbm_class, objective="multiclassova"))),
-        Case("LGBMClassifier, random forest", binary, _of(_lgbm(lgbm_class, boosting_type="rf", bagging_freq=1, bagging_fraction=0.5))),
-        Case("LGBMClassifier, missing numbers", "penguins", lambda rows, labels: _lgbm(lgbm_class).fit(rows[_PENGUIN_NUMBERS], labels)),
-        Case("LGBMClassifier, categories", "penguins", lambda rows, labels: _lgbm(lgbm_class, min_data_per_group=1).fit(_categories(rows, ["island", "sex"]), labels)),
+        Case(
+            "LGBMClassifier, random forest",
+            binary,
+            _of(_lgbm(lgbm_class, boosting_type="rf", bagging_freq=1, bagging_fraction=0.5)),
+        ),
+        Case(
+            "LGBMClassifier, missing numbers",
+            "penguins",
+            lambda rows, labels: _lgbm(lgbm_class).fit(rows[_PENGUIN_NUMBERS], labels),
+        ),
+        Case(
+            "LGBMClassifier, categories",
+            "penguins",
+            lambda rows, labels: _lgbm(lgbm_class, min_data_per_group=1).fit(
+                _categories(rows, ["island", "sex"]), labels
+            ),
+        ),
         Case("LGBMRegressor", numbers, _of(_lgbm())),
         Case("LGBMRegressor, l1", numbers, _of(_lgbm(objective="l1"))),
         Case("LGBMRegressor, huber", numbers, _of(_lgbm(objective="huber"))),
@@ -317,13 +485,33 @@ def _boosted_cases() -> list[Case]:
         Case("LGBMRegressor, poisson", numbers, _positive(_lgbm(objective="poisson"))),
         Case("LGBMRegressor, gamma", numbers, _positive(_lgbm(objective="gamma"))),
         Case("LGBMRegressor, tweedie", numbers, _positive(_lgbm(objective="tweedie"))),
-        Case("LGBMRegressor, categories of numbers", "weather", lambda rows, labels: _lgbm().fit(rows[["month", "wind"]], rows["temp_max"], categorical_feature=["month"])),
+        Case(
+            "LGBMRegressor, categories of numbers",
+            "weather",
+            lambda rows, _: _lgbm().fit(rows[["month", "wind"]], rows["temp_max"], categorical_feature=["month"]),
+        ),
         Case("LGBMRegressor, linear trees", numbers, _of(_lgbm(linear_tree=True))),
-        Case("LGBMRanker", numbers, lambda rows, labels: _lgbm(lightgbm.LGBMRanker).fit(rows, np.digitize(labels, [100, 200]), group=[len(rows)])),
-        Case("lightgbm.Booster", numbers, lambda rows, labels: lightgbm.train({"verbose": -1}, lightgbm.Dataset(rows, labels), 20)),
+        Case(
+            "LGBMRanker",
+            numbers,
+            lambda rows, labels: _lgbm(lightgbm.LGBMRanker).fit(
+                rows, np.digitize(labels, [100, 200]), group=[len(rows)]
+            ),
+        ),
+        Case(
+            "lightgbm.Booster",
+            numbers,
+            lambda rows, labels: lightgbm.train({"verbose": -1}, lightgbm.Dataset(rows, labels), 20),
+        ),
         Case("Pipeline, LGBMClassifier", "penguins", _penguin(_lgbm(lgbm_class))),
         Case("Pipeline, LGBMRegressor", "cars", _car(_lgbm())),
-        Case("VotingClassifier of LGBM and XGB", binary, _of(ensemble.VotingClassifier([("a", _lgbm(lgbm_class)), ("b", _xgb(xgboost.XGBClassifier))], voting="soft"))),
+        Case(
+            "VotingClassifier of LGBM and XGB",
+            binary,
+            _of(
+                ensemble.VotingClassifier([("a", _lgbm(lgbm_class)), ("b", _xgb(xgboost.XGBClassifier))], voting="soft")
+            ),
+        ),
     ]
     codes: Fit = lambda rows, labels: _xgb(xgb_class).fit(rows, np.unique(labels, return_inverse=True)[1])  # noqa: E731
     xgb = [
@@ -335,7 +523,13 @@ def _boosted_cases() -> list[Case]:
         Case("XGBClassifier, hinge", binary, _of(_xgb(xgb_class, objective="binary:hinge"))),
         Case("XGBClassifier, forest of each round", binary, _of(_xgb(xgb_class, num_parallel_tree=3, subsample=0.5))),
         Case("XGBClassifier, missing numbers", "penguins", lambda rows, labels: codes(rows[_PENGUIN_NUMBERS], labels)),
-        Case("XGBClassifier, categories", "penguins", lambda rows, labels: _xgb(xgb_class, enable_categorical=True).fit(_categories(rows, ["island", "sex"]), np.unique(labels, return_inverse=True)[1])),
+        Case(
+            "XGBClassifier, categories",
+            "penguins",
+            lambda rows, labels: _xgb(xgb_class, enable_categorical=True).fit(
+                _categories(rows, ["island", "sex"]), np.unique(labels, return_inverse=True)[1]
+            ),
+        ),
         Case("XGBRFClassifier", binary, _of(_xgb(xgboost.XGBRFClassifier))),
         Case("XGBRegressor", numbers, _of(_xgb())),
         Case("XGBRegressor, dart", numbers, _of(_xgb(booster="dart", rate_drop=0.3))),
@@ -348,7 +542,13 @@ def _boosted_cases() -> list[Case]:
         Case("XGBRegressor of three targets", "linnerud", _of(_xgb())),
         Case("XGBRegressor, a tree of three targets", "linnerud", _of(_xgb(multi_strategy="multi_output_tree"))),
         Case("xgboost.Booster", numbers, lambda rows, labels: xgboost.train({}, xgboost.DMatrix(rows, labels), 20)),
-        Case("xgboost.Booster, multi:softmax", "iris", lambda rows, labels: xgboost.train({"objective": "multi:softmax", "num_class": 3}, xgboost.DMatrix(rows, labels), 10)),
+        Case(
+            "xgboost.Booster, multi:softmax",
+            "iris",
+            lambda rows, labels: xgboost.train(
+                {"objective": "multi:softmax", "num_class": 3}, xgboost.DMatrix(rows, labels), 10
+            ),
+        ),
         Case("Pipeline, XGBRegressor", "cars", _car(_xgb())),
         Case("Scaler, XGBRegressor", numbers, _scaled(_xgb())),
         Case("Pipeline, XGBClassifier", frame, _scaled(_xgb(xgb_class))),
@@ -357,10 +557,20 @@ def _boosted_cases() -> list[Case]:
         Case("CatBoostClassifier", "wine", _of(_cat(cat_class))),
         Case("CatBoostClassifier, two", binary, _of(_cat(cat_class))),
         Case("CatBoostClassifier, text classes", "weather", _of(_cat(cat_class))),
-        Case("CatBoostClassifier, missing numbers", "penguins", lambda rows, labels: _cat(cat_class).fit(rows[_PENGUIN_NUMBERS], labels)),
+        Case(
+            "CatBoostClassifier, missing numbers",
+            "penguins",
+            lambda rows, labels: _cat(cat_class).fit(rows[_PENGUIN_NUMBERS], labels),
+        ),
         Case("CatBoostClassifier, one against all", "iris", _of(_cat(cat_class, loss_function="MultiClassOneVsAll"))),
         Case("CatBoostClassifier, Lossguide", binary, _of(_cat(cat_class, grow_policy="Lossguide"))),
-        Case("CatBoostClassifier, text features", "penguins", lambda rows, labels: _cat(cat_class, cat_features=["island", "sex"]).fit(rows.fillna({"island": "", "sex": ""}), labels)),
+        Case(
+            "CatBoostClassifier, text features",
+            "penguins",
+            lambda rows, labels: _cat(cat_class, cat_features=["island", "sex"]).fit(
+                rows.fillna({"island": "", "sex": ""}), labels
+            ),
+        ),
         Case("CatBoostRegressor", numbers, _of(_cat())),
         Case("CatBoostRegressor, Depthwise", numbers, _of(_cat(grow_policy="Depthwise"))),
         Case("CatBoostRegressor, poisson", numbers, _positive(_cat(loss_function="Poisson"))),
