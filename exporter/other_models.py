@@ -69,8 +69,8 @@ def export_model(
 
     Args:
         model: a fitted scikit-learn estimator or pipeline, an XGBoost, LightGBM or CatBoost model, a torch module, a
-            Keras 3 model on the torch backend or the path of its `.keras` or `.h5` file, or an ONNX model (path, bytes or
-            ModelProto).
+            Keras 3 model on the torch backend or the path of its `.keras` or `.h5` file, or an ONNX model (path, bytes
+            or ModelProto).
         export_dir_base: the directory whose numbered children are versions.
         serving_input_receiver_fn: makes the receiver. Its features are found by the names the model was trained with;
             where it knows none, they stand side by side in the receiver's order.

@@ -1,8 +1,8 @@
 """Steps of a scikit-learn pipeline that skl2onnx lacks or converts otherwise than we need, as ONNX.
 
 Owns their graphs, and how they are handed to skl2onnx. Encoders become tables: the encoder itself is asked what it
-makes of each of its categories, so that every option it has is in the table. In text, '' stands for a missing value where
-the step has learned one.
+makes of each of its categories, so that every option it has is in the table. In text, '' stands for a missing value
+where the step has learned one.
 Source: skl2onnx 1.20, custom converters.
 """
 

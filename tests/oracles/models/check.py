@@ -39,7 +39,8 @@ PAGE = """# Library models and their servables
 `make oracle-models` fits each of these models to real data that a package ships, exports it, asks the servable with
 every row of that data as a `tf.Example`, and compares the answers with the library's for the same rows. `equal` means:
 the labels are equal in every row, and every score or prediction differs by at most 1e-5 · max(1, |x|). `refused` means
-that `export_model` raised the error of the last column and wrote nothing. There is no third outcome: the command fails if a row differs.
+that `export_model` raised the error of the last column and wrote nothing. There is no third outcome: the
+command fails if a row differs.
 
 The last run: {summary}. {seeds}. Versions: {versions}.
 
