@@ -14,7 +14,7 @@ test coverage: export OMP_NUM_THREADS := 1
 .DEFAULT_GOAL := help
 # WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
 unexport WORKERS
-.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees
+.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees oracle-models
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -108,6 +108,9 @@ oracle-trees: .venv/.ready  ## imported boosted trees against TensorFlow 1.15's 
 	@$(TF) -c 'import tensorflow' 2>/dev/null || { echo "Give a Python 3.7 that has tensorflow 1.15: TF=path/to/python"; exit 1; }
 	@$(TF) tests/oracles/savedmodel/make_trees.py build/oracle-trees
 	@$(BIN)/python tests/oracles/savedmodel/check.py build/oracle-trees
+
+oracle-models: .venv/.ready  ## models of other libraries on real data, exported and asked with every row; ONLY=LGBM
+	@$(BIN)/python -W ignore tests/oracles/models/check.py $(if $(ONLY),--only "$(ONLY)",--write docs/reference/library-models.md)
 
 .PHONY: oracle-python
 oracle-python:

@@ -1,4 +1,4 @@
-"""Models that other libraries trained -> servables: scikit-learn, XGBoost, LightGBM, torch, Keras, ONNX.
+"""Models that other libraries trained -> servables: scikit-learn, boosters, torch, Keras, ONNX.
 
 Owns the steps of such an export in order; `draft_of_source` lists them. What a library needs is in `sources`, and what
 classify and regress give in `model_outputs`.
@@ -64,9 +64,9 @@ def export_model(
     """Exports a model that another library trained as `<export_dir_base>/<unix seconds>/model.onnx`.
 
     Args:
-        model: a fitted scikit-learn estimator or pipeline, an XGBoost or LightGBM model, a torch module, a Keras 3
-            model on the torch backend or the path of its `.keras` or `.h5` file, or an ONNX model (path, bytes or
-            ModelProto).
+        model: a fitted scikit-learn estimator or pipeline, an XGBoost, LightGBM or CatBoost model, a torch module, a
+            Keras 3 model on the torch backend or the path of its `.keras` or `.h5` file, or an ONNX model (path, bytes
+            or ModelProto).
         export_dir_base: the directory whose numbered children are versions.
         serving_input_receiver_fn: makes the receiver. Its features are found by the names the model was trained with;
             where it knows none, they stand side by side in the receiver's order.
@@ -197,10 +197,17 @@ def _samples(
     dtype_by_key = {one.info.value_name: one.info.dtype for one in receiver.receiver_tensors.values()}
     for one in receiver.receiver_tensors.values():
         dtype_by_key |= {key: feature.dtype for key, feature in (one.feature_spec or {}).items()}
+    words = {key: values for key, values in source.known_values().items() if key in dtype_by_key}
     tried = []
-    for kinds in ("", "iu", "iuf"):
+    for kinds, is_all in (("", False), ("", True), ("iu", True), ("iuf", True)):
         small = [key for key, dtype in dtype_by_key.items() if not dtype.is_string and dtype.numpy.kind in kinds]
-        definitions = {key: {"kind": "identity", "key": key, "num_buckets": 2} for key in small}
+        definitions: dict[str, dict[str, Any]] = {
+            key: {"kind": "identity", "key": key, "num_buckets": 2} for key in small
+        }
+        definitions |= {
+            key: {"key": key, "vocabulary_list": list(values)} | ({"is_label": True} if is_all else {})
+            for key, values in words.items()
+        }
         rows = sample_inputs(receiver, definitions, SAMPLE_ROWS)
         tried.append((rows, evaluate(graph, fed, graph_feeds(receiver, rows))))
         with suppress(Exception):

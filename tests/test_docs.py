@@ -99,3 +99,15 @@ def test_the_program_that_exports_another_librarys_model_runs(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     exec(program, {})
     assert list(tmp_path.glob("build/other/servable/*/model.onnx"))
+
+
+@pytest.mark.parametrize("library", ["scikit-learn", "xgboost", "lightgbm", "catboost"])
+def test_the_page_of_a_library_leads_from_a_data_frame_to_an_answer(tmp_path, monkeypatch, library):
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/how-to/export-{library}.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec("\n".join(programs), names)
+    scores = names["answer"]["scores"]
+    assert scores.shape == (2, 2)
+    # The first visit is like those that were cancelled, the second one, of which city and nights are missing, is not.
+    assert scores[0, 1] > 0.5 > scores[1, 1]

@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 Buffer = bytes | mmap.mmap
 
+NEEDS_ROWS_PROPERTY = "needs_rows"
+"""In a model's metadata, "true" where the exporter saw that the graph fails on an input without an element."""
+
 # On none, these end the process that ONNX Runtime 1.31 runs in: on no row, and GRU on no step, too.
 _NEED_ROWS = frozenset({"LSTM", "GRU"})
 # Messages inside messages; protobuf's own limit.
@@ -153,6 +156,7 @@ def _note_own(model: OnnxModel, buffer: Buffer, entry: _Field) -> None:
         case 14:
             key, value = _pair(buffer, entry)
             model.metadata[key] = value
+            model.needs_rows |= key == NEEDS_ROWS_PROPERTY and value == "true"
 
 
 def _note_tensor(model: OnnxModel, buffer: Buffer, entry: _Field) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto
-from onnxruntime import InferenceSession, OrtValue
+from onnxruntime import InferenceSession, OrtValue, RunOptions
 
 from estimator_serving import ops
 from estimator_serving.exporter.receivers.receiver_graph import ReceiverGraph, add_empty_defaults
@@ -37,7 +37,7 @@ from estimator_serving.exporter.servable.verify import MODEL_FN_CAUSE, check_out
 from estimator_serving.training.arrays import Array
 from estimator_serving.training.columns.finish import finish_graph, serialize
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.onnx_model import scan
+from estimator_serving.wire.onnx_model import NEEDS_ROWS_PROPERTY, scan
 from estimator_serving.wire.signatures import (
     PROVENANCE_PROPERTY,
     TOLERANCE_PROPERTY,
@@ -137,9 +137,18 @@ def finish(draft: Draft, options: ExportOptions, file: str = MODEL_FILE) -> Fini
     if data:
         values = [OrtValue.ortvalue_from_numpy(onnx.numpy_helper.to_array(one)) for one in draft.detached.values()]
         session_options.add_external_initializers(list(draft.detached), values)
-    session = ops.session(content, options=session_options)
-    sizes = (SAMPLE_ROWS, 1) if scan(content).needs_rows else (SAMPLE_ROWS, 1, 0)
-    _verify(draft, session, options.tolerance, sizes)
+    try:
+        session = ops.session(content, options=session_options)
+    except Exception as error:
+        raise ValueError(
+            f"ONNX Runtime cannot load the exported graph ({ops.own_text(error).strip()}); nothing was written. Write "
+            "what this operator comes from with others."
+        ) from error
+    _verify(draft, session, options.tolerance)
+    if scan(content).needs_rows or not _runs_on_nothing(draft, session):
+        # A server then refuses empty requests.
+        finished.metadata_props.add(key=NEEDS_ROWS_PROPERTY, value="true")
+        content = serialize(finished)
     proof = sample_logs(
         metadata.signatures,
         draft.inputs,
@@ -149,13 +158,12 @@ def finish(draft: Draft, options: ExportOptions, file: str = MODEL_FILE) -> Fini
     return FinishedModel(content, data, metadata, session, proof, draft.assets)
 
 
-def _verify(draft: Draft, session: InferenceSession, tolerance: float, sizes: tuple[int, ...]) -> None:
-    """Compares the graph's outputs with the expected ones on as many sample rows as each of `sizes` says."""
+def _verify(draft: Draft, session: InferenceSession, tolerance: float) -> None:
+    """Compares the graph's outputs with the expected ones, on all sample rows and on one."""
     judge = partial(check_outputs, tolerance=tolerance, noise=cache(draft.noise), cause=draft.cause)
-    for rows in sizes:
-        inputs = {alias: array[:rows] for alias, array in draft.inputs.items()}
+    for rows in (SAMPLE_ROWS, 1):
         try:
-            actual = run_all(session, graph_feeds(draft.receiver, inputs))
+            actual = run_all(session, _first_rows(draft, rows))
         except Exception as error:
             raise ValueError(
                 f"ONNX Runtime cannot run the exported graph on a batch of {rows} rows ({ops.failed_node(error)}: "
@@ -167,6 +175,24 @@ def _verify(draft: Draft, session: InferenceSession, tolerance: float, sizes: tu
             # An output without a batch, such as a loss, is known for all rows only.
             by_row = {key: one[:rows] for key, one in draft.expected.items() if one.shape[:1] == (SAMPLE_ROWS,)}
             judge(by_row, actual, f"a batch of {rows}")
+
+
+def _runs_on_nothing(draft: Draft, session: InferenceSession) -> bool:
+    """Whether the graph gives outputs without a row for inputs without a row."""
+    names, quiet = [output.name for output in session.get_outputs()], RunOptions()
+    quiet.log_severity_level = 4
+    try:
+        actual = dict(zip(names, session.run(names, _first_rows(draft, 0), quiet), strict=True))
+        check_outputs(
+            {key: one[:0] for key, one in draft.expected.items() if one.shape[:1] == (SAMPLE_ROWS,)}, actual, "no row"
+        )
+    except Exception:  # ONNX Runtime's errors have no common class.
+        return False
+    return True
+
+
+def _first_rows(draft: Draft, rows: int) -> dict[str, Array]:
+    return graph_feeds(draft.receiver, {alias: array[:rows] for alias, array in draft.inputs.items()})
 
 
 def noise_of(

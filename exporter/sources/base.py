@@ -11,8 +11,9 @@ signatures, a source holds the model, and the two exchange only names and arrays
                               whose versions stand in the provenance.
     inputs(features)          gets the receiver's features, dtype by name in its order. Returns the graph's inputs and
                               the features that each is made of. Matches names; refuses features that do not fit.
+    known_values()            returns the values that features may have, where the model has learned them.
     answer(sample)            gets sample rows, one array an input. Returns what the library itself predicts for them.
-                              Called up to four times: where it raises for rows with unknown words and large ids, it is
+                              Called up to five times: where it raises for rows with unknown words and large ids, it is
                               asked again with smaller numbers.
     convert(inputs, sample)   returns the ONNX graph. Its inputs have the names that `inputs` gave, its outputs those of
                               `answer`; all begin with a batch of any size. `sample` shows the shapes.
@@ -33,6 +34,9 @@ A whole source, for a model that is a dictionary from feature to weight, {"age":
 
         def inputs(self, features):
             return [matrix_input(features, self._names, dtypes.float32, "The dictionary of weights")]
+
+        def known_values(self):
+            return {}
 
         def convert(self, inputs, sample):
             rows = spox.argument(spox.Tensor(np.float32, ("batch", len(self._weights))))
@@ -105,6 +109,9 @@ class Source(Protocol):
 
         Raises ValueError for features that do not fit.
         """
+
+    def known_values(self) -> Mapping[str, Sequence[Any]]:
+        """The values that it has learned of features, by name, where it has: sample rows hold some of them."""
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
         """The model as ONNX, its large weights as initializers.

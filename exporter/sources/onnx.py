@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +27,6 @@ class OnnxSource:
     """An ONNX model: a path (external data beside it included), its bytes or a ModelProto."""
 
     method = PREDICT
-    labels: Sequence[str] | None = None
     packages = ("onnx",)
 
     def __init__(self, model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> None:
@@ -40,6 +40,7 @@ class OnnxSource:
             except Exception as error:
                 raise ValueError(f"{model!r:.80} is not an ONNX model ({error}); give a .onnx file.") from error
         graph = self._model.graph
+        self.labels = _without_maps(graph)
         # In old models every weight is an input with a default. Clients never send one, so it becomes a constant.
         initialized = {tensor.name for tensor in graph.initializer}
         kept = [onnx.ValueInfoProto.FromString(one.SerializeToString()) for one in graph.input]
@@ -70,6 +71,9 @@ class OnnxSource:
         matrix = matrix_input(features, None, _dtype(only), "The ONNX model")
         return [ModelInput(only.name, matrix.keys, matrix.dtype, True)]
 
+    def known_values(self) -> Mapping[str, Sequence[Any]]:
+        return {}
+
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
         return inline_local_functions(self._model) if self._model.functions else _copy(self._model)
 
@@ -78,6 +82,24 @@ class OnnxSource:
         # Fed as inputs: no message holds more than 2 GB.
         large = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in weights.detach(model).items()}
         return run_all(ops.session(model.SerializeToString()), {**inputs, **large})
+
+
+def _without_maps(graph: onnx.GraphProto) -> list[str] | None:
+    """Makes outputs that are a map from class to score for each row, as converters write them, the matrix [batch, n] of
+    the scores. Returns the names of the classes, None where there is no map."""
+    maps = {node.output[0]: node for node in graph.node if node.op_type == "ZipMap"}
+    outputs = [one for one in graph.output if one.name in maps]
+    if not outputs:
+        return None
+    classes: list[str] = []
+    for value in outputs:
+        node = maps[value.name]
+        for attribute in node.attribute:
+            named = helper.get_attribute_value(attribute)
+            classes = [one.decode() if isinstance(one, bytes) else str(one) for one in named]
+        value.CopyFrom(helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, [None, len(classes)]))
+        node.CopyFrom(helper.make_node("Identity", node.input, node.output))
+    return classes
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -12,17 +12,20 @@ from typing import Any
 import onnx
 
 from estimator_serving.exporter.sources.base import Source
+from estimator_serving.exporter.sources.catboost import CatBoostSource
 from estimator_serving.exporter.sources.keras import KerasSource, load_keras
+from estimator_serving.exporter.sources.lightgbm import LightGbmSource
 from estimator_serving.exporter.sources.onnx import OnnxSource
 from estimator_serving.exporter.sources.sklearn import SklearnSource
 from estimator_serving.exporter.sources.torch import TorchSource
-from estimator_serving.exporter.sources.trees import LightGbmSource, XgBoostSource
+from estimator_serving.exporter.sources.xgboost import XgBoostSource
 
 # By the package that a model's class, or a class above it, comes from. The first that fits: boosters derive from
 # scikit-learn's classes, Keras models from torch's. None of these modules imports its library before it has a model.
 _SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "lightgbm": LightGbmSource,
     "xgboost": XgBoostSource,
+    "catboost": CatBoostSource,
     "keras": KerasSource,
     "torch": TorchSource,
     "sklearn": SklearnSource,
@@ -40,6 +43,6 @@ def recognize(model: Any) -> Source:
         if package in packages:
             return source(model)
     raise TypeError(
-        f"export_model takes a scikit-learn, XGBoost, LightGBM, torch, Keras or ONNX model; "
+        f"export_model takes a scikit-learn, XGBoost, LightGBM, CatBoost, torch, Keras or ONNX model; "
         f"got {type(model).__name__}. Convert it to ONNX with its own tools and pass the file."
     )

@@ -1,10 +1,13 @@
 """scikit-learn estimators and pipelines -> ONNX.
 
-Owns which columns become which inputs, and the sentence for a step that no converter knows.
+Owns which columns become which inputs, the precision of the graph, and the sentence for a step that has no ONNX form.
+The graph computes in float64, as scikit-learn does; where a converter knows only float32, it takes that. Text '' is a
+missing value in columns whose step has learned missing values.
 """
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -13,8 +16,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import spox
+import spox.opset.ai.onnx.v21 as op
 from onnx import helper, numpy_helper
+from onnx.inliner import inline_local_functions
+from spox import inline
 
+from estimator_serving.exporter.servable.running import run_all, session_of
 from estimator_serving.exporter.sources.base import (
     CLASS_IDS,
     CLASSIFY,
@@ -29,13 +37,14 @@ from estimator_serving.exporter.sources.base import (
     reason_of,
     rename_outputs,
 )
-from estimator_serving.exporter.sources.trees import histogram_split, write_splits
+from estimator_serving.exporter.sources.sklearn_steps import Precision, is_missing, own_steps, register_boosters
 from estimator_serving.training.arrays import Array
+from estimator_serving.training.columns.finish import finish_graph
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 
-# Equal compares text since 19.
-_OPSETS = {"": 19, "ai.onnx.ml": 3}
+_OPSETS = {"": 21, "ai.onnx.ml": 3}
+_TIED_ROWS_MAX = 2000
 
 
 class SklearnSource:
@@ -51,66 +60,115 @@ class SklearnSource:
         if not hasattr(model, "predict"):
             raise ValueError(f"{kind} has no predict; put it in front of a classifier or regressor in a pipeline.")
         for path, step in _steps(model, ""):
-            if hasattr(step, "build_analyzer"):
-                raise ValueError(
-                    f"The step {path.rstrip('/')!r} ({type(step).__name__}) splits text into words, which ONNX "
-                    "Runtime does in another way; split it in front of the model, and train an Estimator with a "
-                    "categorical column of the words."
-                )
-        if isinstance(getattr(model, "classes_", ()), list) or getattr(model, "multilabel_", False):
+            _refuse_step(path.rstrip("/"), step)
+        classes = getattr(model, "classes_", ())
+        if (isinstance(classes, list) and classes) or getattr(model, "multilabel_", False):
             raise ValueError(
                 f"The classifier {kind} gives several labels a row; export a classifier for each of them, or train an "
                 "Estimator with a MultiLabelHead."
             )
         self._model = model
-        self._is_classifier = hasattr(model, "classes_")
+        # A regressor of CatBoost has classes, and none of them.
+        self._is_classifier = len(classes) > 0
         if self._is_classifier and not hasattr(model, "predict_proba"):
+            is_hard = getattr(model, "voting", "") == "hard"
             raise ValueError(
                 f"The classifier {kind} has no predict_proba, so it has no scores to classify with; "
-                "wrap it in CalibratedClassifierCV."
+                + ("fit it with voting='soft'." if is_hard else "wrap it in CalibratedClassifierCV.")
             )
         self.method = CLASSIFY if self._is_classifier else REGRESS
-        self.labels = [str(one) for one in model.classes_] if self._is_classifier else None
+        self.labels = [str(one) for one in classes] if self._is_classifier else None
+        self._rounds = True
 
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
+        self._rounds = not any(dtype == dtypes.float64 for dtype in features.values())
         names = getattr(self._model, "feature_names_in_", None)
         (_, first), *_ = getattr(self._model, "steps", [("", self._model)])
         # A ColumnTransformer reads its columns by name, text among them.
         if not hasattr(first, "transformers_") and not any(dtype.is_string for dtype in features.values()):
-            return [matrix_input(features, names, dtypes.float32, f"The {type(self._model).__name__}")]
+            return [matrix_input(features, names, dtypes.float64, f"The {type(self._model).__name__}")]
         keys = list(features) if names is None else [str(name) for name in names]
         if missing := [key for key in keys if key not in features]:
             raise ValueError(
                 f"The model was trained with the columns {', '.join(keys)}, and the receiver does not give "
                 f"{', '.join(missing)}; let it use the names of training."
             )
-        return [ModelInput(key, (key,), features[key], True) for key in keys]
+        return [
+            ModelInput(key, (key,), features[key] if features[key].is_string else dtypes.float64, True) for key in keys
+        ]
+
+    def known_values(self) -> dict[str, Sequence[Any]]:
+        """The values that encoders know, by column, with '' for missing text."""
+        known: dict[str, Sequence[Any]] = {}
+        for key, (_, categories) in _read_columns(self._model).items():
+            if categories is not None:
+                has_words = any(isinstance(one, str) for one in categories)
+                plain = np.asarray(categories).tolist()
+                known[key] = ["" if has_words and is_missing(one) else one for one in plain]
+        return known
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
+        # float32 is for converters that know nothing else, and for scikit-learn's trees, which round to it themselves.
+        failures: list[Exception] = []
+        converted: list[onnx.ModelProto] = []
+        has_trees = any(hasattr(step, "tree_") for _, step in _steps(self._model, ""))
+        for element in (np.float32,) if has_trees else (np.float64, np.float32):
+            try:
+                made = self._converted(inputs, sample, Precision(element, self._rounds, _computes(self._model)))
+                converted.append(made)
+                if self._agrees(made, sample):
+                    return made
+            except Exception as error:
+                failures.append(error)
+        if converted:
+            return converted[0]
+        raise failures[0]
+
+    def _converted(
+        self, inputs: Sequence[ModelInput], sample: Mapping[str, Array], precision: Precision
+    ) -> onnx.ModelProto:
         from skl2onnx import convert_sklearn
         from skl2onnx.common import data_types
 
+        number = data_types.DoubleTensorType if precision.element is np.float64 else data_types.FloatTensorType
         types = []
         for one in inputs:
-            kind = data_types.Int64TensorType if one.dtype.numpy.kind in "iu" else data_types.FloatTensorType
-            kind = data_types.StringTensorType if one.dtype.is_string else kind
+            kind = data_types.StringTensorType if one.dtype.is_string else number
             types.append((one.name, kind([None, sample[one.name].shape[1]])))
-        options = {id(self._model): {"zipmap": False}} if self._is_classifier else None
-        with converting(partial(_refusal, self._model)):
-            model: onnx.ModelProto = convert_sklearn(
-                self._model, initial_types=types, options=options, target_opset=_OPSETS
+        model = _without_habits(self._model)
+        options = {id(model): {"zipmap": False}} if self._is_classifier else None
+        with converting(partial(_refusal, model)):
+            register_boosters()
+            converted: onnx.ModelProto = convert_sklearn(
+                model, initial_types=types, options=options, target_opset=_OPSETS, **own_steps(precision)
             )
-        _gather_from_constants(model.graph)
-        for _, step in _steps(self._model, ""):
-            # The thresholds of a histogram gradient boosting are float64 and compared as such.
-            if hasattr(step, "_predictors"):
-                write_splits(model, [histogram_split(tree.nodes, 0) for trees in step._predictors for tree in trees])
+        if converted.functions:
+            converted = inline_local_functions(converted)
+        _gather_from_constants(converted.graph)
+        named = self._named(converted)
+        if precision.element is np.float64:
+            return named
+        arguments = {
+            one.name: spox.argument(spox.Tensor(np.str_ if one.dtype.is_string else one.dtype.numpy, ("batch", None)))
+            for one in inputs
+        }
+        cast = {
+            one.name: arguments[one.name] if one.dtype.is_string else op.cast(arguments[one.name], to=np.float32)
+            for one in inputs
+        }
+        return spox.build(arguments, dict(inline(named)(**cast)))
+
+    def _named(self, model: onnx.ModelProto) -> onnx.ModelProto:
         names = [value.name for value in model.graph.output]
         if not self._is_classifier:
-            return rename_outputs(model, {names[0]: PREDICTIONS})
+            # Clusters come as a vector.
+            model.graph.node.append(helper.make_node("Flatten", [names[0]], [PREDICTIONS], axis=1))
+            element = model.graph.output[0].type.tensor_type.elem_type
+            model.graph.output.append(helper.make_tensor_value_info(PREDICTIONS, element, [None, None]))
+            return rename_outputs(model, {PREDICTIONS: PREDICTIONS})
         # The place of the label among the classes, int64 [batch, 1], as a further output.
-        graph, classes = model.graph, self._model.classes_
-        known = classes[None].astype(object if classes.dtype.kind in "OUS" else np.int64)
+        graph, classes = model.graph, np.asarray(self._model.classes_)
+        known = classes[None].astype(object if classes.dtype.kind in "OUST" else np.int64)
         graph.initializer.append(numpy_helper.from_array(known, "classes_of_model"))
         graph.initializer.append(numpy_helper.from_array(np.array([-1, 1], np.int64), "column_shape"))
         graph.node.extend(
@@ -124,11 +182,25 @@ class SklearnSource:
         graph.output.append(helper.make_tensor_value_info(CLASS_IDS, onnx.TensorProto.INT64, [None, 1]))
         return rename_outputs(model, {names[1]: PROBABILITIES, CLASS_IDS: CLASS_IDS})
 
+    def _agrees(self, model: onnx.ModelProto, sample: Mapping[str, Array]) -> bool:
+        """Whether a graph gives the model's numbers for sample rows."""
+        try:
+            wanted = self.answer(sample)
+        except Exception:
+            return True
+        got = run_all(session_of(finish_graph(model)), sample)
+        scores = PROBABILITIES if self._is_classifier else PREDICTIONS
+        return bool(np.allclose(got[scores], wanted[scores], rtol=1e-5, atol=1e-5, equal_nan=True))
+
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         # As the model was trained: on a DataFrame where it knows names, else on an array.
         names = getattr(self._model, "feature_names_in_", None)
         matrix = inputs.get(MATRIX)
-        columns = {key: array[:, 0] for key, array in inputs.items()} if matrix is None else {}
+        read = _read_columns(self._model)
+        columns = {} if matrix is not None else {key: array[:, 0] for key, array in inputs.items()}
+        for key, (has_missing, _) in read.items():
+            if has_missing and key in columns and columns[key].dtype.kind in "OUST":
+                columns[key] = np.array([np.nan if word == "" else word for word in columns[key]], object)
         table: Any = matrix
         if names is not None:
             import pandas as pd
@@ -139,8 +211,113 @@ class SklearnSource:
         predicted = self._model.predict(table)
         if not self._is_classifier:
             return {PREDICTIONS: as_floats(predicted)}
-        ids = np.searchsorted(self._model.classes_, predicted)
+        ids = np.searchsorted(self._model.classes_, np.ravel(predicted))
         return {PROBABILITIES: np.asarray(self._model.predict_proba(table), np.float32), CLASS_IDS: ids[:, None]}
+
+
+def _refuse_step(path: str, step: Any) -> None:
+    """Raises ValueError for a step that no graph can do as scikit-learn does."""
+    kind = type(step).__name__
+    place = f"The step {path!r} ({kind})" if path else f"The model ({kind})"
+    if hasattr(step, "build_analyzer"):
+        raise ValueError(
+            f"{place} splits text into words, which ONNX Runtime does in another way; split it in front of the model, "
+            "and train an Estimator with a categorical column of the words."
+        )
+    function = getattr(step, "func", None)
+    if kind == "FunctionTransformer" and function is not None:
+        raise ValueError(
+            f"{place} calls the Python function {getattr(function, '__name__', function)!r}, of which no graph can be "
+            "made; compute it in front of the model, in training and in the client, or use a transformer of "
+            "scikit-learn's own."
+        )
+    for key, (has_missing, categories) in _read_columns(step).items() if hasattr(step, "transformers_") else ():
+        if has_missing and categories is not None and "" in list(categories):
+            raise ValueError(
+                f"The column {key} was trained with both '' and missing values as categories, and an Example has one "
+                "'' for both; replace one of them and train again."
+            )
+    if kind == "KNNImputer":
+        raise ValueError(
+            f"{place} takes what is missing from the nearest rows, and which of several equally near rows it takes "
+            "follows from numpy's sorting; take SimpleImputer."
+        )
+    if hasattr(step, "_fit_X") and hasattr(step, "_y") and getattr(step, "n_neighbors", None):
+        rows = np.asarray(step._fit_X)[:_TIED_ROWS_MAX]
+        if tied := _tied_rows(step, rows):
+            raise ValueError(
+                f"{place} has neighbours at equal distances: in {tied} of {len(rows)} rows of its training data the "
+                f"last of the {step.n_neighbors} neighbours is one of several that are equally near and have other "
+                "labels, and scikit-learn's choice among them follows from its search tree. Take a number of "
+                "neighbours without such ties, or weights and a metric that tell the rows apart."
+            )
+
+
+# Steps that hand numbers on as they came.
+_HAND_ON = frozenset(
+    {"Pipeline", "ColumnTransformer", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder", "SimpleImputer", "str"}
+)
+
+
+def _computes(model: Any) -> bool:
+    """Whether steps in front of the last one compute with numbers."""
+    steps = getattr(model, "steps", ())
+    inner = [step for _, one in steps[:-1] for _, step in _steps(one, "")]
+    return any(type(step).__name__ not in _HAND_ON and hasattr(step, "transform") for step in inner)
+
+
+def _tied_rows(step: Any, rows: Array) -> int:
+    """In how many rows the order among equally near neighbours decides the answer."""
+    count = min(step.n_neighbors + 8, len(step._fit_X))
+    if count <= step.n_neighbors:
+        return 0
+    distances, found = step.kneighbors(rows, count)
+    labels = np.asarray(step._y)[found].reshape(len(rows), count, -1)
+    last = distances[:, step.n_neighbors - 1, None]
+    # Clients' numbers are float32: what is so near is equal for them.
+    equal = np.abs(distances - last) <= 1e-6 * np.maximum(last, 1e-6)
+    outside = equal[:, step.n_neighbors :].any(axis=1)
+    first = np.take_along_axis(labels, np.argmax(equal, axis=1)[:, None, None], axis=1)
+    differ = ((labels != first).any(axis=2) & equal).any(axis=1)
+    return int((outside & differ).sum())
+
+
+def _without_habits(model: Any) -> Any:
+    """A copy without settings that matter to no prediction, and which skl2onnx refuses."""
+    if not any(getattr(step, "flatten_transform", False) for _, step in _steps(model, "")):
+        return model
+    copied = copy.deepcopy(model)
+    for _, step in _steps(copied, ""):
+        if getattr(step, "flatten_transform", False):
+            step.flatten_transform = False
+    return copied
+
+
+def _read_columns(model: Any) -> dict[str, tuple[bool, Sequence[Any] | None]]:
+    """What the first step that reads a column has learned of it, by the column's name: whether it knows missing values,
+    and its categories."""
+    first = getattr(model, "steps", [("", model)])[0][1]
+    names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    read: dict[str, tuple[bool, Sequence[Any] | None]] = {}
+    for _, step, columns in getattr(first, "transformers_", [("", first, names)]):
+        if isinstance(columns, str):
+            columns = [columns]
+        if not hasattr(columns, "__len__"):
+            continue
+        places = np.flatnonzero(columns).tolist() if np.asarray(columns).dtype == bool else list(columns)
+        keys = [names[place] if isinstance(place, int) and names else str(place) for place in places]
+        reader = getattr(step, "steps", [("", step)])[0][1]
+        encoder = getattr(reader, "_preprocessor", None)
+        if encoder is not None:
+            keys = [key for key, is_category in zip(keys, reader.is_categorical_, strict=True) if is_category]
+            categories = encoder.named_transformers_["encoder"].categories_
+            read |= {key: (True, known) for key, known in zip(keys, categories, strict=True)}
+        elif hasattr(reader, "categories_"):
+            for key, known in zip(keys, reader.categories_, strict=False):
+                read[key] = (any(is_missing(one) for one in known), known)
+        elif hasattr(reader, "statistics_") and hasattr(reader, "missing_values"):
+            read |= {key: (is_missing(reader.missing_values), None) for key in keys}
+    return read
 
 
 def _gather_from_constants(graph: onnx.GraphProto) -> None:
@@ -175,9 +352,12 @@ def _steps(model: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _steps(step, f"{path}{name}/")
     for name, step, _ in getattr(model, "transformers_", ()):
         yield from _steps(step, f"{path}{name}/")
-    for name in ("estimator", "final_estimator_"):
+    for name in ("estimator", "final_estimator_", "best_estimator_"):
         if hasattr(model, name):
             yield from _steps(getattr(model, name), f"{path}{name}/")
+    for name in ("estimators_", "calibrated_classifiers_"):
+        for index, one in enumerate(np.ravel(getattr(model, name, ()))):
+            yield from _steps(one, f"{path}{name}/{index}/")
 
 
 def _refusal(model: Any, error: Exception) -> str:

@@ -82,6 +82,9 @@ class TorchSource:
         matrix = matrix_input(features, None, dtypes.float32, self.what)
         return [ModelInput(name, matrix.keys, matrix.dtype, True)]
 
+    def known_values(self) -> Mapping[str, Sequence[Any]]:
+        return {}
+
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
         tensors = [torch.from_numpy(sample[one.name]) for one in inputs]
         names = [one.name for one in inputs]

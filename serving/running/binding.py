@@ -102,8 +102,8 @@ class Binding(NamedTuple):
             for alias, array in checked.items():
                 if not array.size:
                     raise InvalidArgumentError(
-                        f"Input {alias} has shape {list(array.shape)}, and this model has an LSTM or GRU, which ONNX "
-                        "Runtime cannot run on nothing; send at least one row."
+                        f"Input {alias} has shape {list(array.shape)}, and ONNX Runtime cannot run this model on "
+                        "nothing; send at least one row."
                     )
         return checked
 

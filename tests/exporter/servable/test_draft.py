@@ -135,9 +135,18 @@ def first_row(x):
     return {"y": op.add(x, op.gather(x, op.const(np.int64(0))))}
 
 
-def test_a_graph_that_cannot_run_on_no_row_is_refused():
-    with pytest.raises(ValueError, match=r"cannot run the exported graph on a batch of 0 rows \(Gather: .*; nothing"):
-        finish(draft_of(first_row, expected={}), ExportOptions())
+def test_a_graph_that_cannot_run_on_no_row_says_so_to_servers():
+    assert scan(finish(draft_of(first_row, expected={}), ExportOptions()).content).needs_rows
+    assert not scan(finish(draft_of(), ExportOptions()).content).needs_rows
+
+
+def test_a_graph_that_cannot_be_loaded_is_refused():
+    unknown = helper.make_node("NoSuchOperator", ["x"], ["y"], domain="com.microsoft")
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in "xy")
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(helper.make_graph([unknown], "g", [x], [y]), opset_imports=opsets, ir_version=10)
+    with pytest.raises(ValueError, match="cannot load the exported graph .*NoSuchOperator.*nothing was written"):
+        finish(draft_of(receiver_fn=RAW, model=model), ExportOptions())
 
 
 def test_an_opset_that_cannot_say_it_is_refused():

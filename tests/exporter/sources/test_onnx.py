@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from library_models import EXAMPLES, GENERATOR, X, add_one, as_examples
+from catboost import CatBoostClassifier
+from library_models import BINARY, EXAMPLES, GENERATOR, X, add_one, as_examples
 from onnx import TensorProto, helper, numpy_helper
 
 from estimator_serving.exporter import (
@@ -78,3 +79,13 @@ def test_the_given_model_stays_as_it_is():
     del converted.graph.node[:]
     assert model.SerializeToString() == before
     assert source.answer({"x": np.zeros((1, 3), np.float32)})["y"].tolist() == [[1, 1, 1]]
+
+
+def test_an_output_of_maps_becomes_a_matrix(tmp_path):
+    """As CatBoost's own export and skl2onnx write it."""
+    model = CatBoostClassifier(iterations=3, verbose=0, allow_writing_files=False).fit(X, BINARY)
+    model.save_model(str(tmp_path / "model.onnx"), format="onnx")
+    path = export_model(tmp_path / "model.onnx", tmp_path / "base", EXAMPLES, method="classify")
+    got = load(path).signatures["serving_default"](inputs=as_examples(X))
+    np.testing.assert_allclose(got["scores"], model.predict_proba(np.float32(X)), atol=1e-5)
+    assert got["classes"][0].tolist() == ["0", "1"]

@@ -8,11 +8,12 @@ import xgboost
 from sklearn.linear_model import LinearRegression
 from torch import nn
 
+from estimator_serving.exporter.sources.lightgbm import LightGbmSource
 from estimator_serving.exporter.sources.onnx import OnnxSource
 from estimator_serving.exporter.sources.recognize import recognize
 from estimator_serving.exporter.sources.sklearn import SklearnSource
 from estimator_serving.exporter.sources.torch import TorchSource
-from estimator_serving.exporter.sources.trees import LightGbmSource, XgBoostSource
+from estimator_serving.exporter.sources.xgboost import XgBoostSource
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20.0)
 

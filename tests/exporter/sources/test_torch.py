@@ -96,7 +96,7 @@ def test_what_cannot_run_on_no_row_is_never_run_on_none(tmp_path, kind):
         expected = module(torch.from_numpy(np.float32(X[:4]))).numpy()
     np.testing.assert_allclose(predict(examples=as_examples(X[:4]))["output"], expected, atol=1e-6)
     with pytest.raises(
-        InvalidArgumentError, match=r"Input examples has shape \[0\], and this model has an LSTM or GRU"
+        InvalidArgumentError, match=r"Input examples has shape \[0\], and ONNX Runtime cannot run this model on nothing"
     ):
         predict(examples=[])
 

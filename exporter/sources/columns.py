@@ -1,0 +1,113 @@
+"""The columns of a boosted model: numbers side by side, and words that the library trained as categories.
+
+Owns how categories become the codes that the trees compare with, in the graph and in the table that the library itself
+is asked with. Knows no library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import spox
+import spox.opset.ai.onnx.ml.v3 as ml
+import spox.opset.ai.onnx.v21 as op
+from spox import Var, inline
+
+from estimator_serving.exporter.sources.base import MATRIX, ModelInput, matrix_input
+from estimator_serving.training.arrays import Array
+from estimator_serving.wire.dtypes import DType
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a model was trained with.
+
+    Attributes:
+        what: begins the sentences: "The LightGBM model".
+        names: in the model's order, None where it knows none.
+        dtype: what the library compares numbers in.
+        categories: by column, the words or numbers whose places are the codes. What is none of them, '' and NaN are
+            missing.
+    """
+
+    what: str
+    names: Sequence[str] | None
+    dtype: DType
+    categories: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+
+    def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
+        """One matrix, or an input for each column where some are categories. Raises ValueError as matrix_input."""
+        if self.names is not None:
+            # LightGBM writes `_` for a space in a name.
+            spelled = {key.replace(" ", "_"): key for key in features}
+            names = [name if name in features else spelled.get(name, name) for name in self.names]
+        else:
+            names = None
+        if not self.categories:
+            return [matrix_input(features, names, self.dtype, self.what)]
+        words = {key for index, key in enumerate(names or ()) if isinstance(self._first(index), str)}
+        # Text is welcome in a column of words; matrix_input finds what is missing and what is text elsewhere.
+        matrix = matrix_input(
+            {key: self.dtype if key in words else dtype for key, dtype in features.items()},
+            names, self.dtype, self.what,
+        )  # fmt: skip
+        if numbers := [key for key in matrix.keys if key in words and not features[key].is_string]:
+            raise ValueError(
+                f"{self.what} was trained with words in {', '.join(numbers)}, and the receiver gives numbers; declare "
+                "text there."
+            )
+        return [ModelInput(key, (key,), features[key] if key in words else self.dtype, True) for key in matrix.keys]
+
+    def known_values(self) -> dict[str, Sequence[Any]]:
+        """The categories by the columns' names."""
+        return {name: self.categories[index] for index, name in enumerate(self.names or ()) if index in self.categories}
+
+    def in_front_of(self, model: onnx.ModelProto, inputs: Sequence[ModelInput]) -> onnx.ModelProto:
+        """The graph of a matrix behind the columns that make the matrix."""
+        if not self.categories:
+            return model
+        arguments = {
+            one.name: spox.argument(spox.Tensor(np.str_ if one.dtype.is_string else one.dtype.numpy, ("batch", 1)))
+            for one in inputs
+        }
+        columns = [
+            op.cast(self._codes(index, var), to=self.dtype.numpy) for index, var in enumerate(arguments.values())
+        ]
+        return spox.build(arguments, inline(model)(**{MATRIX: op.concat(columns, axis=1)}))
+
+    def table(self, inputs: Mapping[str, Array]) -> Any:
+        """The rows as the library is asked: an array, or a data frame that has categories."""
+        if not self.categories:
+            return inputs[MATRIX]
+        import pandas as pd
+
+        columns: dict[str, Any] = {}
+        for index, (name, array) in enumerate(inputs.items()):
+            columns[name] = array[:, 0]
+            if (known := self.categories.get(index)) is not None:
+                columns[name] = pd.Categorical([one if one in known else None for one in array[:, 0]], list(known))
+        return pd.DataFrame(columns)
+
+    def _first(self, index: int) -> Any:
+        return next(iter(self.categories.get(index, ())), None)
+
+    def _codes(self, index: int, column: Var) -> Var:
+        """The codes of a column of categories, other columns as they are."""
+        known = self.categories.get(index)
+        if known is None:
+            return column
+        codes = [float(code) for code in range(len(known))]
+        if isinstance(self._first(index), str):
+            return ml.label_encoder(column, keys_strings=list(known), values_floats=codes, default_float=np.nan)
+        numbers = op.cast(column, to=np.float32)
+        keys = [float(np.float32(value)) for value in known]
+        return ml.label_encoder(numbers, keys_floats=keys, values_floats=codes, default_float=np.nan)
+
+
+def are_made_up(names: Sequence[str], prefix: str) -> bool:
+    """Whether a library named the columns by their numbers, for lack of names."""
+    return all(name == f"{prefix}{index}" for index, name in enumerate(names))

@@ -1,0 +1,129 @@
+"""LightGBM models -> boosted trees.
+
+Owns what LightGBM's dump says, and which of its columns are pandas categories.
+Source: LightGBM 4.6: dump_model, and the objectives' ConvertOutput.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from estimator_serving.exporter.sources.base import CLASSIFY, REGRESS, ModelInput
+from estimator_serving.exporter.sources.boosted import EQ, LEQ, Boosted, Branch, Leaf, Tree, answered, graph_of
+from estimator_serving.exporter.sources.columns import Columns, are_made_up
+from estimator_serving.training.arrays import Array
+from estimator_serving.wire import dtypes
+from estimator_serving.wire.dtypes import DType
+
+# What an objective does with the margins.
+_LINKS = {
+    "binary": "sigmoid", "cross_entropy": "sigmoid", "multiclass": "softmax", "multiclassova": "sigmoid",
+    "poisson": "exp", "gamma": "exp", "tweedie": "exp", "cross_entropy_lambda": "log1p_exp",
+    "regression": "identity", "regression_l1": "identity", "huber": "identity", "fair": "identity",
+    "quantile": "identity", "mape": "identity", "lambdarank": "identity", "rank_xendcg": "identity",
+}  # fmt: skip
+_CLASSIFIERS = ("binary", "multiclass", "multiclassova")
+
+
+class LightGbmSource:
+    """An LGBMModel or a lightgbm.Booster. Raises ValueError for linear trees and objectives of the user's own."""
+
+    packages = ("lightgbm",)
+
+    def __init__(self, model: Any) -> None:
+        self._booster = model if hasattr(model, "dump_model") else model.booster_
+        self._boosted = lightgbm_trees(model)
+        self.method = CLASSIFY if self._boosted.is_classifier else REGRESS
+        classes = getattr(model, "classes_", None)
+        self.labels = None if classes is None or not self._boosted.is_classifier else [str(one) for one in classes]
+        self._columns = _columns(self._booster)
+
+    def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
+        return self._columns.inputs(features)
+
+    def known_values(self) -> Mapping[str, Sequence[Any]]:
+        return self._columns.known_values()
+
+    def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
+        return self._columns.in_front_of(graph_of(self._boosted), inputs)
+
+    def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        rows = self._columns.table(inputs)
+        return answered(self._booster.predict(rows, validate_features=False), self._boosted.is_classifier)
+
+
+def lightgbm_trees(model: Any) -> Boosted:
+    """The trees that predict takes. Raises ValueError for what they cannot say."""
+    booster = model if hasattr(model, "dump_model") else model.booster_
+    dumped = booster.dump_model()
+    objective, *options = str(dumped.get("objective", "none")).split()
+    if callable(getattr(model, "objective", None)) or objective not in _LINKS:
+        raise ValueError(
+            f"The LightGBM model has the objective {objective!r}, and what it does with the sum of the trees is not "
+            f"known; train with one of {', '.join(_LINKS)}."
+        )
+    trees = dumped["tree_info"]
+    if any("leaf_const" in leaf for tree in trees for leaf in _leaves(tree["tree_structure"])):
+        raise ValueError(
+            "The LightGBM model has a linear model in each leaf (linear_tree=True), which an ensemble of ONNX does not "
+            "have; train it without."
+        )
+    named = dict(one.split(":", 1) for one in options if ":" in one)
+    slope = float(named.get("sigmoid", 1.0)) if objective in _CLASSIFIERS else 1.0
+    targets = int(dumped["num_tree_per_iteration"])
+    # The random forest's mode gives the mean of its rounds.
+    scale = slope / (len(trees) // targets if dumped["average_output"] else 1)
+    return Boosted(
+        width=int(dumped["max_feature_idx"]) + 1,
+        trees=[
+            Tree(tree["tree_structure"], _reader(index % targets, scale)) for index, tree in enumerate(trees)
+        ],
+        base=[0.0] * targets,
+        link="signed_square" if "sqrt" in options else _LINKS[objective],
+        is_classifier=objective in _CLASSIFIERS,
+    )  # fmt: skip
+
+
+def _reader(target: int, scale: float) -> Any:
+    def read(node: Mapping[str, Any]) -> Branch | Leaf:
+        if "split_feature" not in node:
+            return {target: float(node["leaf_value"]) * scale}
+        feature, below = int(node["split_feature"]), (node["left_child"], node["right_child"])
+        missing = str(node["missing_type"])
+        if node["decision_type"] == "<=":
+            threshold = float(node["threshold"])
+            # A model that saw no NaN in a column takes it for 0 there, as LightGBM does.
+            missing_left = threshold >= 0 if missing == "None" else bool(node["default_left"])
+            return Branch(feature, LEQ, [threshold], missing_left, *below)
+        values = [float(one) for one in str(node["threshold"]).split("||")]
+        return Branch(feature, EQ, values, False, *below)
+
+    return read
+
+
+def _leaves(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    waiting, leaves = [node], []
+    while waiting:
+        one = waiting.pop()
+        below = [one[side] for side in ("left_child", "right_child") if side in one]
+        waiting += below
+        leaves += [] if below else [one]
+    return leaves
+
+
+def _columns(booster: Any) -> Columns:
+    names = booster.feature_name()
+    known = None if are_made_up(names, "Column_") else names
+    words = booster.pandas_categorical or []
+    found = re.search(r"^\[categorical_feature: ([\d,]*)\]", booster.model_to_string(), re.MULTILINE)
+    places = [int(one) for one in found.group(1).split(",") if one] if found else []
+    if words and len(words) != len(places):
+        raise ValueError(
+            f"The LightGBM model has {len(words)} columns of pandas categories among {len(places)} categorical ones, "
+            "and does not say which; train all of them as pandas categories."
+        )
+    return Columns("The LightGBM model", known, dtypes.float64, dict(zip(places, words, strict=True)) if words else {})
