@@ -1,7 +1,9 @@
 """How the tests run together: one profile for property tests, and which files share a process and which start first."""
 
+import logging
 import os
 
+import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
@@ -52,3 +54,17 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     place = {file: number for number, file in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(file_of(item.nodeid), len(place)))
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_loggers():
+    """Programs that tests run set the levels of loggers; the next test finds them as they were."""
+    loggers = [
+        logging.getLogger(),
+        logging.getLogger("estimator_serving"),
+        logging.getLogger("estimator_serving.training"),
+    ]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)

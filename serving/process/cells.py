@@ -114,13 +114,15 @@ class Notes:
     def noted(self, ticket: int, check: Callable[[], None], graph: Graph) -> Graph:
         """A graph whose runs are noted as those of a ticket.
 
-        check: asked before a run that had to wait; raises where the ticket shall not run any more.
+        check: asked before every run; raises where the ticket shall not run any more.
         """
         cells, lives, find_place = self._cells, self._all.lives, self._place
 
         def run(names: list[str], feeds: Mapping[str, Any], context: Any) -> list[Any]:
-            if lives != self._alive and self._wait(ticket):
-                check()
+            if lives != self._alive:
+                self._wait(ticket)
+            # Always: the version may have been taken out of service between the choice of it and now.
+            check()
             place = find_place()
             before = cells[place]
             cells[place] = ticket
@@ -131,19 +133,17 @@ class Notes:
 
         return run
 
-    def _wait(self, ticket: int) -> bool:
-        """Wait while a worker has ended in this ticket and it is not known why; returns whether that was so."""
-        waited, ends_s = False, time.monotonic() + HOLD_S
+    def _wait(self, ticket: int) -> None:
+        """Wait while a worker has ended in this ticket and it is not known why."""
+        ends_s = time.monotonic() + HOLD_S
         while time.monotonic() < ends_s:
             seen = bytes(self._all.lives)
             died = [worker for worker in range(self._all.workers) if self._all.has_died(worker)]
             if not died:
                 self._alive = memoryview(seen).cast("Q")
             if not any(ticket in self._all.running(worker).values() for worker in died):
-                break
-            waited = True
+                return
             time.sleep(_LOOK_S)
-        return waited
 
     def _place(self) -> int:
         """Where this thread's ticket stands."""

@@ -8,7 +8,7 @@ import lightgbm
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import numpy_helper
 from served import serve
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -25,15 +25,16 @@ MODELS = {
     "pipeline": lambda: make_pipeline(StandardScaler(), LogisticRegression()).fit(X, BINARY),
     "trees": lambda: lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(X, BINARY),
 }
-# What a wrong version changes: the attribute of the node that holds the model's numbers.
-NUMBERS = {"pipeline": "coefficients", "trees": "nodes_values"}
+# What a wrong version changes: the end of the name of the initializer or attribute that holds the model's numbers.
+NUMBERS = {"pipeline": "coef", "trees": "nodes_values_as_tensor"}
 
 
-def change_numbers(file, attribute):
+def change_numbers(file, name):
     model = onnx.load(file)
-    (place,) = (one for node in model.graph.node for one in node.attribute if one.name == attribute)
-    values = helper.get_attribute_value(place)
-    place.CopyFrom(helper.make_attribute(attribute, [value + 0.5 for value in values]))
+    attributes = [(one.name, one.t) for node in model.graph.node for one in node.attribute]
+    named = [*attributes, *((one.name, one) for one in model.graph.initializer)]
+    (tensor,) = (one for key, one in named if key.endswith(name))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 0.5, tensor.name))
     onnx.save(model, file)
 
 

@@ -100,17 +100,29 @@ def test_more_threads_than_places():
 def test_a_version_in_which_a_worker_died_waits_for_the_verdict(forked):
     cells = Cells(2)
     end = forked(lambda: (cells.live(1), work(cells, 1, 7)))
-    notes, ran = Notes(cells, 0), []
+    notes, ran, withdrawn = Notes(cells, 0), [], set()
 
-    def refuse():
-        raise PermissionError
+    def judge():
+        withdrawn.add(7)
+        cells.forget(1)
 
-    held = notes.noted(7, refuse, lambda *_: ran.append(7))
-    other = notes.noted(8, refuse, lambda *_: ran.append(8))
+    def check():
+        if 7 in withdrawn:
+            raise PermissionError
+
+    held = notes.noted(7, check, lambda *_: ran.append(7))
+    other = notes.noted(8, lambda: None, lambda *_: ran.append(8))
     end()
     other([], {}, None)
-    threading.Timer(0.05, cells.forget, (1,)).start()
+    threading.Timer(0.05, judge).start()
     with pytest.raises(PermissionError):
         held([], {}, None)
-    held([], {}, None)
-    assert ran == [8, 7]
+    assert ran == [8]
+
+
+def test_a_version_that_was_chosen_before_it_was_withdrawn_does_not_run():
+    def check():
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        Notes(Cells(1), 0).noted(7, check, lambda *_: None)([], {}, None)

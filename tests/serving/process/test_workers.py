@@ -90,11 +90,17 @@ class Running:
         (nursery,) = children(self.served.process.pid)
         return children(nursery)
 
+    def listening(self):
+        """How many workers listen on the REST port: a worker that has just begun does not yet."""
+        port = int(self.address.rpartition(":")[2])
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(line[1].endswith(f":{port:04X}") and line[3] == "0A" for line in lines)
+
     def kill(self):
-        """Kill a worker, and wait until there are two again."""
+        """Kill a worker, and wait until two listen again."""
         gone = self.workers()[0]
         os.kill(gone, signal.SIGKILL)
-        until(lambda: gone not in self.workers() and len(self.workers()) == 2)
+        until(lambda: gone not in self.workers() and self.listening() == 2)
 
     def counted(self, name="m"):
         """The successful requests that /metrics says."""
@@ -131,11 +137,12 @@ def server(tmp_path_factory):
     (root / "models.config").write_text(f"model_config_list {{ {entries} }}")
     flags = {"model_config_file": root / "models.config", "file_system_poll_wait_seconds": 0.1, "workers": 2}
     with serve("", **flags, enable_repository_control=True, enable_config_reload=True) as served:
-        yield Running(served, root)
+        running = Running(served, root)
+        until(lambda: running.listening() == 2)
+        yield running
 
 
 def test_both_workers_answer(server):
-    until(lambda: len(server.workers()) == 2)
     with contextlib.ExitStack() as stack:
         before = [sockets(pid) for pid in server.workers()]
         for _ in range(32):
@@ -198,7 +205,7 @@ def test_a_graph_that_ends_its_process_is_refused_by_name(server):
     for status, body in [server.ask(LEAST, "negate") for _ in range(10)]:
         assert status == 400
         assert "Model negate version 1 ended its process (SIGFPE) when it ran a request" in body
-    until(lambda: len(server.workers()) == 2)
+    until(lambda: server.listening() == 2)
     assert len(set(before) - set(server.workers())) == 1
     assert "END" in server.state(1, "negate")
     assert server.predict() == 5
@@ -213,7 +220,7 @@ def test_a_version_that_ends_its_process_at_its_load_costs_no_worker(server):
 
 
 def test_sigterm_drains_every_worker(server):
-    begun, answers = threading.Barrier(5), []
+    begun, answers = threading.Barrier(5, timeout=WAIT_S), []
 
     def ask():
         with server.connected() as connection:
