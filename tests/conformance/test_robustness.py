@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import serve
-from tfs_cases import MODEL_SERVICE, TYPES, X2, X, classify, example_list, predict, tensor, types_request
+from tfs_requests import MODEL_SERVICE, TYPES, X2, X, classify, example_list, predict, tensor, types_request
 
 from estimator_serving.wire.pb import tensorflow_pb
 from estimator_serving.wire.services import SERVICES
