@@ -586,18 +586,19 @@ def test_slow_clients_are_closed(attacked):
 
 @row(53)
 def test_nothing_grows(attacked):
-    """Every request of the tables twice more: the second time takes no memory, thread or file."""
+    """Every small request of the tables twice more: the second time takes no memory, thread or file."""
 
     def ask_all():
         for case in REST:
             ask_rest(attacked, case)
         for case in RPC:
-            attacked.call(case.method, case.payload)
+            # Of messages of megabytes, the C library keeps more or less each time.
+            if len(case.payload) < 1 << 20:
+                attacked.call(case.method, case.payload)
         return attacked.usage()
 
     before, after = ask_all(), ask_all()
-    # The C library keeps some of what it got, more or less of it each time.
-    assert after["memory_kib"] <= 1.05 * before["memory_kib"] + 8192
+    assert after["memory_kib"] <= 1.05 * before["memory_kib"]
     assert after["threads"] <= before["threads"] + 2
     assert after["files"] <= before["files"] + 5
     attacked.assert_healthy()
