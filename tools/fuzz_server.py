@@ -39,6 +39,8 @@ HOST = "127.0.0.1"
 SERVED = ("matrix", "types", "text", "examples")
 TOOK_TOO_LONG_S = 5.0
 BATCH = 128
+FINDINGS_MAX = 20
+PROGRESS_EVERY = 100_000
 HEALTHY_EVERY = 1000
 REQUEST_BYTES_MAX = 64 * 1024
 MEMORY_GROWTH_MAX, MEMORY_NOISE_KIB = 0.05, 8192
@@ -49,13 +51,15 @@ CODES_REFUSED = {
     grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.ABORTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 }  # fmt: skip
-# What parsers of JSON, numbers, shapes and protobuf stumble over.
+# What parsers of JSON, numbers, shapes, heads and protobuf stumble over.
 WORDS = [
-    b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\", b"null", b"true", b"NaN", b"-Infinity", b"1e400", b"-1", b"1.5", b"0", b"9223372036854775808",
-    b"18446744073709551616", b"4294967296", b"300", b'"\\ud800"', b'{"b64":"AA=="}', b'"b64"', b'"instances"', b'"inputs"', b'"signature_name"', b'"shape"',
-    b'"data"', b'"parameters"', b'"binary_data_size"', b'"datatype"', b'"outputs"', b'"classification"', b'"content_type"', b"\xff", b"\x00", b"\xed\xa0\x80",
-    b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", b"\xff\xff\xff\xff\x0f", b"\x0b", b"\x0c", b"\x0a\x00", b"\x12\x02\x08\x01", b"\r\n", b"\r\n\r\n",
-    b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Content-Encoding: gzip\r\n", b"Connection: close\r\n", b"HTTP/1.0", b"%00", b"/../",
+    b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\", b"null", b"true", b"NaN", b"-Infinity", b"1e400", b"-1", b"1.5",
+    b"0", b"9223372036854775808", b"18446744073709551616", b"4294967296", b"300", b'"\\ud800"', b'{"b64":"AA=="}',
+    b'"b64"', b'"instances"', b'"inputs"', b'"signature_name"', b'"shape"', b'"data"', b'"parameters"',
+    b'"binary_data_size"', b'"datatype"', b'"outputs"', b'"classification"', b'"content_type"', b"\xff", b"\x00",
+    b"\xed\xa0\x80", b"\x80" * 9 + b"\x01", b"\xff\xff\xff\xff\x0f", b"\x0b", b"\x0c", b"\x0a\x00",
+    b"\x12\x02\x08\x01", b"\r\n", b"\r\n\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"Expect: 100-continue\r\n", b"Content-Encoding: gzip\r\n", b"Connection: close\r\n", b"HTTP/1.0", b"%00", b"/../",
 ]  # fmt: skip
 NUMBERS = b"0123456789"
 
@@ -97,20 +101,26 @@ def damage(content: bytes, other: bytes, rng: random.Random) -> bytes:
                 start = rng.randrange(len(other))
                 made[at : at + length] = other[start : start + 4 * length]
             case 6:
-                # A number becomes another, wherever there is one.
-                digits = [index for index, byte in enumerate(made) if byte in NUMBERS]
-                if digits:
-                    index = rng.choice(digits)
-                    made[index : index + 1] = rng.choice(
-                        (b"-1", b"0", b"99", b"1e400", b"2147483648", b"1.0", b"", b'"1"')
-                    )
+                change_number(made, rng)
             case 7:
                 del made[at:]
     return bytes(made[:REQUEST_BYTES_MAX])
 
 
+def change_number(made: bytearray, rng: random.Random) -> None:
+    """One digit becomes another number, if there is one."""
+    digits = [index for index, byte in enumerate(made) if byte in NUMBERS]
+    if digits:
+        index = rng.choice(digits)
+        made[index : index + 1] = rng.choice((b"-1", b"0", b"99", b"1e400", b"2147483648", b"1.0", b"", b'"1"'))
+
+
 def framed(path: str, body: bytes, headers: bytes = b"") -> bytes:
     return b"POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n%s" % (path.encode(), headers, len(body), body)
+
+
+HEALTHY = framed("/v1/models/matrix:predict", b'{"instances": [[1, 2, 3]]}')
+HEALTHY_MESSAGE = predict("matrix", x=np.ones((1, 3), np.float32)).SerializeToString()
 
 
 class Corpus:
@@ -131,21 +141,24 @@ class Corpus:
         self.json: list[tuple[str, bytes]] = [
             *((f"/v1/models/{name}:predict", json.dumps(body).encode()) for name, body in predicts),
             ("/v1/models/examples:classify", json.dumps({"context": {"y": 1.0}, "examples": [example]}).encode()),
-            ("/v1/models/examples:regress", json.dumps({"signature_name": "regression", "examples": [example]}).encode()),
+            ("/v1/models/examples:regress",
+             json.dumps({"signature_name": "regression", "examples": [example]}).encode()),
             *((f"/v2/models/{name}/infer", json_request(given)) for name, given in inputs.items() if name != "types"),
             ("/v2/models/matrix/infer", json_request({"x": x}, nested=True)),
         ]  # fmt: skip
         self.binary = [(f"/v2/models/{name}/infer", *binary_request(given)) for name, given in inputs.items()]
-        self.messages = [
+        messages = [
             *(("Predict", predict(name, **given)) for name, given in inputs.items()),
             ("Predict", predict("examples", None, "predict", examples=np.array([X2, X3], object))),
             ("Classify", classify(example_list(X2, X3))), ("Regress", regress(example_list(X2, X3))),
-            *(("ModelInfer", message(n, g, typed=t)) for n, g in inputs.items() for t in (False, True) if not (t and n == "types")),
+            *(("ModelInfer", message(name, given)) for name, given in inputs.items()),
+            *(("ModelInfer", message(name, inputs[name], typed=True)) for name in ("matrix", "text")),
         ]  # fmt: skip
+        services = {"ModelInfer": "inference.GRPCInferenceService"}
         self.rpcs = [
-            (f"/{'inference.GRPCInferenceService' if name == 'ModelInfer' else 'tensorflow.serving.PredictionService'}/{name}",
-             request.SerializeToString()) for name, request in self.messages
-        ]  # fmt: skip
+            (f"/{services.get(name, 'tensorflow.serving.PredictionService')}/{name}", request.SerializeToString())
+            for name, request in messages
+        ]
 
     def make(self, seed: int) -> Request:
         """One damaged request, of its seed alone."""
@@ -212,11 +225,11 @@ class Client:
         self._calls: dict[str, Callable[..., grpc.Future]] = {}
         self._counts = counts
         self._connection: socket.socket | None = None
+        self._expected: tuple[bytes, bytes] | None = None
 
     def close(self) -> None:
         self._channel.close()
-        if self._connection:
-            self._connection.close()
+        self.hang_up()
 
     def send(self, batch: list[Request]) -> None:
         """Raises Finding, with the index of the request."""
@@ -237,59 +250,62 @@ class Client:
             if code in CODES_REFUSED or (error and "Traceback" in error.details()):
                 raise Finding(f"{code.name}: {error.details()[:200]}", index)
 
-    def ask_healthy(self, payload: bytes, request: bytes) -> tuple[bytes, bytes]:
-        """The answers of a fixed request over both fronts."""
+    def check_healthy(self) -> None:
+        """A fixed request is answered over both fronts as it was the first time. Raises Finding."""
         with socket.create_connection((HOST, self._port), timeout=TOOK_TOO_LONG_S) as connection:
-            connection.sendall(request)
+            connection.sendall(HEALTHY)
             received = bytearray()
             while not (answers := split_answers(received)):
                 chunk = connection.recv(65536)
                 if not chunk:
                     raise Finding("the fixed request got no answer")
                 received += chunk
-        return answers[0][1], self._channel.unary_unary(PREDICT)(payload, timeout=TOOK_TOO_LONG_S)
+        answer = answers[0][1], self._channel.unary_unary(PREDICT)(HEALTHY_MESSAGE, timeout=TOOK_TOO_LONG_S)
+        self._expected = self._expected or answer
+        if answer != self._expected:
+            raise Finding(f"the fixed request was answered otherwise: {answer}")
+
+    def hang_up(self) -> None:
+        """The next requests come on a new connection."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
 
     def _pipeline(self, requests: list[tuple[int, bytes]]) -> None:
         """Many requests on one connection; on the next one where the server closes it, as it says."""
         while requests:
-            if self._connection is None:
-                self._connection = socket.create_connection((HOST, self._port), timeout=TOOK_TOO_LONG_S)
-                self._connection.setblocking(False)
+            connection = self._connection = self._connection or self._connect()
             unsent, received, answered = memoryview(b"".join(content for _, content in requests)), bytearray(), 0
             closes = False
             while answered < len(requests) and not closes:
-                readable, writable, _ = select.select(
-                    [self._connection], [self._connection] if unsent else [], [], TOOK_TOO_LONG_S
-                )
+                readable, writable, _ = select.select([connection], [connection] if unsent else [], [], TOOK_TOO_LONG_S)
                 if not readable and not writable:
                     raise Finding(f"no answer within {TOOK_TOO_LONG_S:g} s", requests[answered][0])
                 try:
                     if writable:
-                        unsent = unsent[self._connection.send(unsent[:65536]) :]
-                    chunk = self._connection.recv(1 << 18) if readable else None
+                        unsent = unsent[connection.send(unsent[:65536]) :]
+                    chunk = connection.recv(1 << 18) if readable else None
                 except ConnectionError:
                     chunk = b""
                 if chunk:
                     received += chunk
                 for head, body in split_answers(received):
-                    index = requests[answered][0]
-                    try:
-                        self._counts[str(check_http(head, body))] += 1
-                    except Finding as finding:
-                        raise Finding(str(finding), index) from None
+                    self._judge(head, body, requests[answered][0])
                     answered += 1
                     closes = closes or b"connection: close" in head.lower()
                 if chunk == b"" and not closes:
-                    raise Finding(
-                        "the connection was closed without an answer", requests[min(answered, len(requests) - 1)][0]
-                    )
+                    raise Finding("the connection was closed without an answer", requests[answered][0])
             requests = requests[answered:]
             if closes:
-                self._connection.close()
-                self._connection = None
+                self.hang_up()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection((HOST, self._port), timeout=TOOK_TOO_LONG_S)
+        connection.setblocking(False)
+        return connection
 
     def _alone(self, index: int, content: bytes) -> None:
-        """A request whose head is damaged, on a connection that we end: it may be answered or dropped, and is closed."""
+        """A request with a damaged head, on a connection that we end: it may be answered or dropped, and is closed."""
         received = bytearray()
         with socket.create_connection((HOST, self._port), timeout=TOOK_TOO_LONG_S) as connection:
             try:
@@ -302,20 +318,31 @@ class Client:
             except OSError:
                 pass  # closed while we were sending
         for head, body in split_answers(received):
-            try:
-                self._counts[str(check_http(head, body))] += 1
-            except Finding as finding:
-                raise Finding(str(finding), index) from None
+            self._judge(head, body, index)
+
+    def _judge(self, head: bytes, body: bytes, index: int) -> None:
+        try:
+            self._counts[str(check_http(head, body))] += 1
+        except Finding as finding:
+            raise Finding(str(finding), index) from None
+
+
+def grown(middle: dict[str, int], end: dict[str, int]) -> list[str]:
+    """What the process has more of in the end than in the middle."""
+    texts = []
+    if end["memory_kib"] > (1 + MEMORY_GROWTH_MAX) * middle["memory_kib"] + MEMORY_NOISE_KIB:
+        texts.append(f"memory grew from {middle['memory_kib']} to {end['memory_kib']} KiB in the second half")
+    if end["files"] > middle["files"] + 5 or end["threads"] > max(middle["threads"], THREADS_MAX):
+        texts.append(f"files and threads went from {middle} to {end} in the second half")
+    return texts
 
 
 def fuzz(served: Served, requests: int, first_seed: int, keep: Path) -> int:
     """Returns the number of findings."""
     corpus, counts, findings = Corpus(), Counter[str](), 0
-    payload = predict("matrix", x=np.ones((1, 3), np.float32)).SerializeToString()
-    healthy = framed("/v1/models/matrix:predict", b'{"instances": [[1, 2, 3]]}')
     client = Client(served, counts)
-    expected = client.ask_healthy(payload, healthy)
-    started_s, sent, warm, checked = time.monotonic(), 0, None, 0
+    client.check_healthy()
+    started_s, sent, warm = time.monotonic(), 0, None
 
     def report(text: str, seed: int) -> None:
         nonlocal findings
@@ -324,41 +351,30 @@ def fuzz(served: Served, requests: int, first_seed: int, keep: Path) -> int:
         (keep / f"{seed}.request").write_bytes(corpus.make(seed).content)
         print(f"seed {seed}: {text}", flush=True)
 
-    while sent < requests and findings < 20:
+    while sent < requests and findings < FINDINGS_MAX and served.process.poll() is None:
         seeds = range(first_seed + sent, first_seed + min(sent + BATCH, requests))
         try:
             client.send([corpus.make(seed) for seed in seeds])
-        except (Finding, OSError) as error:
+            if (sent + BATCH) // HEALTHY_EVERY > sent // HEALTHY_EVERY:
+                client.check_healthy()
+        except (Finding, OSError, grpc.RpcError) as error:
             index = getattr(error, "index", None)
-            report(
-                f"{error}" + ("" if index is not None else " (one of this and the 127 behind it)"), seeds[index or 0]
-            )
-            client.close()
-            if served.process.poll() is not None:
-                print(f"the process ended with {served.process.returncode}")
-                return findings
-            client = Client(served, counts)
+            report(f"{error}" + ("" if index is not None else f" (one of {BATCH} from this on)"), seeds[index or 0])
+            client.hang_up()
         sent += len(seeds)
-        if sent // HEALTHY_EVERY > checked:
-            checked = sent // HEALTHY_EVERY
-            if client.ask_healthy(payload, healthy) != expected:
-                report("the fixed request was answered otherwise", seeds[0])
         if warm is None and sent >= requests / 2:
             warm = usage(served.process.pid)
-        if checked and sent % 100_096 < BATCH:
+        if sent % PROGRESS_EVERY < BATCH <= sent:
             print(f"  {sent} requests, {usage(served.process.pid)}", flush=True)
-    if client.ask_healthy(payload, healthy) != expected:
-        report("the fixed request was answered otherwise at the end", first_seed)
+    if served.process.poll() is not None:
+        report(f"the process ended with {served.process.returncode}", first_seed + sent)
+        return findings
     took_s, end = time.monotonic() - started_s, usage(served.process.pid)
     client.close()
-    warm = warm or end
-    if end["memory_kib"] > (1 + MEMORY_GROWTH_MAX) * warm["memory_kib"] + MEMORY_NOISE_KIB:
-        report(f"memory grew from {warm['memory_kib']} to {end['memory_kib']} KiB in the second half", first_seed)
-    if end["files"] > warm["files"] + 5 or end["threads"] > max(warm["threads"], THREADS_MAX):
-        report(f"files and threads went from {warm} to {end} in the second half", first_seed)
-    print(
-        f"{sent} requests in {took_s:.0f} s, {sent / took_s:.0f} a second: {findings} findings; {dict(counts.most_common())}"
-    )
+    for text in grown(warm or end, end):
+        report(text, first_seed)
+    print(f"{sent} requests in {took_s:.0f} s, {sent / took_s:.0f} a second: {findings} findings")
+    print(f"  {dict(counts.most_common())}")
     print(f"  in the middle {warm}, at the end {end}")
     return findings
 

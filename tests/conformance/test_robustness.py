@@ -25,6 +25,7 @@ import grpc
 import numpy as np
 import pytest
 from attacked import HOST, PREDICT, WAIT_S, Attacked, talk, until
+from fuzz_server import fuzz
 from harsh import ROWS_MAX, Harsh
 from hostile_cases import (
     GOOD,
@@ -39,7 +40,7 @@ from hostile_cases import (
     RPC,
     v1,
 )
-from hostile_models import ADD, BROKEN, listing, make_models, write
+from hostile_models import ADD, BROKEN, HEAVY_BYTES, listing, make_models, write
 from http2_floods import FLOODS, PREFACE, pour
 from oip_requests import message
 from prometheus_client.parser import text_string_to_metric_families
@@ -323,16 +324,16 @@ def is_asked(attacked, front, name, value=0.0):
 def test_overload(attacked):
     """Many times what the model can take: the rest is refused at once, with Retry-After, and all is well after it."""
     steps, began_s = 5_000.0, time.monotonic()
-    calls = [attacked.channel.unary_unary(PREDICT).future(loop("slow", steps), timeout=WAIT_S) for _ in range(150)]
+    calls = [attacked.channel.unary_unary(PREDICT).future(loop("slow", steps), timeout=WAIT_S) for _ in range(100)]
     with ThreadPoolExecutor(30) as pool:
-        answers = list(pool.map(lambda _: attacked.predict("slow", {"instances": [steps]}), range(60)))
+        answers = list(pool.map(lambda _: attacked.predict("slow", {"instances": [steps]}), range(40)))
     codes = [OK if call.exception() is None else call.code() for call in calls]
     took_s = time.monotonic() - began_s
     assert set(codes) <= {OK, UNAVAILABLE, EXHAUSTED}
     assert {answer.status_code for answer in answers} <= {200, 503, 429}
     assert all(answer.headers["retry-after"] for answer in answers if answer.status_code != 200)
     answered = codes.count(OK) + sum(answer.status_code == 200 for answer in answers)
-    assert 10 < answered < 210, took_s
+    assert 10 < answered < 140, took_s
     assert is_asked(attacked, "gRPC", "slow", 2) == 2
     attacked.assert_healthy()
 
@@ -378,12 +379,10 @@ def test_streams(attacked):
             one.id = str(index)
             yield one
 
-    answers = list(stream(items(1000), timeout=WAIT_S))
-    assert [one.infer_response.id for one in answers if not one.error_message] == [
-        str(n) for n in range(1000) if n != 7
-    ]
-    assert len(answers) == 1000
-    unread = [stream(items(2000)) for _ in range(4)]  # nobody asks for their answers
+    answers = list(stream(items(300), timeout=WAIT_S))
+    assert [one.infer_response.id for one in answers if not one.error_message] == [str(n) for n in range(300) if n != 7]
+    assert len(answers) == 300
+    unread = [stream(items(500)) for _ in range(4)]  # nobody asks for their answers
     time.sleep(0.3)
     attacked.assert_healthy()
     for one in unread:
@@ -517,20 +516,28 @@ def test_metrics(attacked):
 @row(42)
 def test_memory_comes_back_after_large_requests(attacked):
     """Many at once, over both fronts: answered or refused, and the memory of the process is what it was."""
-    body = json.dumps({"instances": [[1.0, 2.0, 3.0]] * 60_000})
-    large = predict("matrix", x=np.ones((400_000, 3), np.float32)).SerializeToString()
+    body = json.dumps({"instances": [[1.0, 2.0, 3.0]] * 30_000})
+    large = predict("matrix", x=np.ones((250_000, 3), np.float32)).SerializeToString()
 
     def ask(turn):
         if turn % 2:
             return attacked.post(v1(), body).status_code
         return attacked.call(PREDICT, large)[0]
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(8)))
         before = attacked.usage()["memory_kib"]
         assert set(pool.map(ask, range(8))) <= {200, 503, OK, EXHAUSTED}
     attacked.assert_healthy()
     until(lambda: attacked.usage()["memory_kib"] <= 1.1 * before)
+
+
+@row(42)
+def test_memory_comes_back_after_an_unload(attacked):
+    before = attacked.usage()["memory_kib"]
+    assert attacked.post("/v2/repository/models/heavy/unload", "{}").status_code == 200
+    until(lambda: attacked.usage()["memory_kib"] < before - 0.75 * HEAVY_BYTES / 1024)
+    attacked.assert_healthy()
 
 
 @row(44)
@@ -568,6 +575,14 @@ def test_a_name_that_is_a_path_keeps_the_server_from_starting(tmp_path):
 def serve_and_end(*words):
     command = [sys.executable, "-m", "estimator_serving.cli", "serve", "--bind_address=127.0.0.1", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+# --- what a short run of the fuzzer finds ---
+
+
+def test_the_fuzzer_finds_nothing(attacked, tmp_path):
+    """`make fuzz-server` runs it for longer."""
+    assert fuzz(attacked.served, 2000, first_seed=0, keep=tmp_path) == 0
 
 
 # --- memory, threads and files, and the slow clients, after all of it ---

@@ -13,6 +13,7 @@ from tfs_requests import predict
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import write_records
 
+HEAVY_BYTES = 32 << 20
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 # Each takes as long as the first value says.
 LOOP = """g (float[N] x) => (float[N] y) <bool go = {1}, int64[1] zero = {0}, int64[1] one = {1}> {
@@ -121,6 +122,8 @@ def make_models(root):
     for name in ("hangs", "also hangs", "slow"):
         write(root / name, 1, LOOP)
     keep_weights_outside(write(root / "snapshot", 1, ADD.format(1)))
+    weights = keep_weights_outside(write(root / "heavy", 1, ADD.format(1)), dims=(HEAVY_BYTES // 4,))
+    weights.write_bytes(b"\1" * HEAVY_BYTES)
     make_odd(root)
     for name, (_, make, _) in BROKEN.items():
         make(root, name)
