@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 import grpc
@@ -51,7 +52,6 @@ from estimator_serving.wire.pb import inference_pb, serving_pb
 from estimator_serving.wire.services import SERVICES
 
 ABSENT = {
-    35: "a native crash in a worker process: one process serves, and test_model_files refuses what would end it",
     49: "a cache of answers: there is none",
 }
 HELD = {case.row for table in (REST, RAW, RPC) for case in table}
@@ -577,6 +577,25 @@ def serve_and_end(*words):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@row(35)
+def test_a_worker_that_is_killed(models):
+    """Clients that ask once more lose nothing; another worker takes its place, and the supervisor stays."""
+    with serve(models / "good", "good", workers=2) as served:
+        pid = served.process.pid
+
+        def workers():
+            return {one for task in Path(f"/proc/{pid}/task").glob("*/children") for one in task.read_text().split()}
+
+        before = workers()
+        os.kill(int(min(before)), signal.SIGKILL)
+        for _ in range(20):
+            with contextlib.suppress(OSError):  # one that the worker took with it
+                assert served.ask("/v1/models/good:predict", {"instances": [0]})[0] == 200
+        until(lambda: len(workers()) == len(before) and workers() != before)
+        until(lambda: served.ask("/readyz")[0] == 200)
+        assert served.process.poll() is None
+
+
 # --- what a short run of the fuzzer finds ---
 
 
@@ -629,12 +648,7 @@ def test_nothing_grows(attacked):
 def harsh(tmp_path_factory):
     made = Harsh(tmp_path_factory.mktemp("harsh"))
 
-    def is_ready():
-        assert made.process.poll() is None, b"".join(made.said).decode()
-        with contextlib.suppress(OSError):
-            return made.ask([0])[0] == 200
-
-    until(is_ready)
+    until(made.is_answering)
     yield made
     made.close()
 
@@ -723,7 +737,7 @@ def test_more_connections_than_files(harsh):
         for _ in range(100):
             opened.enter_context(socket.create_connection((HOST, harsh.port), timeout=WAIT_S))
         assert harsh.call([0]) is OK
-    until(lambda: harsh.ask([0])[0] == 200)
+    until(harsh.is_answering)
 
 
 @row(45)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -112,6 +113,11 @@ class Harsh:
         head = b"POST /v1/models/gather:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + authorization
         answer = self.talk(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         return int(answer.split()[1]), json.loads(answer.partition(b"\r\n\r\n")[2])
+
+    def is_answering(self):
+        assert self.process.poll() is None, b"".join(self.said).decode()
+        with contextlib.suppress(OSError):
+            return self.ask([0])[0] == 200
 
     def call(self, rows, key=None, method=PREDICT):
         """The code of a call with these rows."""
