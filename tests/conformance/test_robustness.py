@@ -581,10 +581,14 @@ def serve_and_end(*words):
 def test_a_worker_that_is_killed(models):
     """Clients that ask once more lose nothing; another worker takes its place, and the supervisor stays."""
     with serve(models / "good", "good", workers=2) as served:
-        pid = served.process.pid
+
+        def children(parent):
+            files = Path(f"/proc/{parent}/task").glob("*/children")
+            return {child for file in files for child in file.read_text().split()}
 
         def workers():
-            return {one for task in Path(f"/proc/{pid}/task").glob("*/children") for one in task.read_text().split()}
+            """They are forked from a process that the server keeps for it."""
+            return {worker for source in children(served.process.pid) for worker in children(source)}
 
         before = workers()
         os.kill(int(min(before)), signal.SIGKILL)
