@@ -14,7 +14,7 @@ test coverage: export OMP_NUM_THREADS := 1
 .DEFAULT_GOAL := help
 # WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
 unexport WORKERS
-.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees oracle-models
+.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees oracle-models
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -60,6 +60,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/version_swap.py
 	@$(BIN)/python benchmarks/isolation.py
 	@$(BIN)/python benchmarks/workers.py
+	@$(BIN)/python benchmarks/overload.py
 	@$(BIN)/python benchmarks/titanic_server.py
 	@$(BIN)/python benchmarks/open_inference.py
 	@$(BIN)/python benchmarks/tensor_bundle.py
@@ -133,6 +134,12 @@ fuzz:  ## fuzz what reads requests in C++ with clang's libFuzzer (apt-get instal
 
 fuzz-savedmodel: .venv/.ready  ## fuzz the readers of SavedModels with damaged ones; SECONDS_MAX=300 SEED=1
 	@$(BIN)/python tools/fuzz_savedmodel.py --seconds $(or $(SECONDS_MAX),60) --seed $(or $(SEED),0)
+
+fuzz-server: .venv/.ready  ## fuzz a server process over REST and gRPC; REQUESTS=1000000 SEED=1
+	@$(BIN)/python tools/fuzz_server.py --requests $(or $(REQUESTS),1000000) --seed $(or $(SEED),0)
+
+soak: .venv/.ready  ## mixed traffic with version swaps: failures, memory, threads, files; MINUTES=15 SWAPS=200
+	@$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),15) --swaps $(or $(SWAPS),200)
 
 clean:  ## remove what these targets made
 	rm -rf .venv .links build

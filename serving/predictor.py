@@ -194,6 +194,8 @@ class Predictor:
             if is_reader and not route.is_quick(len(payload)):
                 raise NotQuickError
         call.servable = servable = route.servable
+        # Before anything is decoded: in overload, what a refusal costs is taken from the answers.
+        route.check_room()
         crowd = None if is_inline else self._crowds.get(codec.entrypoint)
         if crowd is not None:
             crowd.enter(servable.name)
@@ -213,7 +215,7 @@ class Predictor:
         started_s: float,
     ) -> Answer | None:  # fmt: skip
         servable = route.pinned
-        if servable is None or self._is_observed(servable.name):
+        if servable is None or route.is_full or self._is_observed(servable.name):
             return None
         try:
             done = at_once(payload, route.spec, servable)
@@ -268,6 +270,6 @@ class Predictor:
         name, version = UNKNOWN_MODEL, None
         if len(servables) == 1:
             name, version = servables[0].name, servables[0].version
-            servables[0].runner.note_refused()
+            servables[0].runner.refusal()
         self._metrics.observe((name, version, "", codec.method, codec.entrypoint), Code.UNAVAILABLE, 0.0)
         return True

@@ -48,25 +48,34 @@ class Route:
 
     Attributes:
         pinned: the version while the route is neither void nor closed.
+        is_full: whether the version had as many requests as it takes when it was chosen; then this one is refused.
     """
 
-    __slots__ = ("_error", "_handle", "pinned", "spec")
+    __slots__ = ("_error", "_handle", "is_full", "pinned", "spec")
 
     def __init__(self, spec: ModelSpec, handle: Handle | None, error: ServingError | None = None) -> None:
         self.spec = spec
         self._handle = handle
         self.pinned = handle.servable if handle is not None else None
         self._error = error
+        runner = None if self.pinned is None else self.pinned.runner
+        self.is_full = runner is not None and not runner.is_quick and runner.is_full
 
     def is_quick(self, payload_bytes: int) -> bool:
         """Whether the request may run on the thread that reads requests.
 
         It may if the payload is small and the version's last runs took microseconds. A version that has not run yet is
-        not quick, and one whose runs get slow stops being quick. A void route is quick, because nothing will run.
+        not quick, and one whose runs get slow stops being quick. A void route and one of a full version are quick,
+        because nothing will run.
         """
         if payload_bytes > QUICK_PAYLOAD_BYTES:
             return False
-        return self.pinned is None or self.pinned.runner.is_quick
+        return self.is_full or self.pinned is None or self.pinned.runner.is_quick
+
+    def check_room(self) -> None:
+        """Raises UnavailableError, and counts it, where the version is full."""
+        if self.is_full:
+            raise self.servable.runner.refusal()
 
     def close(self) -> None:
         """Let the version go; does nothing the second time."""

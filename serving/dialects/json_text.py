@@ -32,7 +32,8 @@ _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 # A string without an end goes on to the end of the text: looking for its end from each of its quotes would take the
 # square of its length.
 _STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"?|-?\bInf\b', re.DOTALL)
-_STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"?|-?[0-9][-+.0-9eE]*', re.DOTALL)
+# A number ends where the decoder ends it, whatever follows: "1e400.0" has the number 1e400.
+_STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"?|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?', re.DOTALL)
 
 
 def parse(text: bytes) -> Any:

@@ -184,21 +184,25 @@ class BatchQueues:
         """Whether anything waits in this queue."""
         return key in self._queues
 
-    def enter(self, task: Task) -> None:
-        """Put a task into its queue, and let what can run begin. Raises UnavailableError where no more may wait."""
-        waiting = self.waiting.get(task.signature_name, Waiting(0, 0))
+    def refusal(self, signature_name: str, rows: int) -> UnavailableError | None:
+        """The error for a request with so many rows, None where it may wait here."""
+        waiting = self.waiting.get(signature_name, Waiting(0, 0))
         rows_max, limit = self._parameters.batch_rows_max, self._parameters.max_enqueued_batches
-        bound = ""
         if self.requests >= REQUESTS_MAX:
             bound = f"currently {self.requests} requests are in it or running"
-        elif waiting.rows and not self.free_slots and -(-(waiting.rows + task.rows) // rows_max) > limit:
-            batches = -(-waiting.rows // rows_max)
-            bound = f"currently {batches} batches enqueued and max_enqueued_batches is {limit}"
-        if bound:
+        elif waiting.rows and not self.free_slots and -(-(waiting.rows + rows) // rows_max) > limit:
+            bound = f"currently {-(-waiting.rows // rows_max)} batches enqueued and max_enqueued_batches is {limit}"
+        else:
+            return None
+        return UnavailableError(
+            f"The batch scheduling queue to which this task was submitted is full; {bound}. Send it again later."
+        )
+
+    def enter(self, task: Task) -> None:
+        """Put a task into its queue, and let what can run begin. Raises UnavailableError where no more may wait."""
+        if refusal := self.refusal(task.signature_name, task.rows):
             self._observer.refused(task.signature_name, "queue_full")
-            raise UnavailableError(
-                f"The batch scheduling queue to which this task was submitted is full; {bound}. Send it again later."
-            )
+            raise refusal
         self._queues.setdefault(task.key, deque()).append(Piece(task, 0, task.rows))
         self._count(task.signature_name, 1, task.rows)
         self.requests += 1

@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from estimator_serving.serving.errors import InvalidArgumentError
+from estimator_serving.serving.errors import FULL_TEXT, InvalidArgumentError, UnavailableError
 from estimator_serving.serving.request import Context, Outputs, Request
 from estimator_serving.serving.running import batch_arrays
 from estimator_serving.serving.running.batch_parameters import BatchParameters
@@ -120,8 +120,11 @@ class BatchingRunner:
         with self._lock:
             return dict(self._queues.waiting)
 
-    def note_refused(self) -> None:
-        self._observer.refused(next(iter(self._has_rows)) if len(self._has_rows) == 1 else "", "queue_full")
+    def refusal(self) -> UnavailableError:
+        name = next(iter(self._has_rows)) if len(self._has_rows) == 1 else ""
+        self._observer.refused(name, "queue_full")
+        # Without the lock, as in `is_full`: it may have room again by now.
+        return self._queues.refusal(name, 1) or UnavailableError(FULL_TEXT)
 
     def _see_through(self, task: Task, turn: threading.Lock) -> None:
         """Return when the task is settled, and has run every batch that it was given to lead."""

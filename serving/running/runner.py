@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from estimator_serving.serving.errors import UnavailableError
 from estimator_serving.serving.request import Context, Outputs, Request
 
 
@@ -69,6 +70,6 @@ class Runner(Protocol):
         """What waits now, by signature."""
         ...
 
-    def note_refused(self) -> None:
-        """Count a request that was refused because `is_full`, before it came here."""
+    def refusal(self) -> UnavailableError:
+        """The error for a request that is refused because `is_full`, before it came here; counts it."""
         ...

@@ -133,8 +133,8 @@ class SessionRunner:
     def waiting(self) -> Mapping[str, Waiting]:
         return {}
 
-    def note_refused(self) -> None:
-        pass
+    def refusal(self) -> errors.UnavailableError:
+        return errors.UnavailableError(errors.FULL_TEXT)
 
 
 def provider_of(device: str) -> str:

@@ -80,8 +80,8 @@ class TurnsRunner:
     def waiting(self) -> Mapping[str, Waiting]:
         return self.inner.waiting()
 
-    def note_refused(self) -> None:
-        self.inner.note_refused()
+    def refusal(self) -> UnavailableError:
+        return self.inner.refusal()
 
     def _wait(self, turn: threading.Lock, context: Context) -> None:
         """Return with a slot in hand. Raises as Context.check, without one."""

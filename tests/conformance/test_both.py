@@ -7,7 +7,8 @@ import json
 import grpc
 import numpy as np
 import pytest
-from tfs_cases import BOTH, EXAMPLES, Failure, example_list, spec, with_context
+from tfs_cases import BOTH, EXAMPLES, Failure
+from tfs_requests import example_list, spec, with_context
 
 from estimator_serving.serving.dialects.http_status import HTTP_STATUS
 from estimator_serving.wire.examples import encode_example

@@ -6,7 +6,8 @@ import grpc
 import numpy as np
 import pytest
 from servables import session_runner
-from tfs_cases import GRPC_ANSWERS, GRPC_REFUSALS, MODEL_SERVICE, X2, X3, multi, spec
+from tfs_cases import GRPC_ANSWERS, GRPC_REFUSALS
+from tfs_requests import MODEL_SERVICE, X2, X3, multi, spec
 
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.signatures import CLASSIFY_METHOD, REGRESS_METHOD

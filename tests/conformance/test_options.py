@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from tfs_cases import TYPES, X2, X, classify, example_list, filtered, predict, regress, types_request
+from tfs_requests import TYPES, X2, X, classify, example_list, filtered, predict, regress, types_request
 
 from estimator_serving.wire.tensors import decode_tensor
 

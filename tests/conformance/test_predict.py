@@ -8,7 +8,8 @@ import json
 import grpc
 import numpy as np
 import pytest
-from tfs_cases import PREDICT, Case, Failure, text
+from tfs_cases import PREDICT, Case, Failure
+from tfs_requests import text
 
 from estimator_serving.serving.dialects.http_status import HTTP_STATUS
 from estimator_serving.wire.pb import serving_pb

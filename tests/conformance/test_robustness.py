@@ -1,393 +1,768 @@
-"""Hostile messages over gRPC, hostile names over both fronts, and faults of models and files under a server process."""
+"""The 54 rows of the list of bad inputs and faults, from outside: server processes that are asked over REST and gRPC,
+and in both dialects where a row is about requests. Nothing here imports the server.
+
+`hostile_cases` has the tables of requests; `row` marks the other tests. The last test holds that together they are all
+rows but those of ABSENT. After each case a fixed request is answered over the other front with the bytes it always had,
+and at the end the process has the memory, threads and files that it had when all tables had been asked once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 import grpc
 import numpy as np
-import onnx.parser
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from attacked import HOST, PREDICT, WAIT_S, Attacked, talk, until
+from fuzz_server import fuzz
+from harsh import ROWS_MAX, Harsh
+from hostile_cases import (
+    GOOD,
+    HEAD,
+    INFERENCE,
+    LAST,
+    MATRIX,
+    PREDICT_PAYLOAD,
+    RAW,
+    REQUEST_BYTES_MAX,
+    REST,
+    RPC,
+    v1,
+)
+from hostile_models import ADD, BROKEN, HEAVY_BYTES, listing, make_models, write
+from http2_floods import FLOODS, PREFACE, pour
+from oip_requests import message
+from prometheus_client.parser import text_string_to_metric_families
 from served import serve
-from tfs_cases import MODEL_SERVICE, TYPES, X2, X, classify, example_list, predict, tensor, types_request
+from tfs_requests import MODEL_SERVICE, predict
 
-from estimator_serving.wire.pb import tensorflow_pb
+from estimator_serving.wire.pb import inference_pb, serving_pb
 from estimator_serving.wire.services import SERVICES
 
-CLIENTS_FAULT = {
-    grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED,
-}  # fmt: skip
-METHODS = [
-    (service, name) for service, methods in SERVICES.items() for name, method in methods.items() if not method.is_stream
-]
-
-
-def send(front, service, method, payload):
-    """The status of bytes sent to an rpc as they are."""
-    error = front.channel.unary_unary(f"/{service}/{method}").future(payload, timeout=30).exception()
-    return grpc.StatusCode.OK if error is None else error.code()
-
-
-def is_alive(front):
-    return front.call("Predict", predict(x=X)).outputs["y"].float_val[0] == 2.5
-
-
-@pytest.mark.parametrize(("service", "method"), METHODS)
-@given(payload=st.binary(max_size=200))
-@settings(max_examples=40)
-def test_garbage_protobuf(fronts, service, method, payload):
-    # No bytes at all are a whole message where a message may be empty.
-    fine = {grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED} if service.startswith("inference.") else set()
-    assert send(fronts["half"], service, method, payload) in CLIENTS_FAULT | fine
-
-
-@given(cut=st.integers(0, 400), byte=st.integers(0, 255))
-@settings(max_examples=100)
-def test_damaged_protobuf(fronts, cut, byte):
-    """A good request cut short, or with one byte changed."""
-    good = types_request().SerializeToString()
-    at = cut % len(good)
-    for payload in (good[:at], good[:at] + bytes([byte]) + good[at + 1 :]):
-        code = send(fronts["types"], "tensorflow.serving.PredictionService", "Predict", payload)
-        assert code in CLIENTS_FAULT | {grpc.StatusCode.OK}
-
-
-def test_unknown_fields_are_passed_over(fronts):
-    """Upstream's streaming options, client id and request options among them."""
-    payload = (
-        predict(x=X).SerializeToString() + b"\x2a\x02\x08\x01" + b"\x32\x02id" + b"\x3a\x03\x0a\x01c" + b"\xf2\x3f\x01x"
-    )
-    assert send(fronts["half"], "tensorflow.serving.PredictionService", "Predict", payload) is grpc.StatusCode.OK
-
-
-def test_a_million_dimensions(fronts):
-    """Four bytes each on the wire, refused before any becomes a number."""
-    shape = tensorflow_pb.TensorShapeProto.FromString(b"\x12\x02\x08\x01" * 1_000_000)
-    request = predict(x=tensorflow_pb.TensorProto(dtype=1, tensor_shape=shape))
-    started_s = time.monotonic()
-    assert refused(fronts["half"], request).startswith("tensor parsing error: x")
-    assert time.monotonic() - started_s < 3
-
-
-def test_ten_thousand_inputs(fronts):
-    request = predict(x=X)
-    for index in range(10_000):
-        request.inputs[f"made up {index}"].dtype = 1
-    text = refused(fronts["half"], request)
-    assert text.startswith("input size does not match signature: 10001!=1")
-    assert text.endswith("...TRUNCATED")
-    assert len(text) == 1024 + len("...TRUNCATED")
-
-
-def refused(front, request, method="Predict"):
-    with pytest.raises(grpc.RpcError) as raised:
-        front.call(method, request)
-    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert is_alive(front) if front.name == "half" else True
-    return raised.value.details()
-
-
-def test_impossible_shapes_allocate_nothing(fronts):
-    for dims in ([2**40], [2**31, 2**31], [-1], [2**62, 2**62], [1] * 33, [0, 2**62]):
-        assert refused(fronts["half"], predict(x=tensor(1, *dims, float_val=[1]))).startswith("tensor parsing error: x")
-
-
-def test_one_value_for_a_huge_shape_is_refused(fronts):
-    assert "has more than" in refused(fronts["half"], predict(x=tensor(1, 2**27, float_val=[1])))
-
-
-def test_message_over_the_cap(fronts):
-    code = send(fronts["half"], "tensorflow.serving.PredictionService", "Predict", bytes(65 << 20))
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert is_alive(fronts["half"])
-
-
-def test_strings_keep_their_nuls(fronts):
-    request = types_request(s=tensor(7, 2, string_val=[b"\x00a\x00", b""]))
-    assert list(fronts["types"].call("Predict", request).outputs["s_out"].string_val) == [b"\x00a\x00", b""]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"\x02\x02ab", b"\x01\x01abc", b"\xff\xff\xff\xff\x0f\x00", b"\x80", b"\x80\x80\x80\x80\x80\x80\x01\x00"],
-    ids=["overrun", "surplus", "4 GB", "ends in a length", "length of 7 bytes"],
-)
-def test_lengths_of_strings_that_do_not_add_up(fronts, content):
-    assert refused(fronts["types"], types_request(s=tensor(7, 2, tensor_content=content))).startswith("tensor parsing")
-
-
-def test_deeply_nested_example(fronts):
-    """Bytes that are a group within a group, ten thousand times over."""
-    text = refused(fronts["examples"], classify(example_list(X2, b"\x0b" * 10_000)), "Classify")
-    assert text.startswith("Could not parse example input")
-    text.encode()
-
-
-NAMES = ["../x", "../../etc/passwd", "/etc", "a\x00b", "m" * 10_240, "größe", "a\nb: forged", "<script>", "%2e%2e"]
-
-
-@pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name)[:20])
-def test_strange_model_names(fronts, name, caplog):
-    front = fronts["half"]
-    error = front.channel.unary_unary("/tensorflow.serving.PredictionService/Predict").future(
-        predict(name, x=X).SerializeToString(), timeout=30
-    )
-    assert error.exception().code() is grpc.StatusCode.NOT_FOUND
-    for answer in (
-        front.http.post(f"/v1/models/{quote(name, safe='')}:predict", content='{"instances": [1]}'),
-        front.http.get(f"/v1/models/{quote(name, safe='')}"),
-    ):
-        assert answer.status_code == 404
-        assert json.loads(answer.content)["error"]
-    assert not any("\n" in record.getMessage() for record in caplog.records)
-    metrics = front.http.get("/metrics").text
-    assert name not in metrics
-    assert is_alive(front)
-
-
-def test_a_label_of_any_kind_is_refused(fronts):
-    for label in ("", "stable", "../x", "a\nb", "l" * 10_000):
-        request = predict(x=X)
-        request.model_spec.version_label = label
-        assert refused(fronts["half"], request).startswith("Unrecognized servable version label")
-
-
-def test_a_deadline_of_a_microsecond_is_over_or_met(fronts):
-    front = fronts["half"]
-    invoke = front.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    for _ in range(20):
-        error = invoke.future(predict(x=X).SerializeToString(), timeout=1e-6).exception()
-        assert error is None or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert is_alive(front)
-
-
-def test_cancelling_at_any_moment(fronts):
-    front = fronts["half"]
-    invoke = front.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    calls = [invoke.future(predict(x=X).SerializeToString(), timeout=30) for _ in range(100)]
-    for call in calls:
-        call.cancel()
-    assert {call.code() for call in calls} <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.OK}
-    assert is_alive(front)
-
-
-def test_variant_and_resource_tensors_are_refused(fronts):
-    for dtype in (20, 21, 101, 119, 0, -1):
-        proto = tensorflow_pb.TensorProto(dtype=dtype, tensor_content=b"x")
-        assert refused(fronts["half"], predict(x=proto)).startswith("tensor parsing error: x")
-
-
-def test_the_status_service_takes_garbage(fronts):
-    assert send(fronts["half"], MODEL_SERVICE, "GetModelStatus", b"\xff") is grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_every_input_of_every_type_checks_its_type(fronts):
-    """A tensor of each type where another is wanted."""
-    for alias, array in TYPES.items():
-        for other, wrong in TYPES.items():
-            if array.dtype != wrong.dtype and alias < other:
-                assert "Expects arg[" in refused(fronts["types"], types_request(**{alias: wrong}))
-
-
-# --- the server as a process, from outside ---------------------------------------------------------------------------
-
-ADD = "g (float[N] x) => (float[N] y) <float[1] v = {{{}}}> {{ y = Add(x, v) }}"
-# As many rounds as the first value says.
-LOOP = """g (float[N] x) => (float[N] y) <bool go = {1}, int64[1] zero = {0}, int64[1] one = {1}> {
-    first = Slice(x, zero, one)  single = Squeeze(first)  steps = Cast<to = 7>(single)
-    y = Loop (steps, go, x) <body = b (int64 i, bool c, float[N] v) => (bool d, float[N] w)
-        { d = Identity(c)  w = Neg(v) }> }"""
-ZIPMAP = """g (float[N] x) => (float[N] y, seq(map(int64, float[N])) p) {
-    y = Identity(x) p = ai.onnx.ml.ZipMap <classlabels_int64s = [0]> (x) }"""
+ABSENT = {
+    49: "a cache of answers: there is none",
+}
+HELD = {case.row for table in (REST, RAW, RPC) for case in table}
+BOTH = pytest.mark.parametrize("front", ["REST", "gRPC"])
+OK, UNAVAILABLE, EXHAUSTED = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
+INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 FOR_EVER = 1e12
-
-
-def write(base_path, version, text):
-    directory = base_path / str(version)
-    directory.mkdir(parents=True)
-    model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>\n' + text)
-    (directory / "model.onnx").write_bytes(model.SerializeToString())
-    return directory
-
-
-def keep_weights_outside(directory):
-    """Move the only initializer of a model into a file beside it; returns the file."""
-    model = onnx.load(directory / "model.onnx")
-    (tensor,) = model.graph.initializer
-    weights = directory / "weights.bin"
-    weights.write_bytes(np.array(tensor.float_data, np.float32).tobytes())
-    tensor.ClearField("float_data")
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="weights.bin")
-    (directory / "model.onnx").write_bytes(model.SerializeToString())
-    return weights
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Base paths: what works, and every way in which a model may not."""
     root = tmp_path_factory.mktemp("base paths")
-    write(root / "good", 1, ADD.format(1))
-    write(root / "hangs", 1, LOOP)
-    write(root / "also hangs", 1, LOOP)
-    keep_weights_outside(write(root / "snapshot", 1, ADD.format(1)))
-    write(root / "zipmap", 1, ZIPMAP)
-    write(root / "broken", 1, ADD.format(1))
-    (root / "broken" / "8").mkdir()
-    (root / "flat").mkdir()
-    (root / "flat" / "model.onnx").write_bytes((root / "good" / "1" / "model.onnx").read_bytes())
-    (root / "saved").mkdir()
-    (root / "saved" / "saved_model.pb").write_bytes(b"")
-    listing = "".join(f'config {{ name: "{path.name}" base_path: "{path}" }}' for path in sorted(root.iterdir()))
-    (root / "models.config").write_text(f"model_config_list {{ {listing} }}")
-    return root
+    make_models(root)
+    yield root
+    (root / "odd" / "7").chmod(0o755)
 
 
 @pytest.fixture(scope="module")
-def process(models):
-    """A server of all of them, with one gRPC channel as `channel`; not all of them can be ready."""
-    flags = {"model_config_file": models / "models.config", "enable_grpc_healthcheck_service": True}
-    with serve("", ready=False, **flags) as served, grpc.insecure_channel(served.grpc) as channel:
-        wait_until(lambda: served.ask("/v1/models/good:predict", {"instances": [0]})[0] == 200)
-        served.channel = channel
-        yield served
-
-
-def wait_until(condition, timeout_s=60):
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.05)
-
-
-def asked(process, front, name, value, timeout_s=20):
-    """(answer, or None) and the text of a refusal, over one of the fronts."""
-    if front == "REST":
-        status, body = process.ask(f"/v1/models/{quote(name)}:predict", {"instances": [value]})
-        return (body["predictions"][0], "") if status == 200 else (None, body["error"])
-    payload = predict(name, x=np.array([value], np.float32)).SerializeToString()
-    method = SERVICES["tensorflow.serving.PredictionService"]["Predict"]
-    try:
-        answer = process.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(
-            payload, timeout=timeout_s
+def attacked(models):
+    """A server of all of them, which can never be ready as a whole."""
+    flags = {
+        "model_config_file": models / "models.config", "model_config_file_poll_wait_seconds": 0.1,
+        "file_system_poll_wait_seconds": 0.1, "max_num_load_retries": 0, "request_bytes_max": REQUEST_BYTES_MAX,
+        "enable_grpc_healthcheck_service": True, "enable_repository_control": True, "enable_config_reload": True,
+        "enable_system_shared_memory": True, "access_log": models / "access.log",
+    }  # fmt: skip
+    with serve("", ready=False, **flags) as served:
+        one = Attacked(served, (PREDICT_PAYLOAD, v1(), GOOD[v1()]), models)
+        until(
+            lambda: (
+                one.post(v1(), GOOD[v1()]).status_code == 200
+                and one.predict("good", {"instances": [0]}).status_code == 200
+            )
         )
-    except grpc.RpcError as error:
-        return None, error.details()
-    return method.response.FromString(answer).outputs["y"].float_val[0], ""
+        one.learn()
+        with Slow(one.port) as one.slow_clients:
+            yield one
+        one.close()
 
 
-FRONTS = pytest.mark.parametrize("front", ["REST", "gRPC"])
+class Slow:
+    """Clients that take their time: a head that stops, one that drips, and a handshake of HTTP/2 that never comes."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def __enter__(self):
+        self.began_s = time.monotonic()
+        self.stopped, self.drips = (socket.create_connection((HOST, self.port), timeout=WAIT_S) for _ in range(2))
+        self.stopped.sendall(HEAD)
+        self.drips.sendall(HEAD + b"X: ")
+        self.ended = threading.Event()
+        threading.Thread(target=self._drip, daemon=True).start()
+        return self
+
+    def _drip(self):
+        with contextlib.suppress(OSError):
+            while not self.ended.wait(0.5):
+                self.drips.sendall(b"a")
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.stopped.close()
+        self.drips.close()
 
 
-@FRONTS
-def test_a_broken_new_version_never_costs_the_old_one(process, front):
-    assert asked(process, front, "broken", 0) == (1, "")
+def row(*numbers):
+    """Marks a test as that of rows which no table has."""
+    HELD.update(numbers)
+    return lambda test: test
 
 
-@FRONTS
-def test_files_that_change_under_a_loaded_version(process, models, front):
-    """Overwritten, then cut to nothing: the answers stay, and so does the process."""
+# --- requests, from the tables ---
+
+
+def ids(table):
+    return [f"row {case.row}: {case.id}"[:60] for case in table]
+
+
+def ask_rest(attacked, case):
+    if case.body is None:
+        return attacked.http.get(case.path)
+    return attacked.post(case.path, case.body, **case.headers)
+
+
+@pytest.mark.parametrize("case", REST, ids=ids(REST))
+def test_rest(attacked, case):
+    answer = ask_rest(attacked, case)
+    assert answer.status_code in case.statuses, answer.text[:300]
+    if answer.status_code != 200:
+        assert isinstance(json.loads(answer.content)["error"], str)
+        attacked.assert_says_nothing_internal(answer.text)
+    if answer.status_code == 415:
+        assert "gzip" in answer.headers["accept-encoding"]
+    assert case.text in answer.text
+    attacked.assert_healthy("gRPC")
+
+
+@pytest.mark.parametrize("case", RAW, ids=ids(RAW))
+def test_bytes_on_a_connection(attacked, case):
+    """Answered, and closed: nothing behind a request of doubtful end is read as another."""
+    answer = talk(attacked.port, case.content)
+    assert answer.startswith(case.starts), answer[:300]
+    if not answer.startswith(b"HTTP/1.1 2"):
+        assert answer.count(b"HTTP/1.1 ") == 1
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert not body or isinstance(json.loads(body)["error"], str)
+        assert b"connection: close" in head
+    attacked.assert_healthy()
+
+
+@pytest.mark.parametrize("case", RPC, ids=ids(RPC))
+def test_grpc(attacked, case):
+    code, details, _ = attacked.call(case.method, case.payload)
+    assert code in case.codes, details[:300]
+    assert case.text in details
+    attacked.assert_says_nothing_internal(details)
+    attacked.assert_healthy("REST")
+
+
+@row(6)
+def test_a_body_over_the_cap_is_refused_before_it_is_sent(attacked):
+    """By its head: nothing of the body comes, and the connection is closed."""
+    began_s = time.monotonic()
+    assert b"connection: close" in talk(attacked.port, HEAD + b"Content-Length: 999999999999\r\n\r\n")
+    assert time.monotonic() - began_s < 5
+
+
+@row(8)
+def test_many_pieces_are_linear(attacked):
+    """A thousand offers of another protocol, and a body of single bytes in packets of their own."""
+    offer = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    assert talk(attacked.port, offer * 1000 + LAST).count(b"HTTP/1.1 200 ") == 1001
+    body = GOOD[v1()].encode()
+    parts = [HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body), *(bytes([byte]) for byte in body)]
+    assert talk(attacked.port, *parts).startswith(b"HTTP/1.1 200 ")
+
+
+@row(10)
+def test_more_idle_connections_than_it_keeps(attacked):
+    """Of both ports; health and requests are answered meanwhile."""
+    before = attacked.usage()["files"]
+    with contextlib.ExitStack() as opened:
+        for port in [attacked.port] * 1200 + [attacked.grpc_port] * 200:
+            opened.enter_context(socket.create_connection((HOST, port), timeout=WAIT_S))
+        assert attacked.http.get("/healthz").status_code == 200
+        attacked.assert_healthy()
+        assert attacked.usage()["files"] < before + 1300
+    until(lambda: attacked.usage()["files"] < before + 20)
+
+
+@row(11)
+@pytest.mark.parametrize("flood", FLOODS)
+def test_floods_of_http2(attacked, flood):
+    with socket.create_connection((HOST, attacked.grpc_port), timeout=WAIT_S) as connection:
+        pour(connection, PREFACE + FLOODS[flood], seconds=0.5)
+        attacked.assert_healthy()
+
+
+@row(22)
+def test_names_of_other_things_than_models(attacked):
+    """A status, a metadata and a statistics request of what there is none of, over both fronts."""
+    for path in ("/v1/models/nobody", "/v1/models/nobody/metadata", "/v2/models/nobody", "/v2/models/nobody/ready"):
+        assert attacked.http.get(path).status_code in (400, 404)
+    for method, message_ in (
+        (f"/{MODEL_SERVICE}/GetModelStatus", serving_pb.GetModelStatusRequest(model_spec={"name": "nobody"})),
+        (f"/{INFERENCE}/ModelMetadata", inference_pb.ModelMetadataRequest(name="nobody")),
+        (f"/{INFERENCE}/ModelStatistics", inference_pb.ModelStatisticsRequest(name="nobody")),
+        (f"/{INFERENCE}/ModelConfig", inference_pb.ModelConfigRequest(name="nobody")),
+    ):
+        assert attacked.call(method, message_.SerializeToString())[0] in (INVALID, NOT_FOUND)
+
+
+@row(28)
+def test_a_log_line_cannot_be_forged(attacked, models):
+    """Whatever the tables sent as names of models, each line of the access log is JSON, and no file was made of it."""
+    attacked.call(PREDICT, predict("a\nb: forged", x=MATRIX).SerializeToString())
+    until(lambda: "forged" in (models / "access.log").read_text())
+    for line in (models / "access.log").read_text().splitlines():
+        assert isinstance(json.loads(line), dict)
+
+
+# --- clients that leave, cancel or are late ---
+
+
+def loop(name, steps):
+    return predict(name, x=np.array([steps], np.float32)).SerializeToString()
+
+
+def rest_loop(name, steps):
+    body = json.dumps({"instances": [steps]}).encode()
+    return b"POST /v1/models/%s:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
+        quote(name).encode(), len(body), body,
+    )  # fmt: skip
+
+
+@row(29)
+@BOTH
+def test_a_client_leaves_while_its_request_runs(attacked, front):
+    """The run ends, and is counted as cancelled; nobody is left at work."""
+    counted = {"model": "hangs", "code": "CANCELLED", "entrypoint": "REST" if front == "REST" else "GRPC"}
+    before = attacked.metric("estimator_serving_requests_total", **counted)
+    if front == "REST":
+        with socket.create_connection((HOST, attacked.port), timeout=WAIT_S) as connection:
+            connection.sendall(rest_loop("hangs", FOR_EVER))
+            time.sleep(0.3)
+    else:
+        call = attacked.channel.unary_unary(PREDICT).future(loop("hangs", FOR_EVER), timeout=WAIT_S)
+        time.sleep(0.3)
+        call.cancel()
+    until(lambda: attacked.metric("estimator_serving_requests_total", **counted) == before + 1)
+    attacked.assert_healthy()
+
+
+@row(29)
+def test_a_client_leaves_before_and_while_it_reads(attacked):
+    for sent in (
+        b"",
+        b"POST",
+        HEAD,
+        HEAD + b"Content-Length: 5000000\r\n\r\n{",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n",
+    ):
+        with socket.create_connection((HOST, attacked.port), timeout=WAIT_S) as connection:
+            connection.sendall(sent)
+    body = json.dumps({"instances": [[1, 2, 3]] * 50_000}).encode()
+    with socket.create_connection((HOST, attacked.port), timeout=WAIT_S) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert connection.recv(10)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset at the end
+    attacked.assert_healthy()
+
+
+@row(30)
+def test_deadlines_and_cancelling(attacked):
+    """Of a microsecond, of the past, in a run, in a queue; and cancelled at any moment."""
+    for timeout_s in (1e-6, 0, -1):
+        code, _, _ = attacked.call(PREDICT, PREDICT_PAYLOAD, timeout_s)
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED or (code is OK and timeout_s > 0)
+    asked = [
+        attacked.channel.unary_unary(method).future(payload, timeout=0.3)
+        for method, payload in [
+            (PREDICT, loop("hangs", FOR_EVER)),
+            (f"/{INFERENCE}/ModelInfer", message("hangs", {"x": np.float32([FOR_EVER])}).SerializeToString()),
+        ]
+        for _ in range(4)
+    ]
+    assert {one.exception().code() for one in asked} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    calls = [attacked.channel.unary_unary(PREDICT).future(PREDICT_PAYLOAD, timeout=WAIT_S) for _ in range(100)]
+    for call in calls:
+        call.cancel()
+    assert {call.code() for call in calls} <= {grpc.StatusCode.CANCELLED, OK}
+    until(lambda: attacked.call(PREDICT, loop("hangs", 2))[0] is OK)
+    attacked.assert_healthy()
+
+
+# --- models that are slow, hang, or fail ---
+
+
+def is_asked(attacked, front, name, value=0.0):
+    """The answer over a front, None where it is refused."""
+    if front == "REST":
+        answer = attacked.predict(quote(name), {"instances": [value]})
+        return answer.json()["predictions"][0] if answer.status_code == 200 else None
+    code, _, answer = attacked.call(PREDICT, loop(name, value), 20)
+    return serving_pb.PredictResponse.FromString(answer).outputs["y"].float_val[0] if code is OK else None
+
+
+@row(31)
+def test_overload(attacked):
+    """Many times what the model can take: the rest is refused at once, with Retry-After, and all is well after it."""
+    steps, began_s = 5_000.0, time.monotonic()
+    calls = [attacked.channel.unary_unary(PREDICT).future(loop("slow", steps), timeout=WAIT_S) for _ in range(100)]
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda _: attacked.predict("slow", {"instances": [steps]}), range(40)))
+    codes = [OK if call.exception() is None else call.code() for call in calls]
+    took_s = time.monotonic() - began_s
+    assert set(codes) <= {OK, UNAVAILABLE, EXHAUSTED}
+    assert {answer.status_code for answer in answers} <= {200, 503, 429}
+    assert all(answer.headers["retry-after"] for answer in answers if answer.status_code != 200)
+    answered = codes.count(OK) + sum(answer.status_code == 200 for answer in answers)
+    assert 10 < answered < 140, took_s
+    assert is_asked(attacked, "gRPC", "slow", 2) == 2
+    attacked.assert_healthy()
+
+
+@row(32, 34)
+def test_hanging_models_leave_the_others_alone(attacked):
+    """Endless runs of two models over both fronts, as many as they get; health and another model answer at once."""
+    started = [
+        attacked.channel.unary_unary(PREDICT).future(loop(name, FOR_EVER), timeout=WAIT_S)
+        for _ in range(60)
+        for name in ("hangs", "also hangs")
+    ]
+    connections = [socket.create_connection((HOST, attacked.port), timeout=WAIT_S) for _ in range(20)]
+    for connection in connections:
+        connection.sendall(rest_loop("hangs", FOR_EVER))
+    time.sleep(0.5)
+    began_s = time.monotonic()
+    for front in ("gRPC", "REST"):
+        assert is_asked(attacked, front, "good") == 1
+    assert attacked.http.get("/healthz").status_code == 200
+    assert attacked.call("/grpc.health.v1.Health/Check", b"", 5)[0] is OK
+    status = serving_pb.GetModelStatusRequest(model_spec={"name": "hangs"}).SerializeToString()
+    assert attacked.call(f"/{MODEL_SERVICE}/GetModelStatus", status, 5)[0] is OK
+    assert attacked.call(f"/{INFERENCE}/ServerLive", b"", 5)[0] is OK
+    assert time.monotonic() - began_s < 10
+    assert {one.code() for one in started if one.done()} <= {UNAVAILABLE, EXHAUSTED}
+    for one in [*started, *connections]:
+        one.cancel() if hasattr(one, "cancel") else one.close()
+    until(lambda: is_asked(attacked, "gRPC", "hangs", 2) == 2 and is_asked(attacked, "REST", "hangs", 2) == 2)
+
+
+@row(50)
+def test_streams(attacked):
+    """A bad item among good ones fails alone, the order stays, and a client that stops reading holds up nobody."""
+    method = SERVICES[INFERENCE]["ModelStreamInfer"]
+    stream = attacked.channel.stream_stream(
+        f"/{INFERENCE}/ModelStreamInfer", lambda one: one.SerializeToString(), method.response.FromString
+    )
+
+    def items(count):
+        for index in range(count):
+            one = message("matrix" if index != 7 else "nobody", {"x": MATRIX})
+            one.id = str(index)
+            yield one
+
+    answers = list(stream(items(300), timeout=WAIT_S))
+    assert [one.infer_response.id for one in answers if not one.error_message] == [str(n) for n in range(300) if n != 7]
+    assert len(answers) == 300
+    unread = [stream(items(500)) for _ in range(4)]  # nobody asks for their answers
+    time.sleep(0.3)
+    attacked.assert_healthy()
+    for one in unread:
+        one.cancel()
+    attacked.assert_healthy()
+
+
+# --- models that cannot be served ---
+
+
+@row(*{number for number, _, _ in BROKEN.values()})
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_version_that_cannot_be_served(attacked, name):
+    """Its state says why, over both fronts, without a path of the machine; a request of it is refused."""
+    status = serving_pb.GetModelStatusRequest(model_spec={"name": name}).SerializeToString()
+
+    def ended():
+        code, _, answer = attacked.call(f"/{MODEL_SERVICE}/GetModelStatus", status)
+        states = serving_pb.GetModelStatusResponse.FromString(answer).model_version_status if code is OK else []
+        return [one for one in states if one.state == 50]
+
+    (state,) = until(ended)
+    assert BROKEN[name][2] in state.status.error_message
+    over_rest = attacked.http.get(f"/v1/models/{name}").text
+    assert "END" in over_rest
+    attacked.assert_says_nothing_internal(over_rest + state.status.error_message)
+    assert attacked.predict(name, {"instances": [1]}).status_code in (404, 503)
+    assert attacked.call(PREDICT, loop(name, 1))[0] in (NOT_FOUND, UNAVAILABLE)
+    attacked.assert_healthy()
+
+
+@row(36)
+@pytest.mark.parametrize(("name", "said"), [("flat", "holds model.onnx itself"), ("saved", "estimator-serving import")])
+def test_a_base_path_that_is_none(attacked, name, said):
+    answer = attacked.http.get("/readyz")
+    assert (answer.status_code, said in answer.text) == (503, True)
+    attacked.assert_says_nothing_internal(answer.text)
+
+
+@row(38)
+@BOTH
+def test_odd_versions_never_cost_the_one_that_works(attacked, front):
+    assert is_asked(attacked, front, "odd") == 1
+
+
+@row(38)
+@BOTH
+def test_files_that_change_under_a_loaded_version(attacked, models, front):
+    """Overwritten, cut to nothing, and gone: the answers stay, and so does the process."""
     weights = models / "snapshot" / "1" / "weights.bin"
-    assert asked(process, front, "snapshot", 0) == (1, "")
-    with open(weights, "r+b") as file:
-        file.write(np.float32([9]).tobytes())
-    assert asked(process, front, "snapshot", 0) == (1, "")
-    os.truncate(weights, 0)
-    assert asked(process, front, "snapshot", 0) == (1, "")
+    for change in (lambda: weights.write_bytes(np.float32([9]).tobytes()), lambda: os.truncate(weights, 0)):
+        change()
+        assert is_asked(attacked, front, "snapshot") == 1
     weights.write_bytes(np.float32([1]).tobytes())
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("zipmap", "is a sequence, and requests and answers carry only tensors"),
-        ("flat", "The base path holds model.onnx itself; put it into a directory 1/ there."),
-        ("saved", "convert it with `estimator-serving import`"),
-    ],
-)
-def test_why_a_model_is_not_served(process, models, name, said):
-    """In the state of its version, or by /readyz; without a path of the machine."""
-    state = json.dumps(process.ask(f"/v1/models/{name}")[1])
-    ready, why = process.ask("/readyz")
-    assert said in state + why["error"]
-    assert ready == 503
-    assert str(models) not in state + why["error"]
+# --- the list of models, versions and metrics while they change ---
 
 
-def test_hanging_models_leave_the_others_alone(process):
-    """Endless runs of two models over both fronts, as many as they get; health and another model answer at once."""
-    channel, started = process.channel, []
-    for _ in range(60):
-        for name in ("hangs", "also hangs"):
-            payload = predict(name, x=np.array([FOR_EVER], np.float32)).SerializeToString()
-            started.append(channel.unary_unary("/tensorflow.serving.PredictionService/Predict").future(payload))
-    time.sleep(1)
-    health = channel.unary_unary("/grpc.health.v1.Health/Check")
-    began_s = time.monotonic()
-    for front in ("gRPC", "REST"):
-        assert asked(process, front, "good", 0) == (1, "")
-    assert process.ask("/healthz")[0] == 200
-    health(b"", timeout=5)
-    status = SERVICES[MODEL_SERVICE]["GetModelStatus"].request()
-    status.model_spec.name = "hangs"
-    channel.unary_unary(f"/{MODEL_SERVICE}/GetModelStatus")(status.SerializeToString(), timeout=5)
-    assert time.monotonic() - began_s < 10
-    codes = {one.code() for one in started if one.done()}
-    assert codes <= {grpc.StatusCode.UNAVAILABLE}
-    for one in started:
-        one.cancel()
-    wait_until(lambda: asked(process, "gRPC", "hangs", 2)[0] == 2)
+@row(39)
+def test_a_bad_list_of_models_changes_nothing(attacked, models):
+    """As a file that is read again, and over gRPC; the metrics say so while it lasts."""
+    file = models / "models.config"
+    good = file.read_text()
+    entry = f'config {{ name: "good" base_path: "{models / "good"}" }}'
+    absent = entry.replace(" }", ' version_labels { key: "stable" value: 9 } }')
+    named_otherwise = [good.replace('"good"', name) for name in ('"../../etc"', '"a/b"')]
+    for bad in ("?", f"model_config_list {{ {entry} {entry} }}", f"model_config_list {{ {absent} }}", *named_otherwise):
+        file.write_text(bad)
+        until(lambda: attacked.metric("estimator_serving_config_in_force") == 0)
+        attacked.assert_healthy()
+        file.write_text(good)
+        until(lambda: attacked.metric("estimator_serving_config_in_force") == 1)
+    file.unlink()
+    time.sleep(0.3)
+    attacked.assert_healthy()
+    file.write_text(good)
+    request = serving_pb.ReloadConfigRequest()
+    for _ in range(2):
+        request.config.model_config_list.config.add(name="good", base_path=str(models / "good"), model_platform="onnx")
+    response = attacked.call(f"/{MODEL_SERVICE}/HandleReloadConfigRequest", request.SerializeToString())
+    assert response[0] in (OK, INVALID)
+    if response[0] is OK:
+        assert serving_pb.ReloadConfigResponse.FromString(response[2]).status.error_code != 0
+    until(lambda: attacked.metric("estimator_serving_config_in_force") == 1)
+    attacked.assert_healthy()
 
 
-HTTP_CASES = {
-    "HTTP/0.9": (b"GET /healthz\r\n\r\n", b"HTTP/1.1 400 "),
-    "no Host": (b"GET /healthz HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 "),
-    "HEAD": (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"HTTP/1.1 200 "),
-    "HTTP/1.0 with keep-alive": (b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", b"HTTP/1.1 200 "),
-}
+@row(40)
+def test_swaps_and_loads_under_load(attacked, models):
+    """New versions and unloads: every request in flight gets an answer of one version, or is told there is none."""
+    ended, seen = threading.Event(), []
+
+    def ask(front):
+        while not ended.is_set():
+            seen.append(is_asked(attacked, front, "swapped"))
+
+    threads = [threading.Thread(target=ask, args=(front,)) for front in ("REST", "gRPC") * 2]
+    for thread in threads:
+        thread.start()
+    for version in range(2, 10):
+        write(models / "swapped", version, ADD.format(version))
+        until(lambda version=version: seen and seen[-1] == version)
+    assert None not in seen
+    for turn in range(10):
+        with ThreadPoolExecutor(4) as pool:
+            asked = "load" if turn % 2 else "unload"
+            loaded = pool.map(lambda _, a=asked: attacked.post(f"/v2/repository/models/swapped/{a}", "{}"), range(4))
+        assert {answer.status_code for answer in loaded} == {200}
+    until(lambda: is_asked(attacked, "gRPC", "swapped") == 9)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert set(seen) <= {None, *range(1, 10)}
 
 
-@pytest.mark.parametrize("case", HTTP_CASES)
-def test_old_and_odd_http(process, case):
-    """Answered and closed, so that a client that reads to the end gets there."""
-    sent, expected = HTTP_CASES[case]
-    host, _, port = process.rest.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(sent)
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-    assert received.startswith(expected)
+@row(48)
+def test_metrics(attacked):
+    """They can be read while versions load, and no name that a client made up is in them."""
+    text = attacked.http.get("/metrics").text
+    families = list(text_string_to_metric_families(text.replace(" counter\n", " untyped\n")))
+    names = {sample.labels.get("model") for family in families for sample in family.samples}
+    assert "matrix" in names
+    assert not names & {"../x", "nobody", "größe", "<script>", "a\nb: forged", "m" * 10_240}
+    assert len(names) < 60
 
 
-def test_a_thousand_offers_of_another_protocol(process):
-    offer = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-    host, _, port = process.rest.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(offer * 1000 + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-    assert received.count(b"HTTP/1.1 200 ") == 1001
+# --- memory, time and signals ---
 
 
+@row(42)
+def test_memory_comes_back_after_large_requests(attacked):
+    """Many at once, over both fronts: answered or refused, and the memory of the process is what it was."""
+    body = json.dumps({"instances": [[1.0, 2.0, 3.0]] * 30_000})
+    large = predict("matrix", x=np.ones((250_000, 3), np.float32)).SerializeToString()
+
+    def ask(turn):
+        if turn % 2:
+            return attacked.post(v1(), body).status_code
+        return attacked.call(PREDICT, large)[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(8)))
+        before = attacked.usage()["memory_kib"]
+        assert set(pool.map(ask, range(8))) <= {200, 503, OK, EXHAUSTED}
+    attacked.assert_healthy()
+    until(lambda: attacked.usage()["memory_kib"] <= 1.1 * before)
+
+
+@row(42)
+def test_memory_comes_back_after_an_unload(attacked):
+    before = attacked.usage()["memory_kib"]
+    assert attacked.post("/v2/repository/models/heavy/unload", "{}").status_code == 200
+    until(lambda: attacked.usage()["memory_kib"] < before - 0.75 * HEAVY_BYTES / 1024)
+    attacked.assert_healthy()
+
+
+@row(44)
+def test_a_process_that_was_suspended(attacked):
+    """A call with a deadline that is not over is answered, whatever the time did."""
+    process = attacked.served.process
+    process.send_signal(signal.SIGSTOP)
+    call = attacked.channel.unary_unary(PREDICT).future(PREDICT_PAYLOAD, timeout=WAIT_S)
+    late = attacked.channel.unary_unary(PREDICT).future(PREDICT_PAYLOAD, timeout=0.2)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGCONT)
+    assert call.exception() is None
+    assert late.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    attacked.assert_healthy()
+
+
+@row(45)
+def test_a_port_that_is_taken(attacked):
+    """One sentence that names the port, and exit code 1, though the other port is free."""
+    base_path = f"--model_base_path={attacked.root / 'good'}"
+    ended = serve_and_end(base_path, f"--rest_api_port={attacked.port}", "--port=-1")
+    assert ended.returncode == 1
+    assert str(attacked.port) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@row(28)
 def test_a_name_that_is_a_path_keeps_the_server_from_starting(tmp_path):
-    write(tmp_path / "m", 1, ADD.format(1))
-    for name in ("../../etc", "a/b", ".hidden"):
-        (tmp_path / "models.config").write_text(
-            f'model_config_list {{ config {{ name: "{name}" base_path: "{tmp_path / "m"}" }} }}'
+    (tmp_path / "models.config").write_text(listing(tmp_path, ["../../etc"]))
+    ended = serve_and_end("--port=-1", "--rest_api_port=0", f"--model_config_file={tmp_path / 'models.config'}")
+    assert ended.returncode == 1
+    assert "The model name '../../etc' cannot be served: it reads like a path" in ended.stderr
+
+
+def serve_and_end(*words):
+    command = [sys.executable, "-m", "estimator_serving.cli", "serve", "--bind_address=127.0.0.1", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@row(35)
+def test_a_worker_that_is_killed(models):
+    """Clients that ask once more lose nothing; another worker takes its place, and the supervisor stays."""
+    with serve(models / "good", "good", workers=2) as served:
+
+        def children(parent):
+            files = Path(f"/proc/{parent}/task").glob("*/children")
+            return {child for file in files for child in file.read_text().split()}
+
+        def workers():
+            """They are forked from a process that the server keeps for it."""
+            return {worker for source in children(served.process.pid) for worker in children(source)}
+
+        before = workers()
+        os.kill(int(min(before)), signal.SIGKILL)
+        for _ in range(20):
+            with contextlib.suppress(OSError):  # one that the worker took with it
+                assert served.ask("/v1/models/good:predict", {"instances": [0]})[0] == 200
+        until(lambda: len(workers()) == len(before) and workers() != before)
+        until(lambda: served.ask("/readyz")[0] == 200)
+        assert served.process.poll() is None
+
+
+# --- what a short run of the fuzzer finds ---
+
+
+def test_the_fuzzer_finds_nothing(attacked, tmp_path):
+    """`make fuzz-server` runs it for longer."""
+    assert fuzz(attacked.served, 2000, first_seed=0, keep=tmp_path) == 0
+
+
+# --- memory, threads and files, and the slow clients, after all of it ---
+
+
+@row(9)
+def test_slow_clients_are_closed(attacked):
+    """A head that stops or drips may take 10 seconds as a whole."""
+    for connection in (attacked.slow_clients.stopped, attacked.slow_clients.drips):
+        connection.settimeout(WAIT_S)
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - attacked.slow_clients.began_s >= 9
+    attacked.assert_healthy()
+
+
+@row(53)
+def test_nothing_grows(attacked):
+    """Every small request of the tables again and again: in the end that takes no memory, thread or file."""
+
+    def ask_all():
+        for case in REST:
+            ask_rest(attacked, case)
+        for case in RPC:
+            # Of messages of megabytes, the C library keeps more or less each time.
+            if len(case.payload) < 1 << 20:
+                attacked.call(case.method, case.payload)
+        return attacked.usage()
+
+    passes = [ask_all(), ask_all()]
+    while passes[-1]["memory_kib"] > 1.05 * passes[-2]["memory_kib"] and len(passes) < 5:
+        passes.append(ask_all())  # what leaks grows each time, what the C library keeps does not
+    before, after = passes[-2:]
+    assert after["memory_kib"] <= 1.05 * before["memory_kib"]
+    assert after["threads"] <= before["threads"] + 2
+    assert after["files"] <= before["files"] + 5
+    attacked.assert_healthy()
+
+
+# --- a server in bad surroundings: no room, few files, no home, batching, TLS, certificates and keys ---
+
+
+@pytest.fixture(scope="module")
+def harsh(tmp_path_factory):
+    made = Harsh(tmp_path_factory.mktemp("harsh"))
+
+    until(made.is_answering)
+    yield made
+    made.close()
+
+
+@row(41, 54)
+def test_it_serves_in_bad_surroundings(harsh):
+    """Though no line of the access log can be written, which is said once."""
+    for _ in range(20):
+        assert harsh.ask([0, 2]) == (200, {"predictions": [5, 7]})
+        assert harsh.call([0, 2]) is OK
+    said = until(lambda: [line for line in harsh.said if b"cannot write" in line])
+    assert len(said) == 1
+
+
+@row(19)
+@BOTH
+def test_more_rows_than_a_batch_takes(harsh, front):
+    rows = [0] * (ROWS_MAX + 1)
+    assert (harsh.ask(rows)[0] == 400) if front == "REST" else (harsh.call(rows) is INVALID)
+    assert harsh.ask(rows[1:])[0] == 200
+
+
+@row(18)
+@BOTH
+def test_no_rows_never_hang_a_batch(harsh, front):
+    assert (harsh.ask([])[0] in (200, 400)) if front == "REST" else (harsh.call([]) is OK)
+
+
+@row(33)
+@BOTH
+def test_only_the_culprit_of_a_batch_fails(harsh, front):
+    ask = harsh.ask if front == "REST" else harsh.call
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda turn: ask([99 if turn == 5 else 1]), range(12)))
+    codes = [answer[0] if front == "REST" else answer for answer in answers]
+    assert codes.pop(5) in (400, INVALID)
+    assert set(codes) <= {200, OK}
+
+
+@row(46)
+def test_tls(harsh):
+    """Plain text, silence, and certificates that are not to be believed; none of them keeps others out."""
+    silent = socket.create_connection((HOST, harsh.port), timeout=WAIT_S)
+    assert talk(harsh.port, LAST) == b""
+    for certificate in ("expired", "strange"):
+        with contextlib.suppress(OSError):  # the server's refusal may come behind the handshake
+            assert harsh.talk(LAST, certificate) == b""
+    for words in ([], ["expired.key", "expired.crt"], ["strange.key", "strange.crt"]):
+        credentials = grpc.ssl_channel_credentials(
+            (harsh.folder / "ca.crt").read_bytes(), *((harsh.folder / word).read_bytes() for word in words)
         )
-        command = [sys.executable, "-m", "estimator_serving.cli", "serve", "--port=-1", "--rest_api_port=0",
-                   f"--model_config_file={tmp_path / 'models.config'}"]  # fmt: skip
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert ended.returncode == 1
-        assert f"The model name {name!r} cannot be served: it reads like a path" in ended.stderr
+        with grpc.secure_channel(f"{HOST}:{harsh.grpc_port}", credentials) as channel:
+            error = channel.unary_unary(PREDICT).future(b"", timeout=WAIT_S).exception()
+            assert error.code() is UNAVAILABLE
+    assert harsh.ask([0])[0] == 200
+    assert harsh.ask([0], "")[0] == 401
+    silent.close()
+
+
+@row(47)
+def test_keys(harsh):
+    """Absent, wrong, expired, very long, and without the right: on both ports, and for each group of requests."""
+    unauthenticated, denied = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+    for key in ("", "wrong", harsh.late, "k" * 20_000):
+        status, body = harsh.ask([0], key)
+        assert status == 401
+        assert "gather" not in body["error"]
+        assert harsh.call([0], key[:4000]) is unauthenticated
+    assert harsh.ask([0], harsh.key, "X-Api-Key:")[0] == 200
+    assert harsh.ask([0], harsh.blind)[0] in (403, 404)
+    assert harsh.call([0], harsh.blind) in (denied, NOT_FOUND)
+    for path in (b"/v1/models/gather", b"/v1/models/gather/metadata", b"/v2/models/gather", b"/metrics", b"/docs"):
+        answer = harsh.talk(LAST.replace(b"/healthz", path))
+        assert answer.startswith(b"HTTP/1.1 401 "), path
+    for service, methods in SERVICES.items():
+        for name in methods:
+            if name not in ("ServerLive", "ServerReady", "ModelStreamInfer"):
+                assert harsh.call([0], "wrong", f"/{service}/{name}") is unauthenticated
+    assert harsh.talk(LAST).startswith(b"HTTP/1.1 200 ")
+
+
+@row(10)
+def test_more_connections_than_files(harsh):
+    """Connections that no file is left for wait; those that are open go on; afterwards all is as before."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(100):
+            opened.enter_context(socket.create_connection((HOST, harsh.port), timeout=WAIT_S))
+        assert harsh.call([0]) is OK
+    until(harsh.is_answering)
+
+
+@row(45)
+def test_a_socket_left_behind_is_taken(harsh):
+    with grpc.insecure_channel(f"unix:{harsh.folder / 'socket'}") as channel:
+        error = channel.unary_unary(PREDICT).future(b"", timeout=WAIT_S).exception()
+        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@row(43)
+def test_signals(harsh):
+    """SIGHUP and SIGPIPE end nothing; SIGTERM drains, while clients are connected, and the exit code is 0."""
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        harsh.process.send_signal(number)
+        assert harsh.ask([0])[0] == 200
+    with socket.create_connection((HOST, harsh.port), timeout=WAIT_S):
+        harsh.process.send_signal(signal.SIGTERM)
+        assert harsh.process.wait(WAIT_S) == 0
+
+
+def test_all_rows_are_here():
+    """By their numbers, but for those that cannot apply, with the reasons."""
+    assert HELD & set(ABSENT) == set()
+    assert HELD | set(ABSENT) == set(range(1, 55))

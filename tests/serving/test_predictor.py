@@ -72,7 +72,7 @@ def test_what_the_reading_thread_answers_takes_no_thread(predictor, metrics, mon
     assert crowded.predict(codec(), b"text", crowded.router.choose(ModelSpec("m"))).payload == b"TEXT"
     with pytest.raises(errors.UnavailableError, match="Model m has 0 requests at work"):
         crowded.predict(codec(parse=lambda payload, _: Document(ModelSpec("m"), payload, payload)), b"text")
-    monkeypatch.setattr(FakeServable, "runner", SimpleNamespace(is_quick=False))
+    monkeypatch.setattr(FakeServable, "runner", SimpleNamespace(is_quick=False, is_full=False))
     with pytest.raises(errors.UnavailableError):
         crowded.predict(codec(), b"text", crowded.router.choose(ModelSpec("m")))
 
@@ -80,7 +80,7 @@ def test_what_the_reading_thread_answers_takes_no_thread(predictor, metrics, mon
 def test_the_reading_thread_is_not_held(predictor, metrics, monkeypatch):
     reader, named = Context(is_reader=True), codec(parse=lambda payload, _: Document(ModelSpec("m"), payload, payload))
     assert predictor.predict(named, b"text", None, reader).payload == b"TEXT"
-    monkeypatch.setattr(FakeServable, "runner", SimpleNamespace(is_quick=False))
+    monkeypatch.setattr(FakeServable, "runner", SimpleNamespace(is_quick=False, is_full=False))
     with pytest.raises(NotQuickError):
         predictor.predict(named, b"text", None, reader)
     assert sum(work.successes + work.failures for work in metrics.work("m", 1).values()) == 1
@@ -97,6 +97,18 @@ def test_what_is_answered_at_once_is_counted(predictor, metrics):
     assert predictor.predict(quick, b"text", predictor.router.choose(ModelSpec("m"))) == (b"TEXT", 1)
     assert len(seen) == 1
     assert sum(one.rows for one in metrics.work("m", 1).values()) == 5
+
+
+def test_a_full_version_refuses_before_anything_is_decoded(predictor, metrics, monkeypatch):
+    refusal = errors.UnavailableError("is full")
+    runner = SimpleNamespace(is_quick=False, is_full=True, refusal=lambda: refusal)
+    monkeypatch.setattr(FakeServable, "runner", runner)
+    with pytest.raises(errors.UnavailableError, match="is full"):
+        predictor.predict(codec(decode=fail), b"text", predictor.router.choose(ModelSpec("m")))
+    counted = (
+        'requests_total{code="UNAVAILABLE",entrypoint="TEST",method="Predict",model="m",signature="",version="1"} 1.0'
+    )
+    assert counted in Exposition(metrics).render().decode()
 
 
 def fail(*_):

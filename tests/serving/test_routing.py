@@ -16,7 +16,7 @@ from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES, Router
 @pytest.fixture
 def manager(tmp_path):
     def load(_name, version, _path):
-        return SimpleNamespace(version=version, runner=SimpleNamespace(is_quick=True))
+        return SimpleNamespace(version=version, runner=SimpleNamespace(is_quick=True, is_full=False))
 
     manager = Manager(load)
     manager.aspire("m", {1: VersionDirectory(tmp_path)})
@@ -52,6 +52,20 @@ def test_a_label_is_as_quick_as_its_version(manager, router, tmp_path):
     assert not router.choose(ModelSpec("m", label="stable")).is_quick(10)
     assert router.choose(ModelSpec("m", label="canary")).is_quick(10)
     assert router.choose(ModelSpec("m", label="none")).is_quick(10)
+
+
+def test_a_full_version_refuses_on_the_reading_thread(router):
+    """As it stood when it was chosen; and a quick version takes no turns, so it is never full."""
+    with router.choose(ModelSpec("m")) as servable:
+        servable.runner.is_full = True
+        assert not router.choose(ModelSpec("m")).is_full
+        servable.runner.is_quick = False
+    route = router.choose(ModelSpec("m"))
+    servable.runner.is_full = False
+    assert route.is_full
+    assert route.is_quick(10)
+    assert not route.is_quick(QUICK_PAYLOAD_BYTES + 1)
+    route.close()
 
 
 def test_a_route_stays_with_its_version_until_it_is_closed(manager, router, tmp_path):

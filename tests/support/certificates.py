@@ -20,10 +20,13 @@ def make_authority(folder: Path, name: str) -> None:
     openssl("req", "-x509", *_KEY, *files, folder=folder)
 
 
-def make_certificate(folder: Path, name: str, subject: str, names: str = NAMES, authority: str = "ca") -> None:
-    """name.crt and name.key, signed by an authority of this folder."""
+def make_certificate(
+    folder: Path, name: str, subject: str, names: str = NAMES, authority: str = "ca", days: int = 2
+) -> None:
+    """name.crt and name.key, signed by an authority of this folder. days: a negative number makes an expired one."""
     (folder / "names").write_text(names)
     openssl("req", *_KEY, "-utf8", "-multivalue-rdn", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject,
             folder=folder)  # fmt: skip
-    openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-days", "2",
+    openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey", f"{authority}.key",
+            "-days", str(days),
             "-CAcreateserial", "-extfile", "names", "-out", f"{name}.crt", folder=folder)  # fmt: skip

@@ -37,13 +37,14 @@ def test_tokens_beyond_json(text, value):
     assert parse(f'["Inf \\" -Inf", {text}]'.encode()) == ['Inf " -Inf', value]
 
 
+@pytest.mark.parametrize("behind", ["", ".0", "e", "x"], ids=["nothing", "digits", "e", "a letter"])
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "1" * 400, "-" + "7" * 5000, "12345678901e299999999"])
-def test_numbers_no_double_holds(number):
+def test_numbers_no_double_holds(number, behind):
     """Told where they stand, in a text of any kind, and never taken for infinity."""
     before = f'["é{number}", 1e300, Inf, '
     told = f"Number too big to be stored in double. at offset: {len(before.encode())}$"
     with pytest.raises(InvalidArgumentError, match=told):
-        parse(f"{before}{number}, NaN]".encode())
+        parse(f"{before}{number}{behind}, NaN]".encode())
 
 
 def test_nan():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import socket
-import struct
 import threading
 import time
 
@@ -12,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from http2_floods import FLOODS, PREFACE, frame, pour
 from spoken import HOST, NOT_SERVING, SERVICE, SERVING, Spoken, check, echo
 
 from estimator_serving.serving.dialects.base import Streaming, Unary
@@ -88,37 +88,10 @@ def test_the_context_says_when_and_whether(server):
         bounded.check()
 
 
-def frame(kind, flags=0, stream=0, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4)
-# ":method: POST", ":path: /" and ":scheme: http" by their numbers in HPACK's static table.
-HEADERS = bytes([0x83, 0x84, 0x86])
-FLOODS = {
-    "ping": frame(6, payload=b"12345678") * 20_000,
-    "settings": frame(4, payload=struct.pack(">HI", 3, 100)) * 20_000,
-    "rapid reset": b"".join(
-        frame(1, 4, stream, HEADERS) + frame(3, 0, stream, struct.pack(">I", 8)) for stream in range(1, 20_001, 2)
-    ),
-    "continuation": frame(1, 0, 1, HEADERS) + frame(9, 0, 1, b"\x00" * 1000) * 2_000,
-    "noise": bytes(range(256)) * 100,
-}
-
-
 @pytest.mark.parametrize("flood", FLOODS)
 def test_http2_floods_leave_others_served(server, channel, flood):
     with socket.create_connection((HOST, server.port), timeout=10) as connection:
-        connection.setblocking(False)
-        content, sent, until_s = PREFACE + FLOODS[flood], 0, time.monotonic() + 3
-        try:
-            while sent < len(content) and time.monotonic() < until_s:
-                try:
-                    sent += connection.send(content[sent : sent + 65536])
-                except BlockingIOError:
-                    time.sleep(0.01)
-        except ConnectionError:
-            pass
+        pour(connection, PREFACE + FLOODS[flood])
         started_s = time.monotonic()
         assert echo(channel)(b"good", timeout=10) == b"good"
         assert time.monotonic() - started_s < 5

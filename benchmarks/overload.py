@@ -1,0 +1,268 @@
+"""Goodput at several times the load that a server can take, over REST and gRPC, without and with batching.
+
+    python benchmarks/overload.py [--seconds 10] [--factor 4]
+
+The model counts: without batching a run takes about 10 ms of the server's core, with batching about 80 ms for up to 8
+requests, so an answer takes 10 ms either way. (A refusal takes some tenths of a millisecond, which a cheaper model
+cannot hide at four times its load.) The peak is what 16 callers get who each ask again at once. Then an open loop sends
+`factor` times the peak, whatever comes back, and only answers within 2 seconds count; then the 16 callers come back.
+The server is on one core, the load on another. Prints goodput by the clock and by the server's processor time, each
+against the peak; where other work shares the cores, only the second means something, and it is the one that is judged:
+exits with 1 below 0.9, where an answer is neither right nor a refusal, or where the refusals' median took longer than
+100 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from loads import HOST, cpu_s
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+from hostile_models import LOOP, write
+from served import Served, serve
+from tfs_requests import predict
+
+METHOD = "/tensorflow.serving.PredictionService/Predict"
+SERVER_CORE, LOAD_CORE = 0, 1
+CALLERS, DEADLINE_S, CONNECTIONS_MAX = 16, 2.0, 900
+RUN_S = {False: 0.01, True: 0.08}
+PARAMETERS = "max_batch_size { value: 8 } max_enqueued_batches { value: 4 } num_batch_threads { value: 1 }"
+GOODPUT_MIN, REFUSAL_S_MAX = 0.9, 0.1
+
+
+class Outcomes:
+    """How the requests of one phase ended. good_s: when answers came in time; refused_s: how long refusals took."""
+
+    def __init__(self) -> None:
+        self.good_s: list[float] = []
+        self.refused_s: list[float] = []
+        self.others = Counter[str]()
+
+    def note(self, outcome: str, began_s: float) -> None:
+        """outcome: `OK`, `refused`, or anything else."""
+        now_s = time.perf_counter()
+        if outcome == "OK" and now_s - began_s <= DEADLINE_S:
+            self.good_s.append(now_s)
+        elif outcome == "refused":
+            self.refused_s.append(now_s - began_s)
+        else:
+            self.others["late" if outcome == "OK" else outcome] += 1
+
+
+class Grpc:
+    """Predict on one channel."""
+
+    def __init__(self, served: Served, steps: float) -> None:
+        self._channel = grpc.insecure_channel(served.grpc)
+        self._call = self._channel.unary_unary(METHOD)
+        self._payload = predict("m", x=np.float32([steps])).SerializeToString()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def closed(self, outcomes: Outcomes, ends_s: float) -> None:
+        def run() -> None:
+            while (began_s := time.perf_counter()) < ends_s:
+                self._note(outcomes, self._call.future(self._payload, timeout=60), began_s)
+
+        threads = [threading.Thread(target=run) for _ in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def open(self, outcomes: Outcomes, rate: float, ends_s: float) -> int:
+        futures, began_s = [], time.perf_counter()
+        while (now_s := time.perf_counter()) < ends_s:
+            if (due_s := began_s + len(futures) / rate) > now_s:
+                time.sleep(due_s - now_s)
+            asked_s = time.perf_counter()
+            future = self._call.future(self._payload, timeout=DEADLINE_S)
+            future.add_done_callback(lambda done, asked_s=asked_s: self._note(outcomes, done, asked_s))
+            futures.append(future)
+        for future in futures:
+            future.exception()
+        return len(futures)
+
+    def _note(self, outcomes: Outcomes, done: Any, began_s: float) -> None:
+        error = done.exception()
+        code = grpc.StatusCode.OK if error is None else error.code()
+        is_refused = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        outcomes.note("refused" if is_refused else code.name, began_s)
+
+
+class _Connection(asyncio.Protocol):
+    """Asks, and tells the status when the answer is whole."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport, self.received, self.answered = transport, b"", None
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, found, body = self.received.partition(b"\r\n\r\n")
+        lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        if found and len(body) >= lengths[0]:
+            self.received = b""
+            self._tell(int(head.split()[1]))
+
+    def connection_lost(self, _error: object) -> None:
+        self._tell(0)
+
+    def ask(self, request: bytes) -> asyncio.Future[int]:
+        self.answered: asyncio.Future[int] | None = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self.answered
+
+    def _tell(self, status: int) -> None:
+        if self.answered is not None and not self.answered.done():
+            self.answered.set_result(status)
+
+
+class Rest:
+    """Rows as JSON on kept connections, one for each request under way."""
+
+    def __init__(self, served: Served, steps: float) -> None:
+        self._port = int(served.rest.rpartition(":")[2])
+        body = json.dumps({"instances": [steps]}).encode()
+        self._request = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
+            len(body),
+            body,
+        )
+
+    def close(self) -> None:
+        pass
+
+    def closed(self, outcomes: Outcomes, ends_s: float) -> None:
+        async def run() -> None:
+            connection = await self._connect()
+            while (began_s := time.perf_counter()) < ends_s:
+                await self._ask(connection, outcomes, began_s)
+            connection.transport.abort()
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*(run() for _ in range(CALLERS)))
+
+        asyncio.run(all_of_them())
+
+    def open(self, outcomes: Outcomes, rate: float, ends_s: float) -> int:
+        async def run() -> int:
+            free, asking, sent, began_s = [], set[asyncio.Task[None]](), 0, time.perf_counter()
+
+            async def ask_one(asked_s: float) -> None:
+                connection = free.pop() if free else await self._connect()
+                if await self._ask(connection, outcomes, asked_s):
+                    free.append(connection)
+
+            while (now_s := time.perf_counter()) < ends_s:
+                if (due_s := began_s + sent / rate) > now_s:
+                    await asyncio.sleep(due_s - now_s)
+                sent += 1
+                if len(asking) < CONNECTIONS_MAX:
+                    asking.add(task := asyncio.create_task(ask_one(time.perf_counter())))
+                    task.add_done_callback(asking.discard)
+                else:
+                    outcomes.others["no connection left"] += 1
+            await asyncio.gather(*asking)
+            for connection in free:
+                connection.transport.abort()
+            return sent
+
+        return asyncio.run(run())
+
+    async def _connect(self) -> _Connection:
+        return (await asyncio.get_running_loop().create_connection(_Connection, HOST, self._port))[1]
+
+    async def _ask(self, connection: _Connection, outcomes: Outcomes, began_s: float) -> bool:
+        """Whether the connection can be used again."""
+        status = await connection.ask(self._request)
+        outcomes.note({200: "OK", 503: "refused", 429: "refused"}.get(status, str(status)), began_s)
+        return status != 0
+
+
+def steps_of(served: Served, run_s: float) -> float:
+    """How many rounds of the model's loop take so much processor time."""
+    steps, runs = 1000.0, 10
+    with grpc.insecure_channel(served.grpc) as channel:
+        call = channel.unary_unary(METHOD)
+        while True:
+            payload, used_s = predict("m", x=np.float32([steps])).SerializeToString(), cpu_s(served.process.pid)
+            for _ in range(runs):
+                call(payload, timeout=60)
+            taken_s = (cpu_s(served.process.pid) - used_s) / runs
+            if taken_s > run_s / 2:
+                return steps * run_s / taken_s
+            steps *= 2
+
+
+def measure(folder: Path, transport: type[Grpc | Rest], batching: bool, seconds: float, factor: float) -> list[str]:
+    """Prints a line of figures; returns what is not as it should be."""
+    flags: dict[str, object] = {"tensorflow_intra_op_parallelism": 1}
+    if batching:
+        (folder / "batching").write_text(PARAMETERS)
+        flags |= {"enable_batching": True, "batching_parameters_file": folder / "batching"}
+    os.sched_setaffinity(0, {SERVER_CORE})  # which the server inherits
+    with serve(folder / "m", **flags) as served:
+        os.sched_setaffinity(0, {LOAD_CORE})
+        client = transport(served, steps_of(served, RUN_S[batching]))
+        phases = {}
+        for phase in ("warm", "peak", "overload", "after"):
+            outcomes, began_s, used_s = Outcomes(), time.perf_counter(), cpu_s(served.process.pid)
+            ends_s = began_s + (seconds if phase != "warm" else 1)
+            sent = 0
+            if phase == "overload":
+                sent = client.open(outcomes, factor * phases["peak"][0], ends_s)
+            else:
+                client.closed(outcomes, ends_s)
+            good = len(outcomes.good_s)
+            took_s = time.perf_counter() - began_s
+            phases[phase] = (good / took_s, good / (cpu_s(served.process.pid) - used_s), outcomes, sent / took_s)
+            if phase == "overload":
+                time.sleep(2)
+        client.close()
+    name = f"{transport.__name__}, {'with' if batching else 'without'} batching"
+    _, _, outcomes, sent_rate = phases["overload"]
+    by_clock, by_cpu = (phases["overload"][index] / phases["peak"][index] for index in (0, 1))
+    refusal_s = statistics.median(outcomes.refused_s or [0])
+    print(
+        f"{name:24} peak {phases['peak'][0]:5.0f}/s, sent {sent_rate:5.0f}/s, refused {len(outcomes.refused_s):6} in "
+        f"{1e3 * refusal_s:5.1f} ms, others {dict(outcomes.others)}; goodput / peak {by_clock:.2f} by the clock, "
+        f"{by_cpu:.2f} by CPU time, after it {phases['after'][0] / phases['peak'][0]:.2f}",
+        flush=True,
+    )
+    failed = [f"{name}: goodput is {by_cpu:.2f} of the peak"] if by_cpu < GOODPUT_MIN else []
+    failed += [f"{name}: {outcomes.others}"] if set(outcomes.others) - {"late", "DEADLINE_EXCEEDED"} else []
+    return failed + ([f"{name}: a refusal took {refusal_s:.2f} s"] if refusal_s > REFUSAL_S_MAX else [])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--factor", type=float, default=4, help="times the peak that the overload sends")
+    chosen = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "m", 1, LOOP)
+        for batching in (False, True):
+            for transport in (Grpc, Rest):
+                failed += measure(Path(folder), transport, batching, chosen.seconds, chosen.factor)
+    print("\n".join(failed) or "held")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
