@@ -14,14 +14,8 @@ from typing import Any
 import onnx
 
 from estimator_serving.exporter.servable import weights
-from estimator_serving.exporter.sources.keras_graph.layers import LAYERS
-from estimator_serving.exporter.sources.keras_graph.neural import NEURAL
-from estimator_serving.exporter.sources.keras_graph.operations import OPERATIONS
-from estimator_serving.exporter.sources.keras_graph.recurrent import RECURRENT
+from estimator_serving.exporter.sources.keras_graph.rules import LAYERS, OPERATIONS
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError, Value, Writer, numpy_dtype
-
-_OPERATIONS: Mapping[str, Callable[..., Any]] = {**OPERATIONS, **NEURAL}
-_LAYERS: Mapping[str, Callable[..., Any]] = {**LAYERS, **RECURRENT}
 
 
 def to_graph(
@@ -77,7 +71,7 @@ class KerasGraph(Writer):
         owner = getattr(function, "__self__", function)
         try:
             with _recorded_activation(owner):
-                made = _RECORDED.get(_name_of(function), function)(*args, **kwargs)
+                made = _recordable(function)(*args, **kwargs)
         except NotLoweredError:
             raise
         except Exception as error:
@@ -128,7 +122,7 @@ class KerasGraph(Writer):
                 for one, known in zip(made, outputs, strict=True)
             ]
         name = type(operation).__name__
-        rule = _OPERATIONS.get(name) if type(operation).__module__.startswith("keras.") else None
+        rule = OPERATIONS.get(name) if type(operation).__module__.startswith("keras.") else None
         if rule is None:
             raise NotLoweredError(f"the operation {name}")
         names = rule(self, operation, outputs[0] if len(outputs) == 1 else outputs, *args, **kwargs)
@@ -185,8 +179,8 @@ class KerasGraph(Writer):
     def _rule(self, layer: Any) -> Callable[..., Any] | None:
         """The rule of a layer: its class's, or that of a class above it whose `call` it keeps."""
         for kind in type(layer).__mro__:
-            if kind.__module__.startswith("keras.src.") and kind.__name__ in _LAYERS:
-                return _LAYERS[kind.__name__] if type(layer).call is getattr(kind, "call", None) else None
+            if kind.__module__.startswith("keras.src.") and kind.__name__ in LAYERS:
+                return LAYERS[kind.__name__] if type(layer).call is getattr(kind, "call", None) else None
         return None
 
     def _converted(self, layer: Any, value: Any) -> Any:
@@ -232,34 +226,20 @@ def _untouched(model: Any) -> Iterator[None]:
             layer._outbound_nodes[:] = outbound
 
 
-def _mish(x: Any) -> Any:
+def _recordable(function: Any) -> Any:
+    """A function, or for an activation that refuses symbolic tensors the same one in operations that take them."""
     import keras
 
-    return x * keras.ops.tanh(keras.ops.softplus(x))
-
-
-def _hard_silu(x: Any) -> Any:
-    import keras
-
-    return keras.ops.hard_silu(x)
-
-
-# Activations of Keras that cannot be called on symbolic tensors, in operations that can.
-_RECORDED: Mapping[str, Callable[[Any], Any]] = {
-    "keras.src.activations.activations.mish": _mish,
-    "keras.src.activations.activations.hard_silu": _hard_silu,
-}
-
-
-def _name_of(function: Any) -> str:
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__name__', '')}"
+    if function is keras.activations.mish:
+        return lambda x: x * keras.ops.tanh(keras.ops.softplus(x))
+    return keras.ops.hard_silu if function is keras.activations.hard_silu else function
 
 
 @contextmanager
 def _recorded_activation(layer: Any) -> Iterator[None]:
     """Inside, a layer's activation can be called on symbolic tensors."""
     activation = getattr(layer, "activation", None)
-    if (other := _RECORDED.get(_name_of(activation))) is None:
+    if (other := _recordable(activation)) is activation:
         yield
         return
     layer.activation = other

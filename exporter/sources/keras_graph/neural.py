@@ -6,16 +6,22 @@ channels stay first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from estimator_serving.exporter.sources.keras_graph.operations import reduce
+from estimator_serving.exporter.sources.keras_graph.rules import lowers
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError, Value, Writer
 from estimator_serving.training.arrays import Array
 
 Pads = list[tuple[int, int]]
+
+_ELEMENTWISE = {"Relu": "Relu", "Add": "Add", "Multiply": "Mul"}
+# The attribute that holds an activation's slope.
+_SLOPES = {"Elu": "alpha", "Celu": "alpha", "LeakyRelu": "negative_slope"}
+_BOUNDS = {"Relu6": (0, 6), "HardTanh": (-1, 1)}
 
 
 def _on_channels_first(rule: Callable[..., str]) -> Callable[..., str]:
@@ -35,38 +41,52 @@ def _on_channels_first(rule: Callable[..., str]) -> Callable[..., str]:
     return apply
 
 
-def _simple(op_type: str) -> Callable[..., str]:
-    return _on_channels_first(lambda g, op, out, *xs: g.one(op_type, *(g.use(one, out.dtype) for one in xs)))
+@lowers(*_ELEMENTWISE)
+@_on_channels_first
+def _elementwise(g: Writer, op: Any, out: Any, *xs: Any) -> str:
+    return g.one(_ELEMENTWISE[type(op).__name__], *(g.use(one, out.dtype) for one in xs))
 
 
-def _with_slope(op_type: str, attribute: str) -> Callable[..., str]:
+@lowers(*_SLOPES)
+@_on_channels_first
+def _with_slope(g: Writer, op: Any, out: Any, x: Any) -> str:
     """An activation whose one parameter ONNX calls alpha."""
-    return lambda g, op, out, x: g.one(op_type, g.use(x, out.dtype), alpha=float(getattr(op, attribute)))
+    name = type(op).__name__
+    return g.one(name, g.use(x, out.dtype), alpha=float(getattr(op, _SLOPES[name])))
 
 
-def _bounded(low: float, high: float) -> Callable[..., str]:
-    return _on_channels_first(
-        lambda g, op, out, x: g.one("Clip", g.use(x, out.dtype), g.use(low, out.dtype), g.use(high, out.dtype))
-    )
+@lowers(*_BOUNDS)
+@_on_channels_first
+def _bounded(g: Writer, op: Any, out: Any, x: Any) -> str:
+    low, high = (g.use(one, out.dtype) for one in _BOUNDS[type(op).__name__])
+    return g.one("Clip", g.use(x, out.dtype), low, high)
 
 
+@lowers("Silu")
+@_on_channels_first
 def _silu(g: Writer, op: Any, out: Any, x: Any) -> str:
     name = g.use(x, out.dtype)
     return g.one("Mul", name, g.one("Sigmoid", name))
 
 
+@lowers("LogSigmoid")
 def _log_sigmoid(g: Writer, op: Any, out: Any, x: Any) -> str:
     return g.one("Neg", g.one("Softplus", g.one("Neg", g.use(x, out.dtype))))
 
 
+@lowers("HardSigmoid")
+@_on_channels_first
 def _hard_sigmoid(g: Writer, op: Any, out: Any, x: Any) -> str:
     return g.one("HardSigmoid", g.use(x, out.dtype), alpha=1 / 6, beta=0.5)
 
 
+@lowers("Gelu")
+@_on_channels_first
 def _gelu(g: Writer, op: Any, out: Any, x: Any) -> str:
     return g.one("Gelu", g.use(x, out.dtype), approximate="tanh" if op.approximate else "none")
 
 
+@lowers("Softmax", "LogSoftmax")
 def _softmax(g: Writer, op: Any, out: Any, x: Any) -> str:
     kind = "LogSoftmax" if type(op).__name__ == "LogSoftmax" else "Softmax"
     if not isinstance(op.axis, int):
@@ -74,6 +94,8 @@ def _softmax(g: Writer, op: Any, out: Any, x: Any) -> str:
     return g.one(kind, g.use(x, out.dtype), axis=op.axis % len(out.shape))
 
 
+@lowers("ReLU")
+@_on_channels_first
 def _relu(g: Writer, op: Any, out: Any, x: Any) -> str:
     """The activation of layers: max(x, 0), with a slope below a threshold and a largest value."""
     name, dtype = g.use(x, out.dtype), out.dtype
@@ -89,11 +111,13 @@ def _relu(g: Writer, op: Any, out: Any, x: Any) -> str:
     return g.one("Sub", above, g.one("Mul", below, g.use(op.negative_slope, dtype)))
 
 
+@lowers("Glu")
 def _glu(g: Writer, op: Any, out: Any, x: Value) -> str:
     a, b = g.many("Split", [g.use(x, out.dtype)], 2, axis=op.axis % x.rank, num_outputs=2)
     return g.one("Mul", a, g.one("Sigmoid", b))
 
 
+@lowers("Mish")
 def _mish(g: Writer, op: Any, out: Any, x: Any) -> str:
     name = g.use(x, out.dtype)
     return g.one("Mul", name, g.one("Tanh", g.one("Softplus", name)))
@@ -168,10 +192,12 @@ def _kept(g: Writer, weights: Array) -> str:
     return g.constant(np.ascontiguousarray(weights))
 
 
+@lowers("Conv")
 def _conv(g: Writer, op: Any, out: Any, x: Value, kernel: Any) -> str:
     return convolve(g, op, x, g.array(kernel, out.dtype))
 
 
+@lowers("DepthwiseConv")
 def _depthwise_conv(g: Writer, op: Any, out: Any, x: Value, kernel: Any) -> str:
     array = g.array(kernel, out.dtype)
     *window, channels, multiplier = array.shape
@@ -179,6 +205,7 @@ def _depthwise_conv(g: Writer, op: Any, out: Any, x: Value, kernel: Any) -> str:
     return _convolve(g, op, x, weights, window, channels)
 
 
+@lowers("SeparableConv")
 def _separable_conv(g: Writer, op: Any, out: Any, x: Value, depthwise: Any, pointwise: Any) -> str:
     middle = Value(_depthwise_conv(g, op, out, x, depthwise), x.shape, out.dtype)
     array = g.array(pointwise, out.dtype)
@@ -188,6 +215,7 @@ def _separable_conv(g: Writer, op: Any, out: Any, x: Value, depthwise: Any, poin
     return made if first else g.channels_last(made, x.rank)
 
 
+@lowers("ConvTranspose")
 def _conv_transpose(g: Writer, op: Any, out: Any, x: Value, kernel: Any) -> str:
     from keras.src.backend.common.backend_utils import compute_conv_transpose_output_crops_for_torch
 
@@ -207,6 +235,7 @@ def _conv_transpose(g: Writer, op: Any, out: Any, x: Value, kernel: Any) -> str:
     return made if first else g.channels_last(made, x.rank)
 
 
+@lowers("MaxPool", "AveragePool")
 def _pool(g: Writer, op: Any, out: Any, x: Value) -> str:
     first, count = is_first(op), x.rank - 2
     window = each(op.pool_size, count)
@@ -229,6 +258,7 @@ def _pool(g: Writer, op: Any, out: Any, x: Value) -> str:
     return made if first else g.channels_last(made, x.rank)
 
 
+@lowers("Mean")
 def _mean(g: Writer, op: Any, out: Any, x: Value, **_: Any) -> str:
     """A mean; over all spatial axes of channels first where they are."""
     axes = range(x.rank) if op.axis is None else [op.axis] if isinstance(op.axis, int) else op.axis
@@ -239,6 +269,7 @@ def _mean(g: Writer, op: Any, out: Any, x: Value, **_: Any) -> str:
     return reduce(g, "ReduceMean", name, axes, op.keepdims)
 
 
+@lowers("BatchNorm")
 def batch_norm(
     g: Writer, op: Any, out: Any, x: Value, mean: Any, variance: Any, offset: Any = None, scale: Any = None
 ) -> str:
@@ -257,6 +288,7 @@ def batch_norm(
     return g.one("Add", g.one("Mul", centred, g.constant(factor.reshape(shape))), g.constant(offset.reshape(shape)))
 
 
+@lowers("LayerNorm")
 def _layer_norm(g: Writer, op: Any, out: Any, x: Value, gamma: Any = None, beta: Any = None, **_: Any) -> str:
     if getattr(op, "rms_scaling", False):
         raise NotLoweredError("the operation LayerNorm with rms_scaling")
@@ -274,6 +306,7 @@ def _layer_norm(g: Writer, op: Any, out: Any, x: Value, gamma: Any = None, beta:
     return made
 
 
+@lowers("Moments")
 def _moments(g: Writer, op: Any, out: Any, x: Value) -> list[str]:
     axes = [one % x.rank for one in ([op.axes] if isinstance(op.axes, int) else op.axes)]
     name = g.use(x, out[0].dtype)
@@ -284,6 +317,7 @@ def _moments(g: Writer, op: Any, out: Any, x: Value) -> list[str]:
     ]
 
 
+@lowers("RMSNorm")
 def _rms_norm(g: Writer, op: Any, out: Any, x: Value, scale: Any = None) -> str:
     axes = [one % x.rank for one in ([op.axis] if isinstance(op.axis, int) else op.axis)]
     name = g.use(x, out.dtype)
@@ -296,6 +330,7 @@ def _rms_norm(g: Writer, op: Any, out: Any, x: Value, scale: Any = None) -> str:
     return g.one("Mul", made, g.constant(g.array(scale, out.dtype).reshape(shape)))
 
 
+@lowers("Normalize")
 def _normalize(g: Writer, op: Any, out: Any, x: Value) -> str:
     if op.order != 2 or op.axis is None:
         raise NotLoweredError(f"the operation Normalize of order {op.order}")
@@ -305,6 +340,7 @@ def _normalize(g: Writer, op: Any, out: Any, x: Value) -> str:
     return g.one("Div", name, g.one("Max", length, g.use(1e-7 if op.epsilon is None else op.epsilon, out.dtype)))
 
 
+@lowers("DotProductAttention")
 def _attention(
     g: Writer,
     op: Any,
@@ -355,42 +391,8 @@ def resize_images(g: Writer, name: str, size: Sequence[int], interpolation: str,
     return made if first else g.channels_last(made, 4)
 
 
+@lowers("Resize")
 def _resize(g: Writer, op: Any, out: Any, x: Value) -> str:
     if op.antialias or op.crop_to_aspect_ratio or op.pad_to_aspect_ratio or x.rank != 4 or out.dtype != "float32":
         raise NotLoweredError("the operation Resize with antialias, cropping or padding, or of whole numbers")
     return resize_images(g, g.use(x, out.dtype), op.size, op.interpolation, op.data_format == "channels_first")
-
-
-NEURAL: Mapping[str, Callable[..., Any]] = {
-    "Relu": _simple("Relu"),
-    "Add": _simple("Add"),
-    "Multiply": _simple("Mul"),
-    "Relu6": _bounded(0, 6),
-    "HardTanh": _bounded(-1, 1),
-    "Elu": _with_slope("Elu", "alpha"),
-    "Celu": _with_slope("Celu", "alpha"),
-    "LeakyRelu": _on_channels_first(_with_slope("LeakyRelu", "negative_slope")),
-    "Silu": _on_channels_first(_silu),
-    "LogSigmoid": _log_sigmoid,
-    "HardSigmoid": _on_channels_first(_hard_sigmoid),
-    "Gelu": _on_channels_first(_gelu),
-    "Softmax": _softmax,
-    "LogSoftmax": _softmax,
-    "Conv": _conv,
-    "DepthwiseConv": _depthwise_conv,
-    "SeparableConv": _separable_conv,
-    "ConvTranspose": _conv_transpose,
-    "MaxPool": _pool,
-    "AveragePool": _pool,
-    "Mean": _mean,
-    "BatchNorm": batch_norm,
-    "LayerNorm": _layer_norm,
-    "RMSNorm": _rms_norm,
-    "Normalize": _normalize,
-    "Moments": _moments,
-    "ReLU": _on_channels_first(_relu),
-    "Glu": _glu,
-    "Mish": _mish,
-    "DotProductAttention": _attention,
-    "Resize": _resize,
-}

@@ -1,23 +1,17 @@
-"""Rules for the operations of keras.ops on arrays: arithmetic, comparisons, reductions, shapes.
-
-Owns one table, from the name of Keras's class to the function that writes its nodes. A rule gets the writer, the
-operation with its attributes, its symbolic output with shape and dtype, and the arguments of its `call`.
-"""
+"""Rules for the operations of keras.ops on arrays: arithmetic, comparisons, reductions, shapes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from estimator_serving.exporter.sources.keras_graph.rules import lowers
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError, Value, Writer
 
-Rule = Callable[..., Any]
-
 _SAME = {
-    "Relu": "Relu",
     "Sigmoid": "Sigmoid",
     "Tanh": "Tanh",
     "Softplus": "Softplus",
@@ -54,9 +48,7 @@ _SAME = {
 }
 _SAME_OF_ANY = {"Isnan": "IsNaN", "Isinf": "IsInf", "LogicalNot": "Not"}
 _BINARY = {
-    "Add": "Add",
     "Subtract": "Sub",
-    "Multiply": "Mul",
     "Divide": "Div",
     "TrueDivide": "Div",
     "Power": "Pow",
@@ -75,7 +67,6 @@ _COMPARISONS = {
     "LessEqual": "LessOrEqual",
 }
 _REDUCTIONS = {
-    "Mean": "ReduceMean",
     "Sum": "ReduceSum",
     "Max": "ReduceMax",
     "Amax": "ReduceMax",
@@ -86,17 +77,20 @@ _REDUCTIONS = {
 }
 
 
+@lowers(*_SAME)
 def _same(g: Writer, op: Any, out: Any, x: Any, **attributes: Any) -> str:
     """One node of the same meaning, in the element type of the output."""
     name = type(op).__name__
     return g.one(_SAME[name], g.use(x, out.dtype), **attributes)
 
 
+@lowers(*_SAME_OF_ANY)
 def _same_of_any(g: Writer, op: Any, out: Any, x: Any) -> str:
     dtype = "bool" if type(op).__name__ == "LogicalNot" else x.dtype
     return g.one(_SAME_OF_ANY[type(op).__name__], g.use(x, dtype))
 
 
+@lowers(*_BINARY)
 def _binary(g: Writer, op: Any, out: Any, a: Any, b: Any) -> str:
     return g.one(_BINARY[type(op).__name__], g.use(a, out.dtype), g.use(b, out.dtype))
 
@@ -109,11 +103,13 @@ def common_dtype(*arguments: Any) -> str:
     return str(keras.backend.result_type(*known))
 
 
+@lowers(*_COMPARISONS)
 def _comparison(g: Writer, op: Any, out: Any, a: Any, b: Any) -> str:
     dtype = common_dtype(a, b)
     return g.one(_COMPARISONS[type(op).__name__], g.use(a, dtype), g.use(b, dtype))
 
 
+@lowers("NotEqual")
 def _not_equal(g: Writer, op: Any, out: Any, a: Any, b: Any) -> str:
     dtype = common_dtype(a, b)
     return g.one("Not", g.one("Equal", g.use(a, dtype), g.use(b, dtype)))
@@ -130,16 +126,19 @@ def reduce(g: Writer, op_type: str, name: str, axes: Sequence[int], keepdims: bo
     return g.one(op_type, name, g.int64(*axes), keepdims=int(keepdims))
 
 
+@lowers(*_REDUCTIONS)
 def _reduction(g: Writer, op: Any, out: Any, x: Value, **_: Any) -> str:
     return reduce(g, _REDUCTIONS[type(op).__name__], g.use(x, out.dtype), _axes(op, x.rank), op.keepdims)
 
 
+@lowers("All", "Any")
 def _all_or_any(g: Writer, op: Any, out: Any, x: Value) -> str:
     kind = "ReduceMin" if type(op).__name__ == "All" else "ReduceMax"
     found = reduce(g, kind, g.cast(g.use(x, "bool"), "int32"), _axes(op, x.rank), op.keepdims)
     return g.cast(found, "bool")
 
 
+@lowers("Var", "Std")
 def _variance(g: Writer, op: Any, out: Any, x: Value) -> str:
     axes = _axes(op, x.rank)
     name = g.use(x, out.dtype)
@@ -148,6 +147,7 @@ def _variance(g: Writer, op: Any, out: Any, x: Value) -> str:
     return g.one("Sqrt", variance) if type(op).__name__ == "Std" else variance
 
 
+@lowers("Argmax", "Argmin")
 def _arg(g: Writer, op: Any, out: Any, x: Value) -> str:
     if op.axis is None:
         raise NotLoweredError(f"the operation {type(op).__name__} over all axes")
@@ -175,14 +175,17 @@ def resize(g: Writer, x: str, before: Sequence[int | None], after: Sequence[int 
     return g.one("Reshape", x, g.int64(*sizes))
 
 
+@lowers("Reshape", "Ravel")
 def _reshape(g: Writer, op: Any, out: Any, x: Value, *_: Any, **__: Any) -> str:
     return resize(g, x.name, x.shape, out.shape)
 
 
+@lowers("Transpose")
 def _transpose(g: Writer, op: Any, out: Any, x: Value) -> str:
     return g.transpose(x.name, [one % x.rank for one in op.axes] if op.axes else list(range(x.rank))[::-1])
 
 
+@lowers("Swapaxes")
 def _swapaxes(g: Writer, op: Any, out: Any, x: Value) -> str:
     axes = list(range(x.rank))
     a, b = op.axis1 % x.rank, op.axis2 % x.rank
@@ -190,6 +193,7 @@ def _swapaxes(g: Writer, op: Any, out: Any, x: Value) -> str:
     return g.transpose(x.name, axes)
 
 
+@lowers("Moveaxis")
 def _moveaxis(g: Writer, op: Any, out: Any, x: Value) -> str:
     pairs = [([one] if isinstance(one, int) else list(one)) for one in (op.source, op.destination)]
     source, target = ([axis % x.rank for axis in part] for part in pairs)
@@ -199,27 +203,32 @@ def _moveaxis(g: Writer, op: Any, out: Any, x: Value) -> str:
     return g.transpose(x.name, axes)
 
 
+@lowers("ExpandDims")
 def _expand_dims(g: Writer, op: Any, out: Any, x: Value) -> str:
     axes = [op.axis] if isinstance(op.axis, int) else list(op.axis)
     return g.one("Unsqueeze", x.name, g.int64(*axes))
 
 
+@lowers("Squeeze")
 def _squeeze(g: Writer, op: Any, out: Any, x: Value) -> str:
     axes = _axes(op, x.rank) if op.axis is not None else [axis for axis, size in enumerate(x.shape) if size == 1]
     return g.one("Squeeze", x.name, g.int64(*axes))
 
 
+@lowers("Concatenate")
 def _concatenate(g: Writer, op: Any, out: Any, xs: Sequence[Any]) -> str:
     rank = len(out.shape)
     return g.one("Concat", *(g.use(one, out.dtype) for one in xs), axis=op.axis % rank)
 
 
+@lowers("Stack")
 def _stack(g: Writer, op: Any, out: Any, xs: Sequence[Any]) -> str:
     axis = op.axis % len(out.shape)
     parts = [g.one("Unsqueeze", g.use(one, out.dtype), g.int64(axis)) for one in xs]
     return g.one("Concat", *parts, axis=axis)
 
 
+@lowers("Split")
 def _split(g: Writer, op: Any, out: Any, x: Value, *_: Any) -> list[str]:
     outs = out if isinstance(out, list) else [out]
     sizes = [one.shape[op.axis] for one in outs]
@@ -228,11 +237,13 @@ def _split(g: Writer, op: Any, out: Any, x: Value, *_: Any) -> list[str]:
     return g.many("Split", [x.name, g.int64(*sizes)], len(outs), axis=op.axis % x.rank)
 
 
+@lowers("Unstack")
 def _unstack(g: Writer, op: Any, out: Any, x: Value) -> list[str]:
     outs = out if isinstance(out, list) else [out]
     return [g.one("Gather", x.name, g.constant(np.int64(index)), axis=op.axis % x.rank) for index in range(len(outs))]
 
 
+@lowers("GetItem")
 def _get_item(g: Writer, op: Any, out: Any, x: Value, key: Any) -> str:
     """x[key] for numbers, slices of numbers, None and Ellipsis."""
     keys = list(key) if isinstance(key, tuple | list) else [key]
@@ -278,12 +289,14 @@ def _get_item(g: Writer, op: Any, out: Any, x: Value, key: Any) -> str:
     return g.one("Unsqueeze", name, g.int64(*added)) if added else name
 
 
+@lowers("Flip")
 def _flip(g: Writer, op: Any, out: Any, x: Value) -> str:
     axes, limit = _axes(op, x.rank), np.iinfo(np.int64).min
     ends = g.int64(*[limit] * len(axes))
     return g.one("Slice", x.name, g.int64(*[-1] * len(axes)), ends, g.int64(*axes), g.int64(*[-1] * len(axes)))
 
 
+@lowers("Tile")
 def _tile(g: Writer, op: Any, out: Any, x: Value, *_: Any) -> str:
     repeats = [op.repeats] if isinstance(op.repeats, int) else list(op.repeats)
     rank = max(x.rank, len(repeats))
@@ -291,6 +304,7 @@ def _tile(g: Writer, op: Any, out: Any, x: Value, *_: Any) -> str:
     return g.one("Tile", name, g.int64(*[1] * (rank - len(repeats)), *repeats))
 
 
+@lowers("Repeat")
 def _repeat(g: Writer, op: Any, out: Any, x: Value) -> str:
     if not isinstance(op.repeats, int) or op.axis is None:
         raise NotLoweredError("the operation Repeat with several counts")
@@ -306,6 +320,7 @@ def _repeat(g: Writer, op: Any, out: Any, x: Value) -> str:
     return g.one("Reshape", tiled, g.one("Concat", *parts, axis=0))
 
 
+@lowers("Pad")
 def _pad(g: Writer, op: Any, out: Any, x: Value, constant_values: Any = None) -> str:
     before, after = zip(*op.pad_width, strict=True)
     value = [g.use(constant_values or 0, x.dtype)] if op.mode == "constant" else []
@@ -315,6 +330,7 @@ def _pad(g: Writer, op: Any, out: Any, x: Value, constant_values: Any = None) ->
     return g.one("Pad", x.name, g.int64(*before, *after), *value, mode=mode)
 
 
+@lowers("Take")
 def _take(g: Writer, op: Any, out: Any, x: Any, indices: Any) -> str:
     ids = g.use(indices, "int64" if not isinstance(indices, Value) or indices.dtype != "int32" else "int32")
     rank = x.rank if isinstance(x, Value) else len(x.shape)
@@ -324,70 +340,85 @@ def _take(g: Writer, op: Any, out: Any, x: Any, indices: Any) -> str:
     return g.one("Gather", g.use(x, out.dtype), ids, axis=axis % rank)
 
 
+@lowers("TakeAlongAxis")
 def _take_along_axis(g: Writer, op: Any, out: Any, x: Value, indices: Any) -> str:
     if op.axis is None:
         raise NotLoweredError("the operation TakeAlongAxis of flat values")
     return g.one("GatherElements", x.name, g.use(indices, "int64"), axis=op.axis % x.rank)
 
 
+@lowers("Where")
 def _where(g: Writer, op: Any, out: Any, condition: Any, a: Any = None, b: Any = None) -> str:
     return g.one("Where", g.use(condition, "bool"), g.use(a, out.dtype), g.use(b, out.dtype))
 
 
+@lowers("Clip")
 def _clip(g: Writer, op: Any, out: Any, x: Value) -> str:
     low, high = g.use(op.x_min, out.dtype), g.use(op.x_max, out.dtype)
     return g.one("Min", g.one("Max", g.use(x, out.dtype), low), high)
 
 
+@lowers("ZerosLike", "OnesLike", "FullLike")
 def _like(g: Writer, op: Any, out: Any, x: Value, *fill: Any, **_: Any) -> str:
     name = type(op).__name__
     value = fill[0] if name == "FullLike" else int(name == "OnesLike")
     return g.one("Expand", g.use(value, out.dtype), g.one("Shape", x.name))
 
 
+@lowers("BroadcastTo")
 def _broadcast_to(g: Writer, op: Any, out: Any, x: Value) -> str:
     if None in out.shape[1:]:
         raise NotLoweredError("the operation BroadcastTo to sizes that a request decides")
     return g.one("Expand", x.name, g.int64(*(1 if size is None else size for size in out.shape)))
 
 
+@lowers("Cumsum")
 def _cumsum(g: Writer, op: Any, out: Any, x: Value) -> str:
     if op.axis is None:
         raise NotLoweredError("the operation Cumsum of flat values")
     return g.one("CumSum", g.use(x, out.dtype), g.constant(np.int64(op.axis % x.rank)))
 
 
+@lowers("Einsum")
 def _einsum(g: Writer, op: Any, out: Any, *xs: Any) -> str:
     return g.one("Einsum", *(g.use(one, out.dtype) for one in xs), equation=op.subscripts)
 
 
+@lowers("Square")
 def _square(g: Writer, op: Any, out: Any, x: Any) -> str:
     name = g.use(x, out.dtype)
     return g.one("Mul", name, name)
 
 
+@lowers("Rsqrt")
 def _rsqrt(g: Writer, op: Any, out: Any, x: Any) -> str:
     return g.one("Reciprocal", g.one("Sqrt", g.use(x, out.dtype)))
 
 
-def _log_of(base: float) -> Rule:
-    return lambda g, op, out, x: g.one("Mul", g.one("Log", g.use(x, out.dtype)), g.use(1 / math.log(base), out.dtype))
+@lowers("Log2", "Log10")
+def _log_of_base(g: Writer, op: Any, out: Any, x: Any) -> str:
+    base = 2 if type(op).__name__ == "Log2" else 10
+    return g.one("Mul", g.one("Log", g.use(x, out.dtype)), g.use(1 / math.log(base), out.dtype))
 
 
+@lowers("Log1p")
 def _log1p(g: Writer, op: Any, out: Any, x: Any) -> str:
     return g.one("Log", g.one("Add", g.use(x, out.dtype), g.use(1, out.dtype)))
 
 
+@lowers("Expm1")
 def _expm1(g: Writer, op: Any, out: Any, x: Any) -> str:
     return g.one("Sub", g.one("Exp", g.use(x, out.dtype)), g.use(1, out.dtype))
 
 
+@lowers("FloorDivide")
 def _floor_divide(g: Writer, op: Any, out: Any, a: Any, b: Any) -> str:
     if not out.dtype.startswith("float"):
         raise NotLoweredError("the operation FloorDivide of whole numbers")
     return g.one("Floor", g.one("Div", g.use(a, out.dtype), g.use(b, out.dtype)))
 
 
+@lowers("Mod")
 def _modulo(g: Writer, op: Any, out: Any, a: Any, b: Any) -> str:
     a, b = g.use(a, out.dtype), g.use(b, out.dtype)
     if not out.dtype.startswith("float"):
@@ -395,73 +426,23 @@ def _modulo(g: Writer, op: Any, out: Any, a: Any, b: Any) -> str:
     return g.one("Sub", a, g.one("Mul", g.one("Floor", g.one("Div", a, b)), b))
 
 
+@lowers("Round")
 def _round(g: Writer, op: Any, out: Any, x: Any) -> str:
     if op.decimals:
         raise NotLoweredError("the operation Round to decimals")
     return g.one("Round", g.use(x, out.dtype))
 
 
+@lowers("TopK")
 def _top_k(g: Writer, op: Any, out: Any, x: Value) -> list[str]:
     values, indices = g.many("TopK", [x.name, g.int64(op.k)], 2, axis=-1, sorted=1)
     return [values, g.cast(indices, out[1].dtype)]
 
 
+@lowers("OneHot")
 def _one_hot(g: Writer, op: Any, out: Any, x: Value, *_: Any) -> str:
     ids = g.one("Unsqueeze", g.use(x, "int64"), g.int64(op.axis))
     shape = [1] * len(out.shape)
     shape[op.axis] = op.num_classes
     classes = g.constant(np.arange(op.num_classes, dtype=np.int64).reshape(shape))
     return g.cast(g.one("Equal", ids, classes), out.dtype)
-
-
-OPERATIONS: Mapping[str, Rule] = {
-    **dict.fromkeys(_SAME, _same),
-    **dict.fromkeys(_SAME_OF_ANY, _same_of_any),
-    **dict.fromkeys(_BINARY, _binary),
-    **dict.fromkeys(_COMPARISONS, _comparison),
-    **dict.fromkeys(_REDUCTIONS, _reduction),
-    "NotEqual": _not_equal,
-    "All": _all_or_any,
-    "Any": _all_or_any,
-    "Var": _variance,
-    "Std": _variance,
-    "Argmax": _arg,
-    "Argmin": _arg,
-    "Reshape": _reshape,
-    "Ravel": _reshape,
-    "Transpose": _transpose,
-    "Swapaxes": _swapaxes,
-    "Moveaxis": _moveaxis,
-    "ExpandDims": _expand_dims,
-    "Squeeze": _squeeze,
-    "Concatenate": _concatenate,
-    "Stack": _stack,
-    "Split": _split,
-    "Unstack": _unstack,
-    "GetItem": _get_item,
-    "Flip": _flip,
-    "Tile": _tile,
-    "Repeat": _repeat,
-    "Pad": _pad,
-    "Take": _take,
-    "TakeAlongAxis": _take_along_axis,
-    "Where": _where,
-    "Clip": _clip,
-    "ZerosLike": _like,
-    "OnesLike": _like,
-    "FullLike": _like,
-    "BroadcastTo": _broadcast_to,
-    "Cumsum": _cumsum,
-    "Einsum": _einsum,
-    "Square": _square,
-    "Rsqrt": _rsqrt,
-    "Log2": _log_of(2),
-    "Log10": _log_of(10),
-    "Log1p": _log1p,
-    "Expm1": _expm1,
-    "FloorDivide": _floor_divide,
-    "Mod": _modulo,
-    "Round": _round,
-    "TopK": _top_k,
-    "OneHot": _one_hot,
-}

@@ -7,13 +7,14 @@ output stay as they were (or the output is zero), as in Keras's own loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from estimator_serving.exporter.sources.keras_graph.operations import resize
+from estimator_serving.exporter.sources.keras_graph.rules import LAYERS, lowers
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError, Value, numpy_dtype
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _BOOL = np.dtype(bool)
 _INT64 = np.dtype(np.int64)
 
 
+@lowers("RNN", "LSTM", "GRU", "SimpleRNN", rules=LAYERS)
 def _rnn(
     g: KerasGraph, layer: Any, sequences: Value, initial_state: Any = None, mask: Any = None, training: Any = None
 ) -> Any:
@@ -145,6 +147,7 @@ def _output_size(cell: Any) -> int:
     return size
 
 
+@lowers("Bidirectional", rules=LAYERS)
 def _bidirectional(
     g: KerasGraph, layer: Any, sequences: Value, initial_state: Any = None, mask: Any = None, training: Any = None
 ) -> Any:
@@ -179,6 +182,7 @@ def _bidirectional(
     return (made, *ends) if ends else made
 
 
+@lowers("TimeDistributed", rules=LAYERS)
 def _time_distributed(g: KerasGraph, layer: Any, x: Value, training: Any = None, mask: Any = None) -> Value:
     """The layer inside on all steps of all rows at once: it takes each by itself."""
     flat = _merged(g, x)
@@ -201,13 +205,3 @@ def _merged(g: KerasGraph, x: Value) -> Value:
         parts = [g.int64(-1), g.one("Shape", x.name, start=2)]
         return Value(g.one("Reshape", x.name, g.one("Concat", *parts, axis=0)), (None, *tail), x.dtype)
     return Value(resize(g, x.name, (), (None, *tail)), (None, *tail), x.dtype)
-
-
-RECURRENT: Mapping[str, Callable[..., Any]] = {
-    "RNN": _rnn,
-    "LSTM": _rnn,
-    "GRU": _rnn,
-    "SimpleRNN": _rnn,
-    "Bidirectional": _bidirectional,
-    "TimeDistributed": _time_distributed,
-}
