@@ -114,10 +114,6 @@ class Call:
 Observer = Callable[[Call], None]
 
 
-def _is_unobserved(_name: str) -> bool:
-    return False
-
-
 class Predictor:
     """Answers payloads from the servables of a Manager.
 
@@ -139,7 +135,7 @@ class Predictor:
         self._metrics = metrics
         self._observers = tuple(observers)
         self._crowds = crowds
-        self._is_observed: Callable[[str], object] = is_observed if self._observers else _is_unobserved
+        self._is_observed: Callable[[str], object] = is_observed if self._observers else frozenset[str]().__contains__
 
     def predict(self, codec: Codec, payload: bytes, route: Route | None = None, context: Context = PATIENT) -> Answer:
         """The answer to a payload; a request that nobody waits for any more, by its context, does not run.

@@ -157,7 +157,10 @@ class _KerasModelFn:
                     return EstimatorSpec(mode, predictions=predictions, export_outputs=self._exported(predictions))
                 targets = _like_outputs(labels, made, predictions, False)
                 weights = _like_outputs(weights, made, predictions, True)
-                loss = self._loss(inputs, targets, made, weights, store.training_mode)
+                # The compiled loss with the layers' own; Keras raises ValueError where there is none.
+                compute = self._model.compute_loss
+                flag = {"training": store.training_mode} if "training" in argument_names(compute) else {}
+                loss: Tensor = compute(x=inputs, y=targets, y_pred=made, sample_weight=weights, **flag)
                 changed = {name: scope.get_current_value(variable) for name, (variable, _) in variables.items()}
             if mode == ModeKeys.EVAL:
                 metrics = self._metrics(targets, made, weights)
@@ -250,13 +253,6 @@ class _KerasModelFn:
         return outputs | {key: make(predictions[key]) for key, make in self._export_outputs.items()}
 
     # -- loss and metrics ---------------------------------------------------------------------------------------------
-
-    def _loss(self, inputs: Any, targets: Any, made: Any, weights: Any, training: bool) -> Tensor:
-        """The compiled loss with the layers' own. Raises ValueError where the model was compiled without one."""
-        compute = self._model.compute_loss
-        flag = {"training": training} if "training" in argument_names(compute) else {}
-        loss: Tensor = compute(x=inputs, y=targets, y_pred=made, sample_weight=weights, **flag)
-        return loss
 
     def _metrics(self, targets: Any, made: Any, weights: Any) -> dict[str, Metric]:
         """The compiled metrics of one batch, by name."""

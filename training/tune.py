@@ -87,7 +87,10 @@ class TuneResult:
                 trial.state,
                 "" if trial.value is None else f"{trial.value:.6g}",
                 "" if trial.step is None else str(trial.step),
-                *(_short(trial.params.get(name, "")) for name in names),
+                *(
+                    f"{value:.4g}" if isinstance(value, float) else str(value)
+                    for value in (trial.params.get(name, "") for name in names)
+                ),
             ]
             for trial in self.trials
         ]
@@ -300,17 +303,17 @@ class _Search:
             value = _last_value(trial)
             return places[trial.state.name], math.inf if value is None else sign * value, trial.number
 
-        rows = [self._row(trial) for trial in sorted(trials, key=place)]
+        rows = []
+        for trial in sorted(trials, key=place):
+            path = self._folder / trial.user_attrs.get(_DIRECTORY, "")
+            kept = str(path) if _DIRECTORY in trial.user_attrs and path.is_dir() else None
+            state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+            error = str(trial.user_attrs.get("error", ""))
+            value = _last_value(trial)
+            rows.append(TrialRow(trial.number, state, value, trial.last_step, trial.params, kept, error))
         assert best.value is not None
         best_dir = self._folder / best.user_attrs[_DIRECTORY]
         return TuneResult(best.params, best.value, str(best_dir) if best_dir.is_dir() else None, tuple(rows), study)
-
-    def _row(self, trial: Any) -> TrialRow:
-        path = self._folder / trial.user_attrs.get(_DIRECTORY, "")
-        kept = str(path) if _DIRECTORY in trial.user_attrs and path.is_dir() else None
-        state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
-        error = str(trial.user_attrs.get("error", ""))
-        return TrialRow(trial.number, state, _last_value(trial), trial.last_step, trial.params, kept, error)
 
 
 def check_arguments(direction: str, n_trials: int, keep: str, config: RunConfig) -> None:
@@ -437,7 +440,3 @@ def _is_dead(model_dir: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -78,7 +78,10 @@ def catboost_trees(model: Any) -> Boosted:
         )
     loss = str(model.get_all_params()["loss_function"]).partition(":")[0]
     is_classifier = loss in _CLASSIFIERS
-    predicts = "RawFormulaVal" if is_classifier else _prediction_type(model)
+    # A plain CatBoost predicts the sum of the trees, whatever it was trained for.
+    default: Any = getattr(model, "_get_default_prediction_type", None)
+    has_default = default is not None and not is_classifier and type(model).__name__ != "CatBoost"
+    predicts = str(default()) if has_default else "RawFormulaVal"
     if predicts not in _LINKS or loss.startswith("MultiLogloss") or loss == "MultiCrossEntropy":
         raise ValueError(
             f"The CatBoost model was trained with the loss {loss}, whose predictions are neither classes nor numbers "
@@ -145,9 +148,3 @@ def _free_reader(features: Sequence[_Feature], scale: float) -> Any:
         return feature.branch(split, node["left"], node["right"])
 
     return read
-
-
-def _prediction_type(model: Any) -> str:
-    """What predict gives: a plain CatBoost gives the sum of the trees, whatever it was trained for."""
-    default = getattr(model, "_get_default_prediction_type", None)
-    return "RawFormulaVal" if default is None or type(model).__name__ == "CatBoost" else str(default())

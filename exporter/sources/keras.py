@@ -10,7 +10,7 @@ import inspect
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -49,15 +49,22 @@ class KerasSource(TorchSource):
                 "KERAS_BACKEND=torch to export it."
             )
         super().__init__(model)
-        known = getattr(model, "inputs", None)
-        self._names = [one.name for one in known] if known else _built_inputs(model)
+        if known := getattr(model, "inputs", None):
+            self._names = [one.name for one in known]
+            self._takes_mapping = isinstance(getattr(model, "input", None), Mapping)
+        else:
+            # A subclassed model that was called before knows the shapes: of the dict that it takes, or of the one
+            # argument of its `call`.
+            shapes = (model.get_build_config() or {}).get("input_shape") if model.built else None
+            is_one = isinstance(shapes, tuple) and all(size is None or isinstance(size, int) for size in shapes)
+            self._takes_mapping = isinstance(shapes, Mapping)
+            arguments = list(inspect.signature(model.call).parameters)
+            self._names = list(shapes) if isinstance(shapes, Mapping) else arguments[:1] if is_one else []
         if not self._names:
             raise ValueError(
                 f"The Keras model {type(model).__name__} does not know its inputs; call it once on data "
                 "(model(x) or model.fit), or build it with keras.Input."
             )
-        taken = getattr(model, "input", None) if known else _built_shapes(model)
-        self._takes_mapping = isinstance(taken, Mapping)
 
     def arguments(self) -> dict[str, bool]:
         return dict.fromkeys(self._names, True)
@@ -71,50 +78,27 @@ class KerasSource(TorchSource):
             name: (str(array.dtype), [None if axis in axes else size for axis, size in enumerate(array.shape)])
             for name, (axes, array) in shapes.items()
         }
+        # Of values of the graph instead of tensors.
+        named: Callable[[Any], Any] = partial(named_outputs, self._model)
         try:
-            converted = to_graph(self._model, given, self._arranged, partial(_named, self._model))
+            converted = to_graph(self._model, given, self._arranged, named)
         except NotLoweredError as reason:
-            return self._traced(inputs, sample, reason)
+            try:
+                return super().convert(inputs, sample)
+            except ValueError as error:
+                sentence = "" if isinstance(error, FixedAxisError) else f" {error}"
+                raise ValueError(
+                    f"The Keras model {self._model.name} cannot become a graph: there is no rule for {reason}, and "
+                    "torch cannot trace it with inputs of these shapes. Write that layer with functions of keras.ops, "
+                    f"or give the receiver one size for every axis.{sentence}"
+                ) from error
         self.check_open(inputs, converted, sample)
         return converted
-
-    def _traced(
-        self, inputs: Sequence[ModelInput], sample: Mapping[str, Array], reason: NotLoweredError
-    ) -> onnx.ModelProto:
-        """The graph that torch traces. Raises ValueError with the layer for which it had to."""
-        try:
-            return super().convert(inputs, sample)
-        except ValueError as error:
-            sentence = "" if isinstance(error, FixedAxisError) else f" {error}"
-            raise ValueError(
-                f"The Keras model {self._model.name} cannot become a graph: nothing is known of {reason}, and torch "
-                "cannot trace it with inputs of these shapes. Write that layer with functions of keras.ops, or give "
-                f"the receiver one size for every axis.{sentence}"
-            ) from error
 
     def _arranged(self, arguments: Mapping[str, Any]) -> Any:
         """What the model is called with."""
         ordered = [arguments[name] for name in self._names]
         return dict(arguments) if self._takes_mapping else ordered if len(ordered) > 1 else ordered[0]
-
-
-def _named(model: Any, made: Any) -> Mapping[str, Any]:
-    return named_outputs(model, made)
-
-
-def _built_shapes(model: Any) -> Any:
-    """The shapes that a subclassed model was built with."""
-    return (model.get_build_config() or {}).get("input_shape") if model.built else None
-
-
-def _built_inputs(model: Any) -> list[str]:
-    """The names of the inputs of a subclassed model that was called before: those of the dict that it takes, or that of
-    the argument of its `call`."""
-    shapes = _built_shapes(model)
-    if isinstance(shapes, Mapping):
-        return list(shapes)
-    is_one = isinstance(shapes, tuple) and all(size is None or isinstance(size, int) for size in shapes)
-    return list(inspect.signature(model.call).parameters)[:1] if is_one else []
 
 
 def load_keras(path: str | os.PathLike[str]) -> Any:

@@ -112,9 +112,11 @@ class SklearnSource:
         failures: list[Exception] = []
         converted: list[onnx.ModelProto] = []
         has_trees = any(hasattr(step, "tree_") for _, step in _steps(self._model, ""))
+        in_front = [step for _, one in getattr(self._model, "steps", ())[:-1] for _, step in _steps(one, "")]
+        computes = any(type(step).__name__ not in _HAND_ON and hasattr(step, "transform") for step in in_front)
         for element in (np.float32,) if has_trees else (np.float64, np.float32):
             try:
-                made = self._converted(inputs, sample, Precision(element, self._rounds, _computes(self._model)))
+                made = self._converted(inputs, sample, Precision(element, self._rounds, computes))
                 converted.append(made)
                 if self._agrees(made, sample):
                     return made
@@ -257,13 +259,6 @@ def _refuse_step(path: str, step: Any) -> None:
 _HAND_ON = frozenset(
     {"Pipeline", "ColumnTransformer", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder", "SimpleImputer", "str"}
 )
-
-
-def _computes(model: Any) -> bool:
-    """Whether steps in front of the last one compute with numbers."""
-    steps = getattr(model, "steps", ())
-    inner = [step for _, one in steps[:-1] for _, step in _steps(one, "")]
-    return any(type(step).__name__ not in _HAND_ON and hasattr(step, "transform") for step in inner)
 
 
 def _tied_rows(step: Any, rows: Array) -> int:

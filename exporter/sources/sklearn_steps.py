@@ -8,6 +8,7 @@ Source: skl2onnx 1.20, custom converters.
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +34,6 @@ from estimator_serving.exporter.sources.lightgbm import lightgbm_trees
 from estimator_serving.exporter.sources.xgboost import xgboost_trees
 from estimator_serving.training.arrays import Array
 
-Build = Callable[[Any, list[Var]], list[Var]]
-"""What makes a step's outputs, each [batch, n], of its inputs, each [batch, m]."""
-
 
 @dataclass(frozen=True)
 class Precision:
@@ -52,18 +50,27 @@ class Precision:
     moves: bool = False
 
 
+Build = Callable[[Any, list[Var], Precision], list[Var]]
+"""What makes a step's outputs, each [batch, n], of its inputs, each [batch, m]."""
+# By the module and name of a class of scikit-learn.
+_BUILDS: dict[str, Build] = {}
+
+
+def _builds(*names: str) -> Callable[[Build], Build]:
+    """Registers what makes the outputs of these steps."""
+
+    def register(build: Build) -> Build:
+        _BUILDS.update(dict.fromkeys(names, build))
+        return build
+
+    return register
+
+
 def own_steps(precision: Precision) -> dict[str, Mapping[type, Any]]:
     """Arguments for `skl2onnx.convert_sklearn`."""
-    from sklearn import ensemble, impute, preprocessing, tree
+    from sklearn import ensemble, tree
 
-    builds: dict[type, Build] = {
-        preprocessing.OneHotEncoder: _encoder,
-        preprocessing.OrdinalEncoder: _encoder,
-        preprocessing.TargetEncoder: _encoder,
-        preprocessing.QuantileTransformer: lambda step, inputs: _quantiles(step, inputs, precision),
-        preprocessing.KBinsDiscretizer: lambda step, inputs: _bins(step, inputs, precision),
-        impute.SimpleImputer: _imputer,
-    }
+    builds: dict[type, Build] = {pkgutil.resolve_name(f"sklearn.{name}"): build for name, build in _BUILDS.items()}
     boosters: dict[type, Callable[[Any], Boosted]] = {
         ensemble.HistGradientBoostingClassifier: lambda model: histogram_trees(model, precision.rounds),
         ensemble.HistGradientBoostingRegressor: lambda model: histogram_trees(model, precision.rounds),
@@ -83,9 +90,9 @@ def own_steps(precision: Precision) -> dict[str, Mapping[type, Any]]:
     )  # fmt: skip
     boosters |= dict.fromkeys(forests, forest_trees)
     for kind, read in boosters.items():
-        builds[kind] = lambda model, inputs, read=read: _boosted(model, read(model), inputs)  # type: ignore[misc]
+        builds[kind] = lambda model, inputs, _, read=read: _boosted(model, read(model), inputs)  # type: ignore[misc]
     return {
-        "custom_conversion_functions": {kind: _converter(build) for kind, build in builds.items()},
+        "custom_conversion_functions": {kind: _converter(build, precision) for kind, build in builds.items()},
         "custom_shape_calculators": {kind: _shapes(precision) for kind in builds},
     }
 
@@ -113,11 +120,12 @@ def register_boosters() -> None:
     for kind, read in _boosters().items():
         if kind not in sklearn_operator_name_map:
             alias = f"EstimatorServing{kind.__name__}"
-            convert = _converter(lambda model, inputs, read=read: _boosted(model, read(model), inputs))  # type: ignore[misc]
+            precision = Precision(np.float32, rounds=True)
+            convert = _converter(lambda model, inputs, _, read=read: _boosted(model, read(model), inputs), precision)  # type: ignore[misc]
             is_classifier = kind.__name__.endswith("Classifier")
             parser = _two_outputs(alias) if is_classifier else None
             options = {"zipmap": [True, False, "columns"], "nocl": [True, False], "raw_scores": [True, False]}
-            shapes = _shapes(Precision(np.float32, rounds=True))
+            shapes = _shapes(precision)
             update_registered_converter(
                 kind, alias, shapes, convert, parser=parser, options=options if is_classifier else None
             )
@@ -138,7 +146,7 @@ def _two_outputs(alias: str) -> Any:
     return parse
 
 
-def _converter(build: Build) -> Any:
+def _converter(build: Build, precision: Precision) -> Any:
     """What skl2onnx calls for a step."""
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
@@ -148,7 +156,7 @@ def _converter(build: Build) -> Any:
             f"step_input_{index}": spox.argument(spox.Tensor(_element(one.type), (None, one.type.shape[1])))
             for index, one in enumerate(operator.inputs)
         }
-        made = build(operator.raw_operator, list(arguments.values()))
+        made = build(operator.raw_operator, list(arguments.values()), precision)
         elements = [_element(one.type) for one in operator.outputs]
         outputs = {
             f"step_output_{index}": var if element == np.str_ else op.cast(var, to=element)
@@ -175,8 +183,12 @@ def _shapes(precision: Precision) -> Any:
             operator.outputs[1].type = number([None, len(classes)])
         elif isinstance(operator.inputs[0].type, data_types.StringTensorType) and hasattr(step, "statistics_"):
             operator.outputs[0].type = data_types.StringTensorType([None, len(step.statistics_)])
+        elif hasattr(step, "get_feature_names_out"):
+            is_named = hasattr(step, "feature_names_in_")
+            made_up = None if is_named else [f"x{index}" for index in range(step.n_features_in_)]
+            operator.outputs[0].type = number([None, len(step.get_feature_names_out(made_up))])
         else:
-            operator.outputs[0].type = number([None, _width(step)])
+            operator.outputs[0].type = number([None, int(getattr(step, "n_outputs_", 1))])
 
     return calculate
 
@@ -191,14 +203,6 @@ def _element(kind: Any) -> npt.DTypeLike:
         data_types.BooleanTensorType: np.bool_,
     }
     return names.get(type(kind), np.float32)
-
-
-def _width(step: Any) -> int:
-    """How many columns a step gives."""
-    if hasattr(step, "get_feature_names_out"):
-        made_up = None if hasattr(step, "feature_names_in_") else [f"x{index}" for index in range(step.n_features_in_)]
-        return len(step.get_feature_names_out(made_up))
-    return int(getattr(step, "n_outputs_", 1))
 
 
 def _columns(inputs: Sequence[Var]) -> list[Var]:
@@ -239,7 +243,8 @@ def _places(column: Var, categories: Sequence[Any]) -> Var:
     return op.where(op.isnan(numbers), op.const(np.int64(missing)), op.cast(found, to=np.int64))
 
 
-def _encoder(step: Any, inputs: list[Var]) -> list[Var]:
+@_builds("preprocessing.OneHotEncoder", "preprocessing.OrdinalEncoder", "preprocessing.TargetEncoder")
+def _encoder(step: Any, inputs: list[Var], _: Precision) -> list[Var]:
     """OneHotEncoder, OrdinalEncoder and TargetEncoder: what each makes of every category and of an unknown one."""
     made = []
     for column, categories, table in zip(_columns(inputs), step.categories_, encoder_tables(step), strict=True):
@@ -266,7 +271,10 @@ def encoder_tables(step: Any) -> list[Array]:
         unknown = np.full((1, made.shape[1]), np.nan)
         if getattr(step, "handle_unknown", None) != "error" or hasattr(step, "target_mean_"):
             strange = rows[:1].copy()
-            strange[0, index] = _none_of(known)
+            # A value that is no category, of the kind of the categories.
+            values = [one for one in known if not is_missing(one)]
+            is_word = any(isinstance(one, str) for one in values)
+            strange[0, index] = "".join(values) + "\0" if is_word else float(max(values, default=0)) + 1.0
             unknown = _transformed(step, strange)[:, blocks[index]]
         tables.append(np.concatenate([made, unknown]).astype(np.float64))
     return tables
@@ -285,14 +293,6 @@ def _transformed(step: Any, rows: Array) -> Array:
     return np.asarray(made.toarray() if hasattr(made, "toarray") else made)
 
 
-def _none_of(known: Sequence[Any]) -> Any:
-    """A value that is no category, of the kind of the categories."""
-    numbers = [one for one in known if not is_missing(one)]
-    if any(isinstance(one, str) for one in numbers):
-        return "".join(numbers) + "\0"
-    return float(max(numbers, default=0)) + 1.0
-
-
 def _blocks(step: Any) -> list[slice]:
     """The columns that each column became."""
     if hasattr(step, "_compute_transformed_categories"):
@@ -304,7 +304,8 @@ def _blocks(step: Any) -> list[slice]:
     return [slice(int(end) - width, int(end)) for end, width in zip(ends, widths, strict=True)]
 
 
-def _imputer(step: Any, inputs: list[Var]) -> list[Var]:
+@_builds("impute.SimpleImputer")
+def _imputer(step: Any, inputs: list[Var], _: Precision) -> list[Var]:
     """SimpleImputer: the statistic for what is missing, and columns that say what was, if it adds them."""
     kept, flags = [], []
     for column, statistic in zip(_columns(inputs), step.statistics_, strict=True):
@@ -324,6 +325,7 @@ def _imputer(step: Any, inputs: list[Var]) -> list[Var]:
     return [op.concat(kept, axis=1)]
 
 
+@_builds("preprocessing.QuantileTransformer")
 def _quantiles(step: Any, inputs: list[Var], precision: Precision) -> list[Var]:
     """QuantileTransformer: the mean of the interpolation from both sides, as scikit-learn has it.
 
@@ -396,6 +398,7 @@ def _polynomial(x: Var, coefficients: Sequence[float]) -> Var:
     return total
 
 
+@_builds("preprocessing.KBinsDiscretizer")
 def _bins(step: Any, inputs: list[Var], precision: Precision) -> list[Var]:
     """KBinsDiscretizer: the number of inner edges that a value has reached, or a column for each bin."""
     made = []
@@ -418,7 +421,11 @@ def _boosted(model: Any, boosted: Boosted, inputs: list[Var]) -> list[Var]:
         order = column_order(model)
         columns = [columns[index] for index in order]
         for index, categories in enumerate(categories_of(model)):
-            columns[index] = _codes(columns[index], list(categories))
+            # The places of categories as numbers, NaN for others.
+            known = [one for one in categories if not is_missing(one)]
+            place = op.cast(_places(columns[index], known), to=np.float64)
+            is_other = op.equal(place, op.const(np.float64(len(known))))
+            columns[index] = op.where(is_other, op.const(np.nan), place)
     rows = inputs[0]
     if len(inputs) > 1 or hasattr(model, "_predictors"):
         rows = op.concat([op.cast(column, to=np.float64) for column in columns], axis=1)
@@ -430,10 +437,3 @@ def _boosted(model: Any, boosted: Boosted, inputs: list[Var]) -> list[Var]:
     words = classes.dtype.kind in "OUST"
     table = op.const(classes.astype(np.str_) if words else classes.astype(np.int64))
     return [op.gather(table, best), answers]
-
-
-def _codes(column: Var, categories: Sequence[Any]) -> Var:
-    """The places of categories as numbers, NaN for others."""
-    known = [one for one in categories if not is_missing(one)]
-    place = op.cast(_places(column, known), to=np.float64)
-    return op.where(op.equal(place, op.const(np.float64(len(known)))), op.const(np.nan), place)

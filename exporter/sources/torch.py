@@ -112,7 +112,10 @@ class TorchSource:
     def check_open(self, inputs: Sequence[ModelInput], converted: onnx.ModelProto, sample: Mapping[str, Array]) -> None:
         """Refuse a graph that is right only for the size that an open axis had in the sample."""
         is_open = any(one.open_axes for one in inputs)
-        longer = {one.name: _doubled(sample[one.name], one.open_axes) for one in inputs}
+        longer = {one.name: sample[one.name] for one in inputs}
+        for one in inputs:
+            for axis in one.open_axes:
+                longer[one.name] = np.concatenate([longer[one.name]] * 2, axis)
         try:
             got = run_all(session_of(finish_graph(converted)), longer) if is_open else {}
             wanted = self.answer(longer) if is_open else {}
@@ -153,13 +156,6 @@ class TorchSource:
                 f"{self.what} takes tensors of numbers, and the receiver gives text for {', '.join(words)}; turn text "
                 "into ids in the receiver, or train an Estimator with categorical columns."
             )
-
-
-def _doubled(array: Array, axes: Sequence[int]) -> Array:
-    """The array twice along each of the axes."""
-    for axis in axes:
-        array = np.concatenate([array, array], axis)
-    return array
 
 
 class FixedAxisError(ValueError):

@@ -130,20 +130,17 @@ class Authorizer:
                 raise UnauthenticatedError(SEVERAL_TEXT)
             key = value
         if key is None:
-            return self._of_certificate(certificate)
+            table = self._by_certificate
+            grants = [table[name] for name in certificate if name in table]
+            if not grants:
+                raise UnauthenticatedError(WRONG_TEXT if certificate and table else MISSING_TEXT)
+            # A certificate has several names; the ones that are over do not hide another.
+            return next((grant for grant in grants if not grant.is_over), None) or _in_force(grants[0])
         wanted = sha256(key).digest()
         found = self._by_digest.get(wanted)
         if found is None or not hmac.compare_digest(found[0], wanted):
             raise UnauthenticatedError(WRONG_TEXT)
         return _in_force(found[1])
-
-    def _of_certificate(self, names: Collection[str]) -> Grant:
-        table = self._by_certificate
-        grants = [table[name] for name in names if name in table]
-        if not grants:
-            raise UnauthenticatedError(WRONG_TEXT if names and table else MISSING_TEXT)
-        # A certificate has several names; the ones that are over do not hide another.
-        return next((grant for grant in grants if not grant.is_over), None) or _in_force(grants[0])
 
 
 def _in_force(grant: Grant) -> Grant:

@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from estimator_serving.serving.access.authorizer import NOBODY, Authorizer, Grant
+from estimator_serving.serving.access.authorizer import NOBODY, Authorizer
 from estimator_serving.serving.dialects.base import Dialect, Streaming, Unary
 from estimator_serving.serving.errors import (
     FULL_TEXT,
@@ -271,7 +271,10 @@ class GrpcServer:
 
         def answer(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
             try:
-                yield from method.answer(payloads, _context(call, self._gate.admit(call)))
+                left_s = call.time_remaining()
+                deadline_s = None if left_s > _NO_DEADLINE_S else time.monotonic() + min(left_s, DEADLINE_S_MAX)
+                context = Context(deadline_s, lambda: not call.is_active(), call.peer, self._gate.admit(call))
+                yield from method.answer(payloads, context)
             except grpc.RpcError:
                 return  # the client has gone, so nobody would get the status
             except Exception as error:
@@ -333,9 +336,3 @@ def _free_socket(path: str) -> None:
             Path(path).unlink(missing_ok=True)
             return
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-
-
-def _context(call: grpc.ServicerContext, grant: Grant | None) -> Context:
-    remaining_s = call.time_remaining()
-    deadline_s = None if remaining_s > _NO_DEADLINE_S else time.monotonic() + min(remaining_s, DEADLINE_S_MAX)
-    return Context(deadline_s, lambda: not call.is_active(), call.peer, grant)

@@ -34,7 +34,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from estimator_serving.serving.access import identity
 from estimator_serving.serving.dialects.base import HttpError, Reply
 from estimator_serving.serving.errors import ServingError, UnavailableError
-from estimator_serving.serving.http.claims import KNOWN_MAX, Claim, Claims, Head
+from estimator_serving.serving.http.claims import KNOWN_MAX, Claim, Claims
 from estimator_serving.serving.http.gate import CERTIFICATE_KEY, Gate
 from estimator_serving.serving.http.limits import Clock, Late, Limits, Stage
 from estimator_serving.serving.request import PATIENT, Context
@@ -306,24 +306,19 @@ class InferProtocol(HttpToolsProtocol):
         status, content_type, body, headers = reply
         head = self._claims.heads.get((status, content_type, headers))
         if head is None or head[0] is not self.server_state.default_headers:
-            head = self._new_head(reply)
+            # Remembered for answers like it. Default headers have a date, and change each second.
+            defaults = self.server_state.default_headers
+            parts = [STATUS_LINE[status]]
+            for name, value in (*defaults, *headers, (b"content-type", content_type)):
+                parts += (name, b": ", value, b"\r\n")
+            head = (defaults, b"".join(parts))
+            if len(self._claims.heads) >= KNOWN_MAX:
+                self._claims.heads.clear()
+            self._claims.heads[status, content_type, headers] = head
         stop = b"\r\n" if stays else b"connection: close\r\n\r\n"
         self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head[1], len(body), stop, body))
         if not stays:
             self.transport.close()
-
-    def _new_head(self, reply: Reply) -> Head:
-        """How an answer begins, remembered for those like it. Default headers have a date, and change each second."""
-        defaults = self.server_state.default_headers
-        parts = [STATUS_LINE[reply.status]]
-        for name, value in (*defaults, *reply.headers, (b"content-type", reply.content_type)):
-            parts += (name, b": ", value, b"\r\n")
-        head = (defaults, b"".join(parts))
-        heads = self._claims.heads
-        if len(heads) >= KNOWN_MAX:
-            heads.clear()
-        heads[reply.status, reply.content_type, reply.headers] = head
-        return head
 
     def _refuse(self, error: HttpError) -> None:
         """Answer what cannot be read further, and close. An answer under way is cut short instead."""

@@ -111,10 +111,16 @@ def open_servable(
         if metadata is None:
             plain = Signature(_tensor_infos(inputs), _tensor_infos(outputs), signatures.PREDICT_METHOD)
             metadata = Metadata({signatures.DEFAULT_SIGNATURE_KEY: plain})
+        # The name of each node's dimension 0, where it has one that says which dimension it is.
+        first_dims = {
+            node.name: node.shape[0]
+            for node in (*inputs, *outputs)
+            if node.shape and isinstance(node.shape[0], str) and node.shape[0] and not _NO_NAME.fullmatch(node.shape[0])
+        }
         bindings = bind(
             metadata.signatures, frozenset(names), frozenset(node.name for node in outputs),
             path=path, needs_rows=model.needs_rows,
-            first_dims=_first_dims((*inputs, *outputs)) if batching else {},
+            first_dims=first_dims if batching else {},
         )  # fmt: skip
         graph = graph_of(session)
         session_runner = SessionRunner(around(graph) if around else graph, bindings)
@@ -136,12 +142,6 @@ def open_servable(
 
 # What converters call a dimension that has no name: each of them another.
 _NO_NAME = re.compile(r"unk__\d+|.*_dim_\d+")
-
-
-def _first_dims(nodes: tuple[Any, ...]) -> dict[str, str]:
-    """The name of each node's dimension 0, where it has one that says which dimension it is."""
-    named = {node.name: node.shape[0] for node in nodes if node.shape and isinstance(node.shape[0], str)}
-    return {name: dim for name, dim in named.items() if dim and not _NO_NAME.fullmatch(dim)}
 
 
 def _check_tensors(path: Path, model: OnnxModel, found: Metadata | None) -> None:

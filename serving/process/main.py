@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from estimator_serving.serving import config as configuration
 from estimator_serving.serving.config import Config, ConfigError
@@ -40,7 +39,12 @@ def main(config: Config) -> int:
         signals.stop()
 
     try:
-        server = _make(config, lambda: fail("The process that starts the workers has ended."))
+        server: Server | Supervisor
+        if config.worker_processes:
+            named, held = reserve(config)
+            server = Supervisor(named, held, lambda: fail("The process that starts the workers has ended."))
+        else:
+            server = Server(config)
     except StartError as error:
         print(error, file=sys.stderr)
         return 1
@@ -70,14 +74,6 @@ def main(config: Config) -> int:
         logging.shutdown()
         os._exit(1 if failures else 0)
     return 1 if failures else 0
-
-
-def _make(config: Config, lost: Callable[[], None]) -> Server | Supervisor:
-    """What the flags ask for. lost: called if no worker can be started any more. Raises StartError."""
-    if not config.worker_processes:
-        return Server(config)
-    named, held = reserve(config)
-    return Supervisor(named, held, lost)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,14 @@ class _Clustering:
     feature_columns: tuple[FeatureColumn, ...]
 
     def model_fn(self, features: Any, mode: str) -> EstimatorSpec:
-        points = self._points(features).detach()
+        if not isinstance(features, Mapping):
+            points = features.float()
+        elif self.feature_columns:
+            points = input_layer(features, self.feature_columns)
+        else:
+            columns = [features[key].float() for key in sorted(features)]
+            points = torch.cat([column.reshape(len(column), -1) for column in columns], 1)
+        points = points.detach()
         state = _State.of(self, points.shape[1])
         if mode == "train" and not current_store().without_steps:
             self._choose_first_centers(points, state)
@@ -144,15 +151,6 @@ class _Clustering:
                 "serving_default": PredictOutput(index),
             },
         )
-
-    def _points(self, features: Any) -> Tensor:
-        if not isinstance(features, Mapping):
-            points: Tensor = features.float()
-            return points
-        if self.feature_columns:
-            return input_layer(features, self.feature_columns)
-        columns = [features[key].float() for key in sorted(features)]
-        return torch.cat([column.reshape(len(column), -1) for column in columns], 1)
 
     def _distances(self, points: Tensor, centers: Tensor) -> Tensor:
         """f32 [B, clusters]: squared Euclidean distances, or 1 − the cosine."""

@@ -173,13 +173,13 @@ def _network(
         if isinstance(units, int):
             scope, units = kind, [units]
         widths = tuple(units)
-        rnn_cell_fn = lambda: _stacked([_KERAS_CELLS[kind](each) for each in widths])  # noqa: E731
+
+        def rnn_cell_fn() -> Any:
+            cells = [_KERAS_CELLS[kind](each) for each in widths]
+            return cells[0] if len(cells) == 1 else _StackedCells(cells)
+
     columns = listed(sequence_feature_columns), listed(context_feature_columns)
     return RecurrentNetwork(*columns, rnn_cell_fn, scope)
-
-
-def _stacked(cells: list[Any]) -> Any:
-    return cells[0] if len(cells) == 1 else _StackedCells(cells)
 
 
 class _StackedCells(MultiRNNCell):

@@ -117,7 +117,9 @@ class LastEvaluation:
             "checkpoint_path": checkpoint_path,
             "rows": self._rows,
             "metrics": {
-                key: float(value) for key, value in results.items() if np.ndim(value) == 0 and _is_number(value)
+                key: float(value)
+                for key, value in results.items()
+                if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiub"
             },
             "targets": [target.describe() for target in self._targets or ()],
             "note": self._note if self._targets is not None else "The evaluation saw no batch.",
@@ -283,15 +285,14 @@ def targets_of(labels: Any, predictions: Any) -> tuple[list[_Target], str]:
         return [], _UNKNOWN.format(type(predictions).__name__)
     names = sorted({key[0] for key in predictions if isinstance(key, tuple)})  # those of a MultiHead
     if names and isinstance(labels, Mapping):
-        found = [target_of(name, labels.get(name), _of_head(predictions, name)) for name in names]
+        found = []
+        for name in names:
+            own = {key[1]: value for key, value in predictions.items() if isinstance(key, tuple) and key[0] == name}
+            found.append(target_of(name, labels.get(name), own))
     else:
         found = [target_of("", labels, predictions)]
     targets = [target for target in found if target is not None]
     return targets, "" if targets else _UNKNOWN.format(sorted(map(str, predictions)))
-
-
-def _of_head(predictions: Predictions, name: str) -> dict[Any, Any]:
-    return {key[1]: value for key, value in predictions.items() if isinstance(key, tuple) and key[0] == name}
 
 
 def target_of(name: str, labels: Any, predictions: Predictions) -> _Target | None:
@@ -344,10 +345,6 @@ def _sized(predictions: Any) -> Any:
     if not isinstance(predictions, Mapping):
         return None
     return next(key for key, value in predictions.items() if isinstance(value, Tensor) and value.ndim)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) or getattr(value, "dtype", np.dtype(object)).kind in "fiub"
 
 
 def _short(value: Any) -> float | int:

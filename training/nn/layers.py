@@ -588,20 +588,16 @@ def batch_normalization(
             outputs = outputs if beta is None else outputs + beta
         if unbiased:
             variance = variance * (count / max(1, count - 1))
-        _follow_moments(average.detach(), variance.detach(), moving_mean, moving_variance, momentum)
+        now, spread = average.detach(), variance.detach()
+
+        def follow_moments() -> None:
+            moving_mean.lerp_(now, 1.0 - momentum)
+            moving_variance.lerp_(spread, 1.0 - momentum)
+
+        current_store().pending_updates.append(follow_moments)
     else:
         outputs = functional.batch_norm(rows, moving_mean, moving_variance, gamma, beta, False, 0.0, epsilon)
     return outputs.reshape(values.shape).movedim(-1, axis)
-
-
-def _follow_moments(
-    average: Tensor, variance: Tensor, moving_mean: Tensor, moving_variance: Tensor, momentum: float
-) -> None:
-    def update() -> None:
-        moving_mean.lerp_(average, 1.0 - momentum)
-        moving_variance.lerp_(variance, 1.0 - momentum)
-
-    current_store().pending_updates.append(update)
 
 
 class _MeanOverReplicas(torch.autograd.Function):

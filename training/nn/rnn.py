@@ -165,7 +165,7 @@ class RNNCell:
 
     def __init__(self, num_units: int, activation: Activation | str | None, reuse: Reuse, name: str | None) -> None:
         self.units = num_units
-        self.activation = _activation(activation)
+        self.activation = layers.ACTIVATIONS[activation] if isinstance(activation, str) else activation or torch.tanh
         self._reuse = reuse
         self._name = name
         self._made: Recurrence | None = None
@@ -196,10 +196,6 @@ class RNNCell:
             with variable_scope(self._name or unique_name(self.base_name), reuse=self._reuse):
                 self._made = self.recurrence(inputs.shape[-1])
         return self._made
-
-
-def _activation(given: Activation | str | None) -> Activation:
-    return layers.ACTIVATIONS[given] if isinstance(given, str) else given or torch.tanh
 
 
 def weight(name: str, shape: Sequence[int], initializer: Initializer | None = None) -> Tensor:

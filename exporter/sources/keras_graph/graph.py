@@ -75,7 +75,8 @@ class KerasGraph(Writer):
         except NotLoweredError:
             raise
         except Exception as error:
-            raise NotLoweredError(_describe(owner)) from error
+            name = getattr(owner, "name", None)
+            raise NotLoweredError(f"the layer {name} ({type(owner).__name__})" if name else f"{owner}") from error
         flat = keras.tree.flatten(made)
         tensors = [one for one in flat if isinstance(one, keras.KerasTensor)]
         walked = iter(self.walk(tensors, bound))
@@ -135,7 +136,11 @@ class KerasGraph(Writer):
 
         args, kwargs = keras.tree.map_structure(lambda one: self._converted(layer, one), (args, kwargs))
         given = layer._call_signature.bind(*args, **kwargs)
-        tensors = {name: one for name, one in given.arguments.items() if _holds_values(one)}
+        tensors = {
+            name: argument
+            for name, argument in given.arguments.items()
+            if any(isinstance(one, Value) for one in keras.tree.flatten(argument))
+        }
         first = next(iter(given.arguments.values()))
         masks = {f"{name}_mask": one for name, one in tensors.items()} if len(tensors) > 1 else {"mask": first}
         for name, owner in masks.items():
@@ -253,12 +258,6 @@ def _mask_of(value: Any) -> Value | None:
     return value.mask if isinstance(value, Value) else None
 
 
-def _holds_values(argument: Any) -> bool:
-    import keras
-
-    return any(isinstance(one, Value) for one in keras.tree.flatten(argument))
-
-
 def _functional_of(model: Any) -> Any:
     """The Functional model that says what a model computes, None for one that says it in its own `call`."""
     from keras.src.models.functional import Functional
@@ -267,8 +266,3 @@ def _functional_of(model: Any) -> Any:
     if isinstance(model, Sequential) and type(model).call is Sequential.call:
         return model._functional
     return model if isinstance(model, Functional) and type(model).call is Functional.call else None
-
-
-def _describe(owner: Any) -> str:
-    name = getattr(owner, "name", None)
-    return f"the layer {name} ({type(owner).__name__})" if name else f"{owner}"
