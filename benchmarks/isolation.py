@@ -28,6 +28,7 @@ import numpy as np
 import onnx.parser
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from loads import ADD, HEAD, SLOW
 
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.tensors import encode_tensor
@@ -35,13 +36,6 @@ from estimator_serving.wire.tensors import encode_tensor
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 from served import Served, serve
 
-HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
-FAST = "g (float[N] x) => (float[N] y) <float[1] v = {1}> { y = Add(x, v) }"
-# Counts down from x: as slow as a request wants it.
-SLOW = """g (float[N] x) => (float[N] y) <bool go = {1}, int64[1] zero = {0}, int64[1] one = {1}> {
-    first = Slice(x, zero, one)  single = Squeeze(first)  steps = Cast<to = 7>(single)
-    y = Loop (steps, go, x) <body = b (int64 i, bool c, float[N] v) => (bool d, float[N] w)
-        { d = Identity(c)  w = Neg(v) }> }"""
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 SLOW_S = 0.5
@@ -157,7 +151,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name, text in (("fast", FAST), ("slow", SLOW)):
+        for name, text in (("fast", ADD), ("slow", SLOW)):
             (root / name / "1").mkdir(parents=True)
             model = onnx.parser.parse_model(HEAD + text)
             (root / name / "1" / "model.onnx").write_bytes(model.SerializeToString())

@@ -15,6 +15,13 @@ from pathlib import Path
 HOST = "127.0.0.1"
 # How long a load runs before it is counted.
 SETTLE_S = 0.5
+# In ONNX's text form, behind HEAD: a model that adds 1, and one that counts down from x, as slow as a request wants it.
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
+ADD = "g (float[N] x) => (float[N] y) <float[1] v = {1}> { y = Add(x, v) }"
+SLOW = """g (float[N] x) => (float[N] y) <bool go = {1}, int64[1] zero = {0}, int64[1] one = {1}> {
+    first = Slice(x, zero, one)  single = Squeeze(first)  steps = Cast<to = 7>(single)
+    y = Loop (steps, go, x) <body = b (int64 i, bool c, float[N] v) => (bool d, float[N] w)
+        { d = Identity(c)  w = Neg(v) }> }"""
 
 
 class Connection(asyncio.Protocol):

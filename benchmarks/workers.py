@@ -34,7 +34,7 @@ import grpc
 import numpy as np
 import onnx
 import onnx.parser
-from loads import HOST, SETTLE_S, cpu_s, load_rest
+from loads import ADD, HEAD, HOST, SETTLE_S, SLOW, cpu_s, load_rest
 from onnx import helper, numpy_helper
 
 from estimator_serving.wire.pb import serving_pb
@@ -43,13 +43,6 @@ from estimator_serving.wire.tensors import encode_tensor
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 from served import Served, serve
 
-HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
-ADD = "g (float[N] x) => (float[N] y) <float[1] v = {1}> { y = Add(x, v) }"
-# Counts down from x: as slow as a request wants it.
-SLOW = """g (float[N] x) => (float[N] y) <bool go = {1}, int64[1] zero = {0}, int64[1] one = {1}> {
-    first = Slice(x, zero, one)  single = Squeeze(first)  steps = Cast<to = 7>(single)
-    y = Loop (steps, go, x) <body = b (int64 i, bool c, float[N] v) => (bool d, float[N] w)
-        { d = Identity(c)  w = Neg(v) }> }"""
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 CRASH_WORKERS, CLIENTS, KILL_PAUSE_S = 4, 8, 2.0
 MEMORY_WORKERS, MEMORY_RATIO_MAX = 4, 1.3

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
-from estimator_serving.exporter.sources.base import CLASSIFY, REGRESS, ModelInput
-from estimator_serving.exporter.sources.boosted import LEQ, Boosted, Branch, Leaf, Tree, answered, graph_of
-from estimator_serving.exporter.sources.columns import Columns, are_made_up
+from estimator_serving.exporter.sources.base import CLASSIFY, REGRESS
+from estimator_serving.exporter.sources.boosted import LEQ, Boosted, Branch, Leaf, Tree, answered
+from estimator_serving.exporter.sources.columns import BoostedSource, Columns, are_made_up
 from estimator_serving.training.arrays import Array
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.dtypes import DType
 
 _CLASSIFIERS = {
     "Logloss": "sigmoid", "CrossEntropy": "sigmoid", "MultiClass": "softmax", "MultiClassOneVsAll": "sigmoid",
@@ -28,7 +26,7 @@ _CLASSIFIERS = {
 _LINKS = {"RawFormulaVal": "identity", "Exponent": "exp"}
 
 
-class CatBoostSource:
+class CatBoostSource(BoostedSource):
     """A CatBoostClassifier, -Regressor, -Ranker or catboost.CatBoost of numeric features.
 
     Raises ValueError for categorical, text and embedding features: of them a model keeps hashes only.
@@ -43,15 +41,6 @@ class CatBoostSource:
         self.labels = [str(one) for one in model.classes_] if self._boosted.is_classifier else None
         names = model.feature_names_
         self._columns = Columns("The CatBoost model", None if are_made_up(names, "") else names, dtypes.float32)
-
-    def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
-        return self._columns.inputs(features)
-
-    def known_values(self) -> Mapping[str, Sequence[Any]]:
-        return self._columns.known_values()
-
-    def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
-        return graph_of(self._boosted)
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         is_classifier = self._boosted.is_classifier

@@ -1,7 +1,7 @@
 """The columns of a boosted model: numbers side by side, and words that the library trained as categories.
 
 Owns how categories become the codes that the trees compare with, in the graph and in the table that the library itself
-is asked with. Knows no library.
+is asked with, and what the sources of these models share. Knows no library.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Var, inline
 
 from estimator_serving.exporter.sources.base import MATRIX, ModelInput, matrix_input
+from estimator_serving.exporter.sources.boosted import Boosted, graph_of
 from estimator_serving.training.arrays import Array
 from estimator_serving.wire.dtypes import DType
 
@@ -106,6 +107,22 @@ class Columns:
         numbers = op.cast(column, to=np.float32)
         keys = [float(np.float32(value)) for value in known]
         return ml.label_encoder(numbers, keys_floats=keys, values_floats=codes, default_float=np.nan)
+
+
+class BoostedSource:
+    """What the sources of boosted models share; their constructors set the model's trees and its columns."""
+
+    _boosted: Boosted
+    _columns: Columns
+
+    def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
+        return self._columns.inputs(features)
+
+    def known_values(self) -> Mapping[str, Sequence[Any]]:
+        return self._columns.known_values()
+
+    def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
+        return self._columns.in_front_of(graph_of(self._boosted), inputs)
 
 
 def are_made_up(names: Sequence[str], prefix: str) -> bool:

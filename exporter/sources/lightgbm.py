@@ -7,17 +7,14 @@ Source: LightGBM 4.6: dump_model, and the objectives' ConvertOutput.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import onnx
-
-from estimator_serving.exporter.sources.base import CLASSIFY, REGRESS, ModelInput
-from estimator_serving.exporter.sources.boosted import EQ, LEQ, Boosted, Branch, Leaf, Tree, answered, graph_of
-from estimator_serving.exporter.sources.columns import Columns, are_made_up
+from estimator_serving.exporter.sources.base import CLASSIFY, REGRESS
+from estimator_serving.exporter.sources.boosted import EQ, LEQ, Boosted, Branch, Leaf, Tree, answered
+from estimator_serving.exporter.sources.columns import BoostedSource, Columns, are_made_up
 from estimator_serving.training.arrays import Array
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.dtypes import DType
 
 # What an objective does with the margins.
 _LINKS = {
@@ -29,7 +26,7 @@ _LINKS = {
 _CLASSIFIERS = ("binary", "multiclass", "multiclassova")
 
 
-class LightGbmSource:
+class LightGbmSource(BoostedSource):
     """An LGBMModel or a lightgbm.Booster. Raises ValueError for linear trees and objectives of the user's own."""
 
     packages = ("lightgbm",)
@@ -41,15 +38,6 @@ class LightGbmSource:
         classes = getattr(model, "classes_", None)
         self.labels = None if classes is None or not self._boosted.is_classifier else [str(one) for one in classes]
         self._columns = _columns(self._booster)
-
-    def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
-        return self._columns.inputs(features)
-
-    def known_values(self) -> Mapping[str, Sequence[Any]]:
-        return self._columns.known_values()
-
-    def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
-        return self._columns.in_front_of(graph_of(self._boosted), inputs)
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         rows = self._columns.table(inputs)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 
-from estimator_serving.exporter.sources.base import CLASS_IDS, CLASSIFY, PROBABILITIES, REGRESS, ModelInput
-from estimator_serving.exporter.sources.boosted import EQ, LT, Boosted, Branch, Leaf, Tree, answered, graph_of
-from estimator_serving.exporter.sources.columns import Columns, are_made_up
+from estimator_serving.exporter.sources.base import CLASS_IDS, CLASSIFY, PROBABILITIES, REGRESS
+from estimator_serving.exporter.sources.boosted import EQ, LT, Boosted, Branch, Leaf, Tree, answered
+from estimator_serving.exporter.sources.columns import BoostedSource, Columns, are_made_up
 from estimator_serving.training.arrays import Array
 from estimator_serving.wire import dtypes
-from estimator_serving.wire.dtypes import DType
 
 # What an objective does with the margins.
 _LINKS = {
@@ -35,7 +33,7 @@ _CLASSIFIERS = ("binary:logistic", "binary:hinge", "multi:softmax", "multi:softp
 _INVERSE: Mapping[str, Callable[[Any], Any]] = {"sigmoid": lambda score: np.log(score / (1 - score)), "exp": np.log}
 
 
-class XgBoostSource:
+class XgBoostSource(BoostedSource):
     """An XGBModel or an xgboost.Booster. Raises ValueError for objectives of the user's own."""
 
     packages = ("xgboost",)
@@ -49,15 +47,6 @@ class XgBoostSource:
         names = self._booster.feature_names
         known = None if names is None or are_made_up(names, "f") else names
         self._columns = Columns("The XGBoost model", known, dtypes.float32, _categories(self._booster))
-
-    def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
-        return self._columns.inputs(features)
-
-    def known_values(self) -> Mapping[str, Sequence[Any]]:
-        return self._columns.known_values()
-
-    def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
-        return self._columns.in_front_of(graph_of(self._boosted), inputs)
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         import xgboost

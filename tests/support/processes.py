@@ -7,23 +7,18 @@ import contextlib
 import json
 import multiprocessing
 import os
-import socket
 import time
 import traceback
+
+from served import free_ports
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["estimator_serving.training", "estimator_serving.exporter", "trained_together"])
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
 def tf_configs(workers=1, ps=0, evaluator=False):
     """One TF_CONFIG for each task: the chief, the workers, parameter servers, the evaluator."""
-    cluster = {"chief": [f"127.0.0.1:{free_port()}"], "worker": [f"127.0.0.1:{40000 + i}" for i in range(workers)]}
+    cluster = {"chief": [f"127.0.0.1:{free_ports(1)[0]}"], "worker": [f"127.0.0.1:{40000 + i}" for i in range(workers)]}
     if ps:
         cluster["ps"] = [f"127.0.0.1:{50000 + i}" for i in range(ps)]
     tasks = [(job, index) for job in cluster for index in range(len(cluster[job]))]
@@ -34,7 +29,7 @@ def tf_configs(workers=1, ps=0, evaluator=False):
 
 
 def torchrun_environments(count=2):
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
     return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 

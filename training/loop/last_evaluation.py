@@ -149,8 +149,11 @@ class _Target:
 
     def count(self, batches: Iterable[tuple[Any, Any]]) -> None:
         """Count the labels and predictions of batches."""
-        parts = zip(*(self._find(labels, predictions) for labels, predictions in batches), strict=True)
-        self.count_rows(*map(_joined, parts))
+        columns = []
+        for parts in zip(*(self._find(labels, predictions) for labels, predictions in batches), strict=True):
+            is_tensor = isinstance(parts[0], Tensor)
+            columns.append(torch.cat([one.detach() for one in parts]).numpy() if is_tensor else np.concatenate(parts))
+        self.count_rows(*columns)
 
     def count_rows(self, labels: Array, scores: Array, class_ids: Array | None = None) -> None:
         raise NotImplementedError
@@ -332,12 +335,6 @@ def _finder(name: str, keys: Sequence[str]) -> Callable[[Any, Any], Sequence[Any
         return labels, *(predictions[key] for key in keys)
 
     return find
-
-
-def _joined(parts: Sequence[Any]) -> Array:
-    if isinstance(parts[0], Tensor):
-        return torch.cat([part.detach() for part in parts]).numpy()
-    return np.concatenate(parts)
 
 
 def _sized(predictions: Any) -> Any:
