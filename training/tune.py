@@ -265,7 +265,7 @@ class _Search:
             tries = int(trial.user_attrs.get(_TRIES, 1))
             Trial(study, trial._trial_id).set_user_attr("error", _DIED)
             study.tell(trial.number, state=TrialState.FAIL)
-            said = "its parameters are tried again" if tries < _TRIES_MAX else f"it failed {tries} times, that is all"
+            said = "its parameters are tried again" if tries < _TRIES_MAX else f"it has failed {tries} times"
             logger.warning("The process of trial %d died: the trial is recorded as failed, and %s.", trial.number, said)
             if tries < _TRIES_MAX:
                 study.enqueue_trial(trial.params, user_attrs={_DIRECTORY: name, _TRIES: tries + 1})

@@ -65,7 +65,7 @@ def read_contents(directory: Path) -> Contents:
         if counted:
             found.last[folder.name] = counted
         elif problem:
-            found.lacking.append(f"{problem}. Call evaluate again with this version to have it written.")
+            found.lacking.append(f"{problem}. Call evaluate again with this version, which writes it anew.")
     found.hyperparameters, problem = _read(directory / HYPERPARAMETERS_FILE)
     if not (found.training or found.evaluations or found.last or found.hyperparameters):
         raise ValueError(
@@ -92,7 +92,7 @@ def what_is_lacking(found: Contents) -> list[str]:
             "and the coverage of columns are made. Call evaluate once more; earlier versions did not write it."
         )
     if not found.hyperparameters:
-        lacking.append(f"There is no {HYPERPARAMETERS_FILE}. It is written by the next training in this model_dir.")
+        lacking.append(f"There is no {HYPERPARAMETERS_FILE}. The next training in this model_dir writes it.")
     return lacking
 
 

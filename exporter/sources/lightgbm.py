@@ -51,8 +51,8 @@ def lightgbm_trees(model: Any) -> Boosted:
     objective, *options = str(dumped.get("objective", "none")).split()
     if callable(getattr(model, "objective", None)) or objective not in _LINKS:
         raise ValueError(
-            f"The LightGBM model has the objective {objective!r}, and what it does with the sum of the trees is not "
-            f"known; train with one of {', '.join(_LINKS)}."
+            f"The LightGBM model has the objective {objective!r}, and export_model does not know what "
+            f"it does with the sum of the trees; train with one of {', '.join(_LINKS)}."
         )
     trees = dumped["tree_info"]
     if any("leaf_const" in leaf for tree in trees for leaf in _leaves(tree["tree_structure"])):

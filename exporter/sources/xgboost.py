@@ -69,8 +69,8 @@ def xgboost_trees(model: Any) -> Boosted:
     objective, parameters = str(learner["objective"]["name"]), learner["learner_model_param"]
     if callable(getattr(model, "objective", None)) or objective not in _LINKS:
         raise ValueError(
-            f"The XGBoost model has the objective {objective!r}, and what it does with the sum of the trees is not "
-            f"known; train with one of {', '.join(_LINKS)}."
+            f"The XGBoost model has the objective {objective!r}, and export_model does not know what "
+            f"it does with the sum of the trees; train with one of {', '.join(_LINKS)}."
         )
     targets = max(1, int(parameters["num_class"]), int(parameters["num_target"]))
     link = _LINKS[objective]

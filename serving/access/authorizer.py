@@ -30,7 +30,7 @@ _SCHEME = b"bearer "
 MISSING_TEXT = "This server needs a key; send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`."
 WRONG_TEXT = "The key or the client's certificate is not valid here; ask the operator of this server for a key."
 EXPIRED_TEXT = "The key or the client's certificate is no longer valid here; ask the operator of this server for a key."
-SEVERAL_TEXT = "The request has several keys, and it is not to be told which of them counts; send one."
+SEVERAL_TEXT = "The request has several different keys, so the server cannot tell which of them counts; send one."
 
 
 class Grant:

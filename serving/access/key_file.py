@@ -118,12 +118,12 @@ def _parse_line(line: str) -> Entry:
     try:
         members = json.loads(line, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON object ({error.msg}); make it with `estimator-serving key`.") from None
+        raise ValueError(f"it is not a JSON object ({error.msg}); make it with `estimator-serving key`.") from None
     if not isinstance(members, dict):
-        raise ValueError("it is no JSON object; make it with `estimator-serving key`.")
+        raise ValueError("it is not a JSON object; make it with `estimator-serving key`.")
     known = {"name", "sha256", "certificate", "expires", *(right.value for right in Right)}
     if unknown := sorted(members.keys() - known):
-        raise ValueError(f"it has {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
+        raise ValueError(f"it has {', '.join(unknown)}, which is unknown; a line may have {', '.join(sorted(known))}.")
     name, sha256, certificate = _read_caller(members)
     models = {}
     for right in MODEL_RIGHTS:
@@ -149,7 +149,9 @@ def _read_caller(members: Mapping[str, Any]) -> tuple[str, str, str]:
         raise ValueError("its sha256 is not 64 hexadecimal digits in lower case.")
     is_form = isinstance(certificate, str) and certificate.startswith(CERTIFICATE_FORMS) and certificate[-1] not in "=:"
     if "certificate" in members and not is_form:
-        raise ValueError(f"its certificate has to begin with one of {' '.join(CERTIFICATE_FORMS)}, and go on.")
+        raise ValueError(
+            f"its certificate has to begin with one of {' '.join(CERTIFICATE_FORMS)} and name something behind it."
+        )
     return name, sha256, certificate
 
 

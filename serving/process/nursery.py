@@ -158,7 +158,7 @@ def _live(role: Role, end: socket.socket, argument: Any) -> NoReturn:
     try:
         code = role(end, argument)
     except BaseException:
-        _log.critical("A process of the server ends by an error.", exc_info=True)
+        _log.critical("A process of the server ended with an error.", exc_info=True)
     finally:
         logging.shutdown()
         with contextlib.suppress(OSError, ValueError):

@@ -387,7 +387,7 @@ class open_stream:  # noqa: N801
         self.requests.put(None)
 
 
-@pytest.mark.parametrize(("text", "said"), [("x\n", "cannot be used. Line 1 cannot be used: it is no JSON object"),
+@pytest.mark.parametrize(("text", "said"), [("x\n", "cannot be used. Line 1 cannot be used: it is not a JSON object"),
                                             (None, "cannot be read (no such file)")])  # fmt: skip
 def test_a_file_that_cannot_be_used_at_the_start(tmp_path, text, said):
     if text is not None:

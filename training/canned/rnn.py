@@ -166,7 +166,7 @@ def _network(
         if kind not in _KERAS_CELLS:
             raise ValueError(
                 "`cell_type` should be a class producing a RNN cell, or a string specifying the cell type. Supported "
-                f"strings are: {[*_KERAS_CELLS]}. A cell of nn.rnn_cell is given by rnn_cell_fn."
+                f"strings are: {[*_KERAS_CELLS]}. Give a cell of nn.rnn_cell by rnn_cell_fn."
             )
         if not units:
             raise ValueError("Give units, the width of each recurrent layer, for example units=[32, 16].")

@@ -193,9 +193,9 @@ def stepwise():
             lambda: keras.Sequential([keras.Input((4,)), Leaves(name="leaves")]),
             TABLE,
             ValueError,
-            "nothing is known of the layer leaves .Leaves.*functions of keras.ops.*it leaves torch for numpy",
+            "there is no rule for the layer leaves .Leaves.*functions of keras.ops.*it leaves torch for numpy",
         ),
-        (stepwise, steps_of(3), ValueError, "nothing is known of the layer lambda.*one size for every axis"),
+        (stepwise, steps_of(3), ValueError, "there is no rule for the layer lambda.*one size for every axis"),
         (
             lambda: keras.Sequential([keras.Input(batch_shape=(2, 5, 3)), layers.LSTM(2, stateful=True)]),
             build_raw_serving_input_receiver_fn({"x": np.zeros((2, 5, 3), np.float32)}),

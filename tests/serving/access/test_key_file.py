@@ -55,8 +55,8 @@ def test_no_text_breaks_the_reader(text):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("sesame", "it is no JSON object"),
-        ("[]", "it is no JSON object"),
+        ("sesame", "it is not a JSON object"),
+        ("[]", "it is not a JSON object"),
         ("[" * 100_000, "Line 2 cannot be used"),
         ({"name": ""}, "it needs a name"),
         ({"name": "a\n"}, "it needs a name"),
@@ -71,7 +71,7 @@ def test_no_text_breaks_the_reader(text):
         ({"name": "a", "sha256": SHA, "metrics": 1}, "its metrics has to be true or false"),
         ({"name": "a", "sha256": SHA, "expires": "soon"}, "its expires is 'soon'; write a date, such as 2027-01-31"),
         ({"name": "a", "sha256": SHA, "expires": 7}, "its expires is 7"),
-        ({"name": "a", "sha256": SHA, "admin": True}, "it has admin; there are certificate, expires"),
+        ({"name": "a", "sha256": SHA, "admin": True}, "it has admin, which is unknown; a line may have certificate"),
         ('{"name": "a", "name": "b", "sha256": "' + SHA + '"}', "it has a member twice"),
     ],
 )
