@@ -1,5 +1,6 @@
 """How the tests run together: one profile for property tests, and which files share a process and which start first."""
 
+import gc
 import logging
 import os
 
@@ -47,8 +48,18 @@ class Scheduling(LoadFileScheduling):
         return NETWORKS[0] if file in NETWORKS else KERAS if KERAS in file else file
 
 
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist in the run, nobody asks
 def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
+
+
+# Torch and the tests are many objects that stay. To look through them at each collection took a twentieth of the time.
+gc.set_threshold(100_000, 20, 100)
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
