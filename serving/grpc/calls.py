@@ -38,6 +38,8 @@ from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES
 _NO_DEADLINE_S = 1e12
 _NO_FLAGS = 0
 _OK = int(Code.OK)
+# grpc rounds times up to milliseconds: a deadline that is past when the call is made arrives with as much left.
+_RESOLUTION_S = 0.002
 
 
 class Held:
@@ -174,7 +176,8 @@ class _Call:
             return self._send(None, Refusal(Code.UNIMPLEMENTED, f'"{name}" requires exactly one request message.'))
         deadline = self._details.deadline
         if deadline < _NO_DEADLINE_S:
-            self._deadline_s = time.monotonic() + min(deadline - time.time(), DEADLINE_S_MAX)
+            left_s = deadline - time.time()
+            self._deadline_s = time.monotonic() + min(left_s if left_s > _RESOLUTION_S else 0.0, DEADLINE_S_MAX)
         unary = self._method.unary
         if len(payload) <= QUICK_PAYLOAD_BYTES and unary.has_quick():
             try:
