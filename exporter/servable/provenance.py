@@ -22,16 +22,12 @@ from estimator_serving.training.estimator import TrainedModel
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "spox", "torch")
 _OWN_PACKAGE = "estimator-serving"
 _GIT_TIMEOUT_S = 10
-# Read once a process, too: looking them up takes longer than writing a small graph.
-_version = functools.cache(metadata.version)
 
 
 def describe_versions(more: Iterable[str] = ()) -> dict[str, Any]:
     """Versions of Python and of every package that makes an export, and the git revision of the working directory."""
-    versions = {}
-    for name in sorted({_OWN_PACKAGE, *_PACKAGES, *more}):
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = _version(name)
+    found = {name: _version(name) for name in sorted({_OWN_PACKAGE, *_PACKAGES, *more})}
+    versions = {name: version for name, version in found.items() if version is not None}
     described: dict[str, Any] = {"versions": {**versions, "python": platform.python_version()}}
     revision = _git_revision(Path.cwd())
     return described if revision is None else {**described, "git_revision": revision}
@@ -45,6 +41,14 @@ def describe_estimator(model: TrainedModel) -> dict[str, Any]:
     if model.checkpoint_path is not None and (statistics := read_statistics(model.checkpoint_path)) is not None:
         described["training_data"] = statistics
     return described
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    """Looked up once a process, found or not: that takes longer than writing a small graph."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return None
 
 
 @functools.cache

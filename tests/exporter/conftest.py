@@ -1,11 +1,9 @@
 """Trained estimators and their networks, made once for all tests of the exporter."""
 
 import copy
-from functools import cache
 
 import pytest
 from small_estimators import train_steps
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from estimator_serving.exporter import network
 
@@ -23,14 +21,6 @@ def trained(tmp_path_factory):
         return made[kind]
 
     return get
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_table_of_operators():
-    """torch makes its table of operators anew for every export, which takes longer than a small export itself."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
