@@ -10,6 +10,9 @@ IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-
 # Tests start many processes. They share compiled bytecode, whatever the environment says, and each computes on one core.
 unexport PYTHONDONTWRITEBYTECODE
 test coverage: export OMP_NUM_THREADS := 1
+# They write and remove thousands of small files, and a disk makes them wait for each: in memory, where there is room.
+IN_MEMORY := $(shell df --output=avail /dev/shm 2>/dev/null | awk '$$1 > 4000000 { print "/dev/shm" }')
+test coverage: export TMPDIR := $(or $(IN_MEMORY),$(TMPDIR))
 
 .DEFAULT_GOAL := help
 # WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
