@@ -92,6 +92,7 @@ oracle-ops: .venv/.ready oracle-python  ## the parsing ops against TensorFlow's 
 	@$(BIN)/python tests/ops/parity.py --tensorflow-python $(TF) --cases $(or $(CASES),10000)
 
 oracle-clients: .venv/.ready oracle-python  ## every call of tensorflow-serving-api 2.15 against the server; TF=path/to/python
+	@$(TF) -c 'import tensorflow_serving' 2>/dev/null || { echo "$(TF) cannot import tensorflow_serving; install tensorflow-serving-api==2.15.1 there."; exit 1; }
 	@TENSORFLOW_PYTHON=$(TF) $(BIN)/python -m pytest -q tests/conformance/test_tensorflow_client.py
 
 oracle-kserve: .venv/.ready  ## the kserve SDK's v2 clients against the server; KSERVE=path/to/python

@@ -58,6 +58,9 @@ gc.set_threshold(100_000, 20, 100)
 
 
 def pytest_collection_finish():
+    # pytest gives each logger that does not propagate a handler, and torch takes any handler of this one for a wish to
+    # have everything recorded that it traces.
+    logging.getLogger("torch.__trace").propagate = True
     gc.collect()
     gc.freeze()
 

@@ -157,7 +157,7 @@ class Target(NamedTuple):
 class Page(NamedTuple):
     """A GET that the interactive docs show.
 
-    path: with its variables in braces, as FastAPI takes it: "/v1/models/{name}".
+    path: with its variables in braces, as Starlette takes it: "/v1/models/{name}".
     is_health: whether it is a health check, which needs no key unless the operator wants it to.
     """
 

@@ -1,8 +1,8 @@
 """The HTTP front: an ASGI application, and a thread in which uvicorn runs it.
 
 Owns what is HTTP's: reading bodies under limits, which thread answers, and how long a client waits for it. Inferences
-are answered in front of FastAPI, which would take longer than the model does; FastAPI carries everything else
-(`pages`). What a URL or a body means is the dialects' business.
+are answered in front of the application of the pages (`pages`), which would take longer than the model does. What a URL
+or a body means is the dialects' business.
 """
 
 from __future__ import annotations

@@ -1,18 +1,23 @@
-"""What FastAPI answers: health, metrics, the interactive docs, and the dialects' pages.
+"""What is no inference: health, metrics, the interactive docs, and the dialects' pages.
 
-Owns the routes and what a URL that is no dialect's is told. What a dialect's pages say is the dialect's business.
+Owns these pages and what a URL that is no dialect's is told. What a dialect's pages say is the dialect's business.
+
+Starlette answers them. FastAPI, which is Starlette with descriptions, writes the OpenAPI document and the interactive
+docs, and is imported when somebody opens these: it takes as long as the rest of a server's start, and 20 MB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import PlainTextResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from estimator_serving.serving import metrics
 from estimator_serving.serving.access.key_file import Right
@@ -26,12 +31,23 @@ from estimator_serving.serving.request import Context
 
 HEALTH_PATHS = ("/healthz", "/readyz")
 _DOCS, _OPENAPI = "/docs", "/openapi.json"
+_TITLE = "estimator-serving"
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A URL that GET and HEAD answer. described: what FastAPI's `add_api_route` takes for the OpenAPI document."""
+
+    path: str
+    answer: Callable[[Request], Any]
+    summary: str
+    described: dict[str, Any] = field(default_factory=dict)
 
 
 def build_pages(
     claims: Claims, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str], *, docs: bool,
     has_keys: bool = False,
-) -> FastAPI:  # fmt: skip
+) -> Starlette:  # fmt: skip
     """The application for every request that is no inference. A HEAD reaches it as a GET.
 
     docs: whether /docs and /openapi.json are served. has_keys: whether callers need keys.
@@ -46,11 +62,8 @@ def build_pages(
             return _describe(dialect, request)
         prefixes = ", ".join(dialect.prefix for dialect in claims.dialects)
         text = f"Nothing is served at {request.url.path} for {request.method}; models are under {prefixes}."
-        # FastAPI names in a header the methods that a path allows, which are GET here and so HEAD.
-        headers = tuple(
-            (name.lower().encode(), value.replace("GET", "GET, HEAD").encode())
-            for name, value in (error.headers or {}).items()
-        )
+        # A page allows GET, and so HEAD.
+        headers = ((b"allow", b"GET, HEAD"),) if error.status_code == 405 else ()
         return _response(Reply(error.status_code, JSON, error_body(shorten(text)), headers))
 
     async def broken(_request: Request, error: Exception) -> Response:
@@ -59,32 +72,24 @@ def build_pages(
     async def refused(request: Request, error: Any) -> Response:
         return _response(claims.refuse(error, request.scope["raw_path"]))
 
-    app = FastAPI(
-        title="estimator-serving",
-        docs_url=None,
-        openapi_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
+    pages = [*_operators_pages(exposition, unready, trouble)]
+    for dialect in claims.dialects:
+        pages += _dialects_pages(dialect)
+    routes = [Route(page.path, page.answer) for page in pages]
+    app = Starlette(
+        routes=routes + _documents(pages, claims, has_keys) if docs else routes,
         exception_handlers={404: unrouted, 405: unrouted, 500: broken, ServingError: refused},
     )
-
-    _add_operators_pages(app, exposition, unready, trouble, docs=docs)
-    for dialect in claims.dialects:
-        _add_pages(app, dialect)
-    app.openapi = partial(_describe_all, app.openapi, claims, has_keys)  # type: ignore[method-assign]
+    app.router.redirect_slashes = False
     return app
 
 
-def _add_operators_pages(
-    app: FastAPI, exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str], *, docs: bool
-) -> None:
-    """What load balancers, Prometheus and people ask for: the probes, the metrics and the interactive docs."""
+def _operators_pages(exposition: Exposition, unready: Callable[[], str], trouble: Callable[[], str]) -> list[_Page]:
+    """What load balancers and Prometheus ask for: the probes and the metrics."""
 
-    @app.get("/healthz", summary="Whether the process answers at all")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    async def healthz(_request: Request) -> Response:
+        return _response(Reply(200, JSON, b'{"status":"ok"}'))
 
-    @app.get("/readyz", summary="Whether predictions can be answered, and why not", responses=ERRORS)
     async def readyz(request: Request) -> Response:
         context, reason = _context(request), unready()
         if reason:
@@ -96,49 +101,66 @@ def _add_operators_pages(
         _context(request).require(Right.METRICS)
         return Response(exposition.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
-    async def openapi(request: Request) -> Response:
+    text = {"responses": {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}, "response_class": Response}
+    return [
+        _Page("/healthz", healthz, "Whether the process answers at all", {"response_model": dict[str, str]}),
+        _Page("/readyz", readyz, "Whether predictions can be answered, and why not", {"responses": ERRORS}),
+        *(_Page(path, prometheus, "Prometheus metrics", text) for path in exposition.paths),
+    ]
+
+
+def _dialects_pages(dialect: Dialect) -> list[_Page]:
+    """They answer as any URL below the dialect's prefix does, and show in the interactive docs."""
+
+    async def describe(request: Request) -> Response:
+        return _describe(dialect, request)
+
+    pages = []
+    for page in dialect.pages:
+        names = [part[1:-1] for part in page.path.split("/") if part.startswith("{")]
+        named = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+        described = {"openapi_extra": {"parameters": named}, "responses": ERRORS}
+        pages.append(_Page(page.path, describe, page.summary, described))
+    return pages
+
+
+def _documents(pages: Sequence[_Page], claims: Claims, has_keys: bool) -> list[Route]:
+    """The OpenAPI document and the interactive docs."""
+
+    @functools.cache
+    def described_pages() -> dict[str, Any]:
+        from fastapi import FastAPI
+
+        app = FastAPI(title=_TITLE)
+        for page in pages:
+            app.add_api_route(page.path, page.answer, methods=["GET"], summary=page.summary, **page.described)
+        return app.openapi()
+
+    def openapi(request: Request) -> Response:  # on a thread, as the next one
         _context(request).require(Right.METADATA)
-        return Response(orjson.dumps(app.openapi()), headers={"content-type": JSON.decode()})
+        document = _describe_all(described_pages(), claims, has_keys)
+        return Response(orjson.dumps(document), headers={"content-type": JSON.decode()})
 
-    async def interactive(request: Request) -> Response:
+    def interactive(request: Request) -> Response:
+        from fastapi.openapi.docs import get_swagger_ui_html
+
         _context(request).require(Right.METADATA)
-        return get_swagger_ui_html(openapi_url=_OPENAPI, title=app.title)
+        return get_swagger_ui_html(openapi_url=_OPENAPI, title=_TITLE)
 
-    if docs:
-        app.add_route(_OPENAPI, openapi)
-        app.add_route(_DOCS, interactive)
-    for path in exposition.paths:
-        app.add_api_route(
-            path, prometheus, methods=["GET"], summary="Prometheus metrics", response_class=PlainTextResponse
-        )
+    return [Route(_OPENAPI, openapi), Route(_DOCS, interactive)]
 
 
-def _describe_all(pages: Callable[[], dict[str, Any]], claims: Claims, has_keys: bool) -> dict[str, Any]:
+def _describe_all(pages: dict[str, Any], claims: Claims, has_keys: bool) -> dict[str, Any]:
     """The OpenAPI document of this moment: the pages, and the inferences of the models that are loaded."""
-    paths = dict(pages()["paths"])
+    paths = dict(pages["paths"])
     for dialect in claims.dialects:
         paths |= dialect.operations()
-    document = pages() | {"paths": paths}
+    document = pages | {"paths": paths}
     if has_keys:
         components = document.get("components", {})
         document["components"] = components | {"securitySchemes": _SECURITY_SCHEMES}
         document["security"] = [{name: []} for name in _SECURITY_SCHEMES]
     return document
-
-
-def _add_pages(app: FastAPI, dialect: Dialect) -> None:
-    """Routes for a dialect's pages. They answer as any URL below its prefix does, and show in the interactive docs."""
-
-    async def describe(request: Request) -> Response:
-        return _describe(dialect, request)
-
-    for page in dialect.pages:
-        names = [part[1:-1] for part in page.path.split("/") if part.startswith("{")]
-        named = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
-        extra = {"parameters": named}
-        app.add_api_route(
-            page.path, describe, methods=["GET"], summary=page.summary, openapi_extra=extra, responses=ERRORS
-        )
 
 
 # Any one of them.

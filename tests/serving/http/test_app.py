@@ -299,9 +299,10 @@ def test_other_methods(running, method, path, allowed):
     assert answer.json()["error"].startswith(f"Malformed request: {method} {path}")
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/docs", "/openapi.json"])
 @pytest.mark.parametrize("method", ["POST", "TRACE"])
-def test_other_methods_beside_the_models(running, method):
-    answer = running.http.request(method, "/healthz")
+def test_other_methods_beside_the_models(running, method, path):
+    answer = running.http.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
