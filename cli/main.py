@@ -54,6 +54,13 @@ COMMANDS = {
         "make one prediction in this process, without a server",
         "Runs a servable once in this process, and prints the answer as JSON or writes it to .npy files.",
     ),
+    "tune": Command(
+        "estimator_serving.cli.tune",
+        "measure which flags of the server suit a model on this machine",
+        "Starts the server with different threads, workers and batching, puts a load on each, and recommends the flags "
+        "that answer most requests within a latency. Writes them, and the file of batching parameters. (training.tune, "
+        "which searches hyperparameters, is something else.)",
+    ),
     "import": Command(
         "estimator_serving.cli.import_saved_model",
         "turn a TensorFlow SavedModel into a servable, without TensorFlow",

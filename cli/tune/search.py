@@ -1,0 +1,339 @@
+"""The search for the setting that answers most requests within an objective: what is measured, and what that shows.
+
+The theory. One flag after the other is tried on top of the best setting so far, because a full grid would take hours:
+threads, then workers, then batching and its parameters. A setting is measured by a *climb*: the number of clients that
+ask at the same time is doubled as long as the objective is met and more is answered. Its figure is the load at which it
+answered most within the objective. Measurements of a machine that does other things, too, differ from one run to the
+next, so the settings in front are measured again, in turns, each on a new server. A setting with more flags is
+preferred only if its worst run beats the best run of the simpler one.
+
+Owns the order of the measurements, the bound on their time and the choice. Does not know how anything is measured: a
+Measure is handed in. It starts a server with a setting and gives a function that puts a number of clients on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from estimator_serving.cli.tune import settings
+from estimator_serving.cli.tune.settings import Setting, Space
+
+# By less than this a setting is not better than a simpler one, even if runs do not differ at all.
+GAIN_MIN = 0.02
+# What runs of one setting are taken to differ by where none was repeated.
+SPREAD_ASSUMED = 0.1
+# Runs of the settings in front, and how many are in front beside the defaults and the best.
+RUNS = 3
+RIVALS = 2
+# A climb ends after so many doublings that gave no more answers.
+FLAT_MAX = 2
+# Shares of the time after which no further settings are tried, and the best ones are not repeated any more.
+TRYING_SHARE = 0.6
+REPEATING_SHARE = 0.85
+# How many settings should be tried at least before the defaults are repeated.
+TRIES_MIN = 4
+# How many times the clients of the best load ask when the queue is measured.
+OVERLOAD = 4
+
+
+class SettingError(Exception):
+    """A setting that cannot be measured; the text is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is wanted: that a share (`quantile`) of the requests is answered within `latency_s`."""
+
+    latency_s: float
+    quantile: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was measured with a number of clients, each of which asks again as soon as it is answered.
+
+    Attributes:
+        clients: how many.
+        rate: answers a second.
+        goodput: those of them that came within the objective.
+        median_s, quantile_s: latencies; the second one at the objective's quantile. Infinite if nothing was answered.
+        refused: refusals a second (503, UNAVAILABLE).
+        generator_busy: the share of one core that the clients used.
+    """
+
+    clients: int
+    rate: float
+    goodput: float
+    median_s: float
+    quantile_s: float
+    refused: float = 0.0
+    generator_busy: float = 0.0
+
+    def meets(self, objective: Objective) -> bool:
+        return self.rate > 0 and self.quantile_s <= objective.latency_s
+
+
+# A number of clients -> what they saw.
+PutLoad = Callable[[int], Load]
+# What to do with one started server; it returns the loads it measured.
+Plan = Callable[[PutLoad], list[Load]]
+# Starts a server with a setting, follows the plan and ends the server. Raises SettingError.
+Measure = Callable[[Setting, Plan], list[Load]]
+
+
+class Budget:
+    """The time that a search may take. now: the clock, in seconds."""
+
+    def __init__(self, limit_s: float, now: Callable[[], float] = time.monotonic) -> None:
+        self.limit_s = limit_s
+        self._now = now
+        self._began_s = now()
+
+    def spent_s(self) -> float:
+        return self._now() - self._began_s
+
+    def left_s(self) -> float:
+        return self.limit_s - self.spent_s()
+
+    def allows(self, needed_s: float, share: float = 1.0) -> bool:
+        """Whether something that takes so long would end before this share of the limit."""
+        return self.spent_s() + needed_s <= self.limit_s * share
+
+
+@dataclass
+class Entry:
+    """A setting and its runs: for each server that was started with it, the loads."""
+
+    setting: Setting
+    runs: list[list[Load]] = field(default_factory=list)
+
+    def loads(self, objective: Objective) -> list[Load]:
+        """The best load of each run, the worst of them first."""
+        best = [best_load(loads, objective) for loads in self.runs]
+        return sorted(best, key=lambda load: _merit(load, objective))
+
+    def typical(self, objective: Objective) -> Load:
+        """The best load of the run in the middle; of two runs, of the worse one."""
+        return self.loads(objective)[(len(self.runs) - 1) // 2]
+
+
+@dataclass
+class Overload:
+    """What more clients than can be answered saw: with the chosen queue, and with a shorter one."""
+
+    usual: Load
+    bounded: Load
+    bounded_setting: Setting
+    is_better: bool
+
+
+@dataclass
+class Found:
+    """What a search found; it grows while the search runs, so that an interrupted one leaves what it has.
+
+    Attributes:
+        objective, space: what was searched for, and among what.
+        entries: in the order of their first measurement.
+        failed: settings that could not be measured, and why.
+        untried: settings for which there was no time.
+        chosen: the best one of the entries; None before the first measurement.
+        overload: the measurement of the queue, None without one.
+    """
+
+    objective: Objective
+    space: Space
+    entries: list[Entry] = field(default_factory=list)
+    failed: dict[Setting, str] = field(default_factory=dict)
+    untried: list[Setting] = field(default_factory=list)
+    chosen: Setting | None = None
+    overload: Overload | None = None
+
+    def entry(self, setting: Setting) -> Entry:
+        return next(one for one in self.entries if one.setting == setting)
+
+    @property
+    def recommended(self) -> Setting | None:
+        """The setting to use: the chosen one, with the shorter queue if that is better."""
+        if self.overload is not None and self.overload.is_better:
+            return self.overload.bounded_setting
+        return self.chosen
+
+    @property
+    def is_met(self) -> bool:
+        """Whether some setting meets the objective."""
+        return any(entry.typical(self.objective).meets(self.objective) for entry in self.entries)
+
+    def scores(self, entry: Entry) -> list[float]:
+        """A number for each run, larger is better: answers within the objective a second, 0 if it is not met.
+
+        If no setting meets it, 1 / latency, so that the nearest one is the best.
+        """
+        loads = entry.loads(self.objective)
+        if not self.is_met:
+            return [1 / load.quantile_s for load in loads]
+        return [load.goodput if load.meets(self.objective) else 0.0 for load in loads]
+
+    def score(self, entry: Entry) -> float:
+        """That of the run in the middle."""
+        scores = sorted(self.scores(entry))
+        return scores[(len(scores) - 1) // 2]
+
+    @property
+    def spread(self) -> float | None:
+        """The most by which runs of one setting differ, relative to the better one; None if none was repeated."""
+        ranges = [
+            (max(scores) - min(scores)) / max(scores)
+            for entry in self.entries
+            if len(scores := self.scores(entry)) > 1 and max(scores) > 0
+        ]
+        return max(ranges, default=None)
+
+    def interval(self, entry: Entry) -> tuple[float, float]:
+        """Between which scores a setting is: those of its runs. One run is widened by what other settings' differ."""
+        scores = self.scores(entry)
+        if len(scores) > 1:
+            return min(scores), max(scores)
+        half = (SPREAD_ASSUMED if self.spread is None else self.spread) / 2
+        return scores[0] * (1 - half), scores[0] * (1 + half)
+
+    def best(self) -> Entry:
+        """The simplest setting that no other one beats beyond doubt, among those that ran each time."""
+        sound = [entry for entry in self.entries if entry.setting not in self.failed] or self.entries
+        pick, *others = sorted(sound, key=lambda entry: len(entry.setting.changes()))
+        for other in others:
+            if self.interval(other)[0] > self.interval(pick)[1] * (1 + GAIN_MIN):
+                pick = other
+        return pick
+
+    def faster_but_close(self) -> list[Entry]:
+        """Settings with a better figure than the chosen one that was not preferred, because runs differ by as much."""
+        if self.chosen is None or all(entry.setting != self.chosen for entry in self.entries):
+            return []
+        own = self.score(self.entry(self.chosen))
+        return [entry for entry in self.entries if self.score(entry) > own * (1 + GAIN_MIN)]
+
+
+class Search:
+    """Measures settings until the time is over, and fills `found`."""
+
+    def __init__(self, measure: Measure, budget: Budget, found: Found) -> None:
+        self._measure, self._budget, self._found = measure, budget, found
+        # How long the last measurement took; the next one is taken to be as long.
+        self._last_s = 0.0
+
+    def run(self) -> None:
+        """Raises SettingError if the server does not run with its defaults."""
+        found, objective = self._found, self._found.objective
+        first = Entry(Setting(), [self._climb(Setting(), 1)])
+        found.entries.append(first)
+        found.chosen = first.setting
+        # Twice, because how far runs differ says what a difference between settings means; but not instead of those.
+        if self._budget.allows(TRIES_MIN * self._last_s, TRYING_SHARE):
+            first.runs.append(self._climb(first.setting, _start(first, objective)))
+        for stage in settings.STAGES:
+            base = found.best()
+            for candidate in stage(base.setting, self._found.space, objective.latency_s):
+                self._try(candidate, _start(base, objective))
+            found.chosen = found.best().setting
+        self._repeat_those_in_front(first)
+        if found.chosen.batching is not None and self._budget.allows(2 * self._last_s):
+            found.overload = self._measure_overload(found.chosen)
+
+    def _follow(self, setting: Setting, plan: Plan) -> list[Load]:
+        began_s = self._budget.spent_s()
+        loads = self._measure(setting, plan)
+        self._last_s = self._budget.spent_s() - began_s
+        return loads
+
+    def _climb(self, setting: Setting, clients: int) -> list[Load]:
+        most, objective, budget = self._found.space.clients_max, self._found.objective, self._budget
+        return self._follow(setting, lambda put_load: climb(put_load, clients, most, objective, budget))
+
+    def _try(self, candidate: Setting, clients: int) -> None:
+        found = self._found
+        if any(entry.setting == candidate for entry in found.entries):
+            return
+        if not self._budget.allows(self._last_s, TRYING_SHARE):
+            found.untried.append(candidate)
+            return
+        try:
+            found.entries.append(Entry(candidate, [self._climb(candidate, clients)]))
+        except SettingError as error:
+            found.failed[candidate] = str(error)
+
+    def _repeat_those_in_front(self, first: Entry) -> None:
+        found = self._found
+        while self._budget.allows(self._last_s, REPEATING_SHARE):
+            ranked = sorted(found.entries, key=found.score, reverse=True)
+            in_front = [found.best(), first, *ranked[: RIVALS + 1]]
+            again = [entry for entry in in_front if len(entry.runs) < RUNS and entry.setting not in found.failed]
+            if not again:
+                break
+            entry = min(again, key=lambda entry: len(entry.runs))
+            try:
+                entry.runs.append(self._climb(entry.setting, _start(entry, found.objective)))
+            except SettingError as error:
+                found.failed[entry.setting] = str(error)
+            found.chosen = found.best().setting
+
+    def _measure_overload(self, chosen: Setting) -> Overload | None:
+        """Measures the chosen queue and one that holds what can be answered in time, both with many clients.
+
+        The shorter queue is better if it gives more answers within the objective then, and no fewer otherwise, beyond
+        what runs differ by. None if the two queues are the same, or could not be measured.
+        """
+        found, rows_of_request = self._found, self._found.space.rows
+        best = found.entry(chosen).typical(found.objective)
+        # Half of the latency is left for the run itself.
+        rows = int(best.rate * rows_of_request * found.objective.latency_s / 2)
+        bounded = settings.with_queue_for(chosen, rows, rows_of_request)
+        if bounded == chosen:
+            return None
+        clients = best.clients * OVERLOAD
+        try:
+            usual = self._follow(chosen, lambda put_load: [put_load(clients)])[-1]
+            before, short = self._follow(bounded, lambda put_load: [put_load(best.clients), put_load(clients)])
+        except SettingError:
+            return None
+        kept = 1 - max(SPREAD_ASSUMED if found.spread is None else found.spread, GAIN_MIN)
+        is_better = short.goodput * kept > usual.goodput and before.goodput > best.goodput * kept
+        return Overload(usual, short, bounded, is_better)
+
+
+def climb(put_load: PutLoad, start: int, clients_max: int, objective: Objective, budget: Budget) -> list[Load]:
+    """Loads of more and more clients, as long as the objective is met and more is answered, or of fewer until it is.
+
+    start: the number of clients to begin with. Ends early when the time is over.
+    """
+    began_s = budget.spent_s()
+    clients, flat = max(1, min(start, clients_max)), 0
+    loads = [put_load(clients)]
+    load_s = budget.spent_s() - began_s
+    if not loads[0].meets(objective):
+        while not loads[-1].meets(objective) and clients > 1 and budget.allows(load_s):
+            clients //= 2
+            loads.append(put_load(clients))
+        return loads
+    while loads[-1].meets(objective) and clients * 2 <= clients_max and flat < FLAT_MAX and budget.allows(load_s):
+        most = max(load.goodput for load in loads)
+        clients *= 2
+        loads.append(put_load(clients))
+        flat = 0 if loads[-1].goodput > most * (1 + GAIN_MIN) else flat + 1
+    return loads
+
+
+def best_load(loads: Sequence[Load], objective: Objective) -> Load:
+    """The load with most answers within the objective; if none meets it, the one with the shortest latency."""
+    return max(loads, key=lambda load: _merit(load, objective))
+
+
+def _merit(load: Load, objective: Objective) -> tuple[bool, float]:
+    meets = load.meets(objective)
+    return meets, load.goodput if meets else -load.quantile_s
+
+
+def _start(entry: Entry, objective: Objective) -> int:
+    """With how many clients a climb begins, by what is known: below the best, so that it sees the rise."""
+    return max(1, entry.typical(objective).clients // 2)
