@@ -33,6 +33,7 @@ STOP_TIMEOUT_S = 10.0
 # Requests in flight when a measurement ends are of no use.
 GRACE_S = 1
 _POLL_S = 0.03
+_TEXT_MAX = 400
 _PORTS = re.compile(r"Serving (REST|gRPC) at \S+:(\d+)\.")
 
 
@@ -165,7 +166,10 @@ def _until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) 
                     return ports
             except HTTPError as error:
                 with error:
-                    reason = f" It says: {error.read().decode(errors='replace').strip()[:300]}"
+                    reason = f" It says: {error.read().decode(errors='replace').strip()[:_TEXT_MAX]}"
+                # The model has failed, and waiting does not help.
+                if "state END" in reason:
+                    raise SettingError(f"The server cannot serve the model.{reason}") from None
             except OSError:
                 pass
         if process.poll() is not None:
@@ -192,4 +196,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _last_line(log: Path) -> str:
     """The last thing that a server said, for the end of a sentence."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1][:400]}" if lines else "."
+    return f": {lines[-1][:_TEXT_MAX]}" if lines else "."

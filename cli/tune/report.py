@@ -47,12 +47,11 @@ def lines(found: Found, requests: Requests, *, is_unicode: bool = True) -> Itera
     if not found.entries:
         return
     objective = found.objective
-    ranked = sorted(found.entries, key=found.score, reverse=True)
+    ranked = found.ranked()
     yield from _table(found, ranked)
     yield ""
     yield from _figure(found, ranked, is_unicode)
     yield ""
-    yield from sentences(found, requests)
     if not found.is_met and found.chosen is not None:
         load = found.entry(found.chosen).typical(objective)
         yield (
@@ -60,6 +59,7 @@ def lines(found: Found, requests: Requests, *, is_unicode: bool = True) -> Itera
             f"The nearest is: {found.chosen}, {load_text(load, objective)}. Give a larger --objective_ms, send fewer "
             "rows in a request, or make the model smaller."
         )
+    yield from sentences(found, requests)
 
 
 def sentences(found: Found, requests: Requests) -> Iterator[str]:
@@ -73,11 +73,11 @@ def sentences(found: Found, requests: Requests) -> Iterator[str]:
     else:
         yield (
             f"Runs of the same setting differed by up to {found.spread:.0%}. A setting with more flags is preferred "
-            "only if its worst run is better than the best run of the simpler one."
+            "only if it is better by more than its runs and those of the simpler one differ."
         )
     for entry in found.faster_but_close()[:1]:
         yield (
-            f"{_capital(entry.setting)} was faster in one run than {found.chosen}, but by no more than runs of one "
+            f"{_capital(entry.setting)} has a better figure than {found.chosen}, but not by more than runs of one "
             "setting differ, so the setting with fewer flags is kept."
         )
     if found.chosen is not None and found.entry(found.chosen).typical(objective).clients == found.space.clients_max:

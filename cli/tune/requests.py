@@ -199,6 +199,8 @@ def _resize(message: Any, rows: int | None) -> int:
 
 def _read_body(file: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None for a file of records."""
+    if not file.is_file():
+        raise ValueError(f"There is no file {file}; give --request a JSON body or records of PredictionLog.")
     content = file.read_bytes()
     # The length in front of a record has eight bytes, most of them NUL, which JSON does not have.
     if b"\0" in content[:12]:

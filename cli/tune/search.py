@@ -5,7 +5,7 @@ threads, then workers, then batching and its parameters. A setting is measured b
 ask at the same time is doubled as long as the objective is met and more is answered. Its figure is the load at which it
 answered most within the objective. Measurements of a machine that does other things, too, differ from one run to the
 next, so the settings in front are measured again, in turns, each on a new server. A setting with more flags is
-preferred only if its worst run beats the best run of the simpler one.
+preferred only if it is better by more than runs of one setting differ.
 
 Owns the order of the measurements, the bound on their time and the choice. Does not know how anything is measured: a
 Measure is handed in. It starts a server with a setting and gives a function that puts a number of clients on it.
@@ -16,16 +16,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from estimator_serving.cli.tune import settings
 from estimator_serving.cli.tune.settings import Setting, Space
+
+T = TypeVar("T")
 
 # By less than this a setting is not better than a simpler one, even if runs do not differ at all.
 GAIN_MIN = 0.02
 # What runs of one setting are taken to differ by where none was repeated.
 SPREAD_ASSUMED = 0.1
-# Runs of the settings in front, and how many are in front beside the defaults and the best.
+# Runs of the settings in front, and how many are in front beside the defaults and the best. A best setting that is not
+# the defaults and the defaults themselves run more often, since one of many settings has luck three times now and then.
 RUNS = 3
+RUNS_OF_PAIR = 5
 RIVALS = 2
 # A climb ends after so many doublings that gave no more answers.
 FLAT_MAX = 2
@@ -34,8 +39,9 @@ TRYING_SHARE = 0.6
 REPEATING_SHARE = 0.85
 # How many settings should be tried at least before the defaults are repeated.
 TRIES_MIN = 4
-# How many times the clients of the best load ask when the queue is measured.
-OVERLOAD = 4
+# How many times the clients that can be answered within the objective ask when the queue is measured, and the most.
+OVERLOAD = 2
+OVERLOAD_CLIENTS_MAX = 256
 
 
 class SettingError(Exception):
@@ -116,7 +122,7 @@ class Entry:
 
     def typical(self, objective: Objective) -> Load:
         """The best load of the run in the middle; of two runs, of the worse one."""
-        return self.loads(objective)[(len(self.runs) - 1) // 2]
+        return _middle(self.loads(objective))
 
 
 @dataclass
@@ -165,54 +171,50 @@ class Found:
         """Whether some setting meets the objective."""
         return any(entry.typical(self.objective).meets(self.objective) for entry in self.entries)
 
-    def scores(self, entry: Entry) -> list[float]:
-        """A number for each run, larger is better: answers within the objective a second, 0 if it is not met.
-
-        If no setting meets it, 1 / latency, so that the nearest one is the best.
+    def scores(self) -> list[list[float]]:
+        """For each entry a number for each run, larger is better: answers within the objective a second, 0 if it is
+        not met. If no setting meets it, 1 / latency, so that the nearest one is the best.
         """
-        loads = entry.loads(self.objective)
-        if not self.is_met:
-            return [1 / load.quantile_s for load in loads]
-        return [load.goodput if load.meets(self.objective) else 0.0 for load in loads]
-
-    def score(self, entry: Entry) -> float:
-        """That of the run in the middle."""
-        scores = sorted(self.scores(entry))
-        return scores[(len(scores) - 1) // 2]
+        loads = [entry.loads(self.objective) for entry in self.entries]
+        if any(_middle(one).meets(self.objective) for one in loads):
+            return [[load.goodput if load.meets(self.objective) else 0.0 for load in one] for one in loads]
+        return [[1 / load.quantile_s for load in one] for one in loads]
 
     @property
     def spread(self) -> float | None:
         """The most by which runs of one setting differ, relative to the better one; None if none was repeated."""
-        ranges = [
-            (max(scores) - min(scores)) / max(scores)
-            for entry in self.entries
-            if len(scores := self.scores(entry)) > 1 and max(scores) > 0
-        ]
-        return max(ranges, default=None)
-
-    def interval(self, entry: Entry) -> tuple[float, float]:
-        """Between which scores a setting is: those of its runs. One run is widened by what other settings' differ."""
-        scores = self.scores(entry)
-        if len(scores) > 1:
-            return min(scores), max(scores)
-        half = (SPREAD_ASSUMED if self.spread is None else self.spread) / 2
-        return scores[0] * (1 - half), scores[0] * (1 + half)
+        return max((_range(runs) for runs in self.scores() if len(runs) > 1), default=None)
 
     def best(self) -> Entry:
-        """The simplest setting that no other one beats beyond doubt, among those that ran each time."""
-        sound = [entry for entry in self.entries if entry.setting not in self.failed] or self.entries
-        pick, *others = sorted(sound, key=lambda entry: len(entry.setting.changes()))
-        for other in others:
-            if self.interval(other)[0] > self.interval(pick)[1] * (1 + GAIN_MIN):
+        """The simplest setting that no other one beats beyond doubt, among those that ran each time.
+
+        A setting beats another if its worst run is better than the other's best run, and if it is better by more than
+        runs of either differ. One run is taken to differ by as much as those of other settings.
+        """
+        scores, spread = self.scores(), self.spread
+        usual = SPREAD_ASSUMED if spread is None else spread
+        by_changes = sorted(
+            (len(entry.setting.changes()), index)
+            for index, entry in enumerate(self.entries)
+            if entry.setting not in self.failed or index == 0
+        )
+        _, pick = by_changes[0]
+        for _, other in by_changes[1:]:
+            mine, others = scores[pick], scores[other]
+            doubt = max(GAIN_MIN, *(_range(runs) if len(runs) > 1 else usual for runs in (mine, others)))
+            if min(others) > max(mine) and _middle(others) > _middle(mine) * (1 + doubt):
                 pick = other
-        return pick
+        return self.entries[pick]
+
+    def ranked(self) -> list[Entry]:
+        """The entries, the best figure first."""
+        scores = {id(entry): _middle(runs) for entry, runs in zip(self.entries, self.scores(), strict=True)}
+        return sorted(self.entries, key=lambda entry: scores[id(entry)], reverse=True)
 
     def faster_but_close(self) -> list[Entry]:
         """Settings with a better figure than the chosen one that was not preferred, because runs differ by as much."""
-        if self.chosen is None or all(entry.setting != self.chosen for entry in self.entries):
-            return []
-        own = self.score(self.entry(self.chosen))
-        return [entry for entry in self.entries if self.score(entry) > own * (1 + GAIN_MIN)]
+        ranked = self.ranked()
+        return ranked[: next((place for place, one in enumerate(ranked) if one.setting == self.chosen), 0)]
 
 
 class Search:
@@ -255,7 +257,8 @@ class Search:
         found = self._found
         if any(entry.setting == candidate for entry in found.entries):
             return
-        if not self._budget.allows(self._last_s, TRYING_SHARE):
+        # One other setting comes before all repeats.
+        if not self._budget.allows(self._last_s, TRYING_SHARE if len(found.entries) > 1 else 1.0):
             found.untried.append(candidate)
             return
         try:
@@ -265,10 +268,12 @@ class Search:
 
     def _repeat_those_in_front(self, first: Entry) -> None:
         found = self._found
-        while self._budget.allows(self._last_s, REPEATING_SHARE):
-            ranked = sorted(found.entries, key=found.score, reverse=True)
-            in_front = [found.best(), first, *ranked[: RIVALS + 1]]
-            again = [entry for entry in in_front if len(entry.runs) < RUNS and entry.setting not in found.failed]
+        while len(found.entries) > 1 and self._budget.allows(self._last_s, REPEATING_SHARE):
+            pair = [found.best(), first]
+            runs = RUNS if pair[0] is first else RUNS_OF_PAIR
+            again = [entry for entry in pair if len(entry.runs) < runs]
+            again += [entry for entry in found.ranked()[: RIVALS + 1] if len(entry.runs) < RUNS]
+            again = [entry for entry in again if entry.setting not in found.failed]
             if not again:
                 break
             entry = min(again, key=lambda entry: len(entry.runs))
@@ -291,7 +296,8 @@ class Search:
         bounded = settings.with_queue_for(chosen, rows, rows_of_request)
         if bounded == chosen:
             return None
-        clients = best.clients * OVERLOAD
+        in_time = max(best.clients, int(best.rate * found.objective.latency_s))
+        clients = min(OVERLOAD * in_time, OVERLOAD_CLIENTS_MAX)
         try:
             usual = self._follow(chosen, lambda put_load: [put_load(clients)])[-1]
             before, short = self._follow(bounded, lambda put_load: [put_load(best.clients), put_load(clients)])
@@ -337,3 +343,14 @@ def _merit(load: Load, objective: Objective) -> tuple[bool, float]:
 def _start(entry: Entry, objective: Objective) -> int:
     """With how many clients a climb begins, by what is known: below the best, so that it sees the rise."""
     return max(1, entry.typical(objective).clients // 2)
+
+
+def _middle(ascending: Sequence[T]) -> T:
+    """The one in the middle; of two, the lower one."""
+    return ascending[(len(ascending) - 1) // 2]
+
+
+def _range(scores: Sequence[float]) -> float:
+    """How far scores lie apart, relative to the largest; those of runs that missed the objective left out."""
+    met = [score for score in scores if score > 0]
+    return (max(met) - min(met)) / max(met) if met else 0.0

@@ -137,8 +137,10 @@ def batching(best: Setting, space: Space, _latency_s: float) -> list[Setting]:
     """Batching with the server's parameters, and with one batch at a time."""
     if not space.is_batched:
         return []
-    cores = space.cores // max(1, best.workers)
-    return [replace(best, batching=Batching(threads=threads)) for threads in ((0, 1) if cores > 1 else (0,))]
+    at_once = (0, 1) if space.cores // max(1, best.workers) > 1 else (0,)
+    # A request must fit into a batch.
+    rows_max = max(DEFAULTS.max_batch_size, space.rows)
+    return [replace(best, batching=Batching(rows_max, threads=threads)) for threads in at_once]
 
 
 def batch_sizes(best: Setting, space: Space, _latency_s: float) -> list[Setting]:
