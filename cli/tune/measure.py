@@ -45,10 +45,11 @@ class ServerMeasurer:
         directory: the version directory to serve.
         requests: what is sent.
         objective, duration_s: of each load.
-        budget: bounds the start of a server.
+        budget: bounds the start of a server, except the first one: without it there is no result at all.
         device: `cpu` or `cuda`.
         scratch: an empty directory for what servers need and write.
         watch: called with each load.
+        has_run: whether a server has been started before.
     """
 
     directory: Path
@@ -59,6 +60,7 @@ class ServerMeasurer:
     device: str
     scratch: Path
     watch: Callable[[Setting, Load], None]
+    has_run: bool = False
 
     def __call__(self, setting: Setting, plan: Plan) -> list[Load]:
         """Raises SettingError if the server does not start, ends, or does not answer the requests."""
@@ -82,7 +84,8 @@ class ServerMeasurer:
             "file_system_poll_wait_seconds": "0",
         }
         log = self.scratch / "server.log"
-        timeout_s = max(1.0, min(START_TIMEOUT_S, self.budget.left_s()))
+        timeout_s = max(1.0, min(START_TIMEOUT_S, self.budget.left_s())) if self.has_run else START_TIMEOUT_S
+        self.has_run = True
         with run_server(flags | setting.flags(batching_file), log, timeout_s) as ports:
 
             def put_load(count: int) -> Load:

@@ -119,7 +119,7 @@ def _made_up(servable: Servable, key: str) -> Any:
     if signature is None:
         raise ValueError(f"There is no signature {key!r}; give --signature {' or '.join(sorted(servable.signatures))}.")
     inputs = sample_inputs(servable, key) if signature.method_name in LOG_FIELDS else None
-    if inputs is None:
+    if inputs is None or (signature.method_name != PREDICT_METHOD and len(inputs) != 1):
         raise ValueError(
             f"No request can be made up for the signature {key}; give one with --request FILE, or another signature."
         )
@@ -173,7 +173,10 @@ def _of_messages(
     if protocol == "grpc":
         method = f"/tensorflow.serving.PredictionService/{verb.capitalize()}"
         return Requests([one.SerializeToString() for one in messages], method, mean, key, origin, why)
-    bodies = [_as_json(message, has_rows) for message in messages]
+    signature = servable.signatures[key]
+    shapes = [info.shape for info in (*signature.inputs.values(), *signature.outputs.values())]
+    # The server writes an answer in rows only if it has some.
+    bodies = [_as_json(message, has_rows and None not in shapes) for message in messages]
     return Requests([_http(verb, body) for body in bodies], "", mean, key, origin, why)
 
 
@@ -261,7 +264,7 @@ def _check_rows(rows: int | None, has_rows: bool, key: str) -> None:
         raise ValueError(f"Requests of the signature {key} have no rows; leave --rows out.")
 
 
-def _as_json(message: Any, has_rows: bool) -> dict[str, Any]:
+def _as_json(message: Any, in_rows: bool) -> dict[str, Any]:
     """The body that asks what a message asks."""
     body: dict[str, Any] = {"signature_name": message.model_spec.signature_name or DEFAULT_SIGNATURE_KEY}
     if not isinstance(message, serving_pb.PredictRequest):
@@ -272,7 +275,7 @@ def _as_json(message: Any, has_rows: bool) -> dict[str, Any]:
             body["context"] = _features(given.context)
         return body
     columns = {alias: _plain(decode_tensor(message.inputs[alias])) for alias in sorted(message.inputs)}
-    if not has_rows:
+    if not in_rows:
         return body | {"inputs": columns}
     if len(columns) == 1:
         return body | {"instances": next(iter(columns.values()))}

@@ -4,7 +4,7 @@ import dataclasses
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimator_serving.cli.tune.search import Budget, Found, Load, Objective, Search, SettingError, climb
@@ -41,7 +41,10 @@ def machine(capacity, clock, noise=lambda: 1.0):
     return measure
 
 
-def searched(capacity, limit_s=1e6, space=Space(2), noise=lambda: 1.0):
+TWO_CORES = Space(2)
+
+
+def searched(capacity, limit_s=1e6, space=TWO_CORES, noise=lambda: 1.0):
     clock = Clock()
     found = Found(OBJECTIVE, space)
     Search(machine(capacity, clock, noise), Budget(limit_s, clock), found).run()
@@ -85,6 +88,7 @@ def capacities(draw):
     return capacity, best
 
 
+@settings(max_examples=40)
 @given(capacities())
 def test_it_picks_the_best_of_a_machine_without_noise(drawn):
     capacity, best = drawn
@@ -94,6 +98,7 @@ def test_it_picks_the_best_of_a_machine_without_noise(drawn):
     assert found.is_met
 
 
+@settings(max_examples=40)
 @given(capacities(), st.floats(1, 300))
 def test_it_keeps_its_time(drawn, limit_s):
     found, took_s = searched(drawn[0], limit_s)

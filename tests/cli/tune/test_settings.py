@@ -1,6 +1,6 @@
 """Settings as the server reads them."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimator_serving.cli.tune.settings import STAGES, Batching, Setting, Space, with_queue_for
@@ -24,6 +24,7 @@ def test_the_server_reads_the_parameters_as_they_are_meant(batching):
     assert read.max_batch_size >= batch_parameters.BatchParameters().max_batch_size
 
 
+@settings(max_examples=20)
 @given(SETTINGS)
 def test_the_server_takes_the_flags(setting):
     words = [f"--{name}={value}" for name, value in setting.flags("parameters.txt").items()]
