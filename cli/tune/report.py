@@ -25,6 +25,8 @@ MEASUREMENTS_FILE = "measurements.json"
 _BAR_WIDTH = 40
 # Eighths of a character; the second form is for terminals that have only ASCII.
 BLOCKS = "▏▎▍▌▋▊▉█"
+# Runs that differ by more than this say little.
+_RESTLESS = 0.3
 # From here on the clients may be what limits the rate.
 _BUSY = 0.85
 
@@ -71,8 +73,9 @@ def sentences(found: Found, requests: Requests) -> Iterator[str]:
             f"{SPREAD_ASSUMED:.0%} count as noise. Give a larger --time_limit_s."
         )
     else:
+        quiet = " Other programs were at work; measure again when the machine is quiet." * (found.spread > _RESTLESS)
         yield (
-            f"Runs of the same setting differed by up to {found.spread:.0%}. A setting with more flags is preferred "
+            f"Runs of the same setting differed by up to {found.spread:.0%}.{quiet} A setting with more flags is preferred "
             "only if it is better by more than its runs and those of the simpler one differ."
         )
     for entry in found.faster_but_close()[:1]:
