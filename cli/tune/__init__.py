@@ -117,7 +117,10 @@ def _tune(chosen: argparse.Namespace) -> int:
     is_batched = not requests.unbatched_because
     space = Space(cpus(), sys.platform == "linux", is_batched, requests.rows, chosen.clients_max)
     found = Found(Objective(chosen.objective_ms / 1000, chosen.quantile), space)
-    _announce(chosen, directory, requests, found)
+    _say(report.announcement(directory, requests, found.objective, chosen.protocol, chosen.time_limit_s))
+    busy, *_ = os.getloadavg()
+    if busy > found.space.cores * BUSY_SHARE:
+        _say(f"Other programs are at work (load average {busy:.1f}); the figures will differ from one run to the next.")
     is_whole = _measure(chosen, directory, requests, found)
     serve = ""
     if is_whole and found.recommended is not None:
@@ -127,7 +130,8 @@ def _tune(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(described, indent=2))
     else:
-        print("\n".join(report.lines(found, requests, is_unicode=_prints(report.BLOCKS))))
+        is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        print("\n".join(report.lines(found, requests, is_unicode=is_unicode)))
     if not is_whole or found.recommended is None:
         _say("Interrupted: this is what was measured so far, and no files were written. Start again for the rest.")
         return INTERRUPTED_CODE
@@ -135,20 +139,6 @@ def _tune(chosen: argparse.Namespace) -> int:
     if not chosen.json:
         print(f"\nRecommended: {found.recommended}\n  {serve}\n\nWritten: {', '.join(map(str, files))}")
     return 0 if found.is_met else 1
-
-
-def _announce(chosen: argparse.Namespace, directory: Path, requests: Requests, found: Found) -> None:
-    """Says what is going to happen, and for how long."""
-    cores, rows = found.space.cores, requests.rows
-    _say(
-        f"Tuning {directory} for {report.quantile_name(found.objective)} within {chosen.objective_ms:g} ms. Requests: "
-        f"{rows} row{'s' * (rows > 1)} for {requests.signature} over {chosen.protocol}, from {requests.origin}. "
-        f"This takes at most {chosen.time_limit_s:.0f} s. Server and clients share {cores} core{'s' * (cores > 1)}, so "
-        "leave the machine alone meanwhile."
-    )
-    busy, *_ = os.getloadavg()
-    if busy > cores * BUSY_SHARE:
-        _say(f"Other programs are at work (load average {busy:.1f}); the figures will differ from one run to the next.")
 
 
 def _measure(chosen: argparse.Namespace, directory: Path, requests: Requests, found: Found) -> bool:
@@ -184,15 +174,6 @@ def _check(chosen: argparse.Namespace) -> None:
 def _say(text: str) -> None:
     """Progress, which does not mix with the result on standard output."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _prints(text: str) -> bool:
-    """Whether standard output has these characters."""
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @contextmanager

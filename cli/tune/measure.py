@@ -153,12 +153,13 @@ def run_server(flags: Mapping[str, str], log: Path, timeout_s: float) -> Iterato
             start_new_session=True,
         )  # fmt: skip
     try:
-        yield _until_ready(process, log, timeout_s)
+        yield until_ready(process, log, timeout_s)
     finally:
-        _end(process)
+        end(process)
 
 
-def _until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> dict[str, int]:
+def until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> dict[str, int]:
+    """Waits until a server is ready; returns its ports by front. Raises SettingError as `run_server`."""
     until_s = time.monotonic() + timeout_s
     reason = ""
     while True:
@@ -182,7 +183,7 @@ def _until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) 
         time.sleep(_POLL_S)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM, and SIGKILL for what is left then, workers included."""
     try:
         with suppress(ProcessLookupError):

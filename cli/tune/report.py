@@ -24,7 +24,7 @@ MEASUREMENTS_FILE = "measurements.json"
 
 _BAR_WIDTH = 40
 # Eighths of a character; the second form is for terminals that have only ASCII.
-BLOCKS = "▏▎▍▌▋▊▉█"
+_BLOCKS = "▏▎▍▌▋▊▉█"
 # Runs that differ by more than this say little.
 _RESTLESS = 0.3
 # From here on the clients may be what limits the rate.
@@ -44,15 +44,25 @@ def load_text(load: Load, objective: Objective) -> str:
     )
 
 
+def announcement(directory: Path, requests: Requests, objective: Objective, protocol: str, limit_s: float) -> str:
+    """What is going to be measured, and for how long."""
+    rows = requests.rows
+    return (
+        f"Tuning {directory} for {quantile_name(objective)} within {objective.latency_s * 1000:g} ms. Requests: {rows} "
+        f"row{'s' * (rows > 1)} for {requests.signature} over {protocol}, from {requests.origin}. This takes at most "
+        f"{limit_s:g} s. The server and its clients share this machine, so leave it alone meanwhile."
+    )
+
+
 def lines(found: Found, requests: Requests, *, is_unicode: bool = True) -> Iterator[str]:
     """The table, the figure and what follows from them. Nothing if nothing was measured."""
     if not found.entries:
         return
     objective = found.objective
     ranked = found.ranked()
-    yield from _table(found, ranked)
+    yield from table(found, ranked)
     yield ""
-    yield from _figure(found, ranked, is_unicode)
+    yield from figure(found, ranked, is_unicode)
     yield ""
     if not found.is_met and found.chosen is not None:
         load = found.entry(found.chosen).typical(objective)
@@ -73,11 +83,12 @@ def sentences(found: Found, requests: Requests) -> Iterator[str]:
             f"{SPREAD_ASSUMED:.0%} count as noise. Give a larger --time_limit_s."
         )
     else:
-        quiet = " Other programs were at work; measure again when the machine is quiet." * (found.spread > _RESTLESS)
         yield (
-            f"Runs of the same setting differed by up to {found.spread:.0%}.{quiet} A setting with more flags is preferred "
+            f"Runs of the same setting differed by up to {found.spread:.0%}. A setting with more flags is preferred "
             "only if it is better by more than its runs and those of the simpler one differ."
         )
+        if found.spread > _RESTLESS:
+            yield "That is much: other programs were at work. Measure again when the machine is quiet."
     for entry in found.faster_but_close()[:1]:
         yield (
             f"{_capital(entry.setting)} has a better figure than {found.chosen}, but not by more than runs of one "
@@ -109,7 +120,8 @@ def sentences(found: Found, requests: Requests) -> Iterator[str]:
     )
 
 
-def _table(found: Found, ranked: Sequence[Entry]) -> Iterator[str]:
+def table(found: Found, ranked: Sequence[Entry]) -> Iterator[str]:
+    """A line for each setting, the best first; the chosen one has a mark."""
     objective = found.objective
     head = ("setting", "runs", "clients", "requests/s", "p50 ms", f"{quantile_name(objective)} ms", "meets objective")
     rows = [head]
@@ -134,7 +146,7 @@ def _table(found: Found, ranked: Sequence[Entry]) -> Iterator[str]:
         yield "  ".join((first.ljust(widths[0]), *middle, last)).rstrip()
 
 
-def _figure(found: Found, ranked: Sequence[Entry], is_unicode: bool) -> Iterator[str]:
+def figure(found: Found, ranked: Sequence[Entry], is_unicode: bool) -> Iterator[str]:
     """Bars: answers within the objective by setting, and how the chosen setting and the defaults behave by clients."""
     objective = found.objective
     width = max(len(str(entry.setting)) for entry in ranked)
@@ -158,7 +170,7 @@ def _bar(value: float, most: float, is_unicode: bool) -> str:
     eighths = round(8 * _BAR_WIDTH * value / most) if most > 0 else 0
     if not is_unicode:
         return "#" * (eighths // 8)
-    return BLOCKS[-1] * (eighths // 8) + (BLOCKS[eighths % 8 - 1] if eighths % 8 else "")
+    return _BLOCKS[-1] * (eighths // 8) + (_BLOCKS[eighths % 8 - 1] if eighths % 8 else "")
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -208,15 +220,17 @@ def describe(found: Found, requests: Requests, serve: str) -> dict[str, Any]:
             {
                 "name": str(entry.setting),
                 "setting": asdict(entry.setting),
-                "runs": [[_finite(asdict(load)) for load in run] for run in entry.runs],
+                "runs": [
+                    [
+                        {key: value if math.isfinite(value) else None for key, value in asdict(load).items()}
+                        for load in run
+                    ]
+                    for run in entry.runs
+                ],
             }
             for entry in found.entries
         ],
     }
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
 
 def _rate(rate: float) -> str:

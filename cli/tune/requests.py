@@ -85,14 +85,14 @@ def make_requests(
         return _of_body(body, f"the body in {file}", servable, signature, rows)
     path = file or directory / WARMUP_FILE
     if file is not None or path.is_file():
-        messages, key = _of_records(path, servable, signature)
+        messages, key = read_records_of(path, servable, signature)
         if messages:
             origin = f"{len(messages)} record{'s' * (len(messages) > 1)} of {path}"
             return _of_messages(messages, origin, protocol, servable, key, rows)
         if file is not None:
             raise ValueError(f"{file} has no record for {signature or 'a signature of this model'}; give another file.")
     key = signature or _default_signature(servable)
-    return _of_messages([_made_up(servable, key)], "a row that was made up", protocol, servable, key, rows)
+    return _of_messages([make_up(servable, key)], "a row that was made up", protocol, servable, key, rows)
 
 
 def why_unbatched(servable: Servable, key: str) -> str:
@@ -113,7 +113,7 @@ def _default_signature(servable: Servable) -> str:
     return next(iter(servable.signatures))
 
 
-def _made_up(servable: Servable, key: str) -> Any:
+def make_up(servable: Servable, key: str) -> Any:
     """A request of one row."""
     signature = servable.signatures.get(key)
     if signature is None:
@@ -129,7 +129,7 @@ def _made_up(servable: Servable, key: str) -> Any:
 # -- records ----------------------------------------------------------------------------------------------------------
 
 
-def _of_records(path: Path, servable: Servable, signature: str | None) -> tuple[list[Any], str]:
+def read_records_of(path: Path, servable: Servable, signature: str | None) -> tuple[list[Any], str]:
     """The request messages of a file of PredictionLogs for one signature, and that signature.
 
     Without a wanted one it is the default signature if a record asks it, else that of the first record.
@@ -164,7 +164,7 @@ def _of_messages(
         message.model_spec.name = MODEL_NAME
         message.model_spec.ClearField("version")
         message.model_spec.ClearField("version_label")
-        counts.append(_resize(message, rows) if has_rows else 1)
+        counts.append(resize(message, rows) if has_rows else 1)
     if not all(counts):
         raise ValueError(f"A request of {origin} has no rows; give --rows, or a file of other requests.")
     verb = {"PredictRequest": "predict", "ClassificationRequest": "classify"}.get(type(messages[0]).__name__, "regress")
@@ -176,11 +176,11 @@ def _of_messages(
     signature = servable.signatures[key]
     shapes = [info.shape for info in (*signature.inputs.values(), *signature.outputs.values())]
     # The server writes an answer in rows only if it has some.
-    bodies = [_as_json(message, has_rows and None not in shapes) for message in messages]
+    bodies = [as_json(message, has_rows and None not in shapes) for message in messages]
     return Requests([_http(verb, body) for body in bodies], "", mean, key, origin, why)
 
 
-def _resize(message: Any, rows: int | None) -> int:
+def resize(message: Any, rows: int | None) -> int:
     """Gives a request so many rows, its own by turns; returns how many it has."""
     if isinstance(message, serving_pb.PredictRequest):
         arrays = {alias: decode_tensor(message.inputs[alias]) for alias in message.inputs}
@@ -231,7 +231,10 @@ def _of_body(
     body["signature_name"] = key
     has_rows = servable.has_rows(key)
     _check_rows(rows, has_rows, key)
-    came = _count_rows(body)
+    content = next(body[name] for name in (*_ROWS_MEMBERS, "inputs") if name in body)
+    columns = content.values() if isinstance(content, dict) else [content]
+    # A body whose rows cannot be counted is sent as it is.
+    came = min((len(column) if isinstance(column, list) else 0 for column in columns), default=0)
     if rows is not None and came:
         for member in _ROWS_MEMBERS:
             if member in body:
@@ -248,13 +251,6 @@ def _of_body(
     return Requests([_http(verb, body)], "", max(1, sent), key, origin, why_unbatched(servable, key))
 
 
-def _count_rows(body: Mapping[str, Any]) -> int:
-    """How many rows a body has; 0 if that is not plain."""
-    content = next(body[name] for name in (*_ROWS_MEMBERS, "inputs") if name in body)
-    columns = content.values() if isinstance(content, dict) else [content]
-    return min((len(column) if isinstance(column, list) else 0 for column in columns), default=0)
-
-
 def _cycled(rows: Sequence[Any], count: int) -> list[Any]:
     return list(itertools.islice(itertools.cycle(rows), count))
 
@@ -264,7 +260,7 @@ def _check_rows(rows: int | None, has_rows: bool, key: str) -> None:
         raise ValueError(f"Requests of the signature {key} have no rows; leave --rows out.")
 
 
-def _as_json(message: Any, in_rows: bool) -> dict[str, Any]:
+def as_json(message: Any, in_rows: bool) -> dict[str, Any]:
     """The body that asks what a message asks."""
     body: dict[str, Any] = {"signature_name": message.model_spec.signature_name or DEFAULT_SIGNATURE_KEY}
     if not isinstance(message, serving_pb.PredictRequest):

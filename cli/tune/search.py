@@ -237,11 +237,11 @@ class Search:
         for stage in settings.STAGES:
             base = found.best()
             for candidate in stage(base.setting, self._found.space, objective.latency_s):
-                self._try(candidate, _start(base, objective))
+                self.try_out(candidate, _start(base, objective))
             found.chosen = found.best().setting
-        self._repeat_those_in_front(first)
+        self.repeat_those_in_front(first)
         if found.chosen.batching is not None and self._budget.allows(2 * self._last_s):
-            found.overload = self._measure_overload(found.chosen)
+            found.overload = self.measure_overload(found.chosen)
 
     def _follow(self, setting: Setting, plan: Plan) -> list[Load]:
         began_s = self._budget.spent_s()
@@ -253,7 +253,8 @@ class Search:
         most, objective, budget = self._found.space.clients_max, self._found.objective, self._budget
         return self._follow(setting, lambda put_load: climb(put_load, clients, most, objective, budget))
 
-    def _try(self, candidate: Setting, clients: int) -> None:
+    def try_out(self, candidate: Setting, clients: int) -> None:
+        """Measures a setting once if it is new and there is time. clients: with how many its climb begins."""
         found = self._found
         if any(entry.setting == candidate for entry in found.entries):
             return
@@ -266,7 +267,8 @@ class Search:
         except SettingError as error:
             found.failed[candidate] = str(error)
 
-    def _repeat_those_in_front(self, first: Entry) -> None:
+    def repeat_those_in_front(self, first: Entry) -> None:
+        """Measures the best settings again, in turns, the one with the fewest runs first. first: the defaults."""
         found = self._found
         while len(found.entries) > 1 and self._budget.allows(self._last_s, REPEATING_SHARE):
             pair = [found.best(), first]
@@ -283,7 +285,7 @@ class Search:
                 found.failed[entry.setting] = str(error)
             found.chosen = found.best().setting
 
-    def _measure_overload(self, chosen: Setting) -> Overload | None:
+    def measure_overload(self, chosen: Setting) -> Overload | None:
         """Measures the chosen queue and one that holds what can be answered in time, both with many clients.
 
         The shorter queue is better if it gives more answers within the objective then, and no fewer otherwise, beyond

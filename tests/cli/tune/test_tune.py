@@ -34,7 +34,7 @@ def test_it_measures_a_server_and_writes_its_flags(base_path, tmp_path, capsys, 
     monkeypatch.setenv("WORKERS", "what is measured are the flags")
     assert main(["tune", str(base_path), *QUICK, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
-    assert "from a row that was made up. This takes at most 0 s." in said.err
+    assert "from a row that was made up. This takes at most 0.1 s." in said.err
     assert "* defaults" in said.out
     assert f"estimator-serving serve --model_name={base_path.name} --model_base_path={base_path}" in said.out
     assert "There was no time for: 1 thread" in said.out
