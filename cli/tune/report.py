@@ -157,11 +157,14 @@ def figure(found: Found, ranked: Sequence[Entry], is_unicode: bool) -> Iterator[
         yield f"  {str(entry.setting).ljust(width)}  {_bar(load.goodput, most, is_unicode)} {_rate(load.goodput)}"
     shown = dict.fromkeys([found.chosen, Setting()])
     for entry in (one for one in found.entries if one.setting in shown):
-        by_clients = {load.clients: load for run in entry.runs for load in run}
+        by_clients: dict[int, list[Load]] = {}
+        for load in sorted((load for run in entry.runs for load in run), key=lambda load: load.quantile_s):
+            by_clients.setdefault(load.clients, []).append(load)
+        typical = {count: loads[(len(loads) - 1) // 2] for count, loads in by_clients.items()}
         yield ""
         yield f"{quantile_name(objective)} by clients, {entry.setting}"
-        slowest_s = max((one.quantile_s for one in by_clients.values() if math.isfinite(one.quantile_s)), default=0.0)
-        for count, load in sorted(by_clients.items()):
+        slowest_s = max((one.quantile_s for one in typical.values() if math.isfinite(one.quantile_s)), default=0.0)
+        for count, load in sorted(typical.items()):
             bar = _bar(min(load.quantile_s, slowest_s), slowest_s, is_unicode)
             yield f"  {count:>4}  {bar} {_ms(load.quantile_s)} ms, {_rate(load.rate)}/s"
 

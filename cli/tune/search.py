@@ -234,14 +234,25 @@ class Search:
         # Twice, because how far runs differ says what a difference between settings means; but not instead of those.
         if self._budget.allows(TRIES_MIN * self._last_s, TRYING_SHARE):
             first.runs.append(self._climb(first.setting, _start(first, objective)))
-        for stage in settings.STAGES:
-            base = found.best()
-            for candidate in stage(base.setting, self._found.space, objective.latency_s):
-                self.try_out(candidate, _start(base, objective))
-            found.chosen = found.best().setting
-        self.repeat_those_in_front(first)
+        # Repeats may put another setting in front, and then there is more to try on top of that one.
+        share = TRYING_SHARE
+        while self._go_through_stages(share):
+            self.repeat_those_in_front(first)
+            share = REPEATING_SHARE
         if found.chosen.batching is not None and self._budget.allows(2 * self._last_s):
             found.overload = self.measure_overload(found.chosen)
+
+    def _go_through_stages(self, share: float) -> bool:
+        """Tries what there is time for; returns whether there was anything new. share: of the time."""
+        found = self._found
+        before = len(found.entries) + len(found.failed)
+        found.untried.clear()
+        for stage in settings.STAGES:
+            base = found.best()
+            for candidate in stage(base.setting, found.space, found.objective.latency_s):
+                self.try_out(candidate, _start(base, found.objective), share)
+            found.chosen = found.best().setting
+        return len(found.entries) + len(found.failed) > before
 
     def _follow(self, setting: Setting, plan: Plan) -> list[Load]:
         began_s = self._budget.spent_s()
@@ -253,13 +264,13 @@ class Search:
         most, objective, budget = self._found.space.clients_max, self._found.objective, self._budget
         return self._follow(setting, lambda put_load: climb(put_load, clients, most, objective, budget))
 
-    def try_out(self, candidate: Setting, clients: int) -> None:
+    def try_out(self, candidate: Setting, clients: int, share: float) -> None:
         """Measures a setting once if it is new and there is time. clients: with how many its climb begins."""
         found = self._found
-        if any(entry.setting == candidate for entry in found.entries):
+        if candidate in found.failed or any(entry.setting == candidate for entry in found.entries):
             return
         # One other setting comes before all repeats.
-        if not self._budget.allows(self._last_s, TRYING_SHARE if len(found.entries) > 1 else 1.0):
+        if not self._budget.allows(self._last_s, share if len(found.entries) > 1 else 1.0):
             found.untried.append(candidate)
             return
         try:
