@@ -133,7 +133,8 @@ def _tune(chosen: argparse.Namespace) -> int:
         is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
         print("\n".join(report.lines(found, requests, is_unicode=is_unicode)))
     if not is_whole or found.recommended is None:
-        _say("Interrupted: this is what was measured so far, and no files were written. Start again for the rest.")
+        so_far = "this is what was measured so far" if found.entries else "nothing was measured yet"
+        _say(f"Interrupted: {so_far}, and no files were written. Start again for the rest.")
         return INTERRUPTED_CODE
     files = report.write_files(output, found.recommended, described)
     if not chosen.json:

@@ -79,8 +79,8 @@ def sentences(found: Found, requests: Requests) -> Iterator[str]:
     objective = found.objective
     if found.spread is None:
         yield (
-            "No setting was measured twice, because the time was over; differences below "
-            f"{SPREAD_ASSUMED:.0%} count as noise. Give a larger --time_limit_s."
+            f"No setting was measured twice, so differences below {SPREAD_ASSUMED:.0%} count as noise; more time "
+            "(--time_limit_s) would say more."
         )
     else:
         yield (
