@@ -21,7 +21,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -121,7 +121,12 @@ def _tune(chosen: argparse.Namespace) -> int:
     busy, *_ = os.getloadavg()
     if busy > found.space.cores * BUSY_SHARE:
         _say(f"Other programs are at work (load average {busy:.1f}); the figures will differ from one run to the next.")
-    is_whole = _measure(chosen, directory, requests, found)
+    try:
+        is_whole = _measure(chosen, directory, requests, found)
+    finally:
+        # It was made to see whether it can be; a search that fails leaves nothing.
+        with suppress(OSError):
+            output.rmdir()
     serve = ""
     if is_whole and found.recommended is not None:
         base_path = directory.absolute().parent if directory.name.isdigit() else Path("BASE_PATH")
