@@ -60,7 +60,7 @@ def test_it_leaves_nothing_when_it_is_ended(base_path, tmp_path):
         said, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert json.loads(said)["command"] == ""
-    assert "Interrupted: this is what was measured so far, and no files were written." in error
+    assert "Interrupted: nothing was measured yet, and no files were written." in error
     assert "Traceback" not in error
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
