@@ -304,8 +304,8 @@ class Search:
         """
         found, rows_of_request = self._found, self._found.space.rows
         best = found.entry(chosen).typical(found.objective)
-        # Half of the latency is left for the run itself.
-        rows = int(best.rate * rows_of_request * found.objective.latency_s / 2)
+        # Half of the latency is left for the run itself, and each worker has its queue.
+        rows = int(best.rate * rows_of_request * found.objective.latency_s / 2 / max(1, chosen.workers))
         bounded = settings.with_queue_for(chosen, rows, rows_of_request)
         if bounded == chosen:
             return None
