@@ -129,8 +129,7 @@ def _tune(chosen: argparse.Namespace) -> int:
             output.rmdir()
     serve = ""
     if is_whole and found.recommended is not None:
-        base_path = directory.absolute().parent if directory.name.isdigit() else Path("BASE_PATH")
-        serve = report.command(found.recommended, base_path, output.absolute() / report.BATCHING_FILE, chosen.device)
+        serve = report.command(found.recommended, directory, output.absolute() / report.BATCHING_FILE, chosen.device)
     described = report.describe(found, requests, serve)
     if chosen.json:
         print(json.dumps(described, indent=2))

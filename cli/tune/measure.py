@@ -103,7 +103,10 @@ class ServerMeasurer:
                             "another --signature."
                         )
                     else:
-                        sentence = f"The server stopped answering ({error}). The last line of its log{_last_line(log)}"
+                        sentence = (
+                            f"The server stopped answering ({error}). Send the request to `estimator-serving serve` "
+                            f"with these flags to see why. The last line of its log{_last_line(log)}"
+                        )
                     raise SettingError(sentence) from None
                 load = load_of(sample, count, self.objective)
                 self.watch(setting, load)

@@ -179,9 +179,13 @@ def _bar(value: float, most: float, is_unicode: bool) -> str:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def command(setting: Setting, base_path: Path, batching_file: Path, device: str) -> str:
-    """The command line that serves with a setting."""
-    flags = {"model_name": base_path.name or "model", "model_base_path": str(base_path)}
+def command(setting: Setting, version: Path, batching_file: Path, device: str) -> str:
+    """The command line that serves with a setting. version: the directory that was measured."""
+    base_path = version.absolute().parent
+    if version.name.isdigit():
+        flags = {"model_name": base_path.name or "model", "model_base_path": str(base_path)}
+    else:
+        flags = {"model_name": "model", "model_base_path": "BASE_PATH"}
     flags |= {"device": device} if device != "cpu" else {}
     flags |= setting.flags(batching_file)
     return shlex.join(["estimator-serving", "serve", *(f"--{name}={value}" for name, value in flags.items())])

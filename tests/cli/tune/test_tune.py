@@ -155,3 +155,12 @@ def test_the_server_reads_the_files(tmp_path):
     assert batch_parameters.parse(text, "f").batch_rows_max == 64
     report.write_files(tmp_path, Setting(), {})
     assert not (tmp_path / "batching_parameters.txt").exists()
+
+
+def test_a_version_without_a_number_leaves_the_base_path_to_the_user(tmp_path):
+    def command(version):
+        return report.command(Setting(workers=2), version, tmp_path / "parameters", "cpu")
+
+    named = f"estimator-serving serve --model_name=m --model_base_path={tmp_path / 'm'} --workers=2"
+    assert command(tmp_path / "m" / "7") == named
+    assert "--model_base_path=BASE_PATH" in command(tmp_path / "m" / "best")
