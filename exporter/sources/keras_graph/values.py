@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from estimator_serving.exporter.sources.saved_model.builder import Builder
+from estimator_serving.exporter.sources.builder import Builder, onnx_type
 from estimator_serving.training.arrays import Array
 
 Shape = tuple[int | None, ...]
@@ -95,8 +95,6 @@ class Writer:
 
     def cast(self, name: str, dtype: str) -> str:
         """A value as another element type."""
-        from estimator_serving.exporter.sources.saved_model.builder import onnx_type
-
         return self.one("Cast", name, to=onnx_type(numpy_dtype(dtype)))
 
     def transpose(self, name: str, axes: Sequence[int]) -> str:

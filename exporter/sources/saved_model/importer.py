@@ -31,7 +31,7 @@ from estimator_serving.exporter.servable.options import DEFAULT_OPTIONS
 from estimator_serving.exporter.servable.proof import REQUESTS_FILE
 from estimator_serving.exporter.servable.provenance import describe_versions
 from estimator_serving.exporter.servable.weights import DATA_SUFFIX
-from estimator_serving.exporter.sources.saved_model.builder import Builder
+from estimator_serving.exporter.sources.builder import Builder
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported, UnsupportedOps
 from estimator_serving.exporter.sources.saved_model.graph import Graph, Node, Ref, shape_of, without_collection
 from estimator_serving.exporter.sources.saved_model.lowering import (

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.exporter.sources.saved_model.builder import Builder, onnx_type
+from estimator_serving.exporter.sources.builder import Builder, onnx_type
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError, Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import ELEMENTS_MAX, Graph, Node, Ref
 from estimator_serving.exporter.sources.saved_model.resources import Resources

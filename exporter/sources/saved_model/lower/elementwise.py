@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.exporter.sources.saved_model.builder import onnx_type
+from estimator_serving.exporter.sources.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lowering import Lowering
 from estimator_serving.exporter.sources.saved_model.values import (

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import AttributeProto, helper
 
-from estimator_serving.exporter.sources.saved_model.builder import ML_DOMAIN
+from estimator_serving.exporter.sources.builder import ML_DOMAIN
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, elementwise, grid_of
 from estimator_serving.exporter.sources.saved_model.lowering import FLOAT, INT64, Lowered, Lowering, lowers

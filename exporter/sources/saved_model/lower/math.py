@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from estimator_serving.exporter.sources.saved_model.builder import onnx_type
+from estimator_serving.exporter.sources.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.arrays import transposed
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from estimator_serving.exporter.sources.saved_model.builder import onnx_type
+from estimator_serving.exporter.sources.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, elementwise
 from estimator_serving.exporter.sources.saved_model.lower.parsing import padded_feature

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from estimator_serving.exporter.sources.saved_model.builder import onnx_type
+from estimator_serving.exporter.sources.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, wider
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers

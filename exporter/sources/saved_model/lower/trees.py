@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from estimator_serving.exporter.sources.saved_model.builder import ML_DOMAIN
+from estimator_serving.exporter.sources.builder import ML_DOMAIN
 from estimator_serving.exporter.sources.saved_model.errors import SavedModelError
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast

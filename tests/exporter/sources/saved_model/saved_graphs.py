@@ -9,7 +9,7 @@ from functools import partial
 import bundles
 import numpy as np
 
-from estimator_serving.exporter.sources.saved_model.builder import Builder
+from estimator_serving.exporter.sources.builder import Builder
 from estimator_serving.exporter.sources.saved_model.graph import Graph, Ref
 from estimator_serving.exporter.sources.saved_model.lowering import Lowering
 from estimator_serving.exporter.sources.saved_model.reader import SavedModel

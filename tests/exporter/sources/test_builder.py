@@ -7,7 +7,7 @@ import pytest
 
 from estimator_serving import ops
 from estimator_serving.exporter.servable.weights import DETACHED_MIN_BYTES
-from estimator_serving.exporter.sources.saved_model.builder import Builder, onnx_type
+from estimator_serving.exporter.sources.builder import Builder, onnx_type
 
 FLOAT = np.dtype(np.float32)
 LARGE = np.ones(DETACHED_MIN_BYTES // 4, np.float32)
