@@ -43,12 +43,6 @@ from estimator_serving.wire import dtypes
 
 METHODS = (CLASSIFY, REGRESS, PREDICT)
 
-_CONVERTER_CAUSE = (
-    "The model and its ONNX form, which {} wrote, compute different things: the usual causes are a converter that is "
-    "older than the library, and a step whose thresholds or ties float32 does not keep. Install the newest converter, "
-    "or leave that step out."
-)
-
 
 def export_model(
     model: Any,
@@ -152,9 +146,7 @@ def draft_of_source(
         expected={names[name]: array for name, array in outputs.expected.items()},
         provenance=describe_versions(source.packages),
         noise=partial(noise_of, named_answer, sample, source.nudged) if isinstance(source, TorchSource) else dict,
-        cause=source.cause
-        if isinstance(source, TorchSource)
-        else _CONVERTER_CAUSE.format(" and ".join(source.packages)),
+        cause=source.cause,
     )
 
 

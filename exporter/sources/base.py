@@ -9,6 +9,7 @@ signatures, a source holds the model, and the two exchange only names and arrays
                               what to change. It converts nothing yet.
     method, labels, packages  say what the servable answers by default, what its classes are called, and the packages
                               whose versions stand in the provenance.
+    cause                     says what is usually wrong with a model of this kind whose graph gives other numbers.
     inputs(features)          gets the receiver's features, dtype by name in its order. Returns the graph's inputs and
                               the features that each is made of. Matches names; refuses features that do not fit.
     known_values()            returns the values that features may have, where the model has learned them.
@@ -27,6 +28,7 @@ A whole source, for a model that is a dictionary from feature to weight, {"age":
         method = REGRESS
         labels = None
         packages = ("numpy",)
+        cause = "The usual cause is a weight that float32 does not hold; round the weights."
 
         def __init__(self, model):
             self._names = list(model)
@@ -50,16 +52,13 @@ A new library gets a module here and a row in the table of `recognize`.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import onnx
 
-from estimator_serving.exporter.servable.weights import all_nodes
 from estimator_serving.training.arrays import Array
 from estimator_serving.wire.dtypes import DType
 
@@ -104,6 +103,10 @@ class Source(Protocol):
     def packages(self) -> tuple[str, ...]:
         """The packages whose versions stand in the provenance."""
 
+    @property
+    def cause(self) -> str:
+        """The sentence on why the comparison of a graph with its model usually fails, and what to do."""
+
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
         """How its graph is fed from these features, in the receiver's order.
 
@@ -144,32 +147,6 @@ def matrix_input(features: Mapping[str, DType], names: Sequence[str] | None, dty
     return ModelInput(MATRIX, keys, dtype, True)
 
 
-def rename_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
-    """The graph with only these outputs, under these names, [batch, n]: converters state shapes wrongly."""
-    for node in all_nodes(model.graph):
-        for values in (node.input, node.output):
-            for index, name in enumerate(values):
-                values[index] = names.get(name, name)
-    kept = [(names[one.name], one.type.tensor_type.elem_type) for one in model.graph.output if one.name in names]
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, element, [None, None]) for name, element in kept)
-    return model
-
-
-@contextmanager
-def converting(explain: Callable[[Exception], str]) -> Iterator[None]:
-    """Around a conversion. Raises ValueError with `explain`'s sentence for whatever the converter raises.
-
-    Warnings are kept quiet: converters use what their libraries announce to remove, and users cannot change that.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:
-        raise ValueError(explain(error)) from error
-
-
 def reason_of(error: Exception) -> str:
     """The kind of an error and the first line of its text."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
@@ -179,9 +156,3 @@ def as_floats(values: Any) -> Array:
     """float32 [batch, d]; a vector becomes a column."""
     array = np.asarray(values, np.float32)
     return array.reshape(-1, 1) if array.ndim == 1 else array
-
-
-def both_classes(values: Any) -> Array:
-    """Probabilities float32 [batch, n] of all classes; a vector is that of the second of two."""
-    array = np.asarray(values, np.float32)
-    return np.stack([1 - array, array], axis=1) if array.ndim == 1 else array

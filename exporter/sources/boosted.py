@@ -25,7 +25,6 @@ from estimator_serving.exporter.sources.base import (
     PREDICTIONS,
     PROBABILITIES,
     as_floats,
-    both_classes,
 )
 from estimator_serving.training.arrays import Array
 
@@ -172,6 +171,12 @@ def answered(values: Any, is_classifier: bool) -> dict[str, Array]:
         return {PREDICTIONS: as_floats(values)}
     probabilities = both_classes(values)
     return {PROBABILITIES: probabilities, CLASS_IDS: probabilities.argmax(axis=1)[:, None]}
+
+
+def both_classes(values: Any) -> Array:
+    """Probabilities float32 [batch, n] of all classes; a vector is that of the second of two."""
+    array = np.asarray(values, np.float32)
+    return np.stack([1 - array, array], axis=1) if array.ndim == 1 else array
 
 
 def _ensemble(boosted: Boosted, rows: Var) -> Var:

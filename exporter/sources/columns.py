@@ -112,6 +112,10 @@ class Columns:
 class BoostedSource:
     """What the sources of boosted models share; their constructors set the model's trees and its columns."""
 
+    cause = (
+        "The graph is made of the trees as the library saves them: the usual cause is a version of the library that "
+        "saves them in another way. Install a version from the constraints that this project is tested with."
+    )
     _boosted: Boosted
     _columns: Columns
 

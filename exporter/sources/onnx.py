@@ -28,6 +28,7 @@ class OnnxSource:
 
     method = PREDICT
     packages = ("onnx",)
+    cause = "The usual cause is a node that draws random numbers; export the model for inference, without it."
 
     def __init__(self, model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> None:
         if isinstance(model, onnx.ModelProto):

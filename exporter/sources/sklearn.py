@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from traceback import walk_tb
 from typing import Any
@@ -23,6 +25,7 @@ from onnx.inliner import inline_local_functions
 from spox import inline
 
 from estimator_serving.exporter.servable.running import run_all, session_of
+from estimator_serving.exporter.servable.weights import all_nodes
 from estimator_serving.exporter.sources.base import (
     CLASS_IDS,
     CLASSIFY,
@@ -32,10 +35,8 @@ from estimator_serving.exporter.sources.base import (
     REGRESS,
     ModelInput,
     as_floats,
-    converting,
     matrix_input,
     reason_of,
-    rename_outputs,
 )
 from estimator_serving.exporter.sources.sklearn_steps import Precision, is_missing, own_steps, register_boosters
 from estimator_serving.training.arrays import Array
@@ -54,6 +55,11 @@ class SklearnSource:
     """
 
     packages = ("scikit-learn", "skl2onnx")
+    cause = (
+        "The model and its ONNX form, which scikit-learn and skl2onnx wrote, compute different things: the usual "
+        "causes are a converter that is older than the library, and a step whose thresholds or ties float32 does not "
+        "keep. Install the newest converter, or leave that step out."
+    )
 
     def __init__(self, model: Any) -> None:
         kind = type(model).__name__
@@ -215,6 +221,32 @@ class SklearnSource:
             return {PREDICTIONS: as_floats(predicted)}
         ids = np.searchsorted(self._model.classes_, np.ravel(predicted))
         return {PROBABILITIES: np.asarray(self._model.predict_proba(table), np.float32), CLASS_IDS: ids[:, None]}
+
+
+def rename_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
+    """The graph with only these outputs, under these names, [batch, n]: converters state shapes wrongly."""
+    for node in all_nodes(model.graph):
+        for values in (node.input, node.output):
+            for index, name in enumerate(values):
+                values[index] = names.get(name, name)
+    kept = [(names[one.name], one.type.tensor_type.elem_type) for one in model.graph.output if one.name in names]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, element, [None, None]) for name, element in kept)
+    return model
+
+
+@contextmanager
+def converting(explain: Callable[[Exception], str]) -> Iterator[None]:
+    """Around a conversion. Raises ValueError with `explain`'s sentence for whatever the converter raises.
+
+    Warnings are kept quiet: converters use what their libraries announce to remove, and users cannot change that.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        raise ValueError(explain(error)) from error
 
 
 def _refuse_step(path: str, step: Any) -> None:

@@ -1,14 +1,11 @@
 """The seam for libraries: its example works, and what sources share."""
 
 import re
-import warnings
 
 import numpy as np
-import onnx
 import pytest
 import spox
 import spox.opset.ai.onnx.v21 as op
-from onnx import TensorProto, helper
 
 from estimator_serving.exporter import ExportOptions, build_parsing_serving_input_receiver_fn
 from estimator_serving.exporter.other_models import draft_of_source
@@ -19,11 +16,8 @@ from estimator_serving.exporter.sources.base import (
     MATRIX,
     ModelInput,
     as_floats,
-    both_classes,
-    converting,
     matrix_input,
     reason_of,
-    rename_outputs,
 )
 from estimator_serving.training import FixedLenFeature
 from estimator_serving.wire import dtypes
@@ -91,47 +85,6 @@ def test_text_that_the_model_does_not_read_is_no_fault():
     assert matrix_input({**FEATURES, "word": dtypes.string}, ["u"], dtypes.float32, "It").keys == ("u",)
 
 
-def branching():
-    """y is computed inside an If, z beside it."""
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [7]) for name in ("y", "z")]
-    inner = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "inner", [], [outputs[0]])
-    nodes = [
-        helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner),
-        helper.make_node("Neg", ["y"], ["z"]),
-    ]
-    return helper.make_model(helper.make_graph(nodes, "g", [], outputs))
-
-
-def test_outputs_get_names_and_lose_wrong_shapes():
-    model = rename_outputs(branching(), {"y": "predictions"})
-    (output,) = model.graph.output
-    assert output.name == "predictions"
-    assert [dim.HasField("dim_value") for dim in output.type.tensor_type.shape.dim] == [False, False]
-    (outer, after) = model.graph.node
-    assert (list(outer.output), list(after.input)) == (["predictions"], ["predictions"])
-    assert [list(one.g.node[0].output) for one in outer.attribute] == [["predictions"]] * 2
-
-
-def test_an_output_that_is_missing_is_no_output():
-    assert list(rename_outputs(branching(), {"nothing": "predictions"}).graph.output) == []
-
-
-def test_what_a_converter_raises_becomes_a_sentence():
-    with (
-        pytest.raises(ValueError, match="^It failed: KeyError: 'a'$") as raised,
-        converting(lambda error: f"It failed: {reason_of(error)}"),
-    ):
-        raise KeyError("a")
-    assert isinstance(raised.value.__cause__, KeyError)
-
-
-def test_what_a_converter_warns_of_stays_inside():
-    with converting(str):
-        warnings.warn("to be removed", FutureWarning, stacklevel=1)
-    with pytest.warns(UserWarning, match="heard"):
-        warnings.warn("heard", UserWarning, stacklevel=1)
-
-
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -150,16 +103,3 @@ def test_numbers_as_floats():
     assert as_floats([[1, 2]]).shape == (1, 2)
     assert as_floats(np.zeros(0)).shape == (0, 1)
     assert as_floats([1]).dtype == np.float32
-
-
-def test_one_probability_is_the_second_classs():
-    np.testing.assert_allclose(both_classes([0.25, 1.0]), [[0.75, 0.25], [0.0, 1.0]])
-    assert both_classes([[0.2, 0.3, 0.5]]).shape == (1, 3)
-    assert both_classes(np.zeros(0)).shape == (0, 2)
-
-
-def test_the_checker_takes_a_renamed_graph():
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])
-    model = helper.make_model(helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y]))
-    onnx.checker.check_model(rename_outputs(model, {"y": "predictions"}), full_check=True)

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from estimator_serving.exporter import build_parsing_serving_input_receiver_fn, export_model
 from estimator_serving.exporter.servable.running import run_all, session_of
 from estimator_serving.exporter.sources.base import MATRIX
-from estimator_serving.exporter.sources.boosted import EQ, LEQ, LT, Boosted, Branch, Tree, graph_of
+from estimator_serving.exporter.sources.boosted import EQ, LEQ, LT, Boosted, Branch, Tree, both_classes, graph_of
 from estimator_serving.exporter.sources.recognize import recognize
 from estimator_serving.serving import load
 from estimator_serving.training import FixedLenFeature
@@ -184,3 +184,9 @@ def test_labels_of_a_booster_in_a_pipeline(tmp_path):
     model = make_pipeline(StandardScaler(), xgboost.XGBClassifier(n_estimators=3)).fit(X, BINARY)
     got = load(export_model(model, tmp_path, EXAMPLES)).signatures["predict"](examples=as_examples(X))
     assert got["classes"].ravel().tolist() == [str(one) for one in model.predict(X)]
+
+
+def test_one_probability_is_the_second_classs():
+    np.testing.assert_allclose(both_classes([0.25, 1.0]), [[0.75, 0.25], [0.0, 1.0]])
+    assert both_classes([[0.2, 0.3, 0.5]]).shape == (1, 3)
+    assert both_classes(np.zeros(0)).shape == (0, 2)

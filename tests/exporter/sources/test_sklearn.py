@@ -1,9 +1,13 @@
-"""scikit-learn models: which columns become which inputs."""
+"""scikit-learn models: which columns become which inputs, and what is done to a converted graph."""
+
+import warnings
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 from library_models import BINARY, WORDS, X
+from onnx import TensorProto, helper
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -13,8 +17,8 @@ from estimator_serving.exporter import (
     build_raw_serving_input_receiver_fn,
     export_model,
 )
-from estimator_serving.exporter.sources.base import MATRIX
-from estimator_serving.exporter.sources.sklearn import SklearnSource
+from estimator_serving.exporter.sources.base import MATRIX, reason_of
+from estimator_serving.exporter.sources.sklearn import SklearnSource, converting, rename_outputs
 from estimator_serving.serving import load
 from estimator_serving.wire import dtypes
 
@@ -54,3 +58,51 @@ def test_answers_are_the_models_own():
     answered = source.answer({MATRIX: np.float32(X[:3])})
     np.testing.assert_allclose(answered["probabilities"].sum(axis=1), 1, rtol=1e-6)
     assert [source.labels[one] for one in answered["class_ids"][:, 0]] == list(WORDS[:3])
+
+
+def branching():
+    """y is computed inside an If, z beside it."""
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [7]) for name in ("y", "z")]
+    inner = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "inner", [], [outputs[0]])
+    nodes = [
+        helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner),
+        helper.make_node("Neg", ["y"], ["z"]),
+    ]
+    return helper.make_model(helper.make_graph(nodes, "g", [], outputs))
+
+
+def test_outputs_get_names_and_lose_wrong_shapes():
+    model = rename_outputs(branching(), {"y": "predictions"})
+    (output,) = model.graph.output
+    assert output.name == "predictions"
+    assert [dim.HasField("dim_value") for dim in output.type.tensor_type.shape.dim] == [False, False]
+    (outer, after) = model.graph.node
+    assert (list(outer.output), list(after.input)) == (["predictions"], ["predictions"])
+    assert [list(one.g.node[0].output) for one in outer.attribute] == [["predictions"]] * 2
+
+
+def test_an_output_that_is_missing_is_no_output():
+    assert list(rename_outputs(branching(), {"nothing": "predictions"}).graph.output) == []
+
+
+def test_what_a_converter_raises_becomes_a_sentence():
+    with (
+        pytest.raises(ValueError, match="^It failed: KeyError: 'a'$") as raised,
+        converting(lambda error: f"It failed: {reason_of(error)}"),
+    ):
+        raise KeyError("a")
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_what_a_converter_warns_of_stays_inside():
+    with converting(str):
+        warnings.warn("to be removed", FutureWarning, stacklevel=1)
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", UserWarning, stacklevel=1)
+
+
+def test_the_checker_takes_a_renamed_graph():
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])
+    model = helper.make_model(helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y]))
+    onnx.checker.check_model(rename_outputs(model, {"y": "predictions"}), full_check=True)
