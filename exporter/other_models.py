@@ -113,6 +113,12 @@ def draft_of_source(
     # What the model itself gives for the sample rows, and what the servable is to give.
     try:
         answered = answered or source.answer(sample)
+    except AttributeError as error:
+        raise ValueError(
+            f"The model lacks what its library looks for ({error}), as a model does that another version of "
+            f"{source.packages[0]} saved. Fit it again with the version that is installed, or export it with the one "
+            "that saved it."
+        ) from error
     except Exception as error:
         raise ValueError(
             f"The model refuses sample rows with words and numbers it was not trained with ({error}). Clients send "

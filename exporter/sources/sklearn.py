@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from traceback import walk_tb
 from typing import Any
 
@@ -253,6 +254,16 @@ def _refuse_step(path: str, step: Any) -> None:
     """Raises ValueError for a step that no graph can do as scikit-learn does."""
     kind = type(step).__name__
     place = f"The step {path!r} ({kind})" if path else f"The model ({kind})"
+    if type(step).__module__.startswith("sklearn.") and hasattr(step, "get_params"):
+        try:
+            step.get_params(deep=False)
+        except AttributeError as error:
+            # Unpickling warns and does not keep the version. It shows in a parameter that was not there yet.
+            raise ValueError(
+                f"{place} was saved by another version of scikit-learn than {version('scikit-learn')} ({error}), and "
+                "their numbers may differ. Fit it again with this version, or export it with the version that saved "
+                "it, which scikit-learn names in a warning when it loads the model."
+            ) from error
     if hasattr(step, "build_analyzer"):
         raise ValueError(
             f"{place} splits text into words, which ONNX Runtime does in another way; split it in front of the model, "

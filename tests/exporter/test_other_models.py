@@ -8,7 +8,7 @@ import xgboost
 from catboost import CatBoostClassifier
 from library_models import BINARY, EXAMPLES, SPEC, WORDS, X, Y, add_one, as_examples
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression
@@ -75,6 +75,12 @@ def test_a_graph_that_cannot_run_on_no_row_answers_none_with_a_sentence(tmp_path
         predict(examples=[])
 
 
+def without(model, attribute):
+    """A model as it is loaded where another version, which did not have the attribute, saved it."""
+    delattr(model, attribute)
+    return model
+
+
 class AnyArguments(nn.Module):
     def forward(self, *given):
         return given[0]
@@ -123,6 +129,17 @@ class Scaler(StandardScaler):
         ),
         (lambda: AnyArguments(), ValueError, "AnyArguments names no argument of its forward"),
         (lambda: StandardScaler().fit(X), ValueError, "StandardScaler has no predict; put it in front of"),
+        (
+            lambda: make_pipeline(without(StandardScaler(), "with_std"), LogisticRegression()),
+            ValueError,
+            r"The step 'standardscaler' \(StandardScaler\) was saved by another version of scikit-learn than [\d.]+ .*"
+            "'with_std'.*export it with the version that saved it",
+        ),
+        (
+            lambda: without(HistGradientBoostingClassifier(max_iter=2).fit(X, BINARY), "_bin_mapper"),
+            ValueError,
+            "lacks what its library looks for .*'_bin_mapper'.*another version of scikit-learn saved. Fit it again",
+        ),
         (
             lambda: RandomForestClassifier(2).fit(X, np.stack([BINARY, 1 - BINARY], axis=1)),
             ValueError,
