@@ -17,6 +17,7 @@ import spox.opset.ai.onnx.ml.v3 as ml
 import spox.opset.ai.onnx.v21 as op
 from spox import Var, inline
 
+from estimator_serving.exporter.receivers.features_graph import is_string
 from estimator_serving.exporter.sources.base import MATRIX, ModelInput, matrix_input
 from estimator_serving.exporter.sources.boosted import Boosted, graph_of
 from estimator_serving.training.arrays import Array
@@ -50,7 +51,11 @@ class Columns:
             names = None
         if not self.categories:
             return [matrix_input(features, names, self.dtype, self.what)]
-        words = {key for index, key in enumerate(names or ()) if isinstance(self._first(index), str)}
+        words = {
+            key
+            for index, key in enumerate(names or ())
+            if any(isinstance(one, str) for one in self.categories.get(index, ()))
+        }
         # Text is welcome in a column of words; matrix_input finds what is missing and what is text elsewhere.
         matrix = matrix_input(
             {key: self.dtype if key in words else dtype for key, dtype in features.items()},
@@ -75,9 +80,11 @@ class Columns:
             one.name: spox.argument(spox.Tensor(np.str_ if one.dtype.is_string else one.dtype.numpy, ("batch", 1)))
             for one in inputs
         }
-        columns = [
-            op.cast(self._codes(index, var), to=self.dtype.numpy) for index, var in enumerate(arguments.values())
+        codes = [
+            codes_of(var, self.categories[index]) if index in self.categories else var
+            for index, var in enumerate(arguments.values())
         ]
+        columns = [op.cast(one, to=self.dtype.numpy) for one in codes]
         return spox.build(arguments, inline(model)(**{MATRIX: op.concat(columns, axis=1)}))
 
     def table(self, inputs: Mapping[str, Array]) -> Any:
@@ -93,20 +100,16 @@ class Columns:
                 columns[name] = pd.Categorical([one if one in known else None for one in array[:, 0]], list(known))
         return pd.DataFrame(columns)
 
-    def _first(self, index: int) -> Any:
-        return next(iter(self.categories.get(index, ())), None)
 
-    def _codes(self, index: int, column: Var) -> Var:
-        """The codes of a column of categories, other columns as they are."""
-        known = self.categories.get(index)
-        if known is None:
-            return column
-        codes = [float(code) for code in range(len(known))]
-        if isinstance(self._first(index), str):
-            return ml.label_encoder(column, keys_strings=list(known), values_floats=codes, default_float=np.nan)
-        numbers = op.cast(column, to=np.float32)
-        keys = [float(np.float32(value)) for value in known]
-        return ml.label_encoder(numbers, keys_floats=keys, values_floats=codes, default_float=np.nan)
+def codes_of(column: Var, categories: Sequence[Any]) -> Var:
+    """The places of a column's values among the categories, float32 of its shape; NaN for other values."""
+    codes = [float(code) for code in range(len(categories))]
+    if is_string(column):
+        words = [str(one) for one in categories]
+        return ml.label_encoder(column, keys_strings=words, values_floats=codes, default_float=np.nan)
+    keys = [float(np.float32(one)) for one in categories]
+    numbers = op.cast(column, to=np.float32)
+    return ml.label_encoder(numbers, keys_floats=keys, values_floats=codes, default_float=np.nan)
 
 
 class BoostedSource:

@@ -106,12 +106,14 @@ def _leaves(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _columns(booster: Any) -> Columns:
     names = booster.feature_name()
     known = None if are_made_up(names, "Column_") else names
-    words = booster.pandas_categorical or []
+    words = booster.pandas_categorical
+    if not words:
+        return Columns("The LightGBM model", known, dtypes.float64)
     found = re.search(r"^\[categorical_feature: ([\d,]*)\]", booster.model_to_string(), re.MULTILINE)
     places = [int(one) for one in found.group(1).split(",") if one] if found else []
-    if words and len(words) != len(places):
+    if len(words) != len(places):
         raise ValueError(
             f"The LightGBM model has {len(words)} columns of pandas categories among {len(places)} categorical ones, "
             "and does not say which; train all of them as pandas categories."
         )
-    return Columns("The LightGBM model", known, dtypes.float64, dict(zip(places, words, strict=True)) if words else {})
+    return Columns("The LightGBM model", known, dtypes.float64, dict(zip(places, words, strict=True)))

@@ -21,8 +21,10 @@ import spox.opset.ai.onnx.ml.v3 as ml
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
+from estimator_serving.exporter.receivers.features_graph import is_string
 from estimator_serving.exporter.sources.boosted import Boosted, answers_of, widened
 from estimator_serving.exporter.sources.catboost import catboost_trees
+from estimator_serving.exporter.sources.columns import codes_of
 from estimator_serving.exporter.sources.forests import forest_trees
 from estimator_serving.exporter.sources.histograms import (
     categories_of,
@@ -217,10 +219,6 @@ def _columns(inputs: Sequence[Var]) -> list[Var]:
     return columns
 
 
-def is_text(var: Var) -> bool:
-    return np.dtype(var.unwrap_tensor().dtype).kind in "OSUT"
-
-
 def is_missing(value: Any) -> bool:
     """Whether a category is the missing one: None or NaN."""
     return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
@@ -231,7 +229,7 @@ def _places(column: Var, categories: Sequence[Any]) -> Var:
     missing = next((index for index, one in enumerate(categories) if is_missing(one)), len(categories))
     known = [(one, index) for index, one in enumerate(categories) if not is_missing(one)]
     values = [index for _, index in known]
-    if is_text(column):
+    if is_string(column):
         words = [str(one) for one, _ in known]
         if missing < len(categories):
             words, values = [*words, ""], [*values, missing]
@@ -309,7 +307,7 @@ def _imputer(step: Any, inputs: list[Var], _: Precision) -> list[Var]:
     """SimpleImputer: the statistic for what is missing, and columns that say what was, if it adds them."""
     kept, flags = [], []
     for column, statistic in zip(_columns(inputs), step.statistics_, strict=True):
-        if is_text(column):
+        if is_string(column):
             word = "" if is_missing(step.missing_values) else str(step.missing_values)
             absent = op.equal(column, op.const(np.array(word)))
             kept.append(op.where(absent, op.const(np.array(str(statistic))), column))
@@ -421,11 +419,7 @@ def _boosted(model: Any, boosted: Boosted, inputs: list[Var]) -> list[Var]:
         order = column_order(model)
         columns = [columns[index] for index in order]
         for index, categories in enumerate(categories_of(model)):
-            # The places of categories as numbers, NaN for others.
-            known = [one for one in categories if not is_missing(one)]
-            place = op.cast(_places(columns[index], known), to=np.float64)
-            is_other = op.equal(place, op.const(np.float64(len(known))))
-            columns[index] = op.where(is_other, op.const(np.nan), place)
+            columns[index] = codes_of(columns[index], [one for one in categories if not is_missing(one)])
     rows = inputs[0]
     if len(inputs) > 1 or hasattr(model, "_predictors"):
         rows = op.concat([op.cast(column, to=np.float64) for column in columns], axis=1)

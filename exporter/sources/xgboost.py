@@ -40,13 +40,14 @@ class XgBoostSource(BoostedSource):
 
     def __init__(self, model: Any) -> None:
         self._booster, self._missing = _booster(model), _missing(model)
-        self._boosted = xgboost_trees(model)
+        learner = _learner(self._booster)
+        self._boosted = _trees(model, learner)
         self.method = CLASSIFY if self._boosted.is_classifier else REGRESS
         classes = getattr(model, "classes_", None) if self._boosted.is_classifier else None
         self.labels = None if classes is None else [str(one) for one in classes]
         names = self._booster.feature_names
         known = None if names is None or are_made_up(names, "f") else names
-        self._columns = Columns("The XGBoost model", known, dtypes.float32, _categories(self._booster))
+        self._columns = Columns("The XGBoost model", known, dtypes.float32, _categories(self._booster, learner))
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         import xgboost
@@ -65,7 +66,10 @@ class XgBoostSource(BoostedSource):
 
 def xgboost_trees(model: Any) -> Boosted:
     """The trees, or the linear weights, that predict takes. Raises ValueError for what they cannot say."""
-    learner = json.loads(_booster(model).save_raw("json"))["learner"]
+    return _trees(model, _learner(_booster(model)))
+
+
+def _trees(model: Any, learner: Mapping[str, Any]) -> Boosted:
     objective, parameters = str(learner["objective"]["name"]), learner["learner_model_param"]
     if callable(getattr(model, "objective", None)) or objective not in _LINKS:
         raise ValueError(
@@ -129,14 +133,18 @@ def _booster(model: Any) -> Any:
     return booster
 
 
+def _learner(booster: Any) -> Mapping[str, Any]:
+    saved: Mapping[str, Any] = json.loads(booster.save_raw("json"))["learner"]
+    return saved
+
+
 def _missing(model: Any) -> float:
     missing = getattr(model, "missing", None)
     return np.nan if missing is None else float(missing)
 
 
-def _categories(booster: Any) -> dict[int, list[Any]]:
+def _categories(booster: Any, learner: Mapping[str, Any]) -> dict[int, list[Any]]:
     """The words or numbers of categorical columns, by column."""
-    learner = json.loads(booster.save_raw("json"))["learner"]
     kinds = booster.feature_types or []
     model = learner["gradient_booster"].get("gbtree", learner["gradient_booster"])["model"]
     encoded = model.get("cats", {}).get("enc", [])
