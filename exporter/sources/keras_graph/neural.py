@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from estimator_serving.exporter.sources.keras_graph.operations import reduce
+from estimator_serving.exporter.sources.keras_graph.operations import axes_of, centred, reduce
 from estimator_serving.exporter.sources.keras_graph.rules import lowers
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError, Value, Writer
 from estimator_serving.training.arrays import Array
@@ -261,8 +261,7 @@ def _pool(g: Writer, op: Any, out: Any, x: Value) -> str:
 @lowers("Mean")
 def _mean(g: Writer, op: Any, out: Any, x: Value, **_: Any) -> str:
     """A mean; over all spatial axes of channels first where they are."""
-    axes = range(x.rank) if op.axis is None else [op.axis] if isinstance(op.axis, int) else op.axis
-    axes = [one % x.rank for one in axes]
+    axes = axes_of(op.axis, x.rank)
     name = g.use(x, out.dtype)
     if axes == list(range(1, x.rank - 1)) and g.is_channels_last(name) and not op.keepdims:
         return reduce(g, "ReduceMean", g.channels_first(name, x.rank), list(range(2, x.rank)), False)
@@ -284,17 +283,17 @@ def batch_norm(
         return g.channels_last(made, x.rank)
     shape = [-1 if one == axis else 1 for one in range(x.rank)]
     factor = (scale / np.sqrt(variance + np.float32(op.epsilon))).astype(mean.dtype)
-    centred = g.one("Sub", name, g.constant(mean.reshape(shape)))
-    return g.one("Add", g.one("Mul", centred, g.constant(factor.reshape(shape))), g.constant(offset.reshape(shape)))
+    off = g.one("Sub", name, g.constant(mean.reshape(shape)))
+    return g.one("Add", g.one("Mul", off, g.constant(factor.reshape(shape))), g.constant(offset.reshape(shape)))
 
 
 @lowers("LayerNorm")
 def _layer_norm(g: Writer, op: Any, out: Any, x: Value, gamma: Any = None, beta: Any = None, **_: Any) -> str:
     if getattr(op, "rms_scaling", False):
         raise NotLoweredError("the operation LayerNorm with rms_scaling")
-    axes = sorted(one % x.rank for one in ([op.axis] if isinstance(op.axis, int) else op.axis))
+    axes = sorted(axes_of(op.axis, x.rank))
     name = g.use(x, out.dtype)
-    off = g.one("Sub", name, reduce(g, "ReduceMean", name, axes, True))
+    off = centred(g, name, axes)
     variance = reduce(g, "ReduceMean", g.one("Mul", off, off), axes, True)
     epsilon = 1e-7 if op.epsilon is None else op.epsilon
     made = g.one("Div", off, g.one("Sqrt", g.one("Add", variance, g.use(epsilon, out.dtype))))
@@ -308,9 +307,9 @@ def _layer_norm(g: Writer, op: Any, out: Any, x: Value, gamma: Any = None, beta:
 
 @lowers("Moments")
 def _moments(g: Writer, op: Any, out: Any, x: Value) -> list[str]:
-    axes = [one % x.rank for one in ([op.axes] if isinstance(op.axes, int) else op.axes)]
+    axes = axes_of(op.axes, x.rank)
     name = g.use(x, out[0].dtype)
-    off = g.one("Sub", name, reduce(g, "ReduceMean", name, axes, True))
+    off = centred(g, name, axes)
     return [
         reduce(g, "ReduceMean", name, axes, op.keepdims),
         reduce(g, "ReduceMean", g.one("Mul", off, off), axes, op.keepdims),
@@ -319,7 +318,7 @@ def _moments(g: Writer, op: Any, out: Any, x: Value) -> list[str]:
 
 @lowers("RMSNorm")
 def _rms_norm(g: Writer, op: Any, out: Any, x: Value, scale: Any = None) -> str:
-    axes = [one % x.rank for one in ([op.axis] if isinstance(op.axis, int) else op.axis)]
+    axes = axes_of(op.axis, x.rank)
     name = g.use(x, out.dtype)
     square = reduce(g, "ReduceMean", g.one("Mul", name, name), axes, True)
     epsilon = g.use(1e-7 if op.epsilon is None else op.epsilon, out.dtype)
@@ -334,7 +333,7 @@ def _rms_norm(g: Writer, op: Any, out: Any, x: Value, scale: Any = None) -> str:
 def _normalize(g: Writer, op: Any, out: Any, x: Value) -> str:
     if op.order != 2 or op.axis is None:
         raise NotLoweredError(f"the operation Normalize of order {op.order}")
-    axes = [one % x.rank for one in ([op.axis] if isinstance(op.axis, int) else op.axis)]
+    axes = axes_of(op.axis, x.rank)
     name = g.use(x, out.dtype)
     length = g.one("Sqrt", reduce(g, "ReduceSum", g.one("Mul", name, name), axes, True))
     return g.one("Div", name, g.one("Max", length, g.use(1e-7 if op.epsilon is None else op.epsilon, out.dtype)))

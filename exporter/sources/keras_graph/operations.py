@@ -115,8 +115,8 @@ def _not_equal(g: Writer, op: Any, out: Any, a: Any, b: Any) -> str:
     return g.one("Not", g.one("Equal", g.use(a, dtype), g.use(b, dtype)))
 
 
-def _axes(op: Any, rank: int) -> list[int]:
-    axis = op.axis
+def axes_of(axis: int | Sequence[int] | None, rank: int) -> list[int]:
+    """The axes that Keras means by a number, several or None, counted from the first."""
     axes = list(range(rank)) if axis is None else [axis] if isinstance(axis, int) else list(axis)
     return [one % rank for one in axes]
 
@@ -126,23 +126,27 @@ def reduce(g: Writer, op_type: str, name: str, axes: Sequence[int], keepdims: bo
     return g.one(op_type, name, g.int64(*axes), keepdims=int(keepdims))
 
 
+def centred(g: Writer, name: str, axes: Sequence[int]) -> str:
+    """Values less their mean over these axes."""
+    return g.one("Sub", name, reduce(g, "ReduceMean", name, axes, True))
+
+
 @lowers(*_REDUCTIONS)
 def _reduction(g: Writer, op: Any, out: Any, x: Value, **_: Any) -> str:
-    return reduce(g, _REDUCTIONS[type(op).__name__], g.use(x, out.dtype), _axes(op, x.rank), op.keepdims)
+    return reduce(g, _REDUCTIONS[type(op).__name__], g.use(x, out.dtype), axes_of(op.axis, x.rank), op.keepdims)
 
 
 @lowers("All", "Any")
 def _all_or_any(g: Writer, op: Any, out: Any, x: Value) -> str:
     kind = "ReduceMin" if type(op).__name__ == "All" else "ReduceMax"
-    found = reduce(g, kind, g.cast(g.use(x, "bool"), "int32"), _axes(op, x.rank), op.keepdims)
+    found = reduce(g, kind, g.cast(g.use(x, "bool"), "int32"), axes_of(op.axis, x.rank), op.keepdims)
     return g.cast(found, "bool")
 
 
 @lowers("Var", "Std")
 def _variance(g: Writer, op: Any, out: Any, x: Value) -> str:
-    axes = _axes(op, x.rank)
-    name = g.use(x, out.dtype)
-    off = g.one("Sub", name, reduce(g, "ReduceMean", name, axes, True))
+    axes = axes_of(op.axis, x.rank)
+    off = centred(g, g.use(x, out.dtype), axes)
     variance = reduce(g, "ReduceMean", g.one("Mul", off, off), axes, op.keepdims)
     return g.one("Sqrt", variance) if type(op).__name__ == "Std" else variance
 
@@ -195,8 +199,7 @@ def _swapaxes(g: Writer, op: Any, out: Any, x: Value) -> str:
 
 @lowers("Moveaxis")
 def _moveaxis(g: Writer, op: Any, out: Any, x: Value) -> str:
-    pairs = [([one] if isinstance(one, int) else list(one)) for one in (op.source, op.destination)]
-    source, target = ([axis % x.rank for axis in part] for part in pairs)
+    source, target = (axes_of(one, x.rank) for one in (op.source, op.destination))
     axes = [axis for axis in range(x.rank) if axis not in source]
     for to, axis in sorted(zip(target, source, strict=True)):
         axes.insert(to, axis)
@@ -205,13 +208,12 @@ def _moveaxis(g: Writer, op: Any, out: Any, x: Value) -> str:
 
 @lowers("ExpandDims")
 def _expand_dims(g: Writer, op: Any, out: Any, x: Value) -> str:
-    axes = [op.axis] if isinstance(op.axis, int) else list(op.axis)
-    return g.one("Unsqueeze", x.name, g.int64(*axes))
+    return g.one("Unsqueeze", x.name, g.int64(*axes_of(op.axis, len(out.shape))))
 
 
 @lowers("Squeeze")
 def _squeeze(g: Writer, op: Any, out: Any, x: Value) -> str:
-    axes = _axes(op, x.rank) if op.axis is not None else [axis for axis, size in enumerate(x.shape) if size == 1]
+    axes = axes_of(op.axis, x.rank) if op.axis is not None else [axis for axis, size in enumerate(x.shape) if size == 1]
     return g.one("Squeeze", x.name, g.int64(*axes))
 
 
@@ -291,7 +293,7 @@ def _get_item(g: Writer, op: Any, out: Any, x: Value, key: Any) -> str:
 
 @lowers("Flip")
 def _flip(g: Writer, op: Any, out: Any, x: Value) -> str:
-    axes, limit = _axes(op, x.rank), np.iinfo(np.int64).min
+    axes, limit = axes_of(op.axis, x.rank), np.iinfo(np.int64).min
     ends = g.int64(*[limit] * len(axes))
     return g.one("Slice", x.name, g.int64(*[-1] * len(axes)), ends, g.int64(*axes), g.int64(*[-1] * len(axes)))
 

@@ -35,16 +35,15 @@ def _rnn(
             f"the layer {layer.name} (stateful: it remembers between calls, which a servable does not; build the model "
             "with stateful=False and give the state as an input)"
         )
-    batch = g.one("Shape", sequences.name, start=0, end=1)
     if initial_state is None:
+        batch = g.one("Shape", sequences.name, start=0, end=1)
         sizes = layer.cell.state_size
         initial_state = keras.tree.map_structure(lambda size: _zeros(g, layer.cell, batch, size), _as_list(sizes))
     else:
         initial_state = _as_list(initial_state)
     if mask is not None:
         mask = keras.tree.flatten(mask)[0]
-    outputs, last, states = _steps(g, layer, sequences, initial_state, mask)
-    made = outputs if layer.return_sequences else last
+    made, states = _steps(g, layer, sequences, initial_state, mask)
     return (made, *states) if layer.return_state else made
 
 
@@ -61,8 +60,8 @@ def _zeros(g: KerasGraph, cell: Any, batch: str, size: Any) -> Value:
 
 def _steps(
     g: KerasGraph, layer: Any, sequences: Value, initial: Sequence[Any], mask: Value | None
-) -> tuple[Value, Value, list[Any]]:
-    """The outputs of all steps, the last one, and the states after it."""
+) -> tuple[Value, list[Any]]:
+    """The outputs of all steps, or the last one where the layer returns no sequences, and the states after it."""
     import keras
 
     swapped = [1, 0, *range(2, sequences.rank)]
@@ -94,18 +93,15 @@ def _steps(
             output, after = g.layer(cell, step, before, **kwargs)
         after = [one.name for one in keras.tree.flatten(after)]
         made = output.name
-        shown = made
         if counted:
             counts = g.one("Unsqueeze", g.one("Gather", counted, number, axis=0), g.int64(1))
             after = [g.one("Where", counts, new, old.name) for new, old in zip(after, inside, strict=False)]
             skipped = g.use(0, dtype) if layer.zero_output_for_mask else inside[-1].name
-            made = shown = g.one("Where", counts, made, skipped)
+            made = g.one("Where", counts, made, skipped)
         results = [(names[1], _BOOL, 0)]
         results += [(name, numpy_dtype(dtype), one.rank) for name, one in zip(after, states, strict=True)]
-        if carries_output:
-            results.append((made, numpy_dtype(dtype), 2))
-        if layer.return_sequences:
-            results.append((shown, numpy_dtype(dtype), 2))
+        # Carried to the next step, and kept of every step.
+        results += [(made, numpy_dtype(dtype), 2)] * (carries_output + layer.return_sequences)
     except Exception:
         g.builder.drop_body()
         raise
@@ -115,14 +111,12 @@ def _steps(
         [length, g.constant(np.bool_(True)), *(one.name for one in carried)], arguments, results
     )
     ends = [Value(name, one.shape, dtype) for name, one in zip(ended, states, strict=False)]
-    shape = (sequences.shape[0], sequences.shape[1], size)
+    batch_size, count = sequences.shape[:2]
     if layer.return_sequences:
-        outputs = Value(g.transpose(ended[-1], [1, 0, 2]), shape, dtype)
-        last = outputs
+        outputs = Value(g.transpose(ended[-1], [1, 0, 2]), (batch_size, count, size), dtype)
     else:
-        last = Value(ended[len(states)], (shape[0], size), dtype)
-        outputs = last
-    return outputs, last, keras.tree.pack_sequence_as(list(initial), ends)
+        outputs = Value(ended[-1], (batch_size, size), dtype)
+    return outputs, keras.tree.pack_sequence_as(list(initial), ends)
 
 
 @contextmanager
