@@ -202,6 +202,12 @@ class SklearnSource:
         return bool(np.allclose(got[scores], wanted[scores], rtol=1e-5, atol=1e-5, equal_nan=True))
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        centers = (getattr(step, "cluster_centers_", None) for _, step in _steps(self._model, ""))
+        if any(one is not None and one.dtype == np.float32 for one in centers):
+            # Clusters of float32 rows refuse float64 rows.
+            inputs = {
+                name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in inputs.items()
+            }
         # As the model was trained: on a DataFrame where it knows names, else on an array.
         names = getattr(self._model, "feature_names_in_", None)
         matrix = inputs.get(MATRIX)

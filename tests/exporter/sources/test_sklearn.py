@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from library_models import BINARY, WORDS, X
+from library_models import BINARY, EXAMPLES, WORDS, X, as_examples
 from onnx import TensorProto, helper
+from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -58,6 +59,12 @@ def test_answers_are_the_models_own():
     answered = source.answer({MATRIX: np.float32(X[:3])})
     np.testing.assert_allclose(answered["probabilities"].sum(axis=1), 1, rtol=1e-6)
     assert [source.labels[one] for one in answered["class_ids"][:, 0]] == list(WORDS[:3])
+
+
+def test_clusters_of_float32_rows_answer(tmp_path):
+    model = KMeans(2, n_init=1, random_state=0).fit(np.float32(X))
+    got = load(export_model(model, tmp_path, EXAMPLES)).signatures["predict"](examples=as_examples(X))
+    np.testing.assert_array_equal(got["predictions"].ravel(), model.predict(np.float32(X)))
 
 
 def branching():
