@@ -33,7 +33,7 @@ from estimator_serving.exporter.network_inputs import (
 from estimator_serving.exporter.receivers.features_graph import forward, look_up_text, run_graph
 from estimator_serving.exporter.receivers.receiver_graph import build_receiver_graph
 from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn
-from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
+from estimator_serving.exporter.receivers.samples import accepted_inputs, graph_feeds
 from estimator_serving.exporter.servable import weights
 from estimator_serving.exporter.servable.directory import write_servable
 from estimator_serving.exporter.servable.draft import MODEL_FILE, SAMPLE_ROWS, Draft, finish, noise_of
@@ -147,16 +147,20 @@ def draft_of_estimator(model: TrainedModel, receiver: ServingInputReceiver, mode
 
     Raises ValueError for a receiver that does not fit the model, and for a model that cannot become a graph.
     """
-    # The graph in front of the network, and sample rows through it.
+    # The graph in front of the network.
     graph = build_receiver_graph(receiver)
     model = with_transform(model, receiver, graph)
     vocabularies = label_vocabularies(model, receiver, graph, mode)
     network_inputs = build_network_inputs(model, receiver, graph, vocabularies)
-    rows = sample_inputs(receiver, sample_definitions(model, receiver, vocabularies), SAMPLE_ROWS)
-    sample = network_inputs.run(graph_feeds(receiver, rows))
-    # What model_fn gives for them, and reads of them.
+    # Sample rows that model_fn takes, what it gives for them, and what it reads of them.
     caller = ModelFnCaller(model, mode, network_inputs.arguments)
-    exported = exports_of(caller(sample), mode)
+
+    def called(rows: Mapping[str, Array]) -> tuple[dict[str, torch.Tensor], Mapping[str, ExportOutput]]:
+        sample = network_inputs.run(graph_feeds(receiver, rows))
+        return sample, exports_of(caller(sample), mode)
+
+    known = sample_definitions(model, receiver, vocabularies)
+    rows, (sample, exported) = accepted_inputs(receiver, [known], SAMPLE_ROWS, called)
     outputs = list_outputs(exported, graph.inputs)
     computed = [one for one in outputs.distinct if one.forwarded is None]
     read = [name for name in sample if network_inputs.arguments.is_read(name, caller.read_keys)]

@@ -27,7 +27,7 @@ from estimator_serving.exporter.receivers.features_graph import (
 )
 from estimator_serving.exporter.receivers.receiver_graph import ReceiverGraph
 from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, SupervisedInputReceiver
-from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
+from estimator_serving.exporter.receivers.samples import accepted_inputs, graph_feeds, sample_inputs
 from estimator_serving.exporter.servable.draft import SAMPLE_ROWS
 from estimator_serving.exporter.servable.running import evaluate
 from estimator_serving.training.arrays import Array
@@ -124,14 +124,13 @@ def with_transform(model: TrainedModel, receiver: ServingInputReceiver, graph: R
         else:
             parts[key] = value
 
-    def call(rows: int) -> None:
-        known = {} if recorder.transform is None else recorder.transform.definitions
-        raw = evaluate(graph, parts, graph_feeds(receiver, sample_inputs(receiver, known, rows)))
-        model.call(Features(raw, recorder))
+    def call(rows: Mapping[str, Array]) -> None:
+        model.call(Features(evaluate(graph, parts, graph_feeds(receiver, rows)), recorder))
 
     with suppress(Exception):
-        call(0)
-    call(SAMPLE_ROWS)
+        call(sample_inputs(receiver, {}, 0))
+    known = {} if recorder.transform is None else recorder.transform.definitions
+    accepted_inputs(receiver, [known], SAMPLE_ROWS, call)
     completed = copy.copy(model)
     completed.transform = recorder.transform
     return completed
@@ -150,10 +149,13 @@ def label_vocabularies(
     if not words:
         return {}
     inputs = build_network_inputs(model, receiver, graph, words)
-    rows = sample_inputs(receiver, sample_definitions(model, receiver, {}), SAMPLE_ROWS)
-    sample = inputs.run(graph_feeds(receiver, rows))
     caller = ModelFnCaller(model, mode, inputs.arguments)
-    caller({**sample, **{name: torch.zeros_like(sample[name]) for name in words}})
+
+    def call(rows: Mapping[str, Array]) -> None:
+        sample = inputs.run(graph_feeds(receiver, rows))
+        caller({**sample, **{name: torch.zeros_like(sample[name]) for name in words}})
+
+    accepted_inputs(receiver, [sample_definitions(model, receiver, {})], SAMPLE_ROWS, call)
     return {**words, **caller.label_vocabularies}
 
 

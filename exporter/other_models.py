@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from estimator_serving.exporter.model_outputs import classify_outputs, predict_o
 from estimator_serving.exporter.receivers.features_graph import run_graph
 from estimator_serving.exporter.receivers.receiver_graph import ReceiverGraph, build_receiver_graph
 from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn
-from estimator_serving.exporter.receivers.samples import graph_feeds, sample_inputs
+from estimator_serving.exporter.receivers.samples import accepted_inputs, graph_feeds, sample_inputs
 from estimator_serving.exporter.servable import weights
 from estimator_serving.exporter.servable.directory import write_servable
 from estimator_serving.exporter.servable.draft import MODEL_FILE, SAMPLE_ROWS, Draft, finish, noise_of
@@ -187,31 +187,24 @@ def _feed(source: Source, graph: ReceiverGraph) -> tuple[list[ModelInput], dict[
 def _samples(
     source: Source, receiver: ServingInputReceiver, graph: ReceiverGraph, fed: Mapping[str, Var]
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
-    """Sample rows, what the model is given for them, and what it gives; nothing where it refuses them.
+    """Sample rows, what the model is given for them, and what it gives; nothing where it refuses all of them."""
+    words = {key: {"key": key, "vocabulary_list": list(values)} for key, values in source.known_values().items()}
+    only_words = {key: {**one, "is_label": True} for key, one in words.items()}
 
-    Where the model refuses numbers, as an embedding of ten rows refuses the id 11, they are 0 and 1: first the whole
-    numbers, then all.
-    """
-    dtype_by_key = {one.info.value_name: one.info.dtype for one in receiver.receiver_tensors.values()}
-    for one in receiver.receiver_tensors.values():
-        dtype_by_key |= {key: feature.dtype for key, feature in (one.feature_spec or {}).items()}
-    words = {key: values for key, values in source.known_values().items() if key in dtype_by_key}
-    tried = []
-    for kinds, is_all in (("", False), ("", True), ("iu", True), ("iuf", True)):
-        small = [key for key, dtype in dtype_by_key.items() if not dtype.is_string and dtype.numpy.kind in kinds]
-        definitions: dict[str, dict[str, Any]] = {
-            key: {"kind": "identity", "key": key, "num_buckets": 2} for key in small
-        }
-        definitions |= {
-            key: {"key": key, "vocabulary_list": list(values)} | ({"is_label": True} if is_all else {})
-            for key, values in words.items()
-        }
-        rows = sample_inputs(receiver, definitions, SAMPLE_ROWS)
-        tried.append((rows, evaluate(graph, fed, graph_feeds(receiver, rows))))
-        with suppress(Exception):
-            return *tried[-1], source.answer(tried[-1][1])
-    # Its conversion, or its answer, says what is wrong.
-    return *tried[0], {}
+    def fed_with(rows: Mapping[str, Array]) -> dict[str, Array]:
+        return evaluate(graph, fed, graph_feeds(receiver, rows))
+
+    def answered(rows: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        sample = fed_with(rows)
+        return sample, source.answer(sample)
+
+    try:
+        rows, (sample, answers) = accepted_inputs(receiver, [words, only_words], SAMPLE_ROWS, answered)
+    except Exception:
+        # Its conversion, or its answer, says what is wrong.
+        rows = sample_inputs(receiver, words, SAMPLE_ROWS)
+        return rows, fed_with(rows), {}
+    return rows, sample, answers
 
 
 @contextmanager

@@ -7,8 +7,8 @@ columns give the same samples. Knows nothing of networks or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,35 @@ from estimator_serving.wire.features import (
 LENGTH_MAX = 3
 WORDS = ("", "a", "é", "out of vocabulary")
 _MANY = 10_000
+T = TypeVar("T")
+
+
+def accepted_inputs(
+    receiver: ServingInputReceiver,
+    definitions: Sequence[Mapping[str, Any]],
+    rows: int,
+    model: Callable[[dict[str, Array]], T],
+) -> tuple[dict[str, Array], T]:
+    """The first sample rows that a model does not refuse, and what it gives for them.
+
+    The definitions are tried in turn. Then all numbers that the last ones do not describe are 0 and 1, first the whole
+    ones: an embedding of ten rows refuses the id 11. Raises what the model raised for the first rows.
+    """
+    dtypes = {one.info.value_name: one.info.dtype for one in receiver.receiver_tensors.values()}
+    for one in receiver.receiver_tensors.values():
+        dtypes |= {key: feature.dtype for key, feature in (one.feature_spec or {}).items()}
+    tried = list(definitions)
+    for kinds in ("iu", "iuf"):
+        small = [key for key, dtype in dtypes.items() if not dtype.is_string and dtype.numpy.kind in kinds]
+        tried.append({key: {"kind": "identity", "key": key, "num_buckets": 2} for key in small} | {**definitions[-1]})
+    errors = []
+    for known in tried:
+        inputs = sample_inputs(receiver, known, rows)
+        try:
+            return inputs, model(inputs)
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def sample_inputs(receiver: ServingInputReceiver, definitions: Mapping[str, Any], rows: int) -> dict[str, Array]:

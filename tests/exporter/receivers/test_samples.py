@@ -1,6 +1,7 @@
 """Sample rows follow the receiver's spec and know what the columns know."""
 
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from estimator_serving.exporter import (
 from estimator_serving.exporter.receivers.samples import (
     LENGTH_MAX,
     WORDS,
+    accepted_inputs,
     graph_feeds,
     known_values,
     sample_examples,
@@ -145,6 +147,23 @@ def test_raw_sequences_hold_no_empty_word():
     inputs = sample_inputs(build_raw_serving_input_receiver_fn(raw)(), SEQUENCES, 60)
     assert b"" not in inputs["stops"]
     assert set(inputs["other"].ravel()) == {word.encode() for word in WORDS}
+
+
+def test_numbers_are_zeros_and_ones_where_a_model_refuses_others():
+    raw = {"id": np.zeros([1], np.int64), "x": np.zeros([1], np.float32), "known": np.zeros([1], np.int64)}
+    receiver, known = build_raw_serving_input_receiver_fn(raw)(), {"a": {"key": "known", "vocabulary_list": (5, 7)}}
+
+    def largest(bounded, inputs):
+        if any(np.abs(inputs[key]).max() > 1 for key in bounded):
+            raise IndexError("out of range")
+        return {key: float(np.abs(array).max()) for key, array in inputs.items()}
+
+    for bounded in ((), ("id",), ("id", "x")):
+        _, found = accepted_inputs(receiver, [known], 40, partial(largest, bounded))
+        assert found["known"] == 7
+        assert [key for key in ("id", "x") if found[key] <= 1] == list(bounded)
+    with pytest.raises(IndexError, match="out of range"):
+        accepted_inputs(receiver, [known], 40, partial(largest, ("known",)))
 
 
 def test_feeds_are_the_graphs_inputs():
