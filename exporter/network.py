@@ -1,7 +1,8 @@
 """The network of an estimator -> ONNX: model_fn in one mode, from transformed features to outputs.
 
-Owns which tensors a network takes and gives, its tracing, and the sentence for a model_fn that cannot be traced. Knows
-nothing of receivers or of signatures' key rules.
+Owns which tensors a network takes and gives, its tracing, and the sentence for a model_fn that cannot be traced. The
+model_fn of a Keras model is not traced: its layers are written by their rules, as `export_model` does. Knows nothing of
+receivers or of signatures' key rules.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from estimator_serving.exporter.sources.tracing import explain, trace_program
+from estimator_serving.exporter.sources.keras import keras_to_onnx
+from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError
+from estimator_serving.exporter.sources.tracing import check_open, explain, trace_program
 from estimator_serving.exporter.supervised import supervised_outputs
+from estimator_serving.training.arrays import Array
 from estimator_serving.training.columns.features import Features
 from estimator_serving.training.columns.onnx_export import to_onnx
 from estimator_serving.training.estimator import TrainedModel
 from estimator_serving.training.forward_features import ForwardedFeature
 from estimator_serving.training.heads.base import ExportedWords
+from estimator_serving.training.keras_model import KerasModelFn, named_outputs
 from estimator_serving.training.model_fn import (
+    DEFAULT_SERVING_KEY,
     ClassificationOutput,
     EstimatorSpec,
     ExportOutput,
@@ -128,7 +134,7 @@ class ModelFnArguments:
         direct: features that model_fn may read itself, key by name.
         labels: labels, key by name.
         words: names of the labels that are words.
-        open: names of the features read directly whose rows have any number of steps.
+        open_axes: of the features read directly, the axes that may have any size beside the first, the batch.
         is_bare: whether model_fn takes its single feature as it is instead of a mapping.
         has_one_label: whether it takes its single label as it is instead of a mapping.
     """
@@ -137,7 +143,7 @@ class ModelFnArguments:
     direct: Mapping[str, Any]
     labels: Mapping[str, Any]
     words: frozenset[str] = frozenset()
-    open: frozenset[str] = frozenset()
+    open_axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     is_bare: bool = False
     has_one_label: bool = True
 
@@ -221,24 +227,61 @@ class Network(nn.Module):
 
         Raises ValueError where model_fn cannot be traced: which line, why, and what to write instead.
         """
+        model_fn = self._caller.model.model_fn
+        is_plain = self._caller.mode == ModeKeys.PREDICT and not self._caller.arguments.transformed
+        if isinstance(model_fn, KerasModelFn) and is_plain:
+            return self._of_keras(model_fn, sample)
+        return self._traced(sample)
+
+    def _of_keras(self, model_fn: KerasModelFn, sample: Sequence[Tensor]) -> onnx.ModelProto:
+        """The predictions of a Keras model, which says itself what it computes."""
+        arguments = self._caller.arguments
+        arrays = {name: tensor.numpy() for name, tensor in zip(self.input_names, sample, strict=True)}
+        open_axes = {name: arguments.open_axes.get(name, ()) for name in self.input_names}
+
+        def arranged(values: Mapping[str, Any]) -> Any:
+            direct = {arguments.direct[name]: value for name, value in values.items()}
+            inputs, _ = model_fn.called_with(next(iter(direct.values())) if arguments.is_bare else direct)
+            return inputs
+
+        def named(made: Any) -> dict[str, Any]:
+            known = named_outputs(model_fn.model, made)
+            for one in self._outputs:
+                if one.signature != DEFAULT_SERVING_KEY or one.alias not in known:
+                    raise NotLoweredError(f"the export output {one.name}, which is computed from the predictions")
+            return {one.name: known[one.alias] for one in self._outputs}
+
+        def answer(inputs: Mapping[str, Array]) -> dict[str, Array]:
+            given = self(*(torch.from_numpy(inputs[name]) for name in self.input_names))
+            return {one.name: value.detach().numpy() for one, value in zip(self._outputs, given, strict=True)}
+
+        def traced() -> onnx.ModelProto:
+            converted = self._traced(sample)
+            check_open("The Keras model", open_axes, converted, arrays, answer)
+            return converted
+
+        with model_fn.values_of(self.store):
+            return keras_to_onnx(model_fn.model, arrays, open_axes, arranged, named, answer, traced)
+
+    def _traced(self, sample: Sequence[Tensor]) -> onnx.ModelProto:
         transform = self._caller.model.transform
         definitions = {} if transform is None else transform.definitions
         # [batch, k] of any width, or [batch, steps, n].
-        wide = self._caller.arguments.open | {
-            name for name, definition in definitions.items() if definition["use"] in ("ids", "weights", "steps")
+        wide: dict[str, tuple[int, ...]] = {
+            name: (1,) for name, definition in definitions.items() if definition["use"] in ("ids", "weights", "steps")
         }
+        wide |= self._caller.arguments.open_axes
         batch = torch.export.Dim("batch")
         tensors: list[Tensor] = []
         shapes: list[dict[int, Any]] = []
         for name, tensor in zip(self.input_names, sample, strict=True):
-            if name in wide:
+            axes = wide.get(name, ())
+            if 1 in axes:
                 # Room for at least three values a row: torch would take a width of 0 or 1 for a constant.
                 room = (*(0, 0) * (tensor.ndim - 2), 0, max(0, 3 - tensor.shape[1]))
-                tensors.append(nn.functional.pad(tensor, room, value=-1))
-                shapes.append({0: batch, 1: torch.export.Dim.AUTO})
-            else:
-                tensors.append(tensor)
-                shapes.append({0: batch})
+                tensor = nn.functional.pad(tensor, room, value=-1)
+            tensors.append(tensor)
+            shapes.append({0: batch, **dict.fromkeys(axes, torch.export.Dim.AUTO)})
         try:
             program = trace_program(self, tuple(tensors), (tuple(shapes),))
             output_names = [one.name for one in self._outputs]

@@ -86,18 +86,18 @@ def build_network_inputs(
             labels[key] = number
         else:
             raise ValueError(f"The label {key} has any number of values a row; declare it as a FixedLenFeature.")
-    open_rows = []
+    open_axes: dict[str, tuple[int, ...]] = {}
     for key, var in direct.items():
         # As of a FixedLenSequenceFeature: a row has any number of steps.
         shape = var.unwrap_tensor().shape or ()
-        if len(shape) > 1 and not isinstance(shape[1], int):
-            open_rows.append(str(key))
+        if axes := tuple(axis for axis, size in enumerate(shape) if axis and not isinstance(size, int)):
+            open_axes[str(key)] = axes
     arguments = ModelFnArguments(
         transformed=tuple(transformed),
         direct={str(key): key for key in direct},
         labels={_label_name(key): key for key in labels},
         words=frozenset(vocabularies),
-        open=frozenset(open_rows),
+        open_axes=open_axes,
         is_bare=receiver.is_bare,
         has_one_label=isinstance(receiver, SupervisedInputReceiver) and receiver.has_one_label,
     )

@@ -107,15 +107,15 @@ def model_to_estimator(
             "The given keras model has not been compiled yet. Please compile the model with `model.compile()` "
             "before calling `model_to_estimator()`."
         )
-    model_fn = _KerasModelFn(keras_model, metric_names_map, export_outputs)
+    model_fn = KerasModelFn(keras_model, metric_names_map, export_outputs)
     estimator = Estimator(model_fn, model_dir=model_dir, config=config)
     if keras_model.built:
         model_fn.start_from(Path(estimator.model_dir) / "keras" / "keras_model.ckpt", estimator.config.is_chief)
     return estimator
 
 
-class _KerasModelFn:
-    """The model_fn of a Keras model."""
+class KerasModelFn:
+    """The model_fn of a Keras model, `model`."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _KerasModelFn:
         metric_names_map: Mapping[str, str] | None,
         export_outputs: Mapping[str, Callable[[Any], ExportOutput]] | None,
     ) -> None:
-        self._model = model
+        self.model = model
         self._metric_names_map = metric_names_map
         self._export_outputs = export_outputs or {}
         self._start: Mapping[str, Tensor] = {}
@@ -144,21 +144,20 @@ class _KerasModelFn:
 
         store = current_store()
         with keras.device("cpu"):
-            features, weights = self._split_weights(features)
-            inputs = self._inputs(features)
-            if not self._model.built:
+            inputs, weights = self.called_with(features)
+            if not self.model.built:
                 with torch.no_grad():
-                    self._model(inputs, training=False)
+                    self.model(inputs, training=False)
             variables = self._variables(store)
             with _stateless(variables.values()) as scope:
-                made = self._model(inputs, training=store.training_mode)
-                predictions = named_outputs(self._model, made)
+                made = self.model(inputs, training=store.training_mode)
+                predictions = named_outputs(self.model, made)
                 if mode == ModeKeys.PREDICT:
                     return EstimatorSpec(mode, predictions=predictions, export_outputs=self._exported(predictions))
                 targets = _like_outputs(labels, made, predictions, False)
                 weights = _like_outputs(weights, made, predictions, True)
                 # The compiled loss with the layers' own; Keras raises ValueError where there is none.
-                compute = self._model.compute_loss
+                compute = self.model.compute_loss
                 flag = {"training": store.training_mode} if "training" in argument_names(compute) else {}
                 loss: Tensor = compute(x=inputs, y=targets, y_pred=made, sample_weight=weights, **flag)
                 changed = {name: scope.get_current_value(variable) for name, (variable, _) in variables.items()}
@@ -168,9 +167,17 @@ class _KerasModelFn:
             for name, (_, value) in variables.items():
                 if not isinstance(value, torch.nn.Parameter) and changed[name] is not value:
                     store.pending_updates.append(partial(value.copy_, changed[name].detach()))
-            optimizer = _KerasOptimizer(self._model.optimizer, variables, self._model.trainable_variables)
+            optimizer = _KerasOptimizer(self.model.optimizer, variables, self.model.trainable_variables)
             train_op = optimizer.minimize(loss)
         return EstimatorSpec(mode, predictions=predictions, loss=loss, train_op=train_op)
+
+    @contextmanager
+    def values_of(self, store: VariableStore) -> Iterator[None]:
+        """Inside, the model's variables have the values of the store, which a call of the model_fn has made."""
+        import keras
+
+        with keras.device("cpu"), _stateless(self._variables(store).values()):
+            yield
 
     # -- the model's structure ----------------------------------------------------------------------------------------
 
@@ -181,7 +188,7 @@ class _KerasModelFn:
         program has `dense_7` where it had `dense` before; such numbers start anew here, and a checkpoint fits again.
         """
         if not self._names:
-            automatic = {layer.name for layer in self._model._flatten_layers() if _is_automatic(layer)}
+            automatic = {layer.name for layer in self.model._flatten_layers() if _is_automatic(layer)}
             numbers: dict[str, Iterator[int]] = {}
             known: dict[str, str] = {}
 
@@ -191,15 +198,15 @@ class _KerasModelFn:
                 return known.get(part, part)
 
             taken: dict[str, Iterator[int]] = {}
-            for variable in self._model.variables:
-                path = variable.path.removeprefix(f"{self._model.name}/")
+            for variable in self.model.variables:
+                path = variable.path.removeprefix(f"{self.model.name}/")
                 name = "/".join(renumbered(part) for part in (path if "/" in path else variable.path).split("/"))
                 self._names[_numbered(name, taken)] = variable
         return self._names
 
     def _variables(self, store: VariableStore) -> dict[str, tuple[Any, Tensor]]:
         """The model's variables and the store's, by name."""
-        trainable = {id(variable) for variable in self._model.trainable_variables}
+        trainable = {id(variable) for variable in self.model.trainable_variables}
         found = {}
         for name, variable in self._named().items():
             first = self._start.get(name)
@@ -216,26 +223,30 @@ class _KerasModelFn:
             )
         return found
 
-    def _split_weights(self, features: Any) -> tuple[Any, Any]:
-        """The features and the weights, from {"features": …, "sample_weights": …} or from all of them side by side."""
-        names = [one.name for one in getattr(self._model, "inputs", None) or ()]
+    def called_with(self, features: Any) -> tuple[Any, Any]:
+        """What the model is called with, and the weights of its loss.
+
+        `features` are tensors, or values of a graph. The weights are in {"features": …, "sample_weights": …}, or
+        beside the features.
+        """
+        names = [one.name for one in getattr(self.model, "inputs", None) or ()]
         if not isinstance(features, Mapping) or _WEIGHTS not in features or _WEIGHTS in names:
-            return features, None
+            return self._inputs(features), None
         if set(features) == {"features", _WEIGHTS}:
-            return features["features"], features[_WEIGHTS]
-        return {key: features[key] for key in features if key != _WEIGHTS}, features[_WEIGHTS]
+            return self._inputs(features["features"]), features[_WEIGHTS]
+        others = {key: features[key] for key in features if key != _WEIGHTS}
+        return self._inputs(others), features[_WEIGHTS]
 
     def _inputs(self, features: Any) -> Any:
-        """What the model is called with."""
         if not isinstance(features, Mapping):
             return features
-        if not getattr(self._model, "inputs", None):
+        if not getattr(self.model, "inputs", None):
             return {key: features[key] for key in features}
-        taken = getattr(self._model, "input", None)
+        taken = getattr(self.model, "input", None)
         if isinstance(taken, Mapping):
             _check_keys(features, "features", "inputs", taken)
             return {key: features[key] for key in taken}
-        names = [one.name for one in self._model.inputs]
+        names = [one.name for one in self.model.inputs]
         if len(names) == len(features) == 1:
             names = list(features)
         _check_keys(features, "features", "inputs", names)
@@ -256,7 +267,7 @@ class _KerasModelFn:
 
     def _metrics(self, targets: Any, made: Any, weights: Any) -> dict[str, Metric]:
         """The compiled metrics of one batch, by name."""
-        compiled = next((one for one in self._model.metrics if one.name == "compile_metrics"), None)
+        compiled = next((one for one in self.model.metrics if one.name == "compile_metrics"), None)
         if compiled is None:
             return {}
         if not compiled.built:
@@ -365,7 +376,7 @@ class _KerasOptimizer(Optimizer):
                 old.copy_(new)
 
 
-def named_outputs(model: Any, made: Any) -> dict[str, Tensor]:
+def named_outputs(model: Any, made: Any) -> dict[str, Any]:
     """What a Keras model gives, by name: the keys of a dict, else the names of the output layers, else output_1, …"""
     if isinstance(made, Mapping):
         return {str(name): one for name, one in made.items()}

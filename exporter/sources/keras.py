@@ -1,7 +1,7 @@
 """Keras models -> ONNX, on the torch backend, where a model is a torch module.
 
 Owns how a Keras model is loaded and called, which inputs it has, and what becomes of a model with a layer that
-`keras_graph` has no rule for: torch traces it.
+`keras_graph` has no rule for: torch traces it. The network of an Estimator that was a Keras model takes the same way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from torch import Tensor
 from estimator_serving.exporter.sources.base import ModelInput, reason_of
 from estimator_serving.exporter.sources.keras_graph.graph import to_graph
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError
-from estimator_serving.exporter.sources.torch import FixedAxisError, TorchSource
+from estimator_serving.exporter.sources.torch import TorchSource
+from estimator_serving.exporter.sources.tracing import FixedAxisError, check_open
 from estimator_serving.training.arrays import Array
 from estimator_serving.training.keras_model import named_outputs
 
@@ -73,32 +74,55 @@ class KerasSource(TorchSource):
         return named_outputs(self._model, self._model(self._arranged(arguments), training=False))
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
-        shapes = {one.name: (one.open_axes, sample[one.name]) for one in inputs}
-        given = {
-            name: (str(array.dtype), [None if axis in axes else size for axis, size in enumerate(array.shape)])
-            for name, (axes, array) in shapes.items()
-        }
-        # Of values of the graph instead of tensors.
-        named: Callable[[Any], Any] = partial(named_outputs, self._model)
-        try:
-            converted = to_graph(self._model, given, self._arranged, named)
-        except NotLoweredError as reason:
-            try:
-                return super().convert(inputs, sample)
-            except ValueError as error:
-                sentence = "" if isinstance(error, FixedAxisError) else f" {error}"
-                raise ValueError(
-                    f"The Keras model {self._model.name} cannot become a graph: there is no rule for {reason}, and "
-                    "torch cannot trace it with inputs of these shapes. Write that layer with functions of keras.ops, "
-                    f"or give the receiver one size for every axis.{sentence}"
-                ) from error
-        self.check_open(inputs, converted, sample)
-        return converted
+        shown = {one.name: sample[one.name] for one in inputs}
+        open_axes = {one.name: one.open_axes for one in inputs}
+        named, trace = partial(named_outputs, self._model), partial(super().convert, inputs, sample)
+        return keras_to_onnx(self._model, shown, open_axes, self._arranged, named, self.answer, trace)
 
     def _arranged(self, arguments: Mapping[str, Any]) -> Any:
         """What the model is called with."""
         ordered = [arguments[name] for name in self._names]
         return dict(arguments) if self._takes_mapping else ordered if len(ordered) > 1 else ordered[0]
+
+
+def keras_to_onnx(
+    model: Any,
+    sample: Mapping[str, Array],
+    open_axes: Mapping[str, Sequence[int]],
+    arrange: Callable[[Mapping[str, Any]], Any],
+    name_outputs: Callable[[Any], Mapping[str, Any]],
+    answer: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    trace: Callable[[], onnx.ModelProto],
+) -> onnx.ModelProto:
+    """The graph of a Keras model: by the rules for its layers, or where there is none for one of them, by torch.
+
+    Args:
+        sample: rows of the inputs, by name.
+        open_axes: of the inputs, the axes of any size beside the batch.
+        arrange, name_outputs: as of `to_graph`.
+        answer: what the model itself gives for inputs.
+        trace: the graph by torch.
+
+    Raises ValueError naming the layer without a rule where torch cannot trace the model either, and FixedAxisError.
+    """
+    shapes = {
+        name: (str(array.dtype), [None if axis in open_axes[name] else size for axis, size in enumerate(array.shape)])
+        for name, array in sample.items()
+    }
+    try:
+        converted = to_graph(model, shapes, arrange, name_outputs)
+    except NotLoweredError as reason:
+        try:
+            return trace()
+        except ValueError as error:
+            sentence = "" if isinstance(error, FixedAxisError) else f" {error}"
+            raise ValueError(
+                f"The Keras model {model.name} cannot become a graph: there is no rule for {reason}, and torch cannot "
+                "trace it with inputs of these shapes. Write that layer with functions of keras.ops, or give the "
+                f"receiver one size for every axis.{sentence}"
+            ) from error
+    check_open(KerasSource.what, open_axes, converted, sample, answer)
+    return converted
 
 
 def load_keras(path: str | os.PathLike[str]) -> Any:

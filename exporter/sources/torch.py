@@ -16,11 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from estimator_serving.exporter.servable.draft import one_ulp_off
-from estimator_serving.exporter.servable.running import run_all, session_of
 from estimator_serving.exporter.sources.base import PREDICT, ModelInput, matrix_input
-from estimator_serving.exporter.sources.tracing import explain, trace_program
+from estimator_serving.exporter.sources.tracing import FixedAxisError, check_open, explain, trace_program
 from estimator_serving.training.arrays import Array
-from estimator_serving.training.columns.finish import finish_graph
 from estimator_serving.training.columns.onnx_export import to_onnx
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
@@ -98,7 +96,7 @@ class TorchSource:
                 shapes = [{0: batch, **dict.fromkeys(one.open_axes, torch.export.Dim.AUTO)} for one in inputs]
                 program = trace_program(module, tuple(tensors), (tuple(shapes),))
                 converted = to_onnx(program, input_names=names, output_names=output_names)
-                self.check_open(inputs, converted, sample)
+                check_open(self.what, {one.name: one.open_axes for one in inputs}, converted, sample, self.answer)
             except FixedAxisError:
                 raise
             except Exception as error:
@@ -108,26 +106,6 @@ class TorchSource:
         del converted.graph.node[:]
         converted.graph.node.extend(kept)
         return converted
-
-    def check_open(self, inputs: Sequence[ModelInput], converted: onnx.ModelProto, sample: Mapping[str, Array]) -> None:
-        """Refuse a graph that is right only for the size that an open axis had in the sample."""
-        is_open = any(one.open_axes for one in inputs)
-        longer = {one.name: sample[one.name] for one in inputs}
-        for one in inputs:
-            for axis in one.open_axes:
-                longer[one.name] = np.concatenate([longer[one.name]] * 2, axis)
-        try:
-            got = run_all(session_of(finish_graph(converted)), longer) if is_open else {}
-            wanted = self.answer(longer) if is_open else {}
-            is_right = all(np.allclose(got[name], one, rtol=1e-3, atol=1e-3) for name, one in wanted.items())
-        except Exception:
-            is_right = False
-        if not is_right:
-            raise FixedAxisError(
-                f"{self.what} can only become a graph for one size of the axes that clients may send in any size "
-                f"({', '.join(f'axes {list(one.open_axes)} of {one.name}' for one in inputs if one.open_axes)}): it "
-                "goes through them step by step. Give the receiver one size, and pad what is shorter."
-            )
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         with _evaluating(self._model):
@@ -156,10 +134,6 @@ class TorchSource:
                 f"{self.what} takes tensors of numbers, and the receiver gives text for {', '.join(words)}; turn text "
                 "into ids in the receiver, or train an Estimator with categorical columns."
             )
-
-
-class FixedAxisError(ValueError):
-    """The sentence is whole; tracing.explain has nothing to add."""
 
 
 @contextmanager

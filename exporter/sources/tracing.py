@@ -1,6 +1,7 @@
 """Tracing a torch function for export, and the sentence for one that cannot be traced: which line, why, what instead.
 
-Owns the reading of torch's errors. Knows nothing of estimators or of the graph that is made.
+Owns the reading of torch's errors, and the check that a graph is right for more sizes than it was traced with. Knows
+nothing of estimators or of the graph that is made.
 """
 
 from __future__ import annotations
@@ -11,12 +12,19 @@ import logging
 import re
 import traceback
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import torch
 from torch import nn
+
+from estimator_serving.exporter.servable.running import run_all, session_of
+from estimator_serving.training.arrays import Array
+from estimator_serving.training.columns.finish import finish_graph
 
 # The folders whose lines are not the user's.
 _OWN_FOLDERS = ("/torch/", "/onnxscript/", "/onnx_ir/", "/keras/", "/estimator_serving/")
@@ -82,6 +90,40 @@ def explain(what: str, function: Any, error: Exception, program: torch.export.Ex
         f"{what} {describe(function)} cannot become a graph: {why}{operator and f' ({operator})'}"
         f"{_place(error, operator, program)}. {instead}; what is computed must depend on the inputs only."
     )
+
+
+class FixedAxisError(ValueError):
+    """The sentence is whole; `explain` has nothing to add."""
+
+
+def check_open(
+    what: str,
+    open_axes: Mapping[str, Sequence[int]],
+    converted: onnx.ModelProto,
+    sample: Mapping[str, Array],
+    answer: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+) -> None:
+    """Refuse a graph that is right only for the size that an open axis had in the sample.
+
+    `answer` is what the model itself gives for inputs. Raises FixedAxisError.
+    """
+    if not any(open_axes.values()):
+        return
+    longer = dict(sample)
+    for name, axes in open_axes.items():
+        for axis in axes:
+            longer[name] = np.concatenate([longer[name]] * 2, axis)
+    try:
+        got, wanted = run_all(session_of(finish_graph(converted)), longer), answer(longer)
+        is_right = all(np.allclose(got[name], one, rtol=1e-3, atol=1e-3) for name, one in wanted.items())
+    except Exception:
+        is_right = False
+    if not is_right:
+        raise FixedAxisError(
+            f"{what} can only become a graph for one size of the axes that clients may send in any size "
+            f"({', '.join(f'axes {list(axes)} of {name}' for name, axes in open_axes.items() if axes)}): it goes "
+            "through them step by step. Give the receiver one size, and pad what is shorter."
+        )
 
 
 def describe(function: Any) -> str:

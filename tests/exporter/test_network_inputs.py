@@ -60,7 +60,7 @@ def test_features_of_any_number_of_steps_are_open(trained):
         "one": FixedLenFeature([], float),
     }
     inputs = inputs_of(trained("baseline").load(), build_parsing_serving_input_receiver_fn(spec)())
-    assert inputs.arguments.open == {"steps"}
+    assert inputs.arguments.open_axes == {"steps": (1,)}
     assert not inputs.arguments.has_one_label
 
 

@@ -113,7 +113,7 @@ def test_it_trains_resumes_and_exports_as_keras_fits(make, tmp_path):
         batch = np.resize(X, (rows, 4))
         served = servable.signatures["serving_default"](x=batch)[name]
         wanted = model.predict(batch if make is not Subclassed else {"x": batch}, verbose=0)
-        np.testing.assert_allclose(served, wanted, rtol=1e-5, atol=1e-5)
+        assert np.all(np.abs(served - wanted) <= 1e-5 * np.maximum(1, np.abs(wanted)))
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,15 @@ def test_a_dataset():
     assert isinstance(estimator, Estimator)
     estimator.train(lambda: Dataset.from_tensor_slices(({"x": X}, Y)).repeat().batch(16), steps=8)
     assert estimator.evaluate(input_fn())["global_step"] == 8
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_keras_takes_the_loader_of_a_dataset():
+    data, by_data, by_arrays = Dataset.from_tensor_slices((X, Y)), compiled(functional), compiled(functional)
+    by_data.fit(data.batch(32).torch_loader(), epochs=2, shuffle=False, verbose=0)
+    by_arrays.fit(X, Y, batch_size=32, epochs=2, shuffle=False, verbose=0)
+    rows = Dataset.from_tensor_slices(X).batch(50).torch_loader()
+    np.testing.assert_array_equal(by_data.predict(rows, verbose=0), by_arrays.predict(X, verbose=0))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Keras models: how they are called and named, what a servable of them answers, and which are refused."""
+"""Keras models, also as Estimators: how they are called and named, what a servable answers, and which are refused."""
 
 import json
 import zipfile
@@ -17,6 +17,7 @@ from estimator_serving.exporter import (
 )
 from estimator_serving.exporter.sources.keras import KerasSource
 from estimator_serving.serving import load
+from estimator_serving.training import PredictOutput, model_to_estimator, numpy_input_fn
 from estimator_serving.wire import dtypes
 
 # Keras itself uses what numpy announces to remove.
@@ -235,3 +236,50 @@ def test_files_that_keras_does_not_load(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file .*other.keras"):
         export_model(tmp_path / "other.keras", base, TABLE)
     assert not base.exists()
+
+
+def estimated(model, rows, folder, **options):
+    """An Estimator of a Keras model, one step away from the model itself."""
+    model.compile("adam", "mse")
+    (*_, width) = model.output_shape
+    estimator = model_to_estimator(model, model_dir=folder, **options)
+    return estimator.train(numpy_input_fn({"x": rows}, np.ones((len(rows), width), np.float32), shuffle=False))
+
+
+@pytest.mark.parametrize("kind", ["words", "masked"])
+def test_an_estimator_is_served_over_any_number_of_steps(kind, tmp_path):
+    random = np.random.default_rng(2)
+    if kind == "words":
+        embedding, receiver = layers.Embedding(9, 4, mask_zero=True), steps_of(None, "int64")
+        stack = [keras.Input((None,), dtype="int32"), embedding, layers.GRU(4)]
+    else:
+        stack, receiver = [keras.Input((None, 3)), *RECURRENT[kind]], steps_of(3)
+
+    def rows_of(rows, steps):
+        ids = random.integers(0, 9, (rows, steps))
+        numbers = np.where(ids[:, :, None] > 3, random.normal(size=(rows, steps, 3)), 0)
+        return ids if kind == "words" else numbers.astype(np.float32)
+
+    estimator = estimated(keras.Sequential([*stack, layers.Dense(2, name="out")]), rows_of(8, 5), tmp_path)
+    signature = load(estimator.export_saved_model(tmp_path / "base", receiver)).signatures["serving_default"]
+    for rows in (rows_of(1, 1), rows_of(7, 12), rows_of(1000, 4)):
+        wanted = estimator.load().call({"x": torch.from_numpy(rows)}).predictions["out"].numpy()
+        got = signature(x=rows)["out"]
+        assert np.all(np.abs(got - wanted) <= 1e-5 * np.maximum(1, np.abs(wanted)))
+
+
+def test_an_estimator_with_an_output_that_no_layer_gives_is_traced(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="out")])
+    estimator = estimated(model, X, tmp_path, export_outputs={"out": lambda value: PredictOutput({"twice": 2 * value})})
+    signatures = load(estimator.export_saved_model(tmp_path / "base", TABLE)).signatures
+    wanted = estimator.load().call({"x": torch.from_numpy(X)}).predictions["out"].numpy()
+    np.testing.assert_allclose(signatures["serving_default"](x=X)["out"], wanted, atol=1e-5)
+    np.testing.assert_allclose(signatures["out"](x=X)["twice"], 2 * wanted, atol=1e-5)
+
+
+def test_an_estimator_that_is_right_for_one_number_of_steps_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), *stepwise().layers, layers.Dense(1)])
+    estimator = estimated(model, np.ones((8, 4, 3), np.float32), tmp_path)
+    with pytest.raises(ValueError, match="there is no rule for the layer lambda.*one size for every axis"):
+        estimator.export_saved_model(tmp_path / "base", steps_of(3))
+    assert not (tmp_path / "base").exists()
