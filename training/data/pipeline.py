@@ -289,6 +289,10 @@ class Pipeline:
     def torch_loader(self) -> torch.utils.data.DataLoader[Any]:
         """The batches as a DataLoader of torch, which `fit`, `evaluate` and `predict` of a Keras model take.
 
+        They refuse the data set itself: Keras knows its own classes, TensorFlow's and torch's, and lets no other
+        package add one. A data set cannot be a DataLoader, because its elements are numpy's and Keras computes with
+        torch's.
+
         Batch the data set first. Each epoch is one pass over it; one that repeats for ever needs `steps_per_epoch`.
         """
         return torch.utils.data.DataLoader(_Batches(self), batch_size=None)
