@@ -17,7 +17,7 @@ test coverage: export TMPDIR := $(or $(IN_MEMORY),$(TMPDIR))
 .DEFAULT_GOAL := help
 # WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
 unexport WORKERS
-.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees oracle-models
+.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees oracle-models oracle-keras
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -116,6 +116,9 @@ oracle-trees: .venv/.ready  ## imported boosted trees against TensorFlow 1.15's 
 
 oracle-models: .venv/.ready  ## models of other libraries on real data, exported and asked with every row; ONLY=LGBM
 	@$(BIN)/python -W ignore tests/oracles/models/check.py $(if $(ONLY),--only "$(ONLY)",--write docs/reference/library-models.md)
+
+oracle-keras: .venv/.ready  ## networks of TensorFlow's tutorials with 40 seeds each, exported and asked for every row; SEEDS=40
+	@KERAS_BACKEND=torch $(BIN)/python -W ignore tests/oracles/keras/seeds.py --seeds $(or $(SEEDS),40)
 
 .PHONY: oracle-python
 oracle-python:
