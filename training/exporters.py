@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from estimator_serving.training.aside import replacing
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.model_fn import argument_names
 from estimator_serving.training.nn.event_files import read_scalars
@@ -219,9 +220,8 @@ class BestExporter(_ServableExporter):
         made = self._export(estimator, export_path, checkpoint_path)
         self._best = eval_result
         numbers = {key: float(value) for key, value in eval_result.items() if np.ndim(value) == 0}
-        aside = Path(export_path) / f".{BEST_FILE}.{os.getpid()}"
-        aside.write_text(json.dumps(numbers))
-        aside.replace(Path(export_path) / BEST_FILE)
+        with replacing(Path(export_path) / BEST_FILE) as aside:
+            aside.write_text(json.dumps(numbers))
         return made
 
     def _earlier_best(self, model_dir: str, export_path: str, current_step: int) -> EvalResult | None:

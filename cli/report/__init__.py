@@ -7,11 +7,11 @@ page.py. Only plotly.js is taken from Plotly, whose package has it.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from estimator_serving.cli.report.contents import read_contents
 from estimator_serving.cli.report.page import render
+from estimator_serving.training.aside import replacing
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,16 +33,13 @@ def main(chosen: argparse.Namespace) -> int:
     if output.is_dir():
         raise IsADirectoryError(f"{output} is a directory. Give --output the path of a file, for example report.html.")
     text = render(contents, get_plotlyjs())
-    aside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
-        aside.write_text(text, encoding="utf-8", errors="replace")
-        aside.replace(output)
+        with replacing(output) as aside:
+            aside.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise OSError(
             f"The report could not be written to {output} ({error}). Give another place with --output."
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)
     print(output)
     for sentence in contents.lacking:
         print(f"  {sentence}")

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from estimator_serving.training.aside import replacing
 from estimator_serving.training.checkpoints.tensorflow import read_tensorflow_checkpoint
 from estimator_serving.training.errors import CheckpointError, CorruptCheckpointError
 from estimator_serving.wire.tensor_bundle import INDEX_SUFFIX
@@ -88,10 +89,9 @@ class Checkpoints:
 
         names = [Path(path).name for path in self._recent]
         lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
-        aside = self.directory / f".{STATE_FILE}.{os.getpid()}.tmp"
-        aside.write_text("\n".join(lines) + "\n")
-        _flush_to_disk(aside)
-        aside.replace(self.directory / STATE_FILE)
+        with replacing(self.directory / STATE_FILE) as aside:
+            aside.write_text("\n".join(lines) + "\n")
+            _flush_to_disk(aside)
 
         # The list no longer names the dropped files, so a crash here leaves a spare file and never a missing one.
         for file in map(_file, dropped):
@@ -121,21 +121,18 @@ def write_checkpoint(
     names = json.dumps(list(trainable))
     metadata = {"checksum": _checksum(tensors, names), "trainable": names}
     file = _file(prefix)
-    aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        aside.touch()
-        mode = aside.stat().st_mode
-        save_file(tensors, aside, metadata=metadata)
-        aside.chmod(mode)  # safetensors lets only the owner read it, whatever the umask says
-        _flush_to_disk(aside)
-        aside.replace(file)
+        with replacing(file) as aside:
+            aside.touch()
+            mode = aside.stat().st_mode
+            save_file(tensors, aside, metadata=metadata)
+            aside.chmod(mode)  # safetensors lets only the owner read it, whatever the umask says
+            _flush_to_disk(aside)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"The checkpoint {file} could not be written ({error}). Make room or mend the directory, and start the "
             "same command again: the checkpoint before this one is kept, and the training goes on from there."
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -10,18 +10,16 @@ import errno
 import fcntl
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from estimator_serving.training.aside import LEFT_OVER
 from estimator_serving.training.errors import FailedPreconditionError
 
 logger = logging.getLogger("estimator_serving.training")
 
-# As checkpoints and their list are called while they are written: .<name>.<process>.tmp
-_LEFT_OVER = re.compile(r"\..+\.[0-9]+\.tmp")
 # A file system without locks, as some networks have.
 _LOCK_PERIOD_S = 0.2
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
@@ -41,7 +39,7 @@ def sole_training(model_dir: str | os.PathLike[str], wait_s: float = 10.0) -> It
     try:
         if _lock(held, directory, wait_s):
             for file in directory.rglob(".*.tmp"):
-                if _LEFT_OVER.fullmatch(file.name):
+                if LEFT_OVER.fullmatch(file.name):
                     logger.info("Removing %s, which a training left that was killed.", file)
                     file.unlink(missing_ok=True)
         yield

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from estimator_serving.training.arrays import Array, as_array
+from estimator_serving.training.aside import replacing
 from estimator_serving.training.columns.features import Features
 
 FILE = "training_data.json"
@@ -47,9 +48,8 @@ def watch(batches: Iterable[Batch], directory: str | os.PathLike[str]) -> Genera
             text = json.dumps(describe(seen), indent=1, sort_keys=True) + "\n"
             folder = Path(directory)
             folder.mkdir(parents=True, exist_ok=True)
-            aside = folder / f".{FILE}.{os.getpid()}.tmp"
-            aside.write_text(text)
-            aside.replace(folder / FILE)
+            with replacing(folder / FILE) as aside:
+                aside.write_text(text)
 
 
 def read_statistics(checkpoint_path: str) -> dict[str, Any] | None:

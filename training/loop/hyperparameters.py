@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from estimator_serving.training.aside import replacing
 from estimator_serving.training.columns.base import FeatureColumn
 
 _GIVEN = "_given"
@@ -55,13 +56,12 @@ def describe(estimator: object, model_fn: Any) -> dict[str, Any]:
 
 
 def write(directory: str | os.PathLike[str], described: Mapping[str, Any], params: Any) -> None:
-    """Write what `describe` gave, with the params of a model_fn, aside first."""
+    """Write what `describe` gave, with the params of a model_fn."""
     # A dict, or an object with attributes, such as HParams.
     named = params if isinstance(params, Mapping) else vars(params)
     text = json.dumps({**described, "params": {str(key): _in_words(value) for key, value in named.items()}}, indent=1)
-    aside = Path(directory) / f".{FILE}.{os.getpid()}.tmp"
-    aside.write_text(text + "\n")
-    aside.replace(Path(directory) / FILE)
+    with replacing(Path(directory) / FILE) as aside:
+        aside.write_text(text + "\n")
 
 
 def _in_words(value: Any) -> Any:

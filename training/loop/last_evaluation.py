@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from estimator_serving.training.arrays import Array
+from estimator_serving.training.aside import replacing
 from estimator_serving.training.columns.coverage import Coverage
 from estimator_serving.training.columns.features import Features
 from estimator_serving.training.hooks.run import Run
@@ -89,7 +90,7 @@ class LastEvaluation:
             self._count()
 
     def write(self, directory: str | os.PathLike[str], results: Mapping[str, Any], checkpoint_path: str | None) -> None:
-        """Write the file, aside first."""
+        """Write the file."""
         if self._has_failed:
             return
         try:
@@ -97,12 +98,8 @@ class LastEvaluation:
             text = json.dumps(self._described(results, checkpoint_path)) + "\n"
             folder = Path(directory)
             folder.mkdir(parents=True, exist_ok=True)
-            aside = folder / f".{FILE}.{os.getpid()}.tmp"
-            try:
+            with replacing(folder / FILE) as aside:
                 aside.write_text(text)
-                aside.replace(folder / FILE)
-            finally:
-                aside.unlink(missing_ok=True)
         except Exception as error:
             self._give_up(error)
 
