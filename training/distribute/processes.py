@@ -35,6 +35,7 @@ from estimator_serving.training.distribute.cluster import Cluster
 from estimator_serving.training.distribute.strategies import Replication
 from estimator_serving.training.distribute.strategy import OneProcess, Result, Strategy
 from estimator_serving.training.errors import PeerLostError
+from estimator_serving.training.optimizers.gradients import coalesced
 
 logger = logging.getLogger("estimator_serving.training")
 
@@ -103,7 +104,7 @@ class TorchDistributed(Strategy):
         atexit.register(self.close)
 
     def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        own = [g.coalesce() if g is not None and g.is_sparse else g for g in gradients]
+        own = coalesced(gradients)
         mine: list[_Description] = [
             ("none", "", (), 0)
             if g is None
