@@ -21,7 +21,7 @@ from torch import Tensor
 from estimator_serving.training.nn import layers
 from estimator_serving.training.nn.initializers import Initializer, glorot_uniform, ones, zeros
 from estimator_serving.training.nn.names import Reuse
-from estimator_serving.training.nn.variables import claim_variable, get_variable, unique_name, variable_scope
+from estimator_serving.training.nn.variables import unique_name, variable_scope
 
 Activation = Callable[[Tensor], Tensor]
 State = Any
@@ -200,8 +200,7 @@ class RNNCell:
 
 def weight(name: str, shape: Sequence[int], initializer: Initializer | None = None) -> Tensor:
     """A variable of a cell. Raises ValueError if another layer has it already and does not share it."""
-    claim_variable(name)
-    return get_variable(name, shape, initializer=initializer or glorot_uniform)
+    return layers.make_weight(name, tuple(shape), initializer or glorot_uniform, True, None)
 
 
 class BasicRNNCell(RNNCell):
