@@ -16,16 +16,8 @@ from estimator_serving.training import canned
 from estimator_serving.training.canned.common import listed
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.nn.losses import Reduction
-from estimator_serving.training.optimizers import v1 as optimizers
-from estimator_serving.training.optimizers.base import Optimizer
+from estimator_serving.training.optimizers.v1 import BY_NAME
 
-_BY_NAME: dict[str, Callable[[float], Optimizer]] = {
-    "Adagrad": optimizers.AdagradOptimizer,
-    "Adam": optimizers.AdamOptimizer,
-    "Ftrl": optimizers.FtrlOptimizer,
-    "RMSProp": optimizers.RMSPropOptimizer,
-    "SGD": optimizers.GradientDescentOptimizer,
-}
 _DNN, _DNN_OF_COMBINED, _LINEAR, _BASELINE = 0.05, 0.001, 0.2, 0.3
 
 
@@ -64,8 +56,8 @@ def _with_defaults(name: str) -> type[Estimator]:
         bound.apply_defaults()
         for key, rate in _RATES[name].items():
             given = bound.arguments[key]
-            if isinstance(given, str) and given in _BY_NAME:
-                bound.arguments[key] = _BY_NAME[given](rate(bound.arguments) if callable(rate) else rate)
+            if isinstance(given, str) and given in BY_NAME:
+                bound.arguments[key] = BY_NAME[given](rate(bound.arguments) if callable(rate) else rate)
         parent.__init__(*bound.args, **bound.kwargs)
 
     initialize.__signature__ = signature.replace(  # type: ignore[attr-defined]

@@ -129,12 +129,8 @@ def dropout(
 
 
 _OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {
-    "Adagrad": v1.AdagradOptimizer,
-    "Adam": v1.AdamOptimizer,
-    "Ftrl": v1.FtrlOptimizer,
+    **v1.BY_NAME,
     "Momentum": lambda rate: v1.MomentumOptimizer(rate, momentum=0.9),
-    "RMSProp": v1.RMSPropOptimizer,
-    "SGD": v1.GradientDescentOptimizer,
 }
 
 
@@ -164,7 +160,8 @@ def optimize_loss(
     summaries.scalar("loss", loss.detach())
     if isinstance(optimizer, str):
         if optimizer not in _OPTIMIZERS:
-            raise ValueError(f"Optimizer name should be one of [{', '.join(_OPTIMIZERS)}], you provided {optimizer}.")
+            known = ", ".join(sorted(_OPTIMIZERS))
+            raise ValueError(f"Optimizer name should be one of [{known}], you provided {optimizer}.")
         optimizer = _OPTIMIZERS[optimizer]
     made = optimizer if isinstance(optimizer, Optimizer) else optimizer(rate)
     if clip_gradients is None:

@@ -7,7 +7,7 @@ Slots are saved under the names of training.optimizers, which owns the formulas;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from estimator_serving.training.nn.variables import get_global_step
 from estimator_serving.training.optimizers.adagrad import Adagrad
 from estimator_serving.training.optimizers.adam import Adam
-from estimator_serving.training.optimizers.base import LearningRate, Tensors
+from estimator_serving.training.optimizers.base import LearningRate, Optimizer, Tensors
 from estimator_serving.training.optimizers.ftrl import Ftrl
 from estimator_serving.training.optimizers.rmsprop import RMSProp
 from estimator_serving.training.optimizers.schedules import (
@@ -158,3 +158,13 @@ class RMSPropOptimizer(RMSProp):
         torch._foreach_mul_(moved, self.momentum)
         torch._foreach_addcdiv_(moved, gradients, root, value=rate)
         torch._foreach_sub_(weights, moved)
+
+
+BY_NAME: dict[str, Callable[[float], Optimizer]] = {
+    "Adagrad": AdagradOptimizer,
+    "Adam": AdamOptimizer,
+    "Ftrl": FtrlOptimizer,
+    "RMSProp": RMSPropOptimizer,
+    "SGD": GradientDescentOptimizer,
+}
+"""Those that TensorFlow 1 makes of a name and a learning rate."""
