@@ -71,8 +71,7 @@ class Dataset(FunctionSteps):
         Raises:
             FileNotFoundError: no file matches a pattern.
         """
-        patterns = [file_pattern] if isinstance(file_pattern, str | Path) else list(file_pattern)
-        names = cls.from_tensor_slices([str(path) for path in record_file.matching(patterns)])
+        names = cls.from_tensor_slices([str(path) for path in record_file.matching(file_pattern)])
         return names if shuffle is False else names.shuffle(seed=seed)
 
     @classmethod
@@ -248,7 +247,7 @@ class Dataset(FunctionSteps):
             ValueError: an unknown compression_type or label; when it is read, a record that was cut or altered, or an
                 Example that does not fit `features` (TensorFlow's text).
         """
-        files = [paths] if isinstance(paths, str | Path) else paths if isinstance(paths, Dataset) else list(paths)
+        files = paths if isinstance(paths, str | Path | Dataset) else list(paths)
         read = record_file.reader(files, compression_type, num_parallel_reads)
         gather = None if features is None else record_file.parser(features, label_name)
         return cls(read, Unit.COLUMNS, gather=gather, is_streamed=True)

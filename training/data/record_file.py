@@ -21,31 +21,30 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from estimator_serving import ops
 from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.finish import serialize
+from estimator_serving.training.data.pipeline import AUTOTUNE
 from estimator_serving.training.data.read_ahead import read_ahead
 from estimator_serving.wire import ragged, records
 from estimator_serving.wire.examples import FeatureSpec, escape_text, unescape_text
 from estimator_serving.wire.ragged import RaggedBytes
 
-AUTOTUNE = -1
 # Pieces of a file that are read before they are needed.
 _BLOCKS_AHEAD = 2
 
 
 def reader(
-    paths: Iterable[str | Path], compression_type: str | None, num_parallel_reads: int | None = None
+    paths: str | Path | Iterable[str | Path], compression_type: str | None, num_parallel_reads: int | None = None
 ) -> Callable[[], Iterator[RaggedBytes]]:
     """A function that reads all records of all files, from the start each time it is called, many at a time.
 
     Raises ValueError for an unknown compression_type. For what the function raises see Dataset.from_tfrecord.
     """
-    if compression_type not in (None, "", "GZIP"):
-        raise ValueError(f"compression_type {compression_type!r} is not known; give None or 'GZIP'.")
+    compressed = is_gzip(compression_type)
     if num_parallel_reads is not None and num_parallel_reads != AUTOTUNE and num_parallel_reads < 1:
         raise ValueError(f"num_parallel_reads must be greater than zero; got {num_parallel_reads}.")
 
     def read_file(path: Path) -> Iterator[RaggedBytes]:
         try:
-            yield from records.read_blocks(path, is_gzip=compression_type == "GZIP")
+            yield from records.read_blocks(path, is_gzip=compressed)
         except FileNotFoundError:
             raise FileNotFoundError(f"There is no file {path}; give the path of a TFRecord file.") from None
 
@@ -59,13 +58,20 @@ def reader(
     return read
 
 
-def matching(paths: Iterable[str | Path]) -> list[Path]:
-    """The files, with every pattern (`*`, `?`, `[…]`) replaced by the files that match it, sorted.
+def is_gzip(compression_type: str | None) -> bool:
+    """What TensorFlow's compression_type says. Raises ValueError for a word that is not known."""
+    if compression_type not in (None, "", "GZIP"):
+        raise ValueError(f"compression_type {compression_type!r} is not known; give None or 'GZIP'.")
+    return compression_type == "GZIP"
+
+
+def matching(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """The files (one or several), with every pattern (`*`, `?`, `[…]`) replaced by the files that match it, sorted.
 
     Raises FileNotFoundError for a pattern without a match.
     """
     found: list[Path] = []
-    for path in map(str, paths):
+    for path in map(str, [paths] if isinstance(paths, str | Path) else paths):
         is_pattern = glob.has_magic(path) and not Path(path).exists()
         names = sorted(glob.glob(path)) if is_pattern else [path]  # noqa: PTH207 (a pattern may be absolute)
         if not names:

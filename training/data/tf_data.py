@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from estimator_serving.training.arrays import Array, as_array
-from estimator_serving.training.data import csv_stream, record_file
+from estimator_serving.training.data import csv_stream
 from estimator_serving.training.data.csv_stream import Column, CsvFormat
 from estimator_serving.training.data.dataset import Dataset
 from estimator_serving.training.data.elements import Element, taken
 from estimator_serving.training.data.pipeline import AUTOTUNE, Unit
+from estimator_serving.training.data.record_file import is_gzip, matching, parser
 from estimator_serving.wire.dtypes import DType, as_dtype
 from estimator_serving.wire.examples import FeatureSpec
 from estimator_serving.wire.ragged import RaggedBytes
@@ -80,9 +81,9 @@ def make_csv_dataset(
     del num_parallel_reads, sloppy
     if ignore_errors:
         raise ValueError("ignore_errors=True is not supported: rows would be lost silently; correct the file instead.")
-    form = CsvFormat(field_delim, use_quote_delim, na_value, header is not False, _is_gzip(compression_type), encoding)
-    files = Dataset.list_files(file_pattern, shuffle, shuffle_seed)
-    paths = record_file.matching([file_pattern] if isinstance(file_pattern, str | Path) else file_pattern)
+    form = CsvFormat(field_delim, use_quote_delim, na_value, header is not False, is_gzip(compression_type), encoding)
+    paths = matching(file_pattern)
+    files = Dataset.list_files(paths, shuffle, shuffle_seed)
     names = list(column_names) if column_names is not None else _names(paths, form, header)
     places = _places(select_columns, names)
     if column_defaults is None:
@@ -108,12 +109,6 @@ def make_csv_dataset(
         dataset = dataset.shuffle(shuffle_buffer_size, shuffle_seed)
     dataset = dataset.repeat(num_epochs).batch(batch_size, drop_remainder=num_epochs is None)
     return dataset.prefetch(AUTOTUNE if prefetch_buffer_size is None else prefetch_buffer_size)
-
-
-def _is_gzip(compression_type: str | None) -> bool:
-    if compression_type not in (None, "", "GZIP"):
-        raise ValueError(f"compression_type {compression_type!r} is not known; give None or 'GZIP'.")
-    return compression_type == "GZIP"
 
 
 def _names(paths: Sequence[Path], form: CsvFormat, header: bool | None) -> list[str]:
@@ -251,11 +246,10 @@ def TextLineDataset(  # noqa: N802 (TensorFlow's name)
         FileNotFoundError, when it is read: there is no such file. ValueError: an unknown compression_type.
     """
     del buffer_size, num_parallel_reads
-    form = CsvFormat(is_gzip=_is_gzip(compression_type))
-    names = [filenames] if isinstance(filenames, str | Path) else filenames
+    form = CsvFormat(is_gzip=is_gzip(compression_type))
 
     def passes() -> Iterator[Array]:
-        for path in record_file.matching(names):
+        for path in matching(filenames):
             with form.open(path) as file:
                 lines = (line.removesuffix("\n").removesuffix("\r") for line in file)
                 while block := list(itertools.islice(lines, csv_stream.BLOCK_ROWS)):
@@ -307,7 +301,7 @@ class _Spec:
 
 @functools.lru_cache(maxsize=32)
 def _parser(spec: _Spec) -> Callable[[RaggedBytes], Any]:
-    return record_file.parser(spec.features, None)
+    return parser(spec.features, None)
 
 
 def parse_example(serialized: Any, features: FeatureSpec) -> dict[str, Array]:
