@@ -158,12 +158,11 @@ def tune(
     check_arguments(direction, n_trials, keep_model_dirs, config)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    search = _Search(build, train_spec, eval_spec, folder, metric, direction, config, keep_model_dirs)
+    search = _Search(build, train_spec, eval_spec, folder, metric, direction, config, keep_model_dirs, pruner)
     study = load_study(storage_of(storage, folder), study_name, metric, direction)
     # A search that goes on must not draw again what it drew first.
     drawn = None if seed is None else seed + len(study.get_trials(deepcopy=False))
     study.sampler = sampler or optuna.samplers.TPESampler(seed=drawn)
-    search.pruner = pruner
     search.free_dead_trials(study)
     until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
     while len(counted_trials(study)) < n_trials and time.monotonic() < until_s:
@@ -176,26 +175,21 @@ def tune(
     return result
 
 
+@dataclass
 class _Search:
     """One call of tune: how a trial is run, and what is left of it."""
 
-    def __init__(
-        self,
-        build: Build,
-        train_spec: TrainSpecs,
-        eval_spec: EvalSpecs,
-        folder: Path,
-        metric: str,
-        direction: str,
-        config: RunConfig,
-        keep: Keep,
-    ) -> None:
-        self._build, self._train_spec, self._eval_spec = build, train_spec, eval_spec
-        self._folder, self._metric, self._direction = folder, metric, direction
-        self._config, self._keep = config, keep
-        self.pruner: Any = None
-        self.refusal: ValueError | None = None
-        """What no other trial could do better; it ends the search."""
+    build: Build
+    train_spec: TrainSpecs
+    eval_spec: EvalSpecs
+    folder: Path
+    metric: str
+    direction: str
+    config: RunConfig
+    keep: Keep
+    pruner: Any
+    refusal: ValueError | None = None
+    """What no other trial could do better; it ends the search."""
 
     def run(self, trial: optuna.Trial) -> float:
         """Train and evaluate one trial; the metric of its last evaluation. Raises optuna.TrialPruned."""
@@ -214,25 +208,23 @@ class _Search:
 
         name = trial.user_attrs.get(_DIRECTORY) or f"trial_{trial.number:04d}"
         trial.set_user_attr(_DIRECTORY, name)
-        model_dir = self._folder / name
+        model_dir = self.folder / name
         with held(model_dir):
-            estimator = self._build(trial, self._config.replace(model_dir=str(model_dir)))
+            estimator = self.build(trial, self.config.replace(model_dir=str(model_dir)))
             if not isinstance(estimator, Estimator):
                 self.refusal = ValueError(
                     f"build must return an Estimator. It returned {type(estimator).__name__}: return the estimator "
                     "that it makes."
                 )
                 raise self.refusal
-            train_spec = self._train_spec if isinstance(self._train_spec, TrainSpec) else self._train_spec(trial)
-            eval_spec = self._eval_spec if isinstance(self._eval_spec, EvalSpec) else self._eval_spec(trial)
+            train_spec = self.train_spec if isinstance(self.train_spec, TrainSpec) else self.train_spec(trial)
+            eval_spec = self.eval_spec if isinstance(self.eval_spec, EvalSpec) else self.eval_spec(trial)
             trial.study.pruner = self.pruner or hyperband(train_spec, eval_spec, estimator.config)
-            reported: dict[int, float] = {}
             is_pruned = False
 
             def report(metrics: Mapping[str, Any]) -> bool:
                 nonlocal is_pruned
                 value, step = self._value(metrics), int(metrics["global_step"])
-                reported[step] = value
                 trial.report(value, step)
                 is_pruned = trial.should_prune()
                 return is_pruned
@@ -246,13 +238,13 @@ class _Search:
             return self._value(metrics)
 
     def _value(self, metrics: Mapping[str, Any]) -> float:
-        if self._metric not in metrics:
+        if self.metric not in metrics:
             self.refusal = ValueError(
-                f"The evaluation has no metric {self._metric!r}. It has {sorted(metrics)}: give tune one of these as "
+                f"The evaluation has no metric {self.metric!r}. It has {sorted(metrics)}: give tune one of these as "
                 "metric, or add it with add_metrics."
             )
             raise self.refusal
-        return float(metrics[self._metric])
+        return float(metrics[self.metric])
 
     def free_dead_trials(self, study: optuna.Study) -> None:
         """Record the trials of dead processes as failed, and queue their parameters again."""
@@ -260,7 +252,7 @@ class _Search:
 
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             name = trial.user_attrs.get(_DIRECTORY)
-            if name is None or not _is_dead(self._folder / name):
+            if name is None or not _is_dead(self.folder / name):
                 continue
             tries = int(trial.user_attrs.get(_TRIES, 1))
             Trial(study, trial._trial_id).set_user_attr("error", _DIED)
@@ -272,15 +264,15 @@ class _Search:
 
     def tidy(self, study: optuna.Study) -> None:
         """Remove the model_dirs of finished trials that are not to be kept."""
-        if self._keep == "all":
+        if self.keep == "all":
             return
         best = _best(study)
-        kept = {best.user_attrs.get(_DIRECTORY)} if best is not None and self._keep == "best" else set()
+        kept = {best.user_attrs.get(_DIRECTORY)} if best is not None and self.keep == "best" else set()
         for trial in study.get_trials(deepcopy=False):
             name = trial.user_attrs.get(_DIRECTORY)
-            has_failed = trial.state.name == "FAIL" and self._keep != "none"
+            has_failed = trial.state.name == "FAIL" and self.keep != "none"
             if trial.state.is_finished() and name and name not in kept and not has_failed:
-                path = self._folder / name
+                path = self.folder / name
                 if path.is_dir() and _is_dead(path):
                     shutil.rmtree(path, ignore_errors=True)
 
@@ -296,7 +288,7 @@ class _Search:
                 f"{len(failed)} failed. The last error: {last}. Mend it, and start the same command with a larger "
                 "n_trials or another study_name."
             )
-        sign = 1 if self._direction == "minimize" else -1
+        sign = 1 if self.direction == "minimize" else -1
         places = {"COMPLETE": 0, "PRUNED": 1, "RUNNING": 2, "WAITING": 3, "FAIL": 4}
 
         def place(trial: Any) -> tuple[int, float, int]:
@@ -305,14 +297,14 @@ class _Search:
 
         rows = []
         for trial in sorted(trials, key=place):
-            path = self._folder / trial.user_attrs.get(_DIRECTORY, "")
+            path = self.folder / trial.user_attrs.get(_DIRECTORY, "")
             kept = str(path) if _DIRECTORY in trial.user_attrs and path.is_dir() else None
             state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
             error = str(trial.user_attrs.get("error", ""))
             value = _last_value(trial)
             rows.append(TrialRow(trial.number, state, value, trial.last_step, trial.params, kept, error))
         assert best.value is not None
-        best_dir = self._folder / best.user_attrs[_DIRECTORY]
+        best_dir = self.folder / best.user_attrs[_DIRECTORY]
         return TuneResult(best.params, best.value, str(best_dir) if best_dir.is_dir() else None, tuple(rows), study)
 
 
