@@ -620,25 +620,35 @@ class _MeanOverReplicas(torch.autograd.Function):
 class Layer:
     """A layer that is made first and called later: `hidden = Dense(10, "relu")`, then `net = hidden(net)`.
 
-    A subclass takes its function's arguments except the inputs. A second call of the same object shares the variables
-    of the first, as in TensorFlow; `hidden.kernel` is the variable `kernel` after the first call. Make the object
-    inside model_fn, and call it in one scope. Further arguments of a call, such as `training`, go to the function.
+    A class is made of a function, whose arguments it takes except the inputs, and whose signature and documentation it
+    has. A second call of the same object shares the variables of the first, as in TensorFlow; `hidden.kernel` is the
+    variable `kernel` after the first call. Make the object inside model_fn, and call it in one scope. Further arguments
+    of a call, such as `training`, go to the function.
     """
 
     function: ClassVar[Callable[..., Tensor]]
+    __signature__: ClassVar[inspect.Signature]
+    _has_variables: ClassVar[bool]
+
+    def __init_subclass__(cls, function: Callable[..., Tensor] | None = None) -> None:
+        if function is None:  # a program's own subclass of a layer
+            return
+        _, *parameters = inspect.signature(function).parameters.values()
+        cls.function = staticmethod(function)
+        cls.__signature__ = inspect.Signature(parameters)
+        cls.__doc__ = f"{function.__name__} as an object; see Layer.\n\n{inspect.getdoc(function)}"
+        cls._has_variables = "reuse" in cls.__signature__.parameters
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        bound = inspect.signature(type(self).function).bind(None, *arguments, **named).arguments
-        self._arguments = {name: value for name, value in bound.items() if name != "inputs"}
+        self._arguments = self.__signature__.bind(*arguments, **named).arguments
         self._scope: str | None = None
 
     def __call__(self, inputs: Tensor, **more: Any) -> Tensor:
-        function = type(self).function
-        if "reuse" not in inspect.signature(function).parameters:  # it has no variables
-            return function(inputs, **{**self._arguments, **more})
         arguments = {**self._arguments, **more}
+        if not self._has_variables:
+            return self.function(inputs, **arguments)
         if self._scope is None:
-            arguments["name"] = arguments.get("name") or unique_name(function.__name__)
+            arguments["name"] = arguments.get("name") or unique_name(self.function.__name__)
             self._arguments["name"], self._scope = arguments["name"], scoped_name(arguments["name"])
         elif self._scope != scoped_name(arguments["name"]):
             raise ValueError(
@@ -647,7 +657,7 @@ class Layer:
             )
         else:
             arguments["reuse"] = True
-        return function(inputs, **arguments)
+        return self.function(inputs, **arguments)
 
     def __getattr__(self, name: str) -> Tensor:
         scope = self.__dict__.get("_scope")
@@ -661,48 +671,37 @@ class Layer:
             raise AttributeError(f"The layer {scope} has no variable {name!r}.") from None
 
 
-class Dense(Layer):
-    function = dense
+class Dense(Layer, function=dense): ...
 
 
-class Conv1D(Layer):
-    function = conv1d
+class Conv1D(Layer, function=conv1d): ...
 
 
-class Conv2D(Layer):
-    function = conv2d
+class Conv2D(Layer, function=conv2d): ...
 
 
-class MaxPooling1D(Layer):
-    function = max_pooling1d
+class MaxPooling1D(Layer, function=max_pooling1d): ...
 
 
-class MaxPooling2D(Layer):
-    function = max_pooling2d
+class MaxPooling2D(Layer, function=max_pooling2d): ...
 
 
-class AveragePooling1D(Layer):
-    function = average_pooling1d
+class AveragePooling1D(Layer, function=average_pooling1d): ...
 
 
-class AveragePooling2D(Layer):
-    function = average_pooling2d
+class AveragePooling2D(Layer, function=average_pooling2d): ...
 
 
-class Flatten(Layer):
-    function = flatten
+class Flatten(Layer, function=flatten): ...
 
 
-class Embedding(Layer):
-    function = embedding
+class Embedding(Layer, function=embedding): ...
 
 
-class Dropout(Layer):
-    function = dropout
+class Dropout(Layer, function=dropout): ...
 
 
-class BatchNormalization(Layer):
-    function = batch_normalization
+class BatchNormalization(Layer, function=batch_normalization): ...
 
 
 # -- what layers share ------------------------------------------------------------------------------------------------

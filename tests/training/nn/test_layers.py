@@ -1,5 +1,6 @@
 """tf.layers' functions against TensorFlow 2.15 (goldens/make_layer_goldens.py), and what they refuse."""
 
+import inspect
 import json
 import math
 import os
@@ -212,6 +213,13 @@ def test_dense_is_an_affine_map():
     torch.testing.assert_close(outputs, expected)
     torch.testing.assert_close(flat, expected[:, 0])
     torch.testing.assert_close(bare, inputs @ store.get("bare/kernel"))
+
+
+def test_a_layers_class_has_the_signature_and_the_documentation_of_its_function():
+    assert [*inspect.signature(layers.Dense).parameters][:2] == ["units", "activation"]
+    assert "glorot_uniform by default" in inspect.getdoc(layers.Dense)
+    with pytest.raises(TypeError, match="missing a required argument: 'units'"):
+        layers.Dense()
 
 
 def test_dropout_scales_and_follows_seed_and_step():
