@@ -726,16 +726,21 @@ def make_weight(
     return variable
 
 
+def as_activation(activation: Activation | str) -> Activation:
+    """The function itself, or the one of that name. Raises ValueError for an unknown name."""
+    if not isinstance(activation, str):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"Unknown activation function: {activation}. Known names are {sorted(ACTIVATIONS)}; any function of a "
+            "tensor will do as well."
+        )
+    return ACTIVATIONS[activation]
+
+
 def _activated(outputs: Tensor, activation: Activation | str | None, regularizer: Regularizer | None) -> Tensor:
     if activation is not None:
-        if isinstance(activation, str):
-            if activation not in ACTIVATIONS:
-                raise ValueError(
-                    f"Unknown activation function: {activation}. Known names are {sorted(ACTIVATIONS)}; any function "
-                    "of a tensor will do as well."
-                )
-            activation = ACTIVATIONS[activation]
-        outputs = activation(outputs)
+        outputs = as_activation(activation)(outputs)
     if regularizer is not None:
         # Divided by the batch size, as in Keras, so that its weight beside a mean loss does not depend on the size.
         add_regularization_loss(lambda: regularizer(outputs) / outputs.shape[0])

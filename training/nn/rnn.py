@@ -165,7 +165,7 @@ class RNNCell:
 
     def __init__(self, num_units: int, activation: Activation | str | None, reuse: Reuse, name: str | None) -> None:
         self.units = num_units
-        self.activation = layers.ACTIVATIONS[activation] if isinstance(activation, str) else activation or torch.tanh
+        self.activation = layers.as_activation(torch.tanh if activation is None else activation)
         self._reuse = reuse
         self._name = name
         self._made: Recurrence | None = None

@@ -161,6 +161,7 @@ IMAGE = torch.ones(2, 2, 2, 3)
             'Input 0 of layer "dense" is incompatible with the layer: expected min',
         ),
         (lambda: layers.dense(torch.ones(2, 3), 4, "cube"), "Unknown activation function: cube"),
+        (lambda: rnn.GRUCell(4, "cube"), "Unknown activation function: cube"),
         (
             lambda: layers.conv2d(IMAGE[0], 4, 1),
             'Input 0 of layer "conv2d" is incompatible with the layer: expected min',
