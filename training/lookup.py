@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from estimator_serving.training.arrays import Array, as_array
-from estimator_serving.training.checkpoints.vocabulary_file import read_vocabulary
+from estimator_serving.training.checkpoints.vocabulary_file import lines_of, read_vocabulary
 from estimator_serving.training.columns.transform import Transform, build_transform
 from estimator_serving.training.columns.vocabulary import (
     categorical_column_with_vocabulary_file,
@@ -201,8 +201,8 @@ class TextFileInitializer:
 
     def pairs(self) -> dict[Any, Any]:
         """Key -> value."""
-        lines = Path(self.filename).read_text(encoding="utf-8").splitlines()[: self.vocab_size]
-        numbered = [*enumerate(lines)]
+        lines = lines_of(Path(self.filename).read_bytes())[: self.vocab_size]
+        numbered = [(number, line.removesuffix(b"\r").decode()) for number, line in enumerate(lines)]
         return dict(zip(self._column(numbered, "key"), self._column(numbered, "value"), strict=True))
 
     def _column(self, lines: Sequence[tuple[int, str]], side: str) -> list[Any]:

@@ -44,9 +44,9 @@ def test_inside_a_model_fn_ids_are_tensors_and_words_predictions():
 def test_a_hash_table_of_any_keys_and_values(tmp_path):
     pairs = lookup.KeyValueTensorInitializer(["a", "b"], np.float32([0.5, 2.0]))
     assert lookup.StaticHashTable(pairs, -1.0).lookup(np.array([["b"], ["c"]])).tolist() == [[2.0], [-1.0]]
-    (tmp_path / "table.tsv").write_text("7\tseven\n8\teight\n")
+    (tmp_path / "table.tsv").write_text("7\tseven\u2028\r\n8\teight\n", newline="")
     read = lookup.TextFileInitializer(tmp_path / "table.tsv", "int64", 0, "string", 1)
-    assert lookup.StaticHashTable(read, "?").lookup([8, 9]).tolist() == ["eight", "?"]
+    assert lookup.StaticHashTable(read, "?").lookup([7, 8, 9]).tolist() == ["seven\u2028", "eight", "?"]
 
 
 def test_a_vocabulary_table_takes_places_as_values():

@@ -21,7 +21,7 @@ def count_entries(path: str, file_format: str | None) -> int:
     """How many entries the file has. Raises FileNotFoundError and RecordError."""
     if file_format == TFRECORD_GZIP:
         return len(_records(path))
-    return len(_lines(Path(path).read_bytes()))
+    return len(lines_of(Path(path).read_bytes()))
 
 
 def read_vocabulary(
@@ -59,7 +59,7 @@ def _read(
         entries = _records(path)[:size]
     else:
         content = Path(path).read_bytes()
-        entries = [line.removesuffix(b"\r") for line in _lines(content)[:size]]
+        entries = [line.removesuffix(b"\r") for line in lines_of(content)[:size]]
         if b"" in entries:
             number = entries.index(b"") + 1
             end = len(b"\n".join(content.split(b"\n")[:number]))
@@ -92,7 +92,8 @@ def _read(
     return tuple(_integer(path, position, entry) for position, entry in enumerate(entries))
 
 
-def _lines(content: bytes) -> list[bytes]:
+def lines_of(content: bytes) -> list[bytes]:
+    """The lines of a text file, as TensorFlow counts them: only b"\\n" ends one."""
     lines = content.split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
