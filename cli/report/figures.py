@@ -6,7 +6,7 @@ Owns which numbers a figure shows. Colours of text and grid are the page's, whic
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ class Figure:
     head: Sequence[str]
     rows: Rows
     height: int = 320
-    note: str = field(default="")
 
 
 # -- by step ----------------------------------------------------------------------------------------------------------
@@ -178,9 +177,7 @@ def calibration(shown: Sequence[Mapping[str, Any]], names: Sequence[str], rest: 
         )
         rows += [[name, f"{x:.3f}", f"{y:.3f}", int(n)] for x, y, n in zip(said, seen, count[filled], strict=True)]
     layout = {"xaxis": _unit("mean predicted probability"), "yaxis": _unit("share of positives")}
-    apart = (
-        ", ".join(f"{error:.3f}" for error in errors[:1]) if len(errors) == 1 else f"{np.mean(errors):.3f} on average"
-    )
+    apart = f"{errors[0]:.3f}" if len(errors) == 1 else f"{np.mean(errors):.3f} on average"
     caption = (
         "Of rows with a predicted probability, the share that is positive; on the dotted line both are equal. Larger "
         f"points stand for more rows. Expected calibration error: {apart}.{rest}"

@@ -42,14 +42,13 @@ def bullets(sentences: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escaped(one)}</li>" for one in sentences) + "</ul>"
 
 
+def name_of(folder: str) -> str:
+    """What evaluate's `name` was, by the directory of the evaluation; empty for none."""
+    return folder.removeprefix("eval").lstrip("_")
+
+
 def called(folder: str) -> str:
-    named = folder.removeprefix("eval").lstrip("_")
-    return f"Evaluation {named!r}" if named else "Evaluation"
-
-
-def named_in_brackets(folder: str) -> str:
-    named = folder.removeprefix("eval").lstrip("_")
-    return f" ({escaped(named)})" if named else ""
+    return f"Evaluation {name_of(folder)!r}" if name_of(folder) else "Evaluation"
 
 
 def values_by_step(by_step: Mapping[int, Mapping[str, float]], key: str) -> dict[int, float]:

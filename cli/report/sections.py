@@ -17,7 +17,7 @@ from estimator_serving.cli.report.markup import (
     called,
     escaped,
     in_words,
-    named_in_brackets,
+    name_of,
     share_of,
     table,
     values_by_step,
@@ -100,7 +100,8 @@ def metrics_by_step(contents: Contents) -> Iterator[Part]:
 
 
 def last_evaluation(folder: str, counted: Mapping[str, Any], contents: Contents) -> Iterator[Part]:
-    yield f"<section><h2>What the last evaluation found{named_in_brackets(folder)}</h2>"
+    name = f" ({escaped(name_of(folder))})" if name_of(folder) else ""
+    yield f"<section><h2>What the last evaluation found{name}</h2>"
     path = Path(str(counted.get("checkpoint_path") or "initial values")).name
     written = escaped(counted["written_at"][:16].replace("T", " "))
     yield f'<p class="quiet">{counted["rows"]:,} rows, {escaped(path)}, {written} UTC. '
