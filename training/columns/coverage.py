@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+import spox
 
 from estimator_serving import ops
 from estimator_serving.training.arrays import Array, as_array
+from estimator_serving.training.columns import onnx_ops
 from estimator_serving.training.columns.definitions import Definition
 from estimator_serving.training.columns.feed import RawFeatures
+from estimator_serving.training.columns.finish import serialize
 
 DISTINCT_MAX = 20_000
 """Distinct values of a feature, or combinations of a cross, that are told apart; further ones are counted only."""
@@ -254,18 +256,12 @@ def _widened(array: Array, width: int, nothing: Any) -> Array:
 
 @functools.cache
 def hashing_session() -> Any:
-    node = helper.make_node("Fingerprint64", ["values"], ["hashes"], domain=ops.DOMAIN)
-    inputs = [helper.make_tensor_value_info("values", TensorProto.STRING, ["n"])]
-    outputs = [helper.make_tensor_value_info("hashes", TensorProto.UINT64, ["n"])]
-    graph = helper.make_graph([node], "hashes", inputs, outputs)
-    imports = [helper.make_opsetid("", 21), helper.make_opsetid(ops.DOMAIN, ops.VERSION)]
-    return ops.session(helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString())
+    words = spox.argument(spox.Tensor(np.str_, ("batch", "k")))
+    return ops.session(serialize(spox.build({"words": words}, {"hashes": onnx_ops.fingerprint64(words)})))
 
 
 def hash_buckets(words: list[str], size: int) -> Array:
     """TensorFlow's hash buckets of words."""
-    values = np.empty(len(words), object)
-    values[:] = words
-    (hashes,) = hashing_session().run(None, {"values": values})
-    buckets: Array = hashes % np.uint64(size)
+    (hashes,) = hashing_session().run(None, {"words": np.array(words, object).reshape(-1, 1)})
+    buckets: Array = hashes.ravel() % np.uint64(size)
     return buckets
