@@ -217,9 +217,9 @@ class _Classes(_Target):
             scores.append(
                 {
                     "class": self._classes[number],
-                    "positives": [_short(value) for value in positives[filled]],
-                    "negatives": [_short(value) for value in negatives[filled]],
-                    "score_sums": [_short(value) for value in sums[filled]],
+                    "positives": _short(positives[filled]),
+                    "negatives": _short(negatives[filled]),
+                    "score_sums": _short(sums[filled]),
                 }
             )
         return {
@@ -249,8 +249,11 @@ class _Numbers(_Target):
         error = label - predicted
         self._sums += [len(pairs), error.sum(), (error**2).sum(), abs(error).sum(), label.sum(), (label**2).sum()]
         # The rows with the smallest random numbers are a sample of all rows, however they are divided into batches.
-        drawn = np.concatenate([self._random.random((len(pairs), 1)), pairs], axis=1)
-        every = np.concatenate([self._sample, drawn])
+        numbers = self._random.random(len(pairs))
+        if len(self._sample) == SAMPLE_ROWS:
+            is_drawn = numbers < self._sample[-1, 0]
+            numbers, pairs = numbers[is_drawn], pairs[is_drawn]
+        every = np.concatenate([self._sample, np.column_stack([numbers, pairs])])
         self._sample = every[np.argsort(every[:, 0], kind="stable")[:SAMPLE_ROWS]]
 
     def describe(self) -> dict[str, Any]:
@@ -258,13 +261,11 @@ class _Numbers(_Target):
         found: dict[str, Any] = {"name": self.name, "kind": "numbers", "rows": int(rows)}
         if rows:
             spread = label_square - label**2 / rows
-            found |= {
-                "mean_error": _short(error / rows),
-                "mean_absolute_error": _short(absolute / rows),
-                "root_mean_squared_error": _short((square / rows) ** 0.5),
-                "r_squared": _short(1 - square / spread) if spread > 0 else None,
-            }
-        return found | {"sample": [[_short(value) for value in row] for row in self._sample[:, 1:]]}
+            means = _short(np.array([error / rows, absolute / rows, (square / rows) ** 0.5]))
+            found |= zip(("mean_error", "mean_absolute_error", "root_mean_squared_error"), means, strict=True)
+            found["r_squared"] = _short(np.array([1 - square / spread]))[0] if spread > 0 else None
+        sample = iter(_short(self._sample[:, 1:].ravel()))
+        return found | {"sample": [*zip(sample, sample, strict=True)]}
 
 
 # -- what a model predicts --------------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ def _sized(predictions: Any) -> Any:
     return next(key for key, value in predictions.items() if isinstance(value, Tensor) and value.ndim)
 
 
-def _short(value: Any) -> float | int:
-    """Seven digits, and whole numbers without a point."""
-    number = float(f"{float(value):.7g}")
-    return int(number) if number.is_integer() else number
+def _short(values: Array) -> list[float | int]:
+    """Seven digits of each, and whole numbers without a point. All at once: one by one costs a cheap evaluation 5 %."""
+    text = " ".join(["%.7g"] * len(values)) % tuple(values.tolist())
+    return [int(number) if number.is_integer() else number for number in map(float, text.split())]
