@@ -85,8 +85,8 @@ oracle-training: .venv/.ready oracle-python  ## layers, optimizers and estimator
 	@ESTIMATOR_GOLDENS=$(CURDIR)/build/oracle $(BIN)/python -m pytest -q tests/training/test_parity.py \
 	  tests/training/nn/test_layers.py tests/training/checkpoints/test_tensorflow.py
 
-oracle-ports: .venv/.ready oracle-python  ## five programs of TensorFlow 1 and their ports on the same files; TF=path/to/python
-	@$(BIN)/python tests/ports/compare.py --tensorflow-python $(TF)
+oracle-ports: .venv/.ready oracle-python  ## five programs of TensorFlow 1 and their ports on the same files; TF=path/to/python, SEEDS=10 for the AUCs of one by seed
+	@$(BIN)/python tests/ports/compare.py --tensorflow-python $(TF) $(if $(SEEDS),--seeds $(SEEDS))
 
 oracle-ops: .venv/.ready oracle-python  ## the parsing ops against TensorFlow's on random specs; TF=path/to/python CASES=10000
 	@$(BIN)/python tests/ops/parity.py --tensorflow-python $(TF) --cases $(or $(CASES),10000)

@@ -1,12 +1,19 @@
 """Trains each program of originals/ with TensorFlow and its port with this project, on the same files.
 
     python tests/ports/compare.py --tensorflow-python PYTHON [--only iris]
+    python tests/ports/compare.py --tensorflow-python PYTHON --seeds 10
 
 Prints the changed lines and the metrics of both; ends with 1 if a port's AUC or accuracy is more than 0.05 below.
+
+With --seeds, wide_deep is trained with so many seeds on each side, and the AUCs are compared as two samples. It ends
+with 1 if the port's mean is more than two standard errors below TensorFlow's, or a seed of the port is more than three
+standard deviations below TensorFlow's mean.
 """
 
 import argparse
 import difflib
+import math
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,24 +38,52 @@ def arguments(name, data, model):
     return [*files, "--job-dir", str(model)]
 
 
-def metrics(python, program, name, data, model):
+def metrics(python, program, name, data, model, more=()):
+    """What the program prints; `more` are further arguments."""
     export = {"census": ["--export-format", "JSON"], "wide_deep": ["--export_dir", f"{model}-servable"]}
     export["deepfm"] = ["--servable_dir", f"{model}-servable"]
-    run = [python, str(program), *arguments(name, data, model), *export.get(name, [])]
+    run = [python, str(program), *arguments(name, data, model), *(more or export.get(name, []))]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
 
 
+def compare_seeds(tensorflow_python, count, directory):
+    """Prints the AUCs of wide_deep by seed; returns what is wrong with the port's, or 0."""
+    sides = {"TensorFlow": (tensorflow_python, HERE / "originals/wide_deep.py")}
+    sides["port"] = (sys.executable, HERE / "wide_deep.py")
+    found = {side: [] for side in sides}
+    for seed in range(1, count + 1):
+        for side, (python, program) in sides.items():
+            model = f"{directory}/{side}-{seed}"
+            printed = metrics(python, program, "wide_deep", f"{directory}/data", model, ["--seed", str(seed)])
+            found[side].append(float(printed["auc"]))
+        print(f"seed {seed}: auc {found['TensorFlow'][-1]:.4f} and {found['port'][-1]:.4f}", flush=True)
+    for side, aucs in found.items():
+        spread = f"deviation {statistics.stdev(aucs):.4f}, {min(aucs):.4f} to {max(aucs):.4f}"
+        print(f"{side}: mean {statistics.mean(aucs):.4f}, {spread}")
+    theirs, ours = found.values()
+    error = math.sqrt((statistics.variance(theirs) + statistics.variance(ours)) / count)
+    mean, deviation = statistics.mean(theirs), statistics.stdev(theirs)
+    if statistics.mean(ours) < mean - 2 * error:
+        return "The port's mean is more than two standard errors below TensorFlow's."
+    if min(ours) < mean - 3 * deviation:
+        return "A seed of the port is more than three standard deviations below TensorFlow's mean."
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tensorflow-python", required=True)
     parser.add_argument("--only", choices=PROGRAMS)
+    parser.add_argument("--seeds", type=int, default=0)
     options = parser.parse_args()
     behind = []
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run([sys.executable, str(HERE / "data.py"), f"{directory}/data"], check=True)
+        if options.seeds:
+            sys.exit(compare_seeds(options.tensorflow_python, options.seeds, directory))
         for name in [options.only] if options.only else PROGRAMS:
             key, data = PROGRAMS[name], f"{directory}/data"
             # An export takes longer than a training, so the tests leave it to this script.

@@ -19,6 +19,7 @@ parser.add_argument("--model_type", default="wide_deep", choices=["wide", "deep"
 parser.add_argument("--train_epochs", type=int, default=4)
 parser.add_argument("--epochs_per_eval", type=int, default=2)
 parser.add_argument("--batch_size", type=int, default=40)
+parser.add_argument("--seed", type=int, default=1)
 
 
 def build_model_columns():
@@ -58,10 +59,10 @@ def build_model_columns():
     return wide_columns, deep_columns
 
 
-def build_estimator(model_dir, model_type):
+def build_estimator(model_dir, model_type, seed):
     wide_columns, deep_columns = build_model_columns()
     hidden_units = [32, 16]
-    run_config = tf.estimator.RunConfig(tf_random_seed=1)
+    run_config = tf.estimator.RunConfig(tf_random_seed=seed)
     if model_type == "wide":
         return tf.estimator.LinearClassifier(model_dir=model_dir, feature_columns=wide_columns, config=run_config)
     if model_type == "deep":
@@ -105,7 +106,7 @@ def export_model(model, export_dir):
 
 def main(argv=None):
     flags = parser.parse_args(argv)
-    model = build_estimator(flags.model_dir, flags.model_type)
+    model = build_estimator(flags.model_dir, flags.model_type, flags.seed)
     train_file = os.path.join(flags.data_dir, "adult.train.csv")
     test_file = os.path.join(flags.data_dir, "adult.test.csv")
 

@@ -118,6 +118,7 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.INFO)
     for key, value in sorted(main().items()):
         print(f"{key}: {value}")
