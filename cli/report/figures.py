@@ -5,7 +5,8 @@ Owns which numbers a figure shows. Colours of text and grid are the page's, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ class Figure:
 def lines_by_step(title: str, caption: str, series: Mapping[str, Mapping[int, float]], y_title: str) -> Figure:
     """One line for each series of numbers by step."""
     traces = []
-    for colour, (name, points) in zip(_colours(), series.items(), strict=False):
+    for colour, (name, points) in zip(itertools.cycle(COLOURS), series.items(), strict=False):
         few = len(points) <= 30
         traces.append(
             {
@@ -154,7 +155,7 @@ def calibration(shown: Sequence[Mapping[str, Any]], names: Sequence[str], rest: 
     traces: list[dict[str, Any]] = [_reference([0, 1], [0, 1])]
     rows = []
     errors = []
-    for colour, name, one in zip(_colours(), names, shown, strict=False):
+    for colour, name, one in zip(itertools.cycle(COLOURS), names, shown, strict=False):
         positives, negatives, sums = (np.array(one[key], float) for key in ("positives", "negatives", "score_sums"))
         counts = positives + negatives
         bins = np.minimum((sums / counts * _BINS).astype(int), _BINS - 1)
@@ -213,7 +214,7 @@ def _curves(
 ) -> Figure:
     traces = [_reference(*each) for each in references]
     rows = []
-    for colour, name, (x, y) in zip(_colours(), names, points, strict=False):
+    for colour, name, (x, y) in zip(itertools.cycle(COLOURS), names, points, strict=False):
         at = _thinned(range(len(x)), _POINTS_MAX)
         line = {"color": colour, "width": 2}
         pairs = {"x": x[at].round(4).tolist(), "y": y[at].round(4).tolist()}
@@ -288,11 +289,6 @@ def _reference(x: list[float], y: list[float]) -> dict[str, Any]:
 
 def _unit(title: str) -> dict[str, Any]:
     return {"title": title, "range": [-0.02, 1.02]}
-
-
-def _colours() -> Iterable[str]:
-    while True:
-        yield from COLOURS
 
 
 def _thinned(items: Sequence[Any], most: int = _TABLE_ROWS_MAX) -> list[Any]:

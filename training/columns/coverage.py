@@ -27,7 +27,7 @@ from estimator_serving.training.columns.finish import serialize
 DISTINCT_MAX = 20_000
 """Distinct values of a feature, or combinations of a cross, that are told apart; further ones are counted only."""
 _SHOWN_VALUES = 10
-_NUMERIC, _CATEGORICAL = ("numeric", "bucketized"), ("vocabulary_list", "vocabulary_file", "hash_bucket", "identity")
+_CATEGORICAL = ("vocabulary_list", "vocabulary_file", "hash_bucket", "identity")
 
 
 class Coverage:

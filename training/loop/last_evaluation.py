@@ -238,7 +238,6 @@ class _Numbers(_Target):
     def __init__(self, name: str, find: Any) -> None:
         super().__init__(name, find)
         self._random = np.random.default_rng(0)
-        self._rows = 0
         self._sums = np.zeros(6)
         self._sample = np.zeros((0, 3))
 

@@ -27,7 +27,6 @@ Activation = Callable[[Tensor], Tensor]
 State = Any
 """A tensor f32 [B, units], an LSTMStateTuple of two, or a tuple of such states for layers one above the other."""
 
-_GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 _ONNX_ACTIVATIONS: dict[Any, str] = {torch.tanh: "Tanh", torch.relu: "Relu", torch.sigmoid: "Sigmoid"}
 
 
