@@ -38,19 +38,15 @@ class Coverage:
 
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self._columns = {json.dumps(one, sort_keys=True): one for each in definitions for one in leaves(each)}
-        named = [one for one in self._columns.values() if "key" in one]
-        self._counted_keys = {one["key"] for one in named if one["kind"] in _CATEGORICAL}
+        self._keys = {key for column in self._columns.values() for key in _keys(column)}
+        self._counted_keys = {one["key"] for one in self._columns.values() if one["kind"] in _CATEGORICAL}
         self._counts: dict[str, _Counts] = {}
         self._combinations: dict[str, set[Any]] = {}
         self._rows = 0
 
     def add(self, batches: Sequence[RawFeatures]) -> None:
         """Count the rows of some batches; many at once cost less than one after the other."""
-        keys = {
-            key for column in self._columns.values() for key in ([column["key"]] if "key" in column else _keys(column))
-        }
-        if not self._columns:
-            keys = {str(key) for key in batches[0]}
+        keys = self._keys if self._columns else {str(key) for key in batches[0]}
         read = {key: joined([read_feature(raw, key) for raw in batches]) for key in keys}
         for key, array in read.items():
             if array is not None:
@@ -67,16 +63,18 @@ class Coverage:
 
     def describe(self) -> list[dict[str, Any]]:
         """One entry for each column, by name, ready for JSON."""
+        described = {key: counts.describe() for key, counts in self._counts.items()}
         if not self._columns:
-            return [{"column": key, "kind": "feature", **one.describe()} for key, one in sorted(self._counts.items())]
+            return [{"column": key, "kind": "feature", **one} for key, one in sorted(described.items())]
+        nothing = _Counts(False)
         found = []
         for name, column in self._columns.items():
             kind = column["kind"]
             if kind == "crossed":
                 found.append(describe_cross(column, self._rows, self._combinations.get(name)))
                 continue
-            counts = self._counts.get(column["key"], _Counts(False))
-            entry = {"column": column["key"], "kind": kind, **counts.describe()}
+            counts = self._counts.get(column["key"], nothing)
+            entry = {"column": column["key"], "kind": kind, **described.get(column["key"], nothing.describe())}
             if kind in _CATEGORICAL and not counts.is_cut:
                 entry |= describe_ids(column, counts)
             if kind == "bucketized":
@@ -171,8 +169,11 @@ def leaves(definition: Any) -> Iterator[Definition]:
                 yield from leaves(value)
 
 
-def _keys(cross: Definition) -> list[str]:
-    return [leaf["source"]["key"] if leaf["kind"] == "bucketized" else leaf["key"] for leaf in cross["keys"]]
+def _keys(column: Definition) -> list[str]:
+    """The features that a column reads: a cross several, in its order."""
+    if column["kind"] != "crossed":
+        return [column["key"]]
+    return [leaf["source"]["key"] if leaf["kind"] == "bucketized" else leaf["key"] for leaf in column["keys"]]
 
 
 def describe_ids(column: Definition, counts: _Counts) -> dict[str, Any]:
