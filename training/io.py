@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, cast
 
+from estimator_serving.training.data.record_file import is_gzip
 from estimator_serving.training.data.tf_data import decode_csv as decode_csv
 from estimator_serving.training.data.tf_data import parse_example as parse_example
 from estimator_serving.training.data.tf_data import parse_single_example as parse_single_example
@@ -26,10 +27,8 @@ class TFRecordWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], options: str | None = None) -> None:
-        if options not in (None, "", "GZIP"):
-            raise ValueError(f'TFRecordWriter writes plain files, or compressed ones with "GZIP"; got {options!r}.')
         # A GzipFile is an IO[bytes] in all but its type.
-        opened = gzip.open(path, "wb") if options == "GZIP" else open(path, "wb")  # noqa: SIM115  close() closes it
+        opened = gzip.open(path, "wb") if is_gzip(options) else open(path, "wb")  # noqa: SIM115  close() closes it
         self._file = cast(IO[bytes], opened)
 
     def write(self, record: bytes) -> None:
@@ -52,4 +51,4 @@ class TFRecordWriter:
 
 def tf_record_iterator(path: str | os.PathLike[str], options: str | None = None) -> Iterator[bytes]:
     """The records of a file; `options` as in TFRecordWriter. Raises RecordError for a file that is damaged."""
-    return read_records(os.fspath(path), is_gzip=options == "GZIP")
+    return read_records(os.fspath(path), is_gzip=is_gzip(options))

@@ -93,10 +93,11 @@ def infer_types(paths: Sequence[Path], form: CsvFormat, places: Sequence[int], r
     for _, row in itertools.islice(rows, row_count):
         for number, place in enumerate(places):
             text = row[place] if place < len(row) else ""
-            while text not in ("", form.na_value) and not _fits(text, max(levels[number], 0)):
-                levels[number] = max(levels[number], 0) + 1
-            if text not in ("", form.na_value):
-                levels[number] = max(levels[number], 0)
+            if text in ("", form.na_value):
+                continue
+            levels[number] = max(levels[number], 0)
+            while not _fits(text, levels[number]):
+                levels[number] += 1
     return [as_dtype(_LADDER[level]) for level in levels]
 
 

@@ -60,13 +60,12 @@ def evaluate(
                 for reserved in ("loss", GLOBAL_STEP):
                     if reserved in metrics:
                         raise ValueError(_RESERVED_METRIC.format(reserved))
-                assert spec.loss is not None
-                losses.append(spec.loss.item())
+                losses.append(session.loss)
                 for key, metric in metrics.items():
                     totals[key] = totals[key] + metric if key in totals else metric
                 if last is not None:
                     last.add(*session.batch, spec.predictions)
-                progress(losses[-1])
+                progress(session.loss)
         if not losses:
             totals = _totals_of_nothing(trained, made)
     results: dict[str, Any] = {key: totals[key].result() for key in sorted(totals)}

@@ -90,21 +90,14 @@ def dense(
     layer = name or unique_name("dense")
     if inputs.ndim < 2:
         raise ValueError(_ndim_text(layer, "min_ndim=2", inputs))
-    with variable_scope(layer):
-        kernel = make_weight(
-            "kernel",
-            (inputs.shape[-1], units),
-            kernel_initializer or glorot_uniform,
-            trainable,
-            reuse,
-            kernel_regularizer,
-            kernel_constraint,
-        )
-        bias = (
-            make_weight("bias", (units,), bias_initializer, trainable, reuse, bias_regularizer, bias_constraint)
-            if use_bias
-            else None
-        )
+    kernel, bias = _kernel_and_bias(
+        layer,
+        (inputs.shape[-1], units),
+        (kernel_initializer, kernel_regularizer, kernel_constraint),
+        (bias_initializer, bias_regularizer, bias_constraint) if use_bias else None,
+        trainable,
+        reuse,
+    )
     if bias is None:
         outputs = inputs @ kernel
     else:
@@ -192,7 +185,7 @@ def conv2d(
     dilation = _pair(dilation_rate, "dilation_rate")
     layer = name or unique_name("conv2d")
     images = _channels_first(_floats(inputs), layer, data_format, "min_ndim=4")
-    kernel, bias = _convolution_weights(
+    kernel, bias = _kernel_and_bias(
         layer,
         (*size, images.shape[1], filters),
         (kernel_initializer, kernel_regularizer, kernel_constraint),
@@ -233,7 +226,7 @@ def conv1d(
     dilation = _row(dilation_rate, "dilation_rate")
     layer = name or unique_name("conv1d")
     rows = _channels_first(_as_image(_floats(inputs), layer, "min_ndim=3", data_format), layer, data_format, "")
-    kernel, bias = _convolution_weights(
+    kernel, bias = _kernel_and_bias(
         layer,
         (size[1], rows.shape[1], filters),
         (kernel_initializer, kernel_regularizer, kernel_constraint),
@@ -243,26 +236,6 @@ def conv1d(
     )
     made = _convolved(rows, kernel.permute(2, 1, 0).unsqueeze(2), bias, size, stride, dilation, padding)
     return _activated(_as_row(_as_given(made, data_format), data_format), activation, activity_regularizer)
-
-
-_WeightRules = tuple[Initializer | None, Regularizer | None, Constraint | None]
-
-
-def _convolution_weights(
-    layer: str,
-    shape: tuple[int, ...],
-    of_kernel: _WeightRules,
-    of_bias: _WeightRules | None,
-    trainable: bool,
-    reuse: Reuse,
-) -> tuple[Tensor, Tensor | None]:
-    with variable_scope(layer):
-        initializer, *rules = of_kernel
-        kernel = make_weight("kernel", shape, initializer or glorot_uniform, trainable, reuse, *rules)
-        if of_bias is None:
-            return kernel, None
-        initializer, *rules = of_bias
-        return kernel, make_weight("bias", shape[-1:], initializer or zeros, trainable, reuse, *rules)
 
 
 def _convolved(
@@ -724,6 +697,30 @@ def make_weight(
     if is_first and constraint is not None:
         current_store().pending_updates.append(lambda: variable.copy_(constraint(variable)))
     return variable
+
+
+_WeightRules = tuple[Initializer | None, Regularizer | None, Constraint | None]
+
+
+def _kernel_and_bias(
+    layer: str,
+    shape: tuple[int, ...],
+    of_kernel: _WeightRules,
+    of_bias: _WeightRules | None,
+    trainable: bool,
+    reuse: Reuse,
+) -> tuple[Tensor, Tensor | None]:
+    """The variables of a dense layer or a convolution: a bias for each entry of the last axis, None without rules.
+
+    Without an initializer either is glorot_uniform, as in Keras.
+    """
+    with variable_scope(layer):
+        initializer, *rules = of_kernel
+        kernel = make_weight("kernel", shape, initializer or glorot_uniform, trainable, reuse, *rules)
+        if of_bias is None:
+            return kernel, None
+        initializer, *rules = of_bias
+        return kernel, make_weight("bias", shape[-1:], initializer or glorot_uniform, trainable, reuse, *rules)
 
 
 def as_activation(activation: Activation | str) -> Activation:
