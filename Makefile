@@ -67,6 +67,7 @@ bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/pyt
 	@$(BIN)/python benchmarks/titanic_server.py
 	@$(BIN)/python benchmarks/open_inference.py
 	@$(BIN)/python benchmarks/tensor_bundle.py
+	@$(BIN)/python benchmarks/two_processes.py
 
 manual: .venv/.ready
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -3,8 +3,8 @@
     python benchmarks/estimator_steps.py --tensorflow-python /path/to/an/environment/with/tensorflow/bin/python
 
 Both sides train hidden_units [64, 32] on the same synthetic Titanic-like columns, batch 32, input pipeline and default
-hooks included, one thread each, pinned to one core. TensorFlow runs in a process of its own. Rounds alternate, and the
-best round of each side counts, so that other work on the machine hurts both alike.
+hooks included, one thread each, pinned to one core. TensorFlow runs in another process. The sides take turns, and every
+round has its ratio, the lowest of which counts; on a busy machine look at the ratio by processor time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-BUDGET = 1.0
+BUDGET = 1.5
 ROWS = 2207
 BATCH = 32
 WARM_UP_STEPS = 500
@@ -138,19 +138,19 @@ def main():
     pythons = {"ours": sys.executable}
     if arguments.tensorflow_python:
         pythons["tensorflow"] = arguments.tensorflow_python
-    best = dict.fromkeys(pythons, (0.0, 0.0))
+    ratios = []
     for _ in range(arguments.rounds):
-        for side, python in pythons.items():
-            best[side] = max(best[side], run_side(python, side, arguments.optimizer))
-    for side, rate in best.items():
-        wall, processor = rate
-        print(
-            f"{side:>10}  {wall:7.0f} steps/s  {1e6 / wall:6.0f} µs a step  {1e6 / processor:6.0f} µs of processor time"
-        )
-    if "tensorflow" in best:
-        ratio, processor_ratio = (ours / theirs for ours, theirs in zip(best["ours"], best["tensorflow"], strict=True))
-        verdict = "met" if ratio >= BUDGET else "not met"
-        print(f"     ratio  {ratio:7.2f}  (budget >= {BUDGET}: {verdict}; by processor time {processor_ratio:.2f})")
+        rates = {side: run_side(python, side, arguments.optimizer) for side, python in pythons.items()}
+        for side, (wall, processor) in rates.items():
+            cost = f"{1e6 / wall:6.0f} µs a step  {1e6 / processor:6.0f} µs of processor time"
+            print(f"{side:>10}  {wall:7.0f} steps/s  {cost}")
+        if "tensorflow" in rates:
+            ratios.append([ours / theirs for ours, theirs in zip(rates["ours"], rates["tensorflow"], strict=True)])
+            print("     ratio  {:7.2f}  by processor time {:.2f}".format(*ratios[-1]), flush=True)
+    if ratios:
+        lowest, by_processor = map(min, zip(*ratios, strict=True))
+        verdict = "met" if lowest >= BUDGET else "not met"
+        print(f"    lowest  {lowest:7.2f}  (budget >= {BUDGET}: {verdict}; by processor time {by_processor:.2f})")
 
 
 if __name__ == "__main__":

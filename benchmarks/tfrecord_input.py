@@ -115,7 +115,7 @@ def ours(pattern: str, rows: int, steps: int) -> Callable[[str], tuple[float, fl
 
     words = fc.indicator_column(fc.categorical_column_with_vocabulary_list("w", WORDS))
     columns = [fc.numeric_column("a"), fc.numeric_column("b"), fc.numeric_column("n", dtype="int64"), words]
-    config = training.RunConfig(save_checkpoints_steps=10**9)
+    config = training.RunConfig(save_checkpoints_steps=10**9, log=False)
     estimator = training.DNNClassifier([32, 16], columns, model_dir=tempfile.mkdtemp(), config=config)
 
     def measure(kind: str) -> tuple[float, float]:

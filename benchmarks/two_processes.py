@@ -42,7 +42,9 @@ def train(environment, steps, sending):
             times.append((time.perf_counter(), time.process_time()))
 
     strategy = training.distribute.MultiWorkerMirroredStrategy()
-    config = training.RunConfig(train_distribute=strategy, save_checkpoints_secs=None, save_summary_steps=None)
+    config = training.RunConfig(
+        train_distribute=strategy, save_checkpoints_secs=None, save_summary_steps=None, log=False
+    )
     columns = [fc.numeric_column("x", shape=(64,))]
     made = training.DNNClassifier(
         [WIDTH] * 4, columns, tempfile.mkdtemp(), n_classes=10, optimizer=training.optimizers.SGD(0.01), config=config

@@ -38,31 +38,37 @@ def arguments(name, data, model):
     return [*files, "--job-dir", str(model)]
 
 
-def metrics(python, program, name, data, model, more=()):
-    """What the program prints; `more` are further arguments."""
+def metrics(python, program, name, data, model):
     export = {"census": ["--export-format", "JSON"], "wide_deep": ["--export_dir", f"{model}-servable"]}
     export["deepfm"] = ["--servable_dir", f"{model}-servable"]
-    run = [python, str(program), *arguments(name, data, model), *(more or export.get(name, []))]
+    run = [python, str(program), *arguments(name, data, model), *export.get(name, [])]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
 
 
+ALL_SEEDS = """
+import runpy, sys
+program, data, model, count = sys.argv[1:]
+main = runpy.run_path(program)["main"]
+for seed in range(1, int(count) + 1):
+    print(main(["--data_dir", data, "--model_dir", f"{model}-{seed}", "--seed", str(seed)])["auc"], flush=True)
+"""
+
+
 def compare_seeds(tensorflow_python, count, directory):
     """Prints the AUCs of wide_deep by seed; returns what is wrong with the port's, or 0."""
-    sides = {"TensorFlow": (tensorflow_python, HERE / "originals/wide_deep.py")}
-    sides["port"] = (sys.executable, HERE / "wide_deep.py")
-    found = {side: [] for side in sides}
-    for seed in range(1, count + 1):
-        for side, (python, program) in sides.items():
-            model = f"{directory}/{side}-{seed}"
-            printed = metrics(python, program, "wide_deep", f"{directory}/data", model, ["--seed", str(seed)])
-            found[side].append(float(printed["auc"]))
-        print(f"seed {seed}: auc {found['TensorFlow'][-1]:.4f} and {found['port'][-1]:.4f}", flush=True)
-    for side, aucs in found.items():
+    found = {}
+    for side, python, folder in (("TensorFlow", tensorflow_python, HERE / "originals"), ("port", sys.executable, HERE)):
+        given = [str(folder / "wide_deep.py"), f"{directory}/data", f"{directory}/{side}", str(count)]
+        done = subprocess.run([python, "-c", ALL_SEEDS, *given], capture_output=True, text=True, check=False)
+        if done.returncode:
+            return done.stderr
+        aucs = found[side] = [float(line) for line in done.stdout.split()]
         spread = f"deviation {statistics.stdev(aucs):.4f}, {min(aucs):.4f} to {max(aucs):.4f}"
-        print(f"{side}: mean {statistics.mean(aucs):.4f}, {spread}")
+        by_seed = " ".join(f"{auc:.4f}" for auc in aucs)
+        print(f"{side}: mean {statistics.mean(aucs):.4f}, {spread}: {by_seed}", flush=True)
     theirs, ours = found.values()
     error = math.sqrt((statistics.variance(theirs) + statistics.variance(ours)) / count)
     mean, deviation = statistics.mean(theirs), statistics.stdev(theirs)
@@ -77,7 +83,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tensorflow-python", required=True)
     parser.add_argument("--only", choices=PROGRAMS)
-    parser.add_argument("--seeds", type=int, default=0)
+    parser.add_argument("--seeds", type=int, help="compare the AUCs of wide_deep with so many seeds, at least 2")
     options = parser.parse_args()
     behind = []
     with tempfile.TemporaryDirectory() as directory:
