@@ -15,6 +15,7 @@ vocabulary columns.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from estimator_serving.training.arrays import Array, as_array
 from estimator_serving.training.checkpoints.vocabulary_file import lines_of, read_vocabulary
 from estimator_serving.training.columns.transform import Transform, build_transform
 from estimator_serving.training.columns.vocabulary import (
+    VocabularyColumn,
     categorical_column_with_vocabulary_file,
     categorical_column_with_vocabulary_list,
 )
@@ -95,7 +97,7 @@ def index_table_from_tensor(
     """
     _check_hasher(hasher_spec)
     column = categorical_column_with_vocabulary_list(_KEY, vocabulary_list, dtype, num_oov_buckets=num_oov_buckets)
-    return IndexTable(build_transform([column]), default_value, column.num_buckets)
+    return _table_of(column, default_value)
 
 
 def index_table_from_file(
@@ -116,7 +118,18 @@ def index_table_from_file(
         key_dtype,
         num_oov_buckets=num_oov_buckets or None,  # type: ignore[arg-type]
     )
-    return IndexTable(build_transform([column]), default_value, column.num_buckets)
+    return _table_of(column, default_value)
+
+
+def _table_of(column: VocabularyColumn, default_value: int) -> IndexTable:
+    transform = _transform_of(column.vocabulary_list, column.num_oov_buckets)
+    return IndexTable(transform, default_value, column.num_buckets)
+
+
+@functools.lru_cache(maxsize=64)
+def _transform_of(vocabulary: tuple[str, ...] | tuple[int, ...], num_oov_buckets: int) -> Transform:
+    """Kept, because a model_fn makes its table anew in every step, and a graph takes ten times as long as a step."""
+    return build_transform([categorical_column_with_vocabulary_list(_KEY, vocabulary, num_oov_buckets=num_oov_buckets)])
 
 
 def _check_hasher(hasher_spec: object) -> None:

@@ -32,6 +32,15 @@ def test_lines_of_a_file(tmp_path):
     assert back.lookup(np.array([[2], [9]])).tolist() == [["marlo"], ["UNK"]]
 
 
+def test_a_table_that_is_made_again_keeps_its_graph_until_the_file_changes(tmp_path):
+    file = tmp_path / "words.txt"
+    file.write_text("a\nb\n")
+    first, again = (lookup.index_table_from_file(file, num_oov_buckets=1) for _ in range(2))
+    assert again.transform is first.transform
+    file.write_text("c\na\nb\n")
+    assert lookup.index_table_from_file(file, num_oov_buckets=1).lookup(["a"]).tolist() == [1]
+
+
 def test_inside_a_model_fn_ids_are_tensors_and_words_predictions():
     with VariableStore().activate(training=True):
         ids = lookup.index_table_from_tensor(WORDS).lookup(np.array(["marlo", "omar"], object))
