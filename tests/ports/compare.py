@@ -13,6 +13,7 @@ standard deviations below TensorFlow's mean.
 import argparse
 import difflib
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -62,7 +63,9 @@ def compare_seeds(tensorflow_python, count, directory):
     found = {}
     for side, python, folder in (("TensorFlow", tensorflow_python, HERE / "originals"), ("port", sys.executable, HERE)):
         given = [str(folder / "wide_deep.py"), f"{directory}/data", f"{directory}/{side}", str(count)]
-        done = subprocess.run([python, "-c", ALL_SEEDS, *given], capture_output=True, text=True, check=False)
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # more would wait for each other in networks this small
+        run = [python, "-c", ALL_SEEDS, *given]
+        done = subprocess.run(run, capture_output=True, text=True, check=False, env=one_thread)
         if done.returncode:
             return done.stderr
         aucs = found[side] = [float(line) for line in done.stdout.split()]

@@ -83,4 +83,12 @@ class FirstValues:
 
     def generator(self, name: str) -> torch.Generator:
         """A fresh generator for the initial value of `name`. It depends on the seed and the name only."""
-        return torch.Generator().manual_seed((self._seed << 32) ^ zlib.crc32(name.encode()))
+        return torch.Generator().manual_seed(mixed_seed(self._seed, zlib.crc32(name.encode())))
+
+
+def mixed_seed(seed: int, number: int) -> int:
+    """A seed that follows from both numbers (splitmix64). It has 32 bits, because torch's generator ignores others."""
+    mixed = (seed << 32) ^ number
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = ((mixed ^ (mixed >> shift)) * factor) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) & 0xFFFFFFFF

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from estimator_serving.training.nn.first_values import SLOTS as SLOTS
-from estimator_serving.training.nn.first_values import FirstValues
+from estimator_serving.training.nn.first_values import FirstValues, mixed_seed
 from estimator_serving.training.nn.initializers import Initializer, glorot_uniform
 from estimator_serving.training.nn.names import Names, Reuse
 from estimator_serving.wire.dtypes import as_dtype
@@ -220,7 +220,7 @@ class VariableStore(nn.Module):
     @property
     def step_seed(self) -> int:
         """The seed of everything that the next step draws."""
-        return (self.seed << 32) ^ (0x9E3779B9 + self.global_step)
+        return mixed_seed(self.seed, 0x9E3779B9 + self.global_step)
 
     def run_pending_updates(self) -> None:
         """Apply what layers asked for in this step (moving averages, constraints), after the optimizer's changes."""

@@ -16,6 +16,13 @@ def test_a_seed_fixes_first_values_whatever_the_order():
     assert not torch.equal(forth["a"], forth["b"])
 
 
+def test_another_seed_gives_other_first_values_and_another_dropout():
+    stores = [VariableStore(seed=seed) for seed in (5, 6)]
+    seeds = [store.first_values.generator("w").initial_seed() for store in stores]
+    seeds += [store.step_seed for store in stores]
+    assert len({seed & 0xFFFFFFFF for seed in seeds}) == 4  # torch's generator ignores higher bits
+
+
 def test_a_checkpoint_that_does_not_fit():
     store = VariableStore(values={"a": torch.zeros(2), "global_step": torch.tensor(3)}, source="model.ckpt-3")
     with store.activate(training=True):
