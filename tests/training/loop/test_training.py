@@ -69,7 +69,7 @@ def test_one_seed_gives_one_curve_and_a_resumed_run_goes_on_with_it(tmp_path):
     unbroken = curve("a", (0, 8))
     assert curve("b", (0, 8)) == unbroken
     assert curve("c", (0, 5), (5, 3)) == unbroken
-    assert len(set(unbroken)) == 8
+    assert len(set(unbroken)) > 5  # a step that drops all four units has the loss ln 2
 
 
 def noisy_model_fn(features, labels, mode):
