@@ -80,6 +80,26 @@ PyObject* Bytes(const void* data, std::size_t size) {
   return PyBytes_FromStringAndSize(static_cast<const char*>(data), static_cast<Py_ssize_t>(size));
 }
 
+// The text of a bytes object; nothing, with Python's TypeError, for anything else.
+std::optional<std::string_view> ViewOf(PyObject* bytes) {
+  char* text;
+  Py_ssize_t size;
+  if (PyBytes_AsStringAndSize(bytes, &text, &size)) return std::nullopt;
+  return std::string_view(text, static_cast<std::size_t>(size));
+}
+
+// A list of bytes.
+template <class Texts>
+PyObject* ListOf(const Texts& texts) {
+  PyObject* list = PyList_New(static_cast<Py_ssize_t>(texts.size()));
+  for (std::size_t index = 0; list && index < texts.size(); ++index) {
+    PyObject* const one = Bytes(texts[index].data(), texts[index].size());
+    PyList_SetItem(list, static_cast<Py_ssize_t>(index), one);
+    if (!one) Py_CLEAR(list);
+  }
+  return list;
+}
+
 PyObject* Shape(const std::vector<std::int64_t>& sizes) {
   PyObject* const shape = PyTuple_New(static_cast<Py_ssize_t>(sizes.size()));
   for (std::size_t index = 0; shape && index < sizes.size(); ++index) {
@@ -223,26 +243,16 @@ PyObject* WriteExamples(PyObject*, PyObject* arguments) {
   });
   if (!is_done) return nullptr;
   if (!examples) Py_RETURN_NONE;
-  PyObject* const list = PyList_New(static_cast<Py_ssize_t>(examples->size()));
-  for (std::size_t index = 0; list && index < examples->size(); ++index) {
-    PyObject* const example = Bytes((*examples)[index].data(), (*examples)[index].size());
-    if (!example) {
-      Py_DECREF(list);
-      return nullptr;
-    }
-    PyList_SetItem(list, static_cast<Py_ssize_t>(index), example);
-  }
-  return list;
+  return ListOf(*examples);
 }
 
 PyObject* MakeHttpReader(PyObject*, PyObject* arguments) {
   try {
     std::vector<std::string> wanted;
     for (Py_ssize_t index = 0; index < PyTuple_Size(arguments); ++index) {
-      char* name;
-      Py_ssize_t size;
-      if (PyBytes_AsStringAndSize(PyTuple_GetItem(arguments, index), &name, &size)) return nullptr;
-      wanted.emplace_back(name, static_cast<std::size_t>(size));
+      const auto name = ViewOf(PyTuple_GetItem(arguments, index));
+      if (!name) return nullptr;
+      wanted.emplace_back(*name);
     }
     return Keep(std::make_unique<HttpReader>(std::move(wanted)));
   } catch (const std::bad_alloc&) {
@@ -256,13 +266,10 @@ PyObject* ReadRequest(PyObject*, PyObject* arguments) {
   if (!PyArg_ParseTuple(arguments, "OSnn:read_request", &capsule, &data, &head_max, &body_max)) return nullptr;
   const HttpReader* const reader = Kept<HttpReader>(capsule);
   if (!reader) return nullptr;
-  char* text;
-  Py_ssize_t size;
-  PyBytes_AsStringAndSize(data, &text, &size);
+  const std::string_view text = *ViewOf(data);
   std::optional<estimator::HttpRequest> read;
   const bool is_done = Run(0, [&] {
-    read = reader->Read({text, static_cast<std::size_t>(size)}, static_cast<std::size_t>(head_max),
-                        static_cast<std::size_t>(body_max));
+    read = reader->Read(text, static_cast<std::size_t>(head_max), static_cast<std::size_t>(body_max));
   });
   if (!is_done) return nullptr;
   if (!read) Py_RETURN_NONE;
@@ -301,29 +308,39 @@ PyObject* Written(Py_ssize_t bytes, Write write) {
 
 constexpr int kArray = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT;
 
-// An array without a buffer of the form we print, such as one with gaps, is not ours; any other error is one.
+// An array of another dtype than those we print, or without a buffer of the form we print, such as one with gaps, is not
+// ours; any other error is one.
 PyObject* NotPrintable() {
-  if (!PyErr_ExceptionMatches(PyExc_BufferError) && !PyErr_ExceptionMatches(PyExc_ValueError)) return nullptr;
+  if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_BufferError) && !PyErr_ExceptionMatches(PyExc_ValueError)) {
+    return nullptr;
+  }
   PyErr_Clear();
   Py_RETURN_NONE;
 }
 
+// An array's memory as long as the buffer holds it; nothing for one that is NotPrintable. Adds its size to `bytes`.
+std::optional<ArrayView> Lend(PyObject* array, std::optional<Buffer>& buffer, Py_ssize_t& bytes) {
+  const Buffer& held = buffer.emplace(array, kArray);
+  if (!held) return std::nullopt;
+  bytes += held->len;
+  return View(held);
+}
+
 PyObject* WriteArray(PyObject*, PyObject* array) {
-  const Buffer buffer(array, kArray);
-  if (!buffer) return NotPrintable();
-  const auto view = View(buffer);
-  if (!view) Py_RETURN_NONE;
-  return Written(buffer->len, [&](std::string& text) { return estimator::WriteArray(*view, text); });
+  std::optional<Buffer> buffer;
+  Py_ssize_t bytes = 0;
+  const auto view = Lend(array, buffer, bytes);
+  if (!view) return NotPrintable();
+  return Written(bytes, [&](std::string& text) { return estimator::WriteArray(*view, text); });
 }
 
 // A column of texts, from a list of bytes. False with Python's error set where it is none.
 bool ReadTexts(PyObject* list, std::vector<std::string_view>& texts, Py_ssize_t& bytes) {
   for (Py_ssize_t row = 0; row < PyList_Size(list); ++row) {
-    char* text;
-    Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(PyList_GetItem(list, row), &text, &size)) return false;
-    texts.emplace_back(text, static_cast<std::size_t>(size));
-    bytes += size;
+    const auto text = ViewOf(PyList_GetItem(list, row));
+    if (!text) return false;
+    texts.push_back(*text);
+    bytes += static_cast<Py_ssize_t>(text->size());
   }
   return true;
 }
@@ -341,19 +358,15 @@ PyObject* WriteRows(PyObject*, PyObject* arguments) {
   Py_ssize_t bytes = 0;
   for (std::size_t index = 0; index < columns.size(); ++index) {
     Column& column = columns[index];
-    char* key;
-    Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(PyTuple_GetItem(keys, static_cast<Py_ssize_t>(index)), &key, &size)) return nullptr;
-    column.key = std::string_view(key, static_cast<std::size_t>(size));
+    const auto key = ViewOf(PyTuple_GetItem(keys, static_cast<Py_ssize_t>(index)));
+    if (!key) return nullptr;
+    column.key = *key;
     PyObject* const one = PyTuple_GetItem(given, static_cast<Py_ssize_t>(index));
     if (PyList_Check(one)) {
       if (!ReadTexts(one, column.texts, bytes)) return nullptr;
     } else {
-      const Buffer& buffer = buffers[index].emplace(one, kArray);
-      if (!buffer) return NotPrintable();
-      column.array = View(buffer);
-      if (!column.array || column.array->shape.empty()) Py_RETURN_NONE;
-      bytes += buffer->len;
+      column.array = Lend(one, buffers[index], bytes);
+      if (!column.array || column.array->shape.empty()) return NotPrintable();
     }
     if (column.rows() != columns[0].rows()) {
       PyErr_SetString(PyExc_ValueError, "write_rows takes columns with the same number of rows.");
@@ -384,16 +397,12 @@ PyObject* AnswerOf(bool in_rows, PyObject* keys, PyObject* outputs) {
   Py_ssize_t bytes = 0;
   for (std::size_t index = 0; index < columns.size(); ++index) {
     Column& column = columns[index];
-    char* key;
-    Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(PyTuple_GetItem(keys, static_cast<Py_ssize_t>(index)), &key, &size)) return nullptr;
-    column.key = std::string_view(key, static_cast<std::size_t>(size));
-    const Buffer& buffer = buffers[index].emplace(PyList_GetItem(outputs, static_cast<Py_ssize_t>(index)), kArray);
-    if (!buffer) return NotPrintable();
-    column.array = View(buffer);
-    if (!column.array) Py_RETURN_NONE;
+    const auto key = ViewOf(PyTuple_GetItem(keys, static_cast<Py_ssize_t>(index)));
+    if (!key) return nullptr;
+    column.key = *key;
+    column.array = Lend(PyList_GetItem(outputs, static_cast<Py_ssize_t>(index)), buffers[index], bytes);
+    if (!column.array) return NotPrintable();
     if (in_rows && (column.array->shape.empty() || column.array->shape[0] != columns[0].array->shape[0])) Py_RETURN_NONE;
-    bytes += buffer->len;
   }
   return Written(bytes, [&](std::string& text) {
     bool complete = true;
@@ -422,12 +431,16 @@ PyObject* ArrayOf(PyObject* ndarray, PyObject* dtype, const std::vector<std::int
   return PyObject_CallFunctionObjArgs(ndarray, shape.get(), dtype, buffer.get(), nullptr);
 }
 
-PyObject* Floats(const std::vector<double>& values) {
-  PyObject* const narrowed = Bytes(nullptr, values.size() * sizeof(float));
+// The bytes of doubles as floats. Neither need be aligned.
+PyObject* Floats(const void* doubles, std::size_t count) {
+  PyObject* const narrowed = Bytes(nullptr, count * sizeof(float));
   char* to = narrowed ? PyBytes_AsString(narrowed) : nullptr;
-  for (std::size_t index = 0; to && index < values.size(); ++index, to += sizeof(float)) {
-    const float narrow = static_cast<float>(values[index]);
-    std::memcpy(to, &narrow, sizeof narrow);
+  const char* from = static_cast<const char*>(doubles);
+  for (std::size_t index = 0; to && index < count; ++index) {
+    double wide;
+    std::memcpy(&wide, from + index * sizeof wide, sizeof wide);
+    const float narrow = static_cast<float>(wide);
+    std::memcpy(to + index * sizeof narrow, &narrow, sizeof narrow);
   }
   return narrowed;
 }
@@ -441,7 +454,8 @@ std::optional<std::vector<Owned>> FeedsOf(const Body& body, const ExampleWriter*
     const Numbers* const numbers = std::get_if<Numbers>(&body.content);
     if (!numbers || numbers->are_integers || (body.key == "instances" && numbers->shape.empty())) return std::nullopt;
     rows = numbers->shape.empty() ? 1 : numbers->shape[0];
-    arrays.emplace_back(ArrayOf(ndarray, PyTuple_GetItem(dtypes, 0), numbers->shape, Owned(Floats(numbers->reals))));
+    Owned floats(Floats(numbers->reals.data(), numbers->reals.size()));
+    arrays.emplace_back(ArrayOf(ndarray, PyTuple_GetItem(dtypes, 0), numbers->shape, floats));
     return arrays;
   }
   const Rows* const given = std::get_if<Rows>(&body.content);
@@ -471,11 +485,8 @@ PyObject* PredictPlain(PyObject*, PyObject* arguments) {
     return nullptr;
   }
   const auto begin = Clock::now();
-  char* text;
-  Py_ssize_t size;
-  PyBytes_AsStringAndSize(body, &text, &size);
   try {
-    const auto read = estimator::ReadBody({text, static_cast<std::size_t>(size)});
+    const auto read = estimator::ReadBody(*ViewOf(body));
     if (!read || read->signature_name) Py_RETURN_NONE;
     std::int64_t rows = 1;
     const auto arrays = FeedsOf(*read, writer, ndarray, dtypes, rows);
@@ -499,35 +510,15 @@ PyObject* PredictPlain(PyObject*, PyObject* arguments) {
 
 PyObject* NarrowFloats(PyObject*, PyObject* values) {
   const Buffer buffer(values, PyBUF_SIMPLE);
-  if (!buffer) return nullptr;
-  const std::size_t count = static_cast<std::size_t>(buffer->len) / sizeof(double);
-  PyObject* const narrowed = Bytes(nullptr, count * sizeof(float));
-  if (!narrowed) return nullptr;
-  char* to = PyBytes_AsString(narrowed);
-  const char* from = static_cast<const char*>(buffer->buf);
-  for (std::size_t index = 0; index < count; ++index) {
-    double wide;
-    std::memcpy(&wide, from + index * sizeof(double), sizeof(double));
-    const float narrow = static_cast<float>(wide);
-    std::memcpy(to + index * sizeof(float), &narrow, sizeof(float));
-  }
-  return narrowed;
+  return buffer ? Floats(buffer->buf, static_cast<std::size_t>(buffer->len) / sizeof(double)) : nullptr;
 }
 
 // A tensor as (TensorFlow's number of its dtype, its shape, its values: bytes, or a list of bytes for strings).
 PyObject* Wrap(const estimator::TensorMessage& tensor) {
   PyObject* const shape = Shape(tensor.shape);
-  PyObject* values;
-  if (tensor.dtype == estimator::kStringType) {
-    values = PyList_New(static_cast<Py_ssize_t>(tensor.strings.size()));
-    for (std::size_t index = 0; values && index < tensor.strings.size(); ++index) {
-      PyObject* const one = Bytes(tensor.strings[index].data(), tensor.strings[index].size());
-      PyList_SetItem(values, static_cast<Py_ssize_t>(index), one);
-      if (!one) Py_CLEAR(values);
-    }
-  } else {
-    values = Bytes(tensor.memory().data(), tensor.memory().size());
-  }
+  PyObject* const values = tensor.dtype == estimator::kStringType
+                               ? ListOf(tensor.strings)
+                               : Bytes(tensor.memory().data(), tensor.memory().size());
   return Py_BuildValue("iNN", tensor.dtype, shape, values);
 }
 
@@ -563,17 +554,6 @@ PyObject* ReadPredictRequest(PyObject*, PyObject* message) {
                        TextOrNone(spec.signature_name), filter, Wrap(read->inputs));
 }
 
-// A list of bytes.
-PyObject* Wrap(const std::vector<std::string_view>& rows) {
-  PyObject* list = PyList_New(static_cast<Py_ssize_t>(rows.size()));
-  for (std::size_t index = 0; list && index < rows.size(); ++index) {
-    PyObject* const one = Bytes(rows[index].data(), rows[index].size());
-    PyList_SetItem(list, static_cast<Py_ssize_t>(index), one);
-    if (!one) Py_CLEAR(list);
-  }
-  return list;
-}
-
 PyObject* ReadExamplesRequest(PyObject*, PyObject* message) {
   const Buffer buffer(message, PyBUF_SIMPLE);
   if (!buffer) return nullptr;
@@ -585,7 +565,7 @@ PyObject* ReadExamplesRequest(PyObject*, PyObject* message) {
   if (!read) Py_RETURN_NONE;
   const estimator::ModelSpec& spec = read->spec;
   return Py_BuildValue("NNNNN", Text(spec.name), VersionOrNone(spec), TextOrNone(spec.label),
-                       TextOrNone(spec.signature_name), Wrap(read->examples));
+                       TextOrNone(spec.signature_name), ListOf(read->examples));
 }
 
 // The objects of a list, or of an array of objects without gaps; none for anything else.
@@ -612,11 +592,9 @@ PyObject* JoinRows(PyObject*, PyObject* rows) {
     views.reserve(objects->size());
     splits.reserve(objects->size() + 1);
     for (PyObject* const object : *objects) {
-      char* data;
-      Py_ssize_t size;
-      if (!PyBytes_Check(object) || PyBytes_AsStringAndSize(object, &data, &size)) Py_RETURN_NONE;
-      views.emplace_back(data, static_cast<std::size_t>(size));
-      splits.push_back(splits.back() + size);
+      if (!PyBytes_Check(object)) Py_RETURN_NONE;
+      views.push_back(*ViewOf(object));
+      splits.push_back(splits.back() + static_cast<std::int64_t>(views.back().size()));
     }
     PyObject* const joined = Bytes(nullptr, static_cast<std::size_t>(splits.back()));
     if (!joined) return nullptr;
@@ -679,28 +657,21 @@ PyObject* WritePredictResponse(PyObject*, PyObject* arguments) {
   std::vector<std::optional<Buffer>> buffers(outputs.size());
   Py_ssize_t bytes = 0;
   for (std::size_t index = 0; index < outputs.size(); ++index) {
-    char* text;
-    Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(PyTuple_GetItem(aliases, static_cast<Py_ssize_t>(index)), &text, &size)) return nullptr;
-    outputs[index].alias = std::string_view(text, static_cast<std::size_t>(size));
+    const auto alias = ViewOf(PyTuple_GetItem(aliases, static_cast<Py_ssize_t>(index)));
+    if (!alias) return nullptr;
+    outputs[index].alias = *alias;
     PyObject* const one = PyTuple_GetItem(tensors, static_cast<Py_ssize_t>(index));
     if (PyBytes_Check(one)) {
-      PyBytes_AsStringAndSize(one, &text, &size);
-      outputs[index].tensor = std::string_view(text, static_cast<std::size_t>(size));
-      bytes += size;
+      outputs[index].tensor = *ViewOf(one);
+      bytes += PyBytes_Size(one);
       continue;
     }
-    const Buffer& buffer = buffers[index].emplace(one, kArray);
-    if (!buffer) return NotPrintable();
-    outputs[index].array = View(buffer);
-    if (!outputs[index].array) Py_RETURN_NONE;
-    bytes += buffer->len;
+    outputs[index].array = Lend(one, buffers[index], bytes);
+    if (!outputs[index].array) return NotPrintable();
   }
-  char* head;
-  Py_ssize_t head_size;
-  PyBytes_AsStringAndSize(spec, &head, &head_size);
+  const std::string_view head = *ViewOf(spec);
   return Written(bytes / 2, [&](std::string& message) {
-    message.append(head, static_cast<std::size_t>(head_size));
+    message += head;
     estimator::WriteOutputs(outputs, as_content, message);
     return true;
   });
