@@ -42,6 +42,13 @@ _OK = int(Code.OK)
 _RESOLUTION_S = 0.002
 
 
+def deadline_in(left_s: float) -> float | None:
+    """The moment on `time.monotonic()` of a deadline that grpc says is so far away; None for no deadline."""
+    if left_s > _NO_DEADLINE_S:
+        return None
+    return time.monotonic() + min(left_s if left_s > _RESOLUTION_S else 0.0, DEADLINE_S_MAX)
+
+
 class Held:
     """The bytes of the messages that are being worked on or wait for their turn, and the most there may be."""
 
@@ -174,10 +181,7 @@ class _Call:
         if payload is None:
             name = self._details.method.decode()
             return self._send(None, Refusal(Code.UNIMPLEMENTED, f'"{name}" requires exactly one request message.'))
-        deadline = self._details.deadline
-        if deadline < _NO_DEADLINE_S:
-            left_s = deadline - time.time()
-            self._deadline_s = time.monotonic() + min(left_s if left_s > _RESOLUTION_S else 0.0, DEADLINE_S_MAX)
+        self._deadline_s = deadline_in(self._details.deadline - time.time())
         unary = self._method.unary
         if len(payload) <= QUICK_PAYLOAD_BYTES and unary.has_quick():
             try:

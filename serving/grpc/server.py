@@ -28,16 +28,14 @@ from estimator_serving.serving.errors import (
     UnauthenticatedError,
     as_serving_error,
 )
-from estimator_serving.serving.grpc.calls import CallQueue, Held, Method, Refusal
+from estimator_serving.serving.grpc.calls import CallQueue, Held, Method, Refusal, deadline_in
 from estimator_serving.serving.grpc.gate import Gate
 from estimator_serving.serving.grpc.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.grpc.health import Health
 from estimator_serving.serving.grpc.reflection import Reflection
-from estimator_serving.serving.request import DEADLINE_S_MAX, Context
+from estimator_serving.serving.request import Context
 
 _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
-# grpc says "no deadline" as one in the far future.
-_NO_DEADLINE_S = 1e9
 # Calls that wait for a thread; grpc answers any more with RESOURCE_EXHAUSTED at once.
 WAITING_CALLS_MAX = 1000
 # How long calls that are on their way have to come when the server ends.
@@ -271,8 +269,7 @@ class GrpcServer:
 
         def answer(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
             try:
-                left_s = call.time_remaining()
-                deadline_s = None if left_s > _NO_DEADLINE_S else time.monotonic() + min(left_s, DEADLINE_S_MAX)
+                deadline_s = deadline_in(call.time_remaining())
                 context = Context(deadline_s, lambda: not call.is_active(), call.peer, self._gate.admit(call))
                 yield from method.answer(payloads, context)
             except grpc.RpcError:

@@ -9,8 +9,9 @@ from spoken import HOST, SERVICE, Spoken, echo
 
 from estimator_serving.serving.dialects.base import Unary
 from estimator_serving.serving.errors import InvalidArgumentError
+from estimator_serving.serving.grpc.calls import deadline_in
 from estimator_serving.serving.grpc.server import GrpcServer
-from estimator_serving.serving.request import NotQuickError
+from estimator_serving.serving.request import DEADLINE_S_MAX, NotQuickError
 from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES
 
 SLOW = b"slow"
@@ -51,6 +52,18 @@ def made(hold):
 def channel(made):
     with grpc.insecure_channel(f"{HOST}:{made.port}") as channel:
         yield channel
+
+
+@pytest.mark.parametrize(
+    ("left_s", "waits_s"), [(-5, 0), (0, 0), (0.001, 0), (0.5, 0.5), (1e7, DEADLINE_S_MAX), (1e10, DEADLINE_S_MAX)]
+)
+def test_deadlines(left_s, waits_s):
+    """grpc rounds up to milliseconds, so that as little as one is none; and nobody waits for more than an hour."""
+    assert deadline_in(left_s) - time.monotonic() == pytest.approx(waits_s, abs=0.1)
+
+
+def test_no_deadline():
+    assert deadline_in(9e18) is None
 
 
 def test_quick_calls_are_answered_by_the_thread_that_reads(made, channel, hold):
