@@ -32,7 +32,7 @@ from estimator_serving.serving.running.batching import BatchingRunner
 from estimator_serving.serving.running.binding import bind
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.serving.running.servable import Servable
-from estimator_serving.serving.running.session import Graph, SessionRunner, graph_of, open_session
+from estimator_serving.serving.running.session import Bare, SessionRunner, graph_of, open_session
 from estimator_serving.serving.running.turns import REQUESTS_MAX, TurnsRunner
 from estimator_serving.wire import dtypes, signatures
 from estimator_serving.wire.onnx_model import OnnxModel
@@ -67,7 +67,8 @@ class Batching(NamedTuple):
 def open_servable(
     name: str, version: int, directory: Path, *,
     intra_op_threads: int, device: str = "cpu", batching: Batching | None = None, mapped: bool = False,
-    slots: int = 0, arena: bool = False, copy_to: Path | None = None, around: Callable[[Graph], Graph] | None = None,
+    slots: int = 0, arena: bool = False, copy_to: Path | None = None,
+    around: Callable[[Bare], Bare] = lambda bare: bare,
 ) -> Servable:  # fmt: skip
     """Open `directory/model.onnx` as a Servable.
 
@@ -122,8 +123,7 @@ def open_servable(
             path=path, needs_rows=model.needs_rows,
             first_dims=first_dims if batching else {},
         )  # fmt: skip
-        graph = graph_of(session)
-        session_runner = SessionRunner(around(graph) if around else graph, bindings)
+        session_runner = SessionRunner(graph_of(session, around), bindings)
         runner: Runner = session_runner
         parameters = batching.of_version(directory) if batching else None
         if batching and parameters:

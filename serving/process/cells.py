@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from estimator_serving.serving.running.session import Graph
+from estimator_serving.serving.running.session import Bare
 
 # Threads of one worker that are told apart; any more share a place, and the last one to write counts.
 NOTES = 1024
@@ -111,14 +111,14 @@ class Notes:
         for place in range(1, len(self._cells), 2):
             self._cells[place] = 0
 
-    def noted(self, ticket: int, check: Callable[[], None], graph: Graph) -> Graph:
+    def noted(self, ticket: int, check: Callable[[], None], bare: Bare) -> Bare:
         """A graph whose runs are noted as those of a ticket.
 
         check: asked before every run; raises where the ticket shall not run any more.
         """
         cells, lives, find_place = self._cells, self._all.lives, self._place
 
-        def run(names: list[str], feeds: Mapping[str, Any], context: Any) -> list[Any]:
+        def run(names: list[str], feeds: Mapping[str, Any], options: Any) -> list[Any]:
             if lives != self._alive:
                 self._wait(ticket)
             # Always: the version may have been taken out of service between the choice of it and now.
@@ -127,7 +127,7 @@ class Notes:
             before = cells[place]
             cells[place] = ticket
             try:
-                return graph(names, feeds, context)
+                return bare(names, feeds, options)
             finally:
                 cells[place] = before
 

@@ -43,6 +43,8 @@ _RUN_WEIGHT = 0.2
 
 # What is used of a session: names of outputs, feeds and the context of the run -> the outputs' arrays.
 Graph = Callable[[list[str], Mapping[str, Array], Context], list[Array]]
+# The same, whoever waits: with RunOptions or None for the context.
+Bare = Callable[[list[str], Mapping[str, Array], Any], list[Array]]
 
 _watchdog = Watchdog()
 
@@ -210,9 +212,10 @@ _SAVING = {
 _NOT_NUMPYS = {dtype.onnx: dtype for dtype in dtypes.ALL if dtype.onnx_number}
 
 
-def graph_of(session: onnxruntime.InferenceSession) -> SessionGraph:
+def graph_of(session: onnxruntime.InferenceSession, around: Callable[[Bare], Bare] = lambda bare: bare) -> SessionGraph:
     """What runs a session's graph, and ends a run that nobody waits for any more.
 
+    around: what is put around each run.
     It goes around session.run's checks in Python, which take half as long again as a small model does: they look for
     missing inputs, of which a signature has none, and at modes of WebGPU.
 
@@ -225,17 +228,17 @@ def graph_of(session: onnxruntime.InferenceSession) -> SessionGraph:
             f"The graph takes text beside values of type {', '.join(sorted(special))}, which ONNX Runtime cannot be "
             "fed together; export it with float32 at its inputs and outputs."
         )
-    return SessionGraph(partial(_run_values, session._sess) if special else session._sess.run)
+    return SessionGraph(around(partial(_run_values, session._sess) if special else session._sess.run))
 
 
 class SessionGraph:
     """A session's graph; a Graph.
 
     Attributes:
-        bare: runs it, whoever waits, with RunOptions or None for the context.
+        bare: runs it, whoever waits.
     """
 
-    def __init__(self, bare: Callable[[list[str], Mapping[str, Array], Any], list[Array]]) -> None:
+    def __init__(self, bare: Bare) -> None:
         self.bare = bare
 
     def __call__(self, names: list[str], feeds: Mapping[str, Array], context: Context) -> list[Array]:

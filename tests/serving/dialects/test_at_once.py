@@ -25,13 +25,13 @@ MANY = """g (float[N] x) => (float[N] y, float s, int64[N] i, float[N] inverse)
 ROWS = "g (float[N] x) => (float[N] y, int64[N] i) { y = Neg(x)  i = Cast<to = 7>(x) }"
 
 
-def opened(text, directory):
+def opened(text, directory, **settings):
     import onnx.parser
 
     directory.mkdir()
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
     (directory / "model.onnx").write_bytes(model.SerializeToString())
-    return open_servable("m", 1, directory, intra_op_threads=1)
+    return open_servable("m", 1, directory, intra_op_threads=1, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,15 @@ def test_what_is_answered_at_once(servables, name, body, answer):
     assert done.payload == answer.encode()
     assert done.rows == len(json.loads(body).popitem()[1])
     assert done.payload == by_steps(codec, body.encode(), servables[name])
+
+
+def test_nothing_goes_past_what_is_put_around_the_runs(tmp_path):
+    """Worker processes note their runs there."""
+    seen = []
+    one = opened(ONE, tmp_path / "one", around=lambda bare: lambda *given: seen.append(given[0]) or bare(*given))
+    assert json_codec.CODECS["predict"].at_once(b'{"instances": [[0.5, 1.5]]}', SPEC, one).rows == 1
+    assert by_steps(json_codec.CODECS["predict"], b'{"instances": [[0.5, 1.5]]}', one)
+    assert seen == [["y"], ["y"]]
 
 
 def test_what_is_left_to_the_steps(servables):
