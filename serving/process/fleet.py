@@ -31,7 +31,7 @@ from typing import Any
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.process.cells import Cells
 from estimator_serving.serving.process.channel import Channel, GoneError, Methods
-from estimator_serving.serving.process.nursery import Child, Nursery
+from estimator_serving.serving.process.nursery import Child, Nursery, how
 from estimator_serving.serving.process.table import Table, Ticket
 from estimator_serving.serving.process.tally import Counts
 
@@ -63,8 +63,9 @@ class Worker:
     gone: threading.Event = field(default_factory=threading.Event)
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            kill(self.child.pid, signal.SIGKILL)
+        if not self.child.ended.done():  # afterwards, its number may be another process's
+            with suppress(ProcessLookupError):
+                kill(self.child.pid, signal.SIGKILL)
 
 
 class Fleet:
@@ -241,8 +242,7 @@ class Fleet:
     def _load_wanted(self, worker: Worker) -> None:
         with self._lock:
             wanted = list(self._wanted.values())
-        for one in [(ticket, self._load(worker, ticket)) for ticket in wanted]:
-            ticket, loaded = one
+        for ticket, loaded in [(ticket, self._load(worker, ticket)) for ticket in wanted]:
             try:
                 loaded.result()
             except ServingError:
@@ -281,11 +281,3 @@ def read_fault(fault: Path) -> tuple[int, str]:
         found = _CRASHED_THREAD.search(text)
         return (int(found[1], 16), found[0]) if found else (0, text.partition("\n\n")[0])
     return 0, ""
-
-
-def how(code: int) -> str:
-    """How a process ended, in words."""
-    try:
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    except ValueError:
-        return f"signal {-code}"

@@ -39,8 +39,8 @@ from estimator_serving.serving.policy import State
 from estimator_serving.serving.process import worker
 from estimator_serving.serving.process.cells import Cells
 from estimator_serving.serving.process.channel import Methods
-from estimator_serving.serving.process.fleet import Fleet, how, read_fault
-from estimator_serving.serving.process.nursery import Nursery
+from estimator_serving.serving.process.fleet import Fleet, read_fault
+from estimator_serving.serving.process.nursery import Nursery, how
 from estimator_serving.serving.process.table import ModelRow, Table, Ticket, VersionRow
 from estimator_serving.serving.process.tally import Counts, Tally
 from estimator_serving.serving.running.servable import Servable

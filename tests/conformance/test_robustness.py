@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import quote
 
 import grpc
@@ -577,27 +576,35 @@ def serve_and_end(*words):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@row(35)
-def test_a_worker_that_is_killed(models):
-    """Clients that ask once more lose nothing; another worker takes its place, and the supervisor stays."""
+@pytest.fixture(scope="module")
+def of_workers(models):
     with serve(models / "good", "good", workers=2) as served:
+        yield served
 
-        def children(parent):
-            files = Path(f"/proc/{parent}/task").glob("*/children")
-            return {child for file in files for child in file.read_text().split()}
 
-        def workers():
-            """They are forked from a process that the server keeps for it."""
-            return {worker for source in children(served.process.pid) for worker in children(source)}
+@row(35)
+def test_a_worker_that_is_killed(of_workers):
+    """Clients that ask once more lose nothing; another worker takes its place, and the supervisor stays."""
+    before = of_workers.workers()
+    os.kill(min(before), signal.SIGKILL)
+    for _ in range(20):
+        with contextlib.suppress(OSError):  # one that the worker took with it
+            assert of_workers.ask("/v1/models/good:predict", {"instances": [0]})[0] == 200
+    until(lambda: len(of_workers.workers()) == len(before) and of_workers.workers() != before)
+    until(lambda: of_workers.ask("/readyz")[0] == 200)
+    assert of_workers.process.poll() is None
 
-        before = workers()
-        os.kill(int(min(before)), signal.SIGKILL)
-        for _ in range(20):
-            with contextlib.suppress(OSError):  # one that the worker took with it
-                assert served.ask("/v1/models/good:predict", {"instances": [0]})[0] == 200
-        until(lambda: len(workers()) == len(before) and workers() != before)
-        until(lambda: served.ask("/readyz")[0] == 200)
-        assert served.process.poll() is None
+
+@row(35)
+def test_what_workers_are_forked_from_is_killed(of_workers):
+    """All of it at once, so no worker could be replaced any more: the server says so, drains and fails, and whatever
+    started it may restart it."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in of_workers.forkers():
+            os.kill(pid, number)
+    assert of_workers.process.wait(WAIT_S) == 1
+    # It can be read to its end as soon as the workers have ended, too.
+    assert b"no worker could be replaced" in of_workers.process.stderr.read()
 
 
 # --- what a short run of the fuzzer finds ---

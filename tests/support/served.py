@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -20,6 +21,19 @@ def free_ports(count):
     for one in sockets:
         one.close()
     return ports
+
+
+def tree(pid):
+    """A process's id and those of all below it."""
+    try:
+        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [pid, *(one for child in below for one in tree(int(child)))]
+
+
+def has_threads(pid):
+    return len(list(Path(f"/proc/{pid}").glob("task/*"))) > 1
 
 
 def ask(url, data=None):
@@ -42,6 +56,14 @@ class Served:
     def ask(self, path, body=None):
         """(status, JSON) of a GET, or of a POST with a body."""
         return ask(f"{self.rest}{path}", None if body is None else json.dumps(body).encode())
+
+    def workers(self):
+        """The process ids of the workers, and of what opens a version."""
+        return [pid for pid in tree(self.process.pid)[1:] if has_threads(pid)]
+
+    def forkers(self):
+        """The process ids of what workers are forked from: unlike them, it has no threads."""
+        return [pid for pid in tree(self.process.pid)[1:] if not has_threads(pid)]
 
     def stop(self):
         """SIGTERM; returns the exit code."""

@@ -15,6 +15,7 @@ import grpc
 import httpx
 import onnx.parser
 import pytest
+from attacked import WAIT_S, until
 from served import serve
 
 from estimator_serving.wire.pb import serving_pb
@@ -35,7 +36,6 @@ COUNT = """g (int64[K] x) => (float[K] y) <float[1] zero = {{0}}, float[1] one =
   y = Identity(counted)
 }}"""
 RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
-WAIT_S = 30
 
 
 def write(base_path, version, text=ADD):
@@ -86,9 +86,7 @@ class Running:
             connection.close()
 
     def workers(self):
-        """The process ids of the workers, and of what opens a version: the supervisor's one child forks them."""
-        (nursery,) = children(self.served.process.pid)
-        return children(nursery)
+        return self.served.workers()
 
     def listening(self):
         """How many workers listen on the REST port: a worker that has just begun does not yet."""
@@ -112,19 +110,8 @@ class Running:
         return self.get(f"/v1/models/{name}/versions/{version}")
 
 
-def children(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def sockets(pid):
     return sum(str(fd.readlink()).startswith("socket:") for fd in Path(f"/proc/{pid}/fd").iterdir())
-
-
-def until(condition):
-    ends_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < ends_s
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +165,17 @@ def test_a_worker_that_comes_back_loads_what_the_others_have(server):
     (server.root / "m" / "4" / "model.onnx").write_bytes(b"no model")
     server.kill()
     assert [server.predict() for _ in range(10)] == [4] * 10
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_workers_outlive_what_forked_them(server, which):
+    """Each of the two processes that fork is replaced by the other one."""
+    forkers, workers = server.served.forkers(), server.workers()
+    os.kill(forkers[which], signal.SIGKILL)
+    assert [server.predict() for _ in range(10)] == [4] * 10
+    until(lambda: len(server.served.forkers()) == 2 and forkers[which] not in server.served.forkers())
+    assert set(server.workers()) == set(workers)
+    server.kill()
 
 
 def test_unloading_acts_on_all_workers(server):
