@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import pickle
 import socket
 import struct
@@ -127,9 +126,3 @@ class Channel:
         except Exception as failure:
             error = as_serving_error(failure)
         self._send(("answer", number, value, error))
-
-
-def end_of(descriptor: int) -> socket.socket:
-    """The socket of a descriptor that another process passed on."""
-    os.set_inheritable(descriptor, False)
-    return socket.socket(fileno=descriptor)

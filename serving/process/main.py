@@ -32,17 +32,18 @@ def main(config: Config) -> int:
     signals = Signals()
     if unused := config.unused():
         _log.warning("These flags have no effect here: %s.", ", ".join(unused))
-    failures: list[object] = []
+    has_failed = False
 
-    def fail(why: object) -> None:
-        failures.append(why)
+    def fail() -> None:
+        nonlocal has_failed
+        has_failed = True
         signals.stop()
 
     try:
         server: Server | Supervisor
         if config.worker_processes:
             named, held = reserve(config)
-            server = Supervisor(named, held, lambda: fail("The process that starts the workers has ended."))
+            server = Supervisor(named, held, fail)
         else:
             server = Server(config)
     except StartError as error:
@@ -54,10 +55,10 @@ def main(config: Config) -> int:
             server.start()
         except StartError as error:
             print(error, file=sys.stderr)
-            fail(error)
+            fail()
         except Exception as error:
             _log.critical("The server cannot start.", exc_info=error)
-            fail(error)
+            fail()
 
     # In a thread, because a signal has to be heard while models load.
     threading.Thread(target=start, name="start", daemon=True).start()
@@ -72,8 +73,8 @@ def main(config: Config) -> int:
         # Python would wait for a thread that is in a load or a run, which nothing interrupts, and for those of a pool.
         _log.warning("A load or a run is still going on; it is given up.")
         logging.shutdown()
-        os._exit(1 if failures else 0)
-    return 1 if failures else 0
+        os._exit(int(has_failed))
+    return int(has_failed)
 
 
 if __name__ == "__main__":

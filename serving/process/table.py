@@ -17,7 +17,7 @@ from estimator_serving.serving.policy import State, VersionPolicy
 class Ticket(NamedTuple):
     """One load of one version: what a worker needs to load it, too.
 
-    number: of this load. copy: the directory to load from; is_own: whether that is a copy that this server made.
+    number: of this load. copy: the directory to load from: `directory` itself, or a copy that this server made.
     """
 
     number: int
