@@ -19,11 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from loads import HOST, load_grpc
+from loads import HOST, MATRIX, load_grpc, write_model
 
-MODEL = """<ir_version: 8, opset_import: ["" : 17]>
-g (float[N,13] x) => (float[N,1] y) <float[13,1] w = {1,2,3,4,5,6,7,8,9,10,11,12,13}, float[1] b = {0.5}>
-{ z = MatMul(x, w)  y = Add(z, b) }"""
 SERVER_CORE, LOAD_CORE = 0, 1
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 
@@ -72,12 +69,12 @@ def serve_floor(directory: Path, threads: int) -> None:
     serve_bare(predict, threads)
 
 
-def serve_bare(behavior, threads: int) -> None:
+def serve_bare(behavior, threads: int, full_name: str = METHOD) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc
 
-    service, method = METHOD[1:].split("/")
+    service, method = full_name[1:].split("/")
     handler = grpc.unary_unary_rpc_method_handler(behavior)
     handlers = [grpc.method_handlers_generic_handler(service, {method: handler})]
     server = grpc.server(ThreadPoolExecutor(threads or 8), handlers=handlers)
@@ -108,10 +105,7 @@ def start(name: str, directory: Path, threads: int) -> tuple[subprocess.Popen, i
 
 
 def compare(directory: Path, callers: int, seconds: float, rounds: int, threads: int) -> None:
-    import onnx.parser
-
-    (directory / "1").mkdir()
-    (directory / "1" / "model.onnx").write_bytes(onnx.parser.parse_model(MODEL).SerializeToString())
+    write_model(directory, MATRIX)
     running = {name: start(name, directory, threads) for name in SERVERS}
     os.sched_setaffinity(0, {LOAD_CORE})
     payload = make_request()

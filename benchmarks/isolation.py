@@ -25,10 +25,9 @@ from pathlib import Path
 import grpc
 import httpx
 import numpy as np
-import onnx.parser
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from loads import ADD, HEAD, SLOW
+from loads import ADD, SLOW, steps_of, write_model
 
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.tensors import encode_tensor
@@ -58,7 +57,9 @@ class Clients:
         self.channel = grpc.insecure_channel(served.grpc)
         self.http = httpx.Client(base_url=served.rest, timeout=60)
         self.call = self.channel.unary_unary(PREDICT)
-        self.steps = self._steps_of(SLOW_S)
+        self.steps = steps_of(
+            lambda steps: self.call(payload("slow", steps), timeout=60), time.monotonic, SLOW_S, runs=1
+        )  # fmt: skip
         status = serving_pb.GetModelStatusRequest(model_spec=serving_pb.ModelSpec(name="slow")).SerializeToString()
         health, asked = health_pb2_grpc.HealthStub(self.channel), health_pb2.HealthCheckRequest()
         fast = payload("fast", 1)
@@ -72,17 +73,6 @@ class Clients:
             "grpc.health.v1": lambda: health.Check(asked, timeout=60),
             "GetModelStatus": lambda: self.channel.unary_unary(STATUS)(status, timeout=60),
         }
-
-    def _steps_of(self, seconds: float) -> float:
-        """How many rounds take so long."""
-        steps = 1000.0
-        while True:
-            started_s = time.monotonic()
-            self.call(payload("slow", steps), timeout=60)
-            elapsed_s = time.monotonic() - started_s
-            if elapsed_s > seconds / 4:
-                return steps * seconds / elapsed_s
-            steps *= 2
 
     def _post(self, name: str, value: float) -> None:
         self.http.post(f"/v1/models/{name}:predict", json={"instances": [value]}).raise_for_status()
@@ -152,9 +142,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name, text in (("fast", ADD), ("slow", SLOW)):
-            (root / name / "1").mkdir(parents=True)
-            model = onnx.parser.parse_model(HEAD + text)
-            (root / name / "1" / "model.onnx").write_bytes(model.SerializeToString())
+            write_model(root / name, text)
         listing = "".join(f'config {{ name: "{name}" base_path: "{root / name}" }}' for name in ("fast", "slow"))
         (root / "models.config").write_text(f"model_config_list {{ {listing} }}")
         with serve("", model_config_file=root / "models.config", enable_grpc_healthcheck_service=True) as served:

@@ -20,13 +20,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from loads import HOST, load_grpc, load_rest
+from grpc_predict import serve_bare
+from loads import HOST, MATRIX, ROW, load_grpc, load_rest, post, write_model
+from rest_predict import serve_stub
 
-MODEL = """<ir_version: 8, opset_import: ["" : 17]>
-g (float[N,13] x) => (float[N,1] y) <float[13,1] w = {1,2,3,4,5,6,7,8,9,10,11,12,13}, float[1] b = {0.5}>
-{ z = MatMul(x, w)  y = Add(z, b) }"""
 ROWS = 64
-VALUES = [round(0.1 * i + 0.05, 2) for i in range(13)]
 SERVER_CORE, LOAD_CORE = 0, 1
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -44,40 +42,6 @@ def serve_ours(directory: Path) -> None:
     server.start()
     print(server.rest_port, server.grpc_port, flush=True)
     time.sleep(3600)
-
-
-def serve_json(directory: Path) -> None:
-    """The least that an ASGI application can do to answer rows as JSON."""
-    import socket
-
-    import numpy as np
-    import onnxruntime
-    import orjson
-    import uvicorn
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(directory / "1" / "model.onnx", options, providers=["CPUExecutionProvider"])
-
-    async def app(_scope, receive, send):
-        message = await receive()
-        body = message["body"]
-        while message["more_body"]:
-            message = await receive()
-            body += message["body"]
-        x = np.asarray(orjson.loads(body)["instances"], np.float32)
-        (y,) = session.run(["y"], {"x": x})
-        answer = orjson.dumps({"predictions": y.tolist()})
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
-
-    bound = socket.create_server((HOST, 0))
-    print(bound.getsockname()[1], 0, flush=True)
-    config = uvicorn.Config(
-        app, http="httptools", loop="uvloop", lifespan="off", access_log=False, log_level="error", proxy_headers=False
-    )
-    uvicorn.Server(config).run([bound])
 
 
 def serve_socket(_directory: Path) -> None:
@@ -99,26 +63,17 @@ def serve_socket(_directory: Path) -> None:
 
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(Same, HOST, 0)
-        print(server.sockets[0].getsockname()[1], 0, flush=True)
+        print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
     uvloop.run(run())
 
 
 def serve_echo(_directory: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    import grpc
-
-    service, method = METHOD[1:].split("/")
-    handler = grpc.unary_unary_rpc_method_handler(lambda payload, _context: payload)
-    server = grpc.server(ThreadPoolExecutor(8), [grpc.method_handlers_generic_handler(service, {method: handler})])
-    print(0, server.add_insecure_port(f"{HOST}:0"), flush=True)
-    server.start()
-    server.wait_for_termination()
+    serve_bare(lambda payload, _context: payload, 8, METHOD)
 
 
-SERVERS = {"ours": serve_ours, "json": serve_json, "socket": serve_socket, "echo": serve_echo}
+SERVERS = {"ours": serve_ours, "json": serve_stub, "socket": serve_socket, "echo": serve_echo}
 
 
 # --- the load ---
@@ -127,19 +82,15 @@ SERVERS = {"ours": serve_ours, "json": serve_json, "socket": serve_socket, "echo
 def binary_request() -> bytes:
     import numpy as np
 
-    content = np.array([VALUES] * ROWS, np.float32).tobytes()
+    content = np.array([ROW] * ROWS, np.float32).tobytes()
     tensor = {"name": "x", "shape": [ROWS, 13], "datatype": "FP32", "parameters": {"binary_data_size": len(content)}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    header = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Type: application/octet-stream\r\n"
-    return http("/v2/models/m/infer", header, head + content)
+    headers = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Type: application/octet-stream\r\n"
+    return post("/v2/models/m/infer", head + content, headers)
 
 
 def json_request() -> bytes:
-    return http("/", "Content-Type: application/json\r\n", json.dumps({"instances": [VALUES] * ROWS}).encode())
-
-
-def http(path: str, headers: str, body: bytes) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return post("/", json.dumps({"instances": [ROW] * ROWS}).encode())
 
 
 def message() -> bytes:
@@ -149,21 +100,19 @@ def message() -> bytes:
 
     request = inference_pb.ModelInferRequest(model_name="m")
     request.inputs.add(name="x", datatype="FP32", shape=[1, 13])
-    request.raw_input_contents.append(np.array(VALUES, np.float32).tobytes())
+    request.raw_input_contents.append(np.array(ROW, np.float32).tobytes())
     return request.SerializeToString()
 
 
 def compare(directory: Path, given: argparse.Namespace) -> None:
-    import onnx.parser
     import uvloop
 
-    (directory / "1").mkdir()
-    (directory / "1" / "model.onnx").write_bytes(onnx.parser.parse_model(MODEL).SerializeToString())
+    write_model(directory, MATRIX)
     running = {}
     for name in SERVERS:
         command = [sys.executable, __file__, "--serve", name, "--directory", str(directory)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        running[name] = (process, *map(int, process.stdout.readline().split()))
+        running[name] = (process, [int(port) for port in process.stdout.readline().split()])
     os.sched_setaffinity(0, {LOAD_CORE})
     rates: dict[str, list[tuple[float, float]]] = {}
     try:
@@ -172,15 +121,15 @@ def compare(directory: Path, given: argparse.Namespace) -> None:
                 ("REST binary", "ours", binary_request()), ("JSON stub", "json", json_request()),
                 ("socket", "socket", binary_request()),
             ):  # fmt: skip
-                process, port, _ = running[server]
-                rate = uvloop.run(load_rest(process.pid, port, request, given.connections, given.seconds))
+                process, ports = running[server]
+                rate = uvloop.run(load_rest(process.pid, ports[0], request, given.connections, given.seconds))
                 rates.setdefault(name, []).append(rate)
             for name, server in (("gRPC", "ours"), ("echo", "echo")):
-                process, _, port = running[server]
-                rate = load_grpc(process.pid, port, METHOD, message(), given.callers, given.seconds)
+                process, ports = running[server]
+                rate = load_grpc(process.pid, ports[-1], METHOD, message(), given.callers, given.seconds)
                 rates.setdefault(name, []).append(rate)
     finally:
-        for process, *_ in running.values():
+        for process, _ in running.values():
             process.kill()
     for index, unit in enumerate(("requests/s", "requests/s of the server's CPU time")):
         best = {name: max(pair[index] for pair in pairs) for name, pairs in rates.items()}

@@ -29,10 +29,9 @@ from typing import Any
 
 import grpc
 import numpy as np
-from loads import HOST, cpu_s
+from loads import HOST, SLOW, cpu_s, post, steps_of, write_model
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
-from hostile_models import LOOP, write
 from served import Served, serve
 from tfs_requests import predict
 
@@ -137,11 +136,7 @@ class Rest:
 
     def __init__(self, served: Served, steps: float) -> None:
         self._port = int(served.rest.rpartition(":")[2])
-        body = json.dumps({"instances": [steps]}).encode()
-        self._request = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
-            len(body),
-            body,
-        )
+        self._request = post("/v1/models/m:predict", json.dumps({"instances": [steps]}).encode())
 
     def close(self) -> None:
         pass
@@ -193,21 +188,6 @@ class Rest:
         return status != 0
 
 
-def steps_of(served: Served, run_s: float) -> float:
-    """How many rounds of the model's loop take so much processor time."""
-    steps, runs = 1000.0, 10
-    with grpc.insecure_channel(served.grpc) as channel:
-        call = channel.unary_unary(METHOD)
-        while True:
-            payload, used_s = predict("m", x=np.float32([steps])).SerializeToString(), cpu_s(served.process.pid)
-            for _ in range(runs):
-                call(payload, timeout=60)
-            taken_s = (cpu_s(served.process.pid) - used_s) / runs
-            if taken_s > run_s / 2:
-                return steps * run_s / taken_s
-            steps *= 2
-
-
 def measure(folder: Path, transport: type[Grpc | Rest], batching: bool, seconds: float, factor: float) -> list[str]:
     """Prints a line of figures; returns what is not as it should be."""
     flags: dict[str, object] = {"tensorflow_intra_op_parallelism": 1}
@@ -217,7 +197,13 @@ def measure(folder: Path, transport: type[Grpc | Rest], batching: bool, seconds:
     os.sched_setaffinity(0, {SERVER_CORE})  # which the server inherits
     with serve(folder / "m", **flags) as served:
         os.sched_setaffinity(0, {LOAD_CORE})
-        client = transport(served, steps_of(served, RUN_S[batching]))
+        with grpc.insecure_channel(served.grpc) as channel:
+            call = channel.unary_unary(METHOD)
+            steps = steps_of(
+                lambda steps: call(predict("m", x=np.float32([steps])).SerializeToString(), timeout=60),
+                lambda: cpu_s(served.process.pid), RUN_S[batching],
+            )  # fmt: skip
+        client = transport(served, steps)
         phases = {}
         for phase in ("warm", "peak", "overload", "after"):
             outcomes, began_s, used_s = Outcomes(), time.perf_counter(), cpu_s(served.process.pid)
@@ -256,7 +242,7 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     failed = []
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / "m", 1, LOOP)
+        write_model(Path(folder) / "m", SLOW)
         for batching in (False, True):
             for transport in (Grpc, Rest):
                 failed += measure(Path(folder), transport, batching, chosen.seconds, chosen.factor)

@@ -24,9 +24,8 @@ from typing import Any, NamedTuple
 
 import grpc_predict
 import open_inference
-import rest_predict
 import titanic_server
-from loads import HOST, load_grpc, load_rest
+from loads import HOST, MATRIX, ROW, load_grpc, load_rest, post, write_model
 
 SERVER_CORE, LOAD_CORE = 0, 1
 HERE = Path(__file__).parent
@@ -34,7 +33,7 @@ EXAMPLES, MANY_ROWS = 1000, 1024
 # The same row as plain numbers and as the features of an Example.
 SEVEN = [22.5, 1.25, 0.5, 7.25, 3.5, 0.75, 71.28]
 SEVEN_FEATURES = {f"feature_{index}": value for index, value in enumerate(SEVEN)}
-SEVEN_MODEL = rest_predict.MODEL.replace("13", "7").replace("{1,2,3,4,5,6,7,8,9,10,11,12,7}", "{1,2,3,4,5,6,7}")
+SEVEN_MATRIX = MATRIX.replace("13", "7").replace("{1,2,3,4,5,6,7,8,9,10,11,12,7}", "{1,2,3,4,5,6,7}")
 
 
 class Rate(NamedTuple):
@@ -104,13 +103,11 @@ class Process:
 
 
 def rest_request(path: str, body: Any) -> bytes:
-    text = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
-    return head.encode() + b"\r\n\r\n" + text
+    return post(path, json.dumps(body).encode())
 
 
 def rows_request(rows: int) -> bytes:
-    return rest_request("/v1/models/m:predict", {"instances": [rest_predict.ROW] * rows})
+    return rest_request("/v1/models/m:predict", {"instances": [ROW] * rows})
 
 
 def classify_request(examples: int) -> bytes:
@@ -213,14 +210,10 @@ def main() -> None:
         os.sched_setaffinity(0, {SERVER_CORE})
         serve(given.directory, timed=given.serve == "timed")
         return
-    import onnx.parser
-
     with tempfile.TemporaryDirectory() as made:
         directory = Path(made)
-        for name, text in (("m", rest_predict.MODEL), ("seven", SEVEN_MODEL)):
-            (directory / name / "1").mkdir(parents=True)
-            model = onnx.parser.parse_model(text).SerializeToString()
-            (directory / name / "1" / "model.onnx").write_bytes(model)
+        for name, text in (("m", MATRIX), ("seven", SEVEN_MATRIX)):
+            write_model(directory / name, text)
         bases = {"m": directory / "m", "seven": directory / "seven", "features": export_features(directory),
                  "titanic": titanic_server.export(directory)}  # fmt: skip
         entries = [f'config {{ name: "{name}" base_path: "{path}" }}' for name, path in bases.items()]

@@ -18,12 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from loads import HOST, load_rest
+from loads import HOST, MATRIX, ROW, load_rest, post, write_model
 
-MODEL = """<ir_version: 8, opset_import: ["" : 17]>
-g (float[N,13] x) => (float[N,1] y) <float[13,1] w = {1,2,3,4,5,6,7,8,9,10,11,12,13}, float[1] b = {0.5}>
-{ z = MatMul(x, w)  y = Add(z, b) }"""
-ROW = [round(0.1 * i + 0.05, 2) for i in range(13)]
 SERVER_CORE, LOAD_CORE = 0, 1
 START_TIMEOUT_S = 30
 
@@ -51,13 +47,18 @@ def open_session(directory: Path):
 
 
 def serve_stub(directory: Path) -> None:
+    """The least that an ASGI application can do to answer rows as JSON."""
     import numpy as np
     import orjson
 
     session = open_session(directory)
 
     async def app(_scope, receive, send):
-        body = (await receive())["body"]
+        message = await receive()
+        body = message["body"]
+        while message["more_body"]:
+            message = await receive()
+            body += message["body"]
         x = np.asarray(orjson.loads(body)["instances"], np.float32)
         (y,) = session.run(["y"], {"x": x})
         answer = orjson.dumps({"predictions": y.tolist()})
@@ -110,12 +111,6 @@ SERVERS = {"ours": serve_ours, "stub": serve_stub, "fastapi": serve_fastapi}
 # --- the load ---
 
 
-def make_request() -> bytes:
-    body = f'{{"instances": [{ROW}]}}'.encode()
-    head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
-    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
-
-
 def start(name: str, directory: Path) -> tuple[subprocess.Popen, int]:
     process = subprocess.Popen(
         [sys.executable, __file__, "--serve", name, "--directory", str(directory)], stdout=subprocess.PIPE, text=True
@@ -140,15 +135,13 @@ def main() -> None:
 
 
 def compare(directory: Path, connections: int, seconds: float, rounds: int) -> None:
-    import onnx.parser
     import uvloop
 
-    (directory / "1").mkdir()
-    (directory / "1" / "model.onnx").write_bytes(onnx.parser.parse_model(MODEL).SerializeToString())
+    write_model(directory, MATRIX)
     running = {name: start(name, directory) for name in SERVERS}
     os.sched_setaffinity(0, {LOAD_CORE})
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVERS}
-    request = make_request()
+    request = post("/v1/models/m:predict", f'{{"instances": [{ROW}]}}'.encode())
     try:
         for _ in range(rounds):
             for name, (process, port) in running.items():

@@ -28,20 +28,20 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
 import numpy as np
 import onnx
-import onnx.parser
-from loads import ADD, HEAD, HOST, SETTLE_S, SLOW, cpu_s, load_rest
+from loads import ADD, SLOW, cpu_s, load_calls, load_rest, post, steps_of, write_model
 from onnx import helper, numpy_helper
 
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.tensors import encode_tensor
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
-from served import Served, serve
+from served import Served, serve, tree
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 CRASH_WORKERS, CLIENTS, KILL_PAUSE_S = 4, 8, 2.0
@@ -51,30 +51,10 @@ THROUGHPUT_RATIO_MIN = 1.7
 CONNECTIONS = 16
 
 
-def write_text(base_path: Path, text: str) -> None:
-    (base_path / "1").mkdir(parents=True)
-    model = onnx.parser.parse_model(HEAD + text)
-    (base_path / "1" / "model.onnx").write_bytes(model.SerializeToString())
-
-
 def payload(value: float) -> bytes:
     request = serving_pb.PredictRequest(model_spec=serving_pb.ModelSpec(name="m"))
     request.inputs["x"].CopyFrom(encode_tensor(np.array([value], np.float32)))
     return request.SerializeToString()
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all below it."""
-    try:
-        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return [pid, *(one for child in below for one in tree(int(child)))]
-
-
-def workers_of(served: Served) -> list[int]:
-    """The workers are forked by the supervisor's one child."""
-    return tree(served.process.pid)[2:]
 
 
 @contextmanager
@@ -133,7 +113,7 @@ class GrpcClient:
 
 
 def measure_crash(root: Path, seconds: float) -> bool:
-    write_text(root / "crash", ADD)
+    write_model(root / "crash", ADD)
     ended = threading.Event()
     asked, retried, failed = [0] * CLIENTS, [0] * CLIENTS, []
 
@@ -160,7 +140,7 @@ def measure_crash(root: Path, seconds: float) -> bool:
         killed, ends_s = 0, time.monotonic() + seconds
         while time.monotonic() + KILL_PAUSE_S < ends_s:
             time.sleep(KILL_PAUSE_S)
-            if there := workers_of(served):
+            if there := served.workers():
                 os.kill(random.choice(there), signal.SIGKILL)
                 killed += 1
         ended.set()
@@ -234,69 +214,38 @@ def measure_memory(root: Path) -> bool:
 # --- throughput ---
 
 
-def steps_of(served: Served, seconds: float) -> float:
-    """How many rounds take so long, by the processor time of the server."""
-    call, steps = GrpcClient(served).call, 1000.0
-    while True:
-        started_s = used_s(served)
-        for _ in range(20):
-            call(payload(steps), timeout=60)
-        taken_s = (used_s(served) - started_s) / 20
-        if taken_s > seconds / 2:
-            return steps * seconds / taken_s
-        steps *= 2
-
-
 def used_s(served: Served) -> float:
     return sum(cpu_s(pid) for pid in tree(served.process.pid))
 
 
-def load_grpc(served: Served, request: bytes, seconds: float) -> float:
-    """Calls a second, of callers that have a connection each."""
-    counts, ended = [0] * CONNECTIONS, threading.Event()
-
-    def ask(index: int) -> None:
-        call = GrpcClient(served).call
-        while not ended.is_set():
-            call(request, timeout=60)
-            counts[index] += 1
-
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    time.sleep(SETTLE_S)
-    before, started_s = sum(counts), time.perf_counter()
-    time.sleep(seconds)
-    rate = (sum(counts) - before) / (time.perf_counter() - started_s)
-    ended.set()
-    for thread in threads:
-        thread.join()
-    return rate
-
-
-def rate_rest(served: Served, steps: float, seconds: float) -> float:
+def rate_of(served: Served, front: str, steps: float, seconds: float) -> float:
+    """Requests a second, of callers that have a connection each."""
+    pid = served.process.pid
+    if front == "gRPC":
+        calls = [partial(GrpcClient(served).call, payload(steps), timeout=60) for _ in range(CONNECTIONS)]
+        return load_calls(pid, calls, seconds)[0]
+    request = post("/v1/models/m:predict", b'{"instances": [%f]}' % steps)
     port = int(served.rest.rpartition(":")[2])
-    body = b'{"instances": [%f]}' % steps
-    head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    return asyncio.run(load_rest(served.process.pid, port, head + body, CONNECTIONS, seconds))[0]
+    return asyncio.run(load_rest(pid, port, request, CONNECTIONS, seconds))[0]
 
 
 def measure_throughput(root: Path, seconds: float) -> bool:
-    write_text(root / "slow", SLOW)
+    write_model(root / "slow", SLOW)
     held = True
     for milliseconds in (5.0, 1.0):
         found: dict[str, list[tuple[float, float]]] = {}
         steps = 0.0
         for workers in (1, 2):
             with quietly(root / "slow", workers=workers, tensorflow_intra_op_parallelism=1) as served:
-                steps = steps or steps_of(served, milliseconds / 1e3)
+                if not steps:
+                    call = GrpcClient(served).call
+                    steps = steps_of(
+                        lambda steps, call=call: call(payload(steps), timeout=60), partial(used_s, served),
+                        milliseconds / 1e3, runs=20,
+                    )  # fmt: skip
                 for front in ("REST", "gRPC"):
                     began_s, used = time.perf_counter(), used_s(served)
-                    rate = (
-                        rate_rest(served, steps, seconds)
-                        if front == "REST"
-                        else load_grpc(served, payload(steps), seconds)
-                    )
+                    rate = rate_of(served, front, steps, seconds)
                     cores = (used_s(served) - used) / (time.perf_counter() - began_s)
                     found.setdefault(front, []).append((rate, rate / max(cores, 0.01)))
                 served.stop()
