@@ -1,19 +1,25 @@
-"""Servers on loopback with models written as ONNX text, and the clients a case needs: httpx and a bare grpc channel."""
+"""Servers on loopback with models written as ONNX text, and the clients a case needs: httpx and a bare grpc channel.
+
+The server is imported where one is started: the tests of `test_robustness` ask processes that they start.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
-import httpx
 import pytest
 from conformance_models import MODELS, VERSION, write_model
 
-from estimator_serving.serving.config import Config
-from estimator_serving.serving.server import Server
 from estimator_serving.wire.services import SERVICES
+
+if TYPE_CHECKING:
+    import httpx
+
+    from estimator_serving.serving.server import Server
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,11 @@ class Fronts:
             write_model(self._directory / name, VERSION, *MODELS[name])
 
     def _start(self, name: str, **settings: object) -> Front:
+        import httpx
+
+        from estimator_serving.serving.config import Config
+        from estimator_serving.serving.server import Server
+
         self._write(name)
         config = Config(
             port=-1,

@@ -58,6 +58,7 @@ BOTH = pytest.mark.parametrize("front", ["REST", "gRPC"])
 OK, UNAVAILABLE, EXHAUSTED = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 FOR_EVER = 1e12
+SMALL_BYTES = 64 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +73,8 @@ def models(tmp_path_factory):
 def attacked(models):
     """A server of all of them, which can never be ready as a whole."""
     flags = {
-        "model_config_file": models / "models.config", "model_config_file_poll_wait_seconds": 0.1,
-        "file_system_poll_wait_seconds": 0.1, "max_num_load_retries": 0, "request_bytes_max": REQUEST_BYTES_MAX,
+        "model_config_file": models / "models.config", "model_config_file_poll_wait_seconds": 1,
+        "file_system_poll_wait_seconds": 1, "max_num_load_retries": 0, "request_bytes_max": REQUEST_BYTES_MAX,
         "enable_grpc_healthcheck_service": True, "enable_repository_control": True, "enable_config_reload": True,
         "enable_system_shared_memory": True, "access_log": models / "access.log",
     }  # fmt: skip
@@ -132,7 +133,7 @@ def ids(table):
 
 def ask_rest(attacked, case):
     if case.body is None:
-        return attacked.http.get(case.path)
+        return attacked.get(case.path)
     return attacked.post(case.path, case.body, **case.headers)
 
 
@@ -196,7 +197,7 @@ def test_more_idle_connections_than_it_keeps(attacked):
     with contextlib.ExitStack() as opened:
         for port in [attacked.port] * 1200 + [attacked.grpc_port] * 200:
             opened.enter_context(socket.create_connection((HOST, port), timeout=WAIT_S))
-        assert attacked.http.get("/healthz").status_code == 200
+        assert attacked.get("/healthz").status_code == 200
         attacked.assert_healthy()
         assert attacked.usage()["files"] < before + 1300
     until(lambda: attacked.usage()["files"] < before + 20)
@@ -214,7 +215,7 @@ def test_floods_of_http2(attacked, flood):
 def test_names_of_other_things_than_models(attacked):
     """A status, a metadata and a statistics request of what there is none of, over both fronts."""
     for path in ("/v1/models/nobody", "/v1/models/nobody/metadata", "/v2/models/nobody", "/v2/models/nobody/ready"):
-        assert attacked.http.get(path).status_code in (400, 404)
+        assert attacked.get(path).status_code in (400, 404)
     for method, message_ in (
         (f"/{MODEL_SERVICE}/GetModelStatus", serving_pb.GetModelStatusRequest(model_spec={"name": "nobody"})),
         (f"/{INFERENCE}/ModelMetadata", inference_pb.ModelMetadataRequest(name="nobody")),
@@ -352,7 +353,7 @@ def test_hanging_models_leave_the_others_alone(attacked):
     began_s = time.monotonic()
     for front in ("gRPC", "REST"):
         assert is_asked(attacked, front, "good") == 1
-    assert attacked.http.get("/healthz").status_code == 200
+    assert attacked.get("/healthz").status_code == 200
     assert attacked.call("/grpc.health.v1.Health/Check", b"", 5)[0] is OK
     status = serving_pb.GetModelStatusRequest(model_spec={"name": "hangs"}).SerializeToString()
     assert attacked.call(f"/{MODEL_SERVICE}/GetModelStatus", status, 5)[0] is OK
@@ -405,7 +406,7 @@ def test_a_version_that_cannot_be_served(attacked, name):
 
     (state,) = until(ended)
     assert BROKEN[name][2] in state.status.error_message
-    over_rest = attacked.http.get(f"/v1/models/{name}").text
+    over_rest = attacked.get(f"/v1/models/{name}").text
     assert "END" in over_rest
     attacked.assert_says_nothing_internal(over_rest + state.status.error_message)
     assert attacked.predict(name, {"instances": [1]}).status_code in (404, 503)
@@ -416,7 +417,7 @@ def test_a_version_that_cannot_be_served(attacked, name):
 @row(36)
 @pytest.mark.parametrize(("name", "said"), [("flat", "holds model.onnx itself"), ("saved", "estimator-serving import")])
 def test_a_base_path_that_is_none(attacked, name, said):
-    answer = attacked.http.get("/readyz")
+    answer = attacked.get("/readyz")
     assert (answer.status_code, said in answer.text) == (503, True)
     attacked.assert_says_nothing_internal(answer.text)
 
@@ -451,14 +452,18 @@ def test_a_bad_list_of_models_changes_nothing(attacked, models):
     named_otherwise = [good.replace('"good"', name) for name in ('"../../etc"', '"a/b"')]
     for bad in ("?", f"model_config_list {{ {entry} {entry} }}", f"model_config_list {{ {absent} }}", *named_otherwise):
         file.write_text(bad)
+        attacked.poll()
         until(lambda: attacked.metric("estimator_serving_config_in_force") == 0)
         attacked.assert_healthy()
         file.write_text(good)
+        attacked.poll()
         until(lambda: attacked.metric("estimator_serving_config_in_force") == 1)
     file.unlink()
+    attacked.poll()
     time.sleep(0.3)
     attacked.assert_healthy()
     file.write_text(good)
+    attacked.poll()
     request = serving_pb.ReloadConfigRequest()
     for _ in range(2):
         request.config.model_config_list.config.add(name="good", base_path=str(models / "good"), model_platform="onnx")
@@ -476,32 +481,33 @@ def test_swaps_and_loads_under_load(attacked, models):
     ended, seen = threading.Event(), []
 
     def ask(front):
-        while not ended.is_set():
+        while not ended.wait(0.002):  # several hundred requests a second are a load, and leave the others a core
             seen.append(is_asked(attacked, front, "swapped"))
 
     threads = [threading.Thread(target=ask, args=(front,)) for front in ("REST", "gRPC") * 2]
     for thread in threads:
         thread.start()
-    for version in range(2, 10):
+    for version in range(2, 7):
         write(models / "swapped", version, ADD.format(version))
+        attacked.poll()
         until(lambda version=version: seen and seen[-1] == version)
     assert None not in seen
-    for turn in range(10):
+    for turn in range(6):
         with ThreadPoolExecutor(4) as pool:
             asked = "load" if turn % 2 else "unload"
             loaded = pool.map(lambda _, a=asked: attacked.post(f"/v2/repository/models/swapped/{a}", "{}"), range(4))
         assert {answer.status_code for answer in loaded} == {200}
-    until(lambda: is_asked(attacked, "gRPC", "swapped") == 9)
+    until(lambda: is_asked(attacked, "gRPC", "swapped") == 6)
     ended.set()
     for thread in threads:
         thread.join()
-    assert set(seen) <= {None, *range(1, 10)}
+    assert set(seen) <= {None, *range(1, 7)}
 
 
 @row(48)
 def test_metrics(attacked):
     """They can be read while versions load, and no name that a client made up is in them."""
-    text = attacked.http.get("/metrics").text
+    text = attacked.get("/metrics").text
     families = list(text_string_to_metric_families(text.replace(" counter\n", " untyped\n")))
     names = {sample.labels.get("model") for family in families for sample in family.samples}
     assert "matrix" in names
@@ -510,6 +516,14 @@ def test_metrics(attacked):
 
 
 # --- memory, time and signals ---
+
+
+def settled(ask_all, growth):
+    """The usage after the last two of some passes: what leaks grows each time, what the C library keeps does not."""
+    passes = [ask_all(), ask_all()]
+    while passes[-1]["memory_kib"] > growth * passes[-2]["memory_kib"] and len(passes) < 5:
+        passes.append(ask_all())
+    return passes[-2:]
 
 
 @row(42)
@@ -523,12 +537,15 @@ def test_memory_comes_back_after_large_requests(attacked):
             return attacked.post(v1(), body).status_code
         return attacked.call(PREDICT, large)[0]
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(ask, range(8)))
-        before = attacked.usage()["memory_kib"]
-        assert set(pool.map(ask, range(8))) <= {200, 503, OK, EXHAUSTED}
-    attacked.assert_healthy()
-    until(lambda: attacked.usage()["memory_kib"] <= 1.1 * before)
+    def ask_all():
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(ask, range(8))) <= {200, 503, OK, EXHAUSTED}
+        attacked.assert_healthy()
+        time.sleep(0.2)
+        return attacked.usage()
+
+    before, after = settled(ask_all, 1.1)
+    assert after["memory_kib"] <= 1.1 * before["memory_kib"]
 
 
 @row(42)
@@ -553,27 +570,42 @@ def test_a_process_that_was_suspended(attacked):
     attacked.assert_healthy()
 
 
+# Starts servers that end, one after the other, from a process that imports once what would take each of them a second.
+STARTS = """
+import os, sys
+import estimator_serving.serving.process.main
+from estimator_serving.cli.main import main
+for words in sys.argv[1:]:
+    if not os.fork():
+        os._exit(main(["serve", "--bind_address=127.0.0.1", *words.split()]))
+    print("exit code", os.waitstatus_to_exitcode(os.wait()[1]), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def refused_starts(attacked, tmp_path_factory):
+    """What two servers say that cannot start, each with its exit code: one on a taken port, one of a bad list."""
+    file = tmp_path_factory.mktemp("paths") / "models.config"
+    file.write_text(listing(file.parent, ["../../etc"]))
+    on_a_taken_port = f"--rest_api_port={attacked.port} --port=-1 --model_config_file={file.parent / 'good.config'}"
+    (file.parent / "good.config").write_text(listing(attacked.root, ["good"]))
+    command = [sys.executable, "-c", STARTS, on_a_taken_port, f"--port=-1 --rest_api_port=0 --model_config_file={file}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return ended.stderr.split("exit code ")
+
+
 @row(45)
-def test_a_port_that_is_taken(attacked):
+def test_a_port_that_is_taken(attacked, refused_starts):
     """One sentence that names the port, and exit code 1, though the other port is free."""
-    base_path = f"--model_base_path={attacked.root / 'good'}"
-    ended = serve_and_end(base_path, f"--rest_api_port={attacked.port}", "--port=-1")
-    assert ended.returncode == 1
-    assert str(attacked.port) in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert refused_starts[1].startswith("1\n")
+    assert str(attacked.port) in refused_starts[0]
+    assert "Traceback" not in refused_starts[0]
 
 
 @row(28)
-def test_a_name_that_is_a_path_keeps_the_server_from_starting(tmp_path):
-    (tmp_path / "models.config").write_text(listing(tmp_path, ["../../etc"]))
-    ended = serve_and_end("--port=-1", "--rest_api_port=0", f"--model_config_file={tmp_path / 'models.config'}")
-    assert ended.returncode == 1
-    assert "The model name '../../etc' cannot be served: it reads like a path" in ended.stderr
-
-
-def serve_and_end(*words):
-    command = [sys.executable, "-m", "estimator_serving.cli", "serve", "--bind_address=127.0.0.1", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def test_a_name_that_is_a_path_keeps_the_server_from_starting(refused_starts):
+    assert refused_starts[2] == "1\n"
+    assert "The model name '../../etc' cannot be served: it reads like a path" in refused_starts[1]
 
 
 @pytest.fixture(scope="module")
@@ -612,7 +644,7 @@ def test_what_workers_are_forked_from_is_killed(of_workers):
 
 def test_the_fuzzer_finds_nothing(attacked, tmp_path):
     """`make fuzz-server` runs it for longer."""
-    assert fuzz(attacked.served, 2000, first_seed=0, keep=tmp_path) == 0
+    assert fuzz(attacked.served, 1000, first_seed=0, keep=tmp_path) == 0
 
 
 # --- memory, threads and files, and the slow clients, after all of it ---
@@ -634,18 +666,16 @@ def test_nothing_grows(attacked):
     """Every small request of the tables again and again: in the end that takes no memory, thread or file."""
 
     def ask_all():
+        # Of large messages, the C library keeps more or less each time.
         for case in REST:
-            ask_rest(attacked, case)
+            if len(case.body or "") < SMALL_BYTES:
+                ask_rest(attacked, case)
         for case in RPC:
-            # Of messages of megabytes, the C library keeps more or less each time.
-            if len(case.payload) < 1 << 20:
+            if len(case.payload) < SMALL_BYTES:
                 attacked.call(case.method, case.payload)
         return attacked.usage()
 
-    passes = [ask_all(), ask_all()]
-    while passes[-1]["memory_kib"] > 1.05 * passes[-2]["memory_kib"] and len(passes) < 5:
-        passes.append(ask_all())  # what leaks grows each time, what the C library keeps does not
-    before, after = passes[-2:]
+    before, after = settled(ask_all, 1.05)
     assert after["memory_kib"] <= 1.05 * before["memory_kib"]
     assert after["threads"] <= before["threads"] + 2
     assert after["files"] <= before["files"] + 5

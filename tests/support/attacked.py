@@ -5,15 +5,18 @@ Knows the server only by its ports and by /proc, and imports none of it.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
+import select
+import signal
 import socket
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
-import httpx
 from served import Served
 
 HOST = "127.0.0.1"
@@ -46,22 +49,37 @@ def talk(port, *parts, timeout_s=WAIT_S):
         return received
 
 
+class Answer(NamedTuple):
+    """Of the REST port."""
+
+    status_code: int
+    headers: http.client.HTTPMessage
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode(errors="replace")
+
+    def json(self):
+        return json.loads(self.content)
+
+
 class Attacked:
     """A `Served` and its clients. healthy: a payload of Predict, and a REST path and body, that are always answered."""
 
     def __init__(self, served: Served, healthy: tuple[bytes, str, str], root: Path) -> None:
         self.served, self.root = served, root
-        self.http = httpx.Client(base_url=served.rest, timeout=WAIT_S)
         self.port = int(served.rest.rpartition(":")[2])
         self.grpc_port = int(served.grpc.rpartition(":")[2])
         # The message size is the server's to bound.
         self.channel = grpc.insecure_channel(served.grpc, options=[("grpc.max_send_message_length", -1)])
         self._payload, self._path, self._body = healthy
-        self._connection = http.client.HTTPConnection(HOST, self.port, timeout=WAIT_S)
+        # Connections that no thread uses now. Not httpx's, because that takes several times what the server does.
+        self._free: list[http.client.HTTPConnection] = []
 
     def close(self) -> None:
-        self.http.close()
-        self._connection.close()
+        for connection in self._free:
+            connection.close()
         self.channel.close()
 
     def learn(self) -> None:
@@ -71,12 +89,9 @@ class Attacked:
     def _ask(self, front: str) -> bytes:
         if front == "gRPC":
             return self.channel.unary_unary(PREDICT)(self._payload, timeout=WAIT_S)
-        # http.client, because httpx takes several times what the server does.
-        self._connection.request("POST", self._path, self._body)
-        answer = self._connection.getresponse()
-        content = answer.read()
-        assert answer.status == 200, content
-        return content
+        answer = self.post(self._path, self._body)
+        assert answer.status_code == 200, answer.content
+        return answer.content
 
     def assert_healthy(self, *fronts: str) -> None:
         """The process lives and answers as ever over these fronts, or over both."""
@@ -96,11 +111,33 @@ class Attacked:
             return grpc.StatusCode.OK, "", future.result()
         return error.code(), error.details(), b""
 
-    def post(self, path: str, body, **headers: str) -> httpx.Response:
-        return self.http.post(path, content=body, headers=headers)
+    def get(self, path: str) -> Answer:
+        return self._request("GET", path, None, {})
 
-    def predict(self, name: str, body: dict) -> httpx.Response:
-        return self.http.post(f"/v1/models/{name}:predict", content=json.dumps(body))
+    def post(self, path: str, body: str | bytes, **headers: str) -> Answer:
+        return self._request("POST", path, body.encode() if isinstance(body, str) else body, headers)
+
+    def predict(self, name: str, body: dict) -> Answer:
+        return self.post(f"/v1/models/{name}:predict", json.dumps(body))
+
+    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        try:
+            connection = self._free.pop()
+            if select.select([connection.sock], [], [], 0)[0]:
+                connection.close()  # the server has closed it; a request opens it again
+        except IndexError:
+            connection = http.client.HTTPConnection(HOST, self.port, timeout=WAIT_S)
+        with contextlib.suppress(BrokenPipeError):  # a server that refuses a request need not read all of it
+            connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        found = Answer(answer.status, answer.headers, answer.read())
+        if connection.sock is not None:
+            self._free.append(connection)
+        return found
+
+    def poll(self) -> None:
+        """Let the server look for changes now, and not at its next poll."""
+        self.served.process.send_signal(signal.SIGHUP)
 
     def usage(self) -> dict[str, int]:
         return usage(self.served.process.pid)
@@ -108,7 +145,7 @@ class Attacked:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        lines = self.http.get("/metrics").text.splitlines()
+        lines = self.get("/metrics").text.splitlines()
         found = [line for line in lines if re.match(rf"{name}[{{ ]", line) and all(part in line for part in wanted)]
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
