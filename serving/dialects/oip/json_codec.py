@@ -6,7 +6,7 @@ are `rest`'s. Source: the Open Inference Protocol (inference_rest) and Triton's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from estimator_serving.serving.errors import InvalidArgumentError
 from estimator_serving.serving.predictor import Codec, Done
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.running.servable import Servable
+from estimator_serving.serving.running.session import AtOnce
 
 ENTRYPOINT = "V2_REST"
 METHOD = "Predict"
@@ -35,12 +36,23 @@ _PARAMETER_TYPES = frozenset({str, int, float, bool})
 _DIGITS_MAX = 19
 
 
-class _KnownInput(NamedTuple):
-    """A float32 input that stands behind a head that came before."""
+class _Plan:
+    """What bodies that begin with the same JSON ask of a version, where the only input is float32, and it and all
+    outputs are binary.
 
-    call_id: str
-    signature_name: str
-    array: Array
+    shape, size: of the input, in elements and in bytes. outputs: their names and datatypes. answered: the shapes of the
+    last outputs, and the JSON of an answer with them.
+    """
+
+    __slots__ = ("answered", "call_id", "outputs", "rows", "shape", "size")
+
+    def __init__(
+        self, call_id: str, shape: tuple[int, ...], size: int, rows: int, outputs: Sequence[tuple[str, str]]
+    ) -> None:
+        self.call_id = call_id
+        self.shape, self.size, self.rows = shape, size, rows
+        self.outputs = outputs
+        self.answered: tuple[list[tuple[int, ...]], bytes] = ([], b"")
 
 
 class Exchange:
@@ -63,48 +75,39 @@ class Exchange:
         """What `parse`, `to_request`, a run and `encode` come to for a head that came before and fitted this version,
         where the only input is float32, and it and all outputs are binary."""
         began_s = perf_counter()
-        plain = servable.at_once
-        if plain is None or plain.takes_examples:
+        plain, json_length = servable.at_once, self._json_length
+        if plain is None or json_length is None or not json_length.isdigit() or len(json_length) > _DIGITS_MAX:
             return None
-        names = servable.worked_out.get(BINARY_OUTPUTS)
-        if names is None:
-            infos = servable.signatures[plain.signature_name].outputs
-            are_numbers = all(infos[alias].dtype.numpy.kind in "fiub" for alias in plain.aliases)
-            names = [(alias, datatypes.of(infos[alias].dtype).name) for alias in plain.aliases if are_numbers]
-            servable.worked_out[BINARY_OUTPUTS] = names
-        known = self._known_input(payload, servable) if names else None
-        if known is None or known.signature_name != plain.signature_name:
+        length = int(json_length)
+        plans: dict[bytes, _Plan] = servable.worked_out.setdefault(_Plan, {})
+        head = payload[:length]
+        plan = plans.get(head)
+        if plan is None:
+            plan = _plan(head, plain, servable)
+            if plan is None:
+                return None
+            if len(plans) >= _KNOWN_HEADS:
+                plans.clear()
+            plans[head] = plan
+        if len(payload) - length != plan.size:
             return None
-        array = known.array if known.array.flags.aligned else known.array.copy()
+        array: Array = np.ndarray(plan.shape, np.float32, payload, length)
+        if not array.flags.aligned:
+            array = array.copy()
         run_began_s = perf_counter()
         values = plain.run({plain.input_names[0]: array})
         run_s = perf_counter() - run_began_s
         if values is None:
             return None
-        entries = []
-        for (alias, datatype), value in zip(names, values, strict=True):
-            entries.append((alias, datatype, value.shape, value.nbytes))
-        text = _known_answer(known.call_id, servable.name, servable.version, tuple(entries))
+        shapes = [value.shape for value in values]
+        known, text = plan.answered
+        if known != shapes:
+            named = zip(plan.outputs, values, strict=True)
+            entries = tuple((alias, datatype, value.shape, value.nbytes) for (alias, datatype), value in named)
+            text = _known_answer(plan.call_id, servable.name, servable.version, entries)
+            plan.answered = shapes, text
         self.json_bytes = len(text)
-        rows = len(array) if plain.has_rows and array.ndim else 1
-        return Done(b"".join((text, *(value.data for value in values))), rows, run_began_s - began_s, run_s)
-
-    def _known_input(self, payload: bytes, servable: Servable) -> _KnownInput | None:
-        """The only input of a body, if calls with its head fit this version."""
-        json_length = self._json_length
-        if json_length is None or not json_length.isdigit() or len(json_length) > _DIGITS_MAX:
-            return None
-        length = int(json_length)
-        if not 0 < length <= min(_KNOWN_HEAD_BYTES_MAX, len(payload)):
-            return None
-        call, sizes = _known_head(payload[:length])
-        checked = call.memo.checked if call.memo is not None else None
-        if checked is None or checked.servable() is not servable or sizes != (len(payload) - length,):
-            return None
-        ((_, _, shape, size, _, _),) = call.inputs
-        if call.outputs or call.parameters.get(BINARY_OUTPUTS) is not True or sizes[0] != size * 4:
-            return None
-        return _KnownInput(call.id, checked.signature_name, np.ndarray(shape, np.float32, payload, length))
+        return Done(b"".join((text, *(value.data for value in values))), plan.rows, run_began_s - began_s, run_s)
 
     def parse(self, payload: bytes, target: ModelSpec | None) -> Document:
         """The call of a body. Raises InvalidArgumentError."""
@@ -221,13 +224,33 @@ def _read_head(text: bytes) -> _Head:
 
 
 # Clients of the binary extension send the same few heads over and over. A longer one is not kept.
-_KNOWN_HEAD_BYTES_MAX = 4096
+_KNOWN_HEADS, _KNOWN_HEAD_BYTES_MAX = 256, 4096
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_KNOWN_HEADS)
 def _known_head(text: bytes) -> _Head:
     head = _read_head(text)
     return head._replace(call=head.call._replace(memo=infer.Memo()))
+
+
+def _plan(head: bytes, plain: AtOnce, servable: Servable) -> _Plan | None:
+    """None for a head that asks for anything else, or that no call has come with that fitted this version."""
+    if plain.takes_examples or not 0 < len(head) <= _KNOWN_HEAD_BYTES_MAX:
+        return None
+    call, sizes = _known_head(head)
+    checked = call.memo.checked if call.memo is not None else None
+    if checked is None or checked.servable() is not servable or checked.signature_name != plain.signature_name:
+        return None
+    infos = servable.signatures[plain.signature_name].outputs
+    if call.outputs or call.parameters.get(BINARY_OUTPUTS) is not True or len(sizes) != 1:
+        return None
+    if any(infos[alias].dtype.numpy.kind not in "fiub" for alias in plain.aliases):
+        return None
+    ((_, _, shape, elements, _, _),) = call.inputs
+    if sizes[0] != 4 * elements:
+        return None
+    outputs = [(alias, datatypes.of(infos[alias].dtype).name) for alias in plain.aliases]
+    return _Plan(call.id, shape, sizes[0], shape[0] if plain.has_rows and shape else 1, outputs)
 
 
 def _fill(head: _Head, tail: memoryview, regions: Regions) -> Call:
