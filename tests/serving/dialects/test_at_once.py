@@ -198,6 +198,14 @@ def test_binary_bodies_with_a_known_head_are_answered_at_once(servables):
     assert asked.at_once[0].endswith(np.array([2, 4], np.float32).tobytes())
 
 
+def test_answers_to_a_known_head_have_the_shapes_of_this_run(tmp_path):
+    where = opened("g (float[N] x) => (int64[R,C] y) { y = NonZero(x) }", tmp_path / "where")
+    for values in ([1, 0], [1, 1], [0, 1], [0, 0]):
+        asked = ask(where, head((2,)), np.array(values, np.float32).tobytes())
+        assert asked.at_once in (asked.by_steps, (None, None))
+    assert asked.at_once[0] is not None
+
+
 def test_outputs_that_are_no_numbers_are_not_run_twice(tmp_path):
     text = opened("g (float[N] x) => (string[N] y) { y = Cast<to = 8>(x) }", tmp_path / "text")
     runs, bare = [], text.at_once.runner.graph.bare
