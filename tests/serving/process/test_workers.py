@@ -98,7 +98,7 @@ class Running:
         """Kill a worker, and wait until two listen again."""
         gone = self.workers()[0]
         os.kill(gone, signal.SIGKILL)
-        until(lambda: gone not in self.workers() and self.listening() == 2)
+        until(lambda: not Path(f"/proc/{gone}").exists() and self.listening() == 2)
 
     def counted(self, name="m"):
         """The successful requests that /metrics says."""
