@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 
 
-@bentoml.service(workers=1)
+@bentoml.service(workers=1, logging={"access": {"enabled": False}})
 class Service:
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()

@@ -38,4 +38,5 @@ class Model(kserve.Model):
 
 
 rest_port, grpc_port = map(int, sys.argv[2:4])
-kserve.ModelServer(http_port=rest_port, grpc_port=grpc_port, access_log_format=None).start([Model("m")])
+server = kserve.ModelServer(http_port=rest_port, grpc_port=grpc_port, enable_latency_logging=False)
+server.start([Model("m")])

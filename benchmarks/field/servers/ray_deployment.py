@@ -17,7 +17,7 @@ from ray import serve
 from starlette.requests import Request
 
 
-@serve.deployment
+@serve.deployment(max_ongoing_requests=100, logging_config={"enable_access_log": False})
 class Deployment:
     def __init__(self, model: str) -> None:
         options = onnxruntime.SessionOptions()
@@ -32,6 +32,6 @@ class Deployment:
 
 if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, configure_logging=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])})
+    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])}, logging_config={"enable_access_log": False})
     serve.run(Deployment.bind(sys.argv[1]))
     time.sleep(3600)

@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["nvidia-pytriton==0.7.0", "tritonclient[grpc]==2.73.0", "onnxruntime==1.31.1", "numpy==2.4.6"]
+# dependencies = ["nvidia-pytriton==0.7.0", "onnxruntime==1.31.1", "numpy==1.26.4"]
 # [tool.field]
 # title = "Triton"
 # path = "/v2/models/m/infer"
@@ -9,7 +9,8 @@
 # ///
 """NVIDIA Triton's C++ server with ONNX Runtime in its Python backend: it comes in the wheel of nvidia-pytriton.
 
-The wheel has no ONNX backend. The server passes each request to a stub process, which runs this file as its model.
+The wheel has no ONNX backend. The server passes each request to a stub process, which runs this file as its model. The
+stub reads numpy's arrays as numpy 1 lays them out: with numpy 2, each answer is an internal error.
 """
 
 import os
@@ -18,8 +19,6 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
-
-import onnxruntime
 
 CONFIG = """
 backend: "python"
@@ -30,8 +29,15 @@ instance_group [{ kind: KIND_CPU count: 1 }]
 """
 
 
+if "PACKAGES" in os.environ:
+    # The stub's Python is isolated: it ignores PYTHONPATH. It imports numpy after this file.
+    sys.path.insert(0, os.environ["PACKAGES"])
+
+
 class TritonPythonModel:
     def initialize(self, args):
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(os.environ["MODEL"], options)
@@ -60,7 +66,7 @@ def main() -> None:
     (folder / "models" / "m" / "config.pbtxt").write_text(CONFIG)
     shutil.copy(__file__, folder / "models" / "m" / "1" / "model.py")
     libraries = [sysconfig.get_config_var("LIBDIR"), str(packages / "nvidia_pytriton.libs")]
-    environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PYTHONPATH": str(packages), "MODEL": model}
+    environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PACKAGES": str(packages), "MODEL": model}
     flags = {
         "model-repository": folder / "models", "backend-directory": folder / "backends",
         "cache-directory": server / "caches", "http-port": ports[0], "grpc-port": ports[1], "metrics-port": ports[2],
