@@ -17,7 +17,7 @@ test coverage: export TMPDIR := $(or $(IN_MEMORY),$(TMPDIR))
 .DEFAULT_GOAL := help
 # WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
 unexport WORKERS
-.PHONY: help demo test coverage check fmt proto build serve bench docs manual fuzz fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees oracle-models oracle-keras
+.PHONY: help demo test coverage check fmt proto build serve bench budgets docs manual fuzz fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees oracle-models oracle-keras
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -51,7 +51,11 @@ build: .venv/.ready  ## compile the op library and the codecs again
 serve: .venv/.ready  ## serve the Titanic model that `make demo` left in build/demo
 	@$(BIN)/estimator-serving serve --model_name titanic --model_base_path $(CURDIR)/build/demo/servable
 
-bench: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/python that has tensorflow 2.15
+bench: .venv/.ready  ## this server beside others, written to docs/benchmarks/servers.md; FIELD="mlserver litserve" for these only
+	@$(BIN)/python benchmarks/field/compare.py $(FIELD) $(if $(ENVIRONMENTS),--environments $(ENVIRONMENTS)) $(if $(FIELD),--page build/field/servers.md,--page docs/benchmarks/servers.md)
+
+budgets: .venv/.ready  ## the measurements of docs/benchmarks.md; TF=path/to/a/python that has tensorflow 2.15
+	@$(BIN)/python benchmarks/guard.py
 	@$(BIN)/python benchmarks/request_path.py
 	@$(BIN)/python benchmarks/rest_predict.py
 	@$(BIN)/python benchmarks/grpc_predict.py

@@ -54,7 +54,8 @@ class HttpCaller(asyncio.Protocol):
             if head < 0:
                 return
             if not self.received.startswith(b"HTTP/1.1 200"):
-                return self.load.fail(repr(self.received[:300]))
+                self.load.fail(repr(self.received[:300]))
+                return
             length = _LENGTH.search(self.received, 0, head)
             self.is_chunked = length is None
             self.awaited_bytes = head + 4 + (int(length[1]) if length else 5)
@@ -103,11 +104,10 @@ class GrpcCallers(asyncio.Protocol):
 
     def connection_made(self, transport) -> None:
         self.transport = transport
-        settings = struct.pack(">HIHI", 1, 0, 4, _WINDOW_MAX)  # no dynamic table; windows as large as can be
-        window = struct.pack(">I", _WINDOW_MAX - 65535)
-        transport.write(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, settings) + _frame(_WINDOW_UPDATE, 0, 0, window)
-        )
+        # No dynamic table for headers; windows as large as can be.
+        settings = _frame(_SETTINGS, 0, 0, struct.pack(">HIHI", 1, 0, 4, _WINDOW_MAX))
+        window = _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _WINDOW_MAX - 65535))
+        transport.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + window)
 
     def connection_lost(self, error) -> None:
         self.load.fail(f"the server closed the connection: {error}")
@@ -150,20 +150,30 @@ class GrpcCallers(asyncio.Protocol):
                     self.answered.add(stream)
                 if flags & _END_STREAM:
                     self.end(stream)
-            elif kind != _CONTINUATION:
-                self.control(kind, flags, stream, self.received[at + 9 : at + 9 + length])
+            elif kind == _WINDOW_UPDATE:
+                self.widen(stream, int.from_bytes(self.received[at + 9 : at + 13], "big"))
+            elif kind != _CONTINUATION and not (flags & _ACK and kind in (_SETTINGS, _PING)):
+                self.control(kind, self.received[at + 9 : at + 9 + length])
             at += 9 + length
         self.received = self.received[at:]
 
     def end(self, stream: int) -> None:
         if stream not in self.answered:
-            return self.load.fail("a call was answered without a message")
+            self.load.fail("a call was answered without a message")
+            return
         self.answered.discard(stream)
         self.load.took_s.append(time.perf_counter() - self.sent_s.pop(stream))
         self.send()
 
-    def control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind == _SETTINGS and not flags & _ACK:
+    def widen(self, stream: int, more: int) -> None:
+        if stream == 0:
+            self.window += more
+        for entry in self.waiting:
+            entry[2] += more if entry[0] == stream else 0
+        self.flush()
+
+    def control(self, kind: int, payload: bytes) -> None:
+        if kind == _SETTINGS:
             for at in range(0, len(payload), 6):
                 name, value = struct.unpack_from(">HI", payload, at)
                 if name == 4:
@@ -173,14 +183,7 @@ class GrpcCallers(asyncio.Protocol):
             self.transport.write(_frame(_SETTINGS, _ACK, 0, b""))
             while self.next_stream < 2 * self.callers:
                 self.send()
-        elif kind == _PING and not flags & _ACK:
+        elif kind == _PING:
             self.transport.write(_frame(_PING, _ACK, 0, payload))
-        elif kind == _WINDOW_UPDATE:
-            (more,) = struct.unpack(">I", payload)
-            if stream == 0:
-                self.window += more
-            for entry in self.waiting:
-                entry[2] += more if entry[0] == stream else 0
-            self.flush()
         elif kind in (_RST_STREAM, _GOAWAY):
             self.load.fail(f"the server ended a stream or the connection: {payload!r}")

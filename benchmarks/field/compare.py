@@ -41,24 +41,24 @@ import numpy as np
 import page
 from closed_loop import HOST, GrpcCallers, HttpCaller, Load
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent)]
+sys.path.append(str(Path(__file__).parents[1]))
 import grpc_predict
 import open_inference
 import titanic_server
 from loads import MATRIX, ROW, cpu_s, post, write_model
 
+HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
 CONCURRENCIES = (1, 8, 32)
 SETTLE_S, START_TIMEOUT_S, INSTALL_TIMEOUT_S = 0.4, 90, 900
-# A load lasts longer than it should while there are fewer answers than this, for the sake of their p99.
-ANSWERS_MIN, LONGER = 50, 3
+# A load lasts up to three times as long while there are fewer answers than this, and up to so long if there is none.
+ANSWERS_MIN, LONGER, FIRST_ANSWER_S = 50, 3, 10
 EXPECTED = float(np.dot(np.array(ROW, np.float32), np.arange(1, 14, dtype=np.float32)) + 0.5)
 PREDICT, INFER, CLASSIFY = grpc_predict.METHOD, open_inference.METHOD, titanic_server.METHOD
 _SCRIPT = re.compile(r"^# /// script\n(.*?)^# ///$", re.MULTILINE | re.DOTALL)
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """A server cannot be measured, and why."""
 
 
@@ -169,7 +169,7 @@ def read_script(file: Path) -> dict[str, Any]:
 
 
 def other_target(file: Path, environments: Path, model: Path) -> Target:
-    """A server of `servers/`, with its environment made. Raises Unavailable."""
+    """A server of `servers/`, with its environment made. Raises UnavailableError."""
     script = read_script(file)
     field = script["tool"]["field"]
     name = file.stem.partition("_")[0]
@@ -178,9 +178,7 @@ def other_target(file: Path, environments: Path, model: Path) -> Target:
              for rows in (1, 64, 1024)]  # fmt: skip
     cases += [binary_case(rows) for rows in (1, 64, 1024) if field.get("binary")]
     cases += [infer_case(rows) for rows in (1, 64) if field.get("grpc")]
-    first = script["dependencies"][0].partition("==")
-    version = "" if name == "triton" else f" {first[2]}"
-    title = field["title"] + version
+    title = field["title"].format(version=script["dependencies"][0].partition("==")[2])
     return Target(name, title, lambda ports: [python, file, model, *map(str, ports)], cases)
 
 
@@ -189,7 +187,7 @@ def form_name(form: str) -> str:
 
 
 def make_environment(name: str, requirements: list[str], environments: Path) -> Path:
-    """The Python of a virtual environment that has these packages, made unless it is there. Raises Unavailable."""
+    """The Python of a virtual environment that has these packages, made unless it is there. Raises UnavailableError."""
     digest = hashlib.sha256("\n".join([*requirements, sys.version]).encode()).hexdigest()[:8]
     directory = environments / f"{name}-{digest}"
     python = directory / "bin" / "python"
@@ -201,9 +199,11 @@ def make_environment(name: str, requirements: list[str], environments: Path) -> 
     try:
         installed = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"pip install took more than {INSTALL_TIMEOUT_S} s") from None
+        raise UnavailableError(f"pip install took more than {INSTALL_TIMEOUT_S} s") from None
     if installed.returncode:
-        raise Unavailable(f"pip install failed: {(installed.stderr.strip() or 'no reason given').splitlines()[-1]}")
+        raise UnavailableError(
+            f"pip install failed: {(installed.stderr.strip() or 'no reason given').splitlines()[-1]}"
+        )
     frozen = subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
     (directory / "complete").write_text(frozen)
     return python
@@ -261,7 +261,7 @@ def free_ports() -> Ports:
 
 @contextmanager
 def running(target: Target, directory: Path) -> Iterator[Ports]:
-    """A server that answers all its cases rightly. Raises Unavailable."""
+    """A server that answers all its cases rightly. Raises UnavailableError."""
     ports, log = free_ports(), directory / f"{target.name}.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -286,7 +286,9 @@ def running(target: Target, directory: Path) -> Iterator[Ports]:
                 if process.poll() is not None or time.monotonic() > deadline_s:
                     state = "ended" if process.poll() is not None else f"did not answer within {START_TIMEOUT_S} s"
                     end = " ".join(log.read_text(errors="replace").split())[-300:]
-                    raise Unavailable(f"{state}, asked for {waiting[0].name}: {error!r}; its log ends: {end}") from error
+                    raise UnavailableError(
+                        f"{state}, asked for {waiting[0].name}: {error!r}; its log ends: {end}"
+                    ) from error
                 time.sleep(0.1)
         yield ports
     finally:
@@ -321,8 +323,8 @@ def check(target: Target, case: Case, ports: Ports) -> None:
 # --- the load ---
 
 
-async def load(case: Case, ports: Ports, callers: int, seconds: float) -> dict[str, float]:
-    """Figures of a closed loop of so many callers."""
+async def load(case: Case, ports: Ports, callers: int, seconds: float) -> dict[str, float] | None:
+    """Figures of a closed loop of so many callers; None where none was answered."""
     loop, shared = asyncio.get_running_loop(), Load()
     if case.method:
         make: Callable[[], asyncio.Protocol] = partial(GrpcCallers, shared, case.method, case.request, callers)
@@ -330,20 +332,23 @@ async def load(case: Case, ports: Ports, callers: int, seconds: float) -> dict[s
         make = partial(HttpCaller, shared, case.request)
     port, connections = (ports.grpc, 1) if case.method else (ports.rest, callers)
     transports = [(await loop.create_connection(make, HOST, port))[0] for _ in range(connections)]
-    await pause(shared, SETTLE_S)
-    shared.took_s.clear()
-    began_s, used, own_s = time.perf_counter(), used_s(), time.process_time()
-    for _ in range(LONGER):
-        await pause(shared, seconds)
-        if len(shared.took_s) >= ANSWERS_MIN:
-            break
-    took_ms = 1e3 * np.array(shared.took_s)
-    elapsed_s, used, own_s = time.perf_counter() - began_s, used_s() - used, time.process_time() - own_s
-    shared.failed.cancel()
-    for transport in transports:
-        transport.abort()
+    try:
+        await pause(shared, SETTLE_S)
+        shared.took_s.clear()
+        began_s, used, own_s = time.perf_counter(), used_s(), time.process_time()
+        while len(shared.took_s) < ANSWERS_MIN:
+            await pause(shared, seconds)
+            if time.perf_counter() - began_s > (LONGER * seconds if shared.took_s else FIRST_ANSWER_S):
+                break
+        took_ms = 1e3 * np.array(shared.took_s)
+        elapsed_s, used, own_s = time.perf_counter() - began_s, used_s() - used, time.process_time() - own_s
+    finally:
+        shared.failed.cancel()
+        for transport in transports:
+            transport.abort()
+        await asyncio.sleep(0)
     if not len(took_ms):
-        raise Unavailable(f"no answer to {case.name} of {case.rows} rows within {elapsed_s:.0f} s")
+        return None
     p50, p99 = np.percentile(took_ms, (50, 99))
     return {
         "rate": len(took_ms) / elapsed_s, "p50_ms": p50, "p99_ms": p99, "answers": len(took_ms),
@@ -364,7 +369,28 @@ def measure(target: Target, directory: Path, seconds: float) -> Iterator[dict[st
         for case in target.cases:
             for callers in CONCURRENCIES:
                 figures = uvloop.run(load(case, ports, callers, seconds))
-                yield {"server": target.name, "case": case.name, "rows": case.rows, "callers": callers, **figures}
+                if figures is not None:
+                    yield {"server": target.name, "case": case.name, "rows": case.rows, "callers": callers, **figures}
+
+
+def measure_rounds(
+    targets: list[Target], directory: Path, rounds: int, seconds: float, left_out: dict[str, str]
+) -> list[list[dict[str, Any]]]:
+    """All servers in turn, so many times. One that fails is left out from then on, and noted with the reason."""
+    measured: list[list[dict[str, Any]]] = [[] for _ in range(rounds)]
+    for figures_of_round in measured:
+        for target in targets:
+            if target.name in left_out:
+                continue
+            try:
+                for figures in measure(target, directory, seconds):
+                    figures_of_round.append(figures)
+                    print("{server:12} {case:26} {rows:5} rows {callers:3} callers {rate:9.0f}/s "
+                          "p50 {p50_ms:8.2f} ms p99 {p99_ms:8.2f} ms".format(**figures), flush=True)  # fmt: skip
+            except (UnavailableError, OSError) as error:
+                left_out[target.name] = str(error)
+                print(f"{target.name} is left out: {error}", flush=True)
+    return measured
 
 
 def best_of(rounds: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -400,41 +426,31 @@ def main() -> int:
         parser.error(f"no servers called {', '.join(sorted(unknown))}; there are {', '.join(files)}")
     adopt_orphans()
     left_out: dict[str, str] = {}
-    rounds: list[list[dict[str, Any]]] = []
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         targets = our_targets(directory)
         for name in given.servers or files:
             try:
                 targets.append(other_target(files[name], given.environments, directory / "m" / "1" / "model.onnx"))
-            except Unavailable as error:
+            except UnavailableError as error:
                 left_out[name] = str(error)
                 print(f"{name} is left out: {error}", flush=True)
         began, load_average = datetime.now(UTC), os.getloadavg()[0]
         os.sched_setaffinity(0, {LOAD_CORE})
-        for _ in range(given.rounds):
-            rounds.append([])
-            for target in targets:
-                if target.name in left_out:
-                    continue
-                try:
-                    for figures in measure(target, directory, given.seconds):
-                        rounds[-1].append(figures)
-                        print("{server:12} {case:26} {rows:5} rows {callers:3} callers {rate:9.0f}/s "
-                              "p50 {p50_ms:8.2f} ms p99 {p99_ms:8.2f} ms".format(**figures), flush=True)  # fmt: skip
-                except (Unavailable, OSError) as error:
-                    left_out[target.name] = str(error)
-                    print(f"{target.name} is left out: {error}", flush=True)
+        measured = measure_rounds(targets, directory, given.rounds, given.seconds, left_out)
     results = {
         "began": began.isoformat(timespec="minutes"), "minutes": (datetime.now(UTC) - began).total_seconds() / 60,
         "machine": machine(), "load_average": load_average, "seconds": given.seconds, "rounds": given.rounds,
-        "titles": {target.name: target.title for target in targets}, "left_out": left_out, "measured": best_of(rounds),
+        "titles": {target.name: target.title for target in targets}, "left_out": left_out,
+        "measured": best_of(measured),
     }  # fmt: skip
-    given.results.parent.mkdir(parents=True, exist_ok=True)
-    given.results.write_text(json.dumps(results, indent=1) + "\n")
+    texts = {given.results: json.dumps(results, indent=1) + "\n"}
     if given.page:
-        given.page.write_text(page.write(results))
-    print(page.verdicts(results))
+        texts[given.page] = page.write(results)
+    for file, text in texts.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    print(page.bounds_table(results))
     return 0
 
 

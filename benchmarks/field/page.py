@@ -57,40 +57,23 @@ class Results:
                         yield Pair(server, case, ROWS)
 
 
-# --- the bounds ---
-
-
-def verdicts(read: dict[str, Any]) -> str:
-    """A line for each comparison of one row, with the bound where there is one."""
+def bounds_table(read: dict[str, Any]) -> str:
+    """How many times as many answers a second this server gives, for one row, and the bounds."""
     results = Results(read)
-    lines = [f"{'ours / other, one row, at callers:':58} " + " ".join(f"{n:6}" for n in results.callers) + "  processor"]
+    head = ["server", "request", *(f"{n} caller{'s' * (n > 1)}" for n in results.callers), "by processor time", "must"]
+    lines = [f"| {' | '.join(head)} |  |", "|---|---|" + "---:|" * (len(head) - 2) + "---|"]
     for pair in results.pairs():
         ratios = [results.ratio(pair, 1, callers) for callers in results.callers]
-        if ratios[-1] is not None:
-            name = f"{results.titles[pair.server]}, {pair.theirs}"
-            name += f" / {pair.ours}" if pair.ours != pair.theirs else ""
-            numbers = " ".join(f"{ratio:6.2f}" for ratio in ratios)
-            processor = results.ratio(pair, 1, results.callers[-1], "processor_rate")
-            bound = BOUNDS.get(pair.server)
-            lines.append(f"{name:58} {numbers} {processor:10.2f}" + (f"   must be >= {bound:g}" if bound else ""))
-    return "\n".join(lines)
-
-
-def bounds_table(results: Results) -> list[str]:
-    callers = results.callers[-1]
-    head = ["server", "request", *(f"{n} callers" for n in results.callers), "by processor time", "bound", ""]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for pair in results.pairs():
-        ratios = [results.ratio(pair, 1, n) for n in results.callers]
-        if ratios[-1] is None:
+        by_processor = results.ratio(pair, 1, results.callers[-1], "processor_rate")
+        if by_processor is None:
             continue
-        bound = BOUNDS.get(pair.server)
         request = pair.theirs if pair.ours == pair.theirs else f"{pair.theirs}; this server: rows"
-        verdict = "" if bound is None else "met" if ratios[-1] >= bound else "not met"
-        cells = [results.titles[pair.server], request, *(f"{ratio:.2f}" for ratio in ratios),
-                 f"{results.ratio(pair, 1, callers, 'processor_rate'):.2f}", f"≥ {bound:g}" if bound else "", verdict]  # fmt: skip
+        cells = [results.titles[pair.server], request, *("–" if one is None else f"{one:.2f}" for one in ratios)]
+        bound = BOUNDS.get(pair.server)
+        cells += [f"{by_processor:.2f}", f"≥ {bound:g}" if bound else ""]
+        cells.append("" if bound is None else "met" if ratios[-1] >= bound else "not met")
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return "\n".join(lines)
 
 
 # --- figures and tables ---
@@ -113,13 +96,15 @@ def bars(results: Results, caption: str, wanted: list[tuple[str, str]], rows: in
         label = results.titles[server] + (" (rows)" if case == ROWS and server == "ours" else "")
         label += " (Open Inference)" if case == OPEN_INFERENCE and server == "ours" else ""
         label += f" ({case.removeprefix('gRPC ')})" if server == "ours" and case.startswith("gRPC") else ""
-        text = f"{figures['rate']:,.0f}/s   p50 {figures['p50_ms']:.2f} ms, p99 {figures['p99_ms']:.2f} ms"
+        text = f"{figures['rate']:,.0f}/s, p50 {figures['p50_ms']:.2f} ms, p99 {figures['p99_ms']:.2f} ms"
         drawn += [
             f'<text x="{_LABEL_PX - 8}" y="{top + 17}" text-anchor="end">{escape(label)}</text>',
             f'<rect x="{_LABEL_PX}" y="{top + 3}" width="{length}" height="{_LINE_PX - 8}" rx="2" fill="{color}"/>',
             f'<text x="{_LABEL_PX + length + 8}" y="{top + 17}" font-size="12">{escape(text)}</text>',
         ]
-    return "\n".join(["<figure>", *drawn, "</svg>", f"<figcaption>{escape(caption)}</figcaption>", "</figure>"])
+    return "\n".join(
+        ['<figure style="width:100%">', *drawn, "</svg>", f"<figcaption>{escape(caption)}</figcaption>", "</figure>"]
+    )
 
 
 def table(results: Results, wanted: list[tuple[str, str, int]], *, by_request: bool) -> list[str]:
@@ -140,70 +125,82 @@ def table(results: Results, wanted: list[tuple[str, str, int]], *, by_request: b
 # --- the page ---
 
 
+_PAGE = """\
+# Servers compared
+
+`make bench` writes this page: one model, one machine, one run. The model multiplies rows of 13 floats by a matrix, with
+ONNX Runtime on one thread, so nearly all time that is measured is the server's. Each server runs by itself on one core,
+with all processes that it starts; the load runs on another core. Each caller sends a request, waits for the answer, and
+sends the next one. Each measurement lasts at least {seconds:g} s, and the best of {rounds} rounds counts.
+
+Measured on {day} on {cores} cores of {processor}, {system}, Python {python}. The load average was {load_average:.1f}
+before the run. What else a machine does lowers all rates and raises p99 most; ratios by processor time depend less on
+it.
+
+The programs of the other servers are in `benchmarks/field/servers`, each with the versions that it pins; each has an
+environment of its own. No server logs requests. Where its documentation names settings that are faster on one core, it
+has those. Triton's wheel has no ONNX backend, so its C++ server passes each request to a Python process that runs ONNX
+Runtime.
+
+## One row, {callers} callers
+
+{one_row}
+
+{one_row_grpc}
+
+This server is blue. The floors are grey: a bare ASGI application with orjson and an inline `session.run`, and a gRPC
+service in Python that returns what it received.
+
+## Many rows
+
+{rows_64}
+
+{rows_1024}
+
+## How many times as fast
+
+Answers a second of this server divided by those of the other one, for one row. What must hold is compared with the
+ratio at {callers} callers.
+
+{bounds}
+
+## Requests of this server
+
+A row of Classify is an Example of the Titanic example's classifier; all other requests go to the model of 13 floats.
+
+{ours}
+
+## Requests of the others
+{others}
+{left_out}"""
+
+
 def write(read: dict[str, Any]) -> str:
     """The page in Markdown."""
     results = Results(read)
-    machine, callers = read["machine"], results.callers[-1]
+    callers = results.callers[-1]
     others = [name for name in results.servers if name != "ours" and name not in FLOORS]
     rest = [("ours", ROWS), ("ours", OPEN_INFERENCE), ("stub", ROWS)]
     rest += [(name, case) for name in others for case in (ROWS, OPEN_INFERENCE)]
     grpc = [("ours", INFER), ("ours", PREDICT), ("echo-infer", INFER), *((name, INFER) for name in others)]
-    every = [("stub", ROWS, rows) for rows in (1, 64, 1024)]
-    every += [(name, case, rows) for name in others for case, rows in results.cases(name)]
-    lines = [
-        "# Servers compared",
-        "",
-        "This page is written by `make bench`: one model, one machine, one run. The model multiplies rows of 13 floats by a matrix, with "
-        "ONNX Runtime on one thread, so nearly everything that is measured is the server. Each server runs by itself on one core, with all "
-        "processes that it starts; the load runs on another core. Each caller sends a request, waits for the answer, and sends the next one. "
-        f"Of {read['rounds']} rounds of at least {read['seconds']:g} s, the best one counts.",
-        "",
-        f"Measured on {read['began'].partition('T')[0]} on {machine['cores']} cores of an {machine['processor']}, {machine['system']}, "
-        f"Python {machine['python']}. The load average was {read['load_average']:.1f} before the run: what else a machine does lowers all "
-        "figures and raises p99 most. Ratios by processor time depend less on it.",
-        "",
-        "The servers' programs are in `benchmarks/field/servers`, each with the versions that it pins; each has an environment of its "
-        "own. Their logs of requests are off, and settings are those that are fastest on one core where their documentation names any. "
-        "Triton's wheel has no ONNX backend, so its C++ server passes each request to a Python process that runs ONNX Runtime.",
-        "",
-        f"## One row, {callers} callers",
-        "",
-        bars(results, f"REST with JSON: answers a second, one row each, {callers} callers", rest, 1, callers),
-        "",
-        bars(results, f"gRPC: answers a second, one row each, {callers} callers", grpc, 1, callers),
-        "",
-        "This server is blue. The floors are grey: a bare ASGI application with orjson and an inline `session.run`, and a gRPC service "
-        "in Python that returns what it received.",
-        "",
-        "## Many rows",
-        "",
-        bars(results, f"REST with JSON: answers a second, 64 rows each, {callers} callers", rest, 64, callers),
-        "",
-        bars(results, f"REST with JSON: answers a second, 1024 rows each, {callers} callers", rest, 1024, callers),
-        "",
-        "## How many times as fast",
-        "",
-        "Answers a second of this server, divided by those of the other one, for one row. The bound holds for the most callers.",
-        "",
-        *bounds_table(results),
-        "",
-        "## This server's requests",
-        "",
-        "A row of Classify is an Example of the Titanic example's classifier; the other requests go to the model of 13 floats.",
-        "",
-        *table(results, [("ours", *case) for case in results.cases("ours")], by_request=True),
-        "",
-        "## The others' requests",
-        "",
-    ]  # fmt: skip
+    every = [(name, *case) for name in results.servers if name != "ours" for case in results.cases(name)]
+    sections = []
     for case in dict.fromkeys(case for _, case, _ in every):
-        wanted = [one for one in every if one[1] == case]
-        lines += [f"### {case}", "", *table(results, wanted, by_request=False), ""]
-    if read["left_out"]:
-        lines += ["## Left out", ""]
-        lines += [f"- {results.titles.get(name, name)}: {reason}" for name, reason in read["left_out"].items()]
-        lines.append("")
-    return "\n".join(lines)
+        sections += ["", f"### {case}", "", *table(results, [one for one in every if one[1] == case], by_request=False)]
+    left_out = [f"- {results.titles.get(name, name)}: {reason}" for name, reason in read["left_out"].items()]
+
+    def figure(kind: str, wanted: list[tuple[str, str]], rows: int) -> str:
+        count = "one row" if rows == 1 else f"{rows} rows"
+        return bars(results, f"{kind}: answers a second, {count} each, {callers} callers", wanted, rows, callers)
+
+    return _PAGE.format(
+        **read["machine"], rounds=read["rounds"], seconds=read["seconds"], load_average=read["load_average"],
+        day=read["began"].partition("T")[0], callers=callers, one_row=figure("REST with JSON", rest, 1),
+        one_row_grpc=figure("gRPC", grpc, 1), rows_64=figure("REST with JSON", rest, 64),
+        rows_1024=figure("REST with JSON", rest, 1024), bounds=bounds_table(read),
+        ours="\n".join(table(results, [("ours", *case) for case in results.cases("ours")], by_request=True)),
+        others="\n".join(sections), left_out="\n".join(["", "## Left out", "", *left_out, ""]) if left_out else "",
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -213,7 +210,7 @@ def main() -> None:
     given = parser.parse_args()
     read = json.loads(given.results.read_text())
     given.page.write_text(write(read))
-    print(verdicts(read))
+    print(bounds_table(read))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["bentoml==1.4.40", "onnxruntime==1.31.1", "numpy==2.4.6"]
 # [tool.field]
-# title = "BentoML"
+# title = "BentoML {version}"
 # path = "/predict"
 # body = "x"
 # ///

@@ -1,7 +1,9 @@
 # /// script
-# dependencies = ["fastapi==0.165.0", "pydantic==2.14.3", "uvicorn[standard]==0.54.0", "onnxruntime==1.31.1", "numpy==2.4.6"]
+# dependencies = [
+#   "fastapi==0.165.0", "pydantic==2.14.3", "uvicorn[standard]==0.54.0", "onnxruntime==1.31.1", "numpy==2.4.6",
+# ]
 # [tool.field]
-# title = "FastAPI + pydantic"
+# title = "FastAPI {version} + pydantic"
 # path = "/v1/models/m:predict"
 # body = "instances"
 # ///

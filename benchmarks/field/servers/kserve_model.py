@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["kserve==0.21.0", "onnxruntime==1.31.1", "numpy==2.4.6"]
 # [tool.field]
-# title = "KServe"
+# title = "KServe {version}"
 # path = "/v1/models/m:predict"
 # body = "instances"
 # grpc = true

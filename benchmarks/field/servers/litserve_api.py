@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["litserve==0.2.19", "onnxruntime==1.31.1", "numpy==2.4.6"]
 # [tool.field]
-# title = "LitServe"
+# title = "LitServe {version}"
 # path = "/predict"
 # body = "instances"
 # ///
@@ -32,4 +32,6 @@ class Api(litserve.LitAPI):
 
 if __name__ == "__main__":
     server = litserve.LitServer(Api(), accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=int(sys.argv[2]), num_api_servers=1, generate_client_file=False, log_level="error")
+    server.run(
+        host="127.0.0.1", port=int(sys.argv[2]), num_api_servers=1, generate_client_file=False, log_level="error"
+    )

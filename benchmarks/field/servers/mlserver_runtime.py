@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["mlserver==1.7.1", "onnxruntime==1.31.1", "numpy==2.4.6"]
 # [tool.field]
-# title = "MLServer"
+# title = "MLServer {version}"
 # path = "/v2/models/m/infer"
 # body = "infer"
 # grpc = true

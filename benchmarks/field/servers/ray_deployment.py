@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["ray[serve]==2.60.0", "onnxruntime==1.31.1", "numpy==2.4.6"]
 # [tool.field]
-# title = "Ray Serve"
+# title = "Ray Serve {version}"
 # path = "/"
 # body = "instances"
 # ///
@@ -32,6 +32,8 @@ class Deployment:
 
 if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, configure_logging=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])}, logging_config={"enable_access_log": False})
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": int(sys.argv[2])}, logging_config={"enable_access_log": False}
+    )
     serve.run(Deployment.bind(sys.argv[1]))
     time.sleep(3600)

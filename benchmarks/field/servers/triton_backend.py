@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nvidia-pytriton==0.7.0", "onnxruntime==1.31.1", "numpy==1.26.4"]
 # [tool.field]
-# title = "Triton"
+# title = "Triton 2.51"
 # path = "/v2/models/m/infer"
 # body = "infer"
 # grpc = true
