@@ -24,7 +24,7 @@ class Service:
         self.session = onnxruntime.InferenceSession(os.environ["MODEL"], options)
 
     @bentoml.api
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    async def predict(self, x: np.ndarray) -> np.ndarray:
         return self.session.run(["y"], {"x": x.astype(np.float32)})[0]
 
 

@@ -9,8 +9,8 @@
 # ///
 """NVIDIA Triton's C++ server with ONNX Runtime in its Python backend: it comes in the wheel of nvidia-pytriton.
 
-The wheel has no ONNX backend. The server passes each request to a stub process, which runs this file as its model. The
-stub reads numpy's arrays as numpy 1 lays them out: with numpy 2, each answer is an internal error.
+The wheel has no ONNX backend. The server passes each request to a stub process, which runs this file as its model, with
+numpy 1: as the stub reads the arrays of numpy 2, each answer is an internal error.
 """
 
 import os
