@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from loads import HOST, MATRIX, load_grpc, write_model
+from loads import HOST, MATRIX, ROW, load_grpc, write_model
 
 SERVER_CORE, LOAD_CORE = 0, 1
 METHOD = "/tensorflow.serving.PredictionService/Predict"
@@ -86,7 +86,7 @@ def serve_bare(behavior, threads: int, full_name: str = METHOD) -> None:
 SERVERS = {"ours": serve_ours, "floor": serve_floor, "echo": serve_echo}
 
 
-def make_request() -> bytes:
+def make_request(rows: int = 1) -> bytes:
     import numpy as np
 
     from estimator_serving.wire.pb import serving_pb
@@ -94,7 +94,7 @@ def make_request() -> bytes:
 
     request = serving_pb.PredictRequest()
     request.model_spec.name = "m"
-    request.inputs["x"].CopyFrom(encode_tensor(np.ones((1, 13), np.float32), as_content=True))
+    request.inputs["x"].CopyFrom(encode_tensor(np.array([ROW] * rows, np.float32), as_content=True))
     return request.SerializeToString()
 
 

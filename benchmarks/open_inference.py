@@ -79,11 +79,11 @@ SERVERS = {"ours": serve_ours, "json": serve_stub, "socket": serve_socket, "echo
 # --- the load ---
 
 
-def binary_request() -> bytes:
+def binary_request(rows: int = ROWS) -> bytes:
     import numpy as np
 
-    content = np.array([ROW] * ROWS, np.float32).tobytes()
-    tensor = {"name": "x", "shape": [ROWS, 13], "datatype": "FP32", "parameters": {"binary_data_size": len(content)}}
+    content = np.array([ROW] * rows, np.float32).tobytes()
+    tensor = {"name": "x", "shape": [rows, 13], "datatype": "FP32", "parameters": {"binary_data_size": len(content)}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Type: application/octet-stream\r\n"
     return post("/v2/models/m/infer", head + content, headers)
@@ -93,14 +93,14 @@ def json_request() -> bytes:
     return post("/", json.dumps({"instances": [ROW] * ROWS}).encode())
 
 
-def message() -> bytes:
+def message(rows: int = 1) -> bytes:
     import numpy as np
 
     from estimator_serving.wire.pb import inference_pb
 
     request = inference_pb.ModelInferRequest(model_name="m")
-    request.inputs.add(name="x", datatype="FP32", shape=[1, 13])
-    request.raw_input_contents.append(np.array(ROW, np.float32).tobytes())
+    request.inputs.add(name="x", datatype="FP32", shape=[rows, 13])
+    request.raw_input_contents.append(np.array([ROW] * rows, np.float32).tobytes())
     return request.SerializeToString()
 
 

@@ -97,30 +97,16 @@ def json_body(form: str, rows: int) -> bytes:
     return json.dumps({form: [ROW] * rows}).encode()
 
 
-def binary_case(rows: int) -> Case:
-    content = np.array([ROW] * rows, np.float32).tobytes()
-    tensor = {"name": "x", "shape": [rows, 13], "datatype": "FP32", "parameters": {"binary_data_size": len(content)}}
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    headers = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Type: application/octet-stream\r\n"
-    return Case("REST binary", rows, post("/v2/models/m/infer", head + content, headers))
-
-
 def infer_case(rows: int) -> Case:
-    from estimator_serving.wire.pb import inference_pb
-
-    message = inference_pb.ModelInferRequest(model_name="m")
-    message.inputs.add(name="x", datatype="FP32", shape=[rows, 13])
-    message.raw_input_contents.append(np.array([ROW] * rows, np.float32).tobytes())
-    return Case("gRPC ModelInfer", rows, message.SerializeToString(), INFER)
+    return Case("gRPC ModelInfer", rows, open_inference.message(rows), INFER)
 
 
 def predict_case(rows: int) -> Case:
-    from estimator_serving.wire.pb import serving_pb
-    from estimator_serving.wire.tensors import encode_tensor
+    return Case("gRPC Predict", rows, grpc_predict.make_request(rows), PREDICT)
 
-    message = serving_pb.PredictRequest(model_spec=serving_pb.ModelSpec(name="m"))
-    message.inputs["x"].CopyFrom(encode_tensor(np.array([ROW] * rows, np.float32), as_content=True))
-    return Case("gRPC Predict", rows, message.SerializeToString(), PREDICT)
+
+def binary_case(rows: int) -> Case:
+    return Case("REST binary", rows, open_inference.binary_request(rows))
 
 
 # --- servers ---
