@@ -8,7 +8,7 @@ the best turn of each side counts, so what else the machine does hardly matters.
 is measured on, because more turns only bring a best turn closer to what a quiet machine gives.
 
 A case may take 1.5 times its committed ratio, which is that of Python 3.11 on x86-64. After a change that means to make
-one slower or faster, commit the new ratio. The command exits with 1 where a case is over its limit. Needs `onnx` for the model.
+one slower or faster, commit the new ratio. The command exits with 1 where a case is over its limit. Needs `onnx`.
 """
 
 from __future__ import annotations
