@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTS := wire ops training exporter serving cli examples
 SOURCES := $(PARTS) tools tests benchmarks
-# Two workers suit a machine of two cores; tests/conftest.py says which files share a worker and which start first.
-IN_PARALLEL := --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-reorder
+# Three workers suit a machine of two cores, because many tests wait. tests/conftest.py says which files share a worker
+# and which start first.
+IN_PARALLEL := --numprocesses=$(or $(WORKERS),3) --dist=loadfile --no-loadscope-reorder
 
 # Tests start many processes. They share compiled bytecode, whatever the environment says, and each computes on one core.
 unexport PYTHONDONTWRITEBYTECODE

@@ -58,9 +58,11 @@ gc.set_threshold(100_000, 20, 100)
 
 
 def pytest_collection_finish():
-    # pytest gives each logger that does not propagate a handler, and torch takes any handler of this one for a wish to
-    # have everything recorded that it traces.
-    logging.getLogger("torch.__trace").propagate = True
+    # pytest gives a handler to each logger that does not propagate, six times for each test: that was half of what a
+    # test costs beside its body. And torch takes any handler of torch.__trace for a wish to see all that it traces.
+    for name in [*logging.root.manager.loggerDict]:
+        if name.startswith("torch."):
+            logging.getLogger(name).propagate = True
     gc.collect()
     gc.freeze()
 
@@ -81,4 +83,5 @@ def _levels_of_loggers():
     before = [logger.level for logger in loggers]
     yield
     for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
+        if logger.level != level:  # setting it empties the caches of all loggers
+            logger.setLevel(level)
