@@ -66,7 +66,9 @@ class FirstValues:
                 f"{_NOT_ALTERED} The variable {name} has shape {shape} in the model and {tuple(value.shape)} in "
                 f"{self._source}. {_NEW_MODEL_DIR}"
             )
-        return value
+        # In memory that torch aligns. In the file's, values begin anywhere, and a product of matrices may be added up
+        # in another order there: the resumed training would differ from the undisturbed one in the last bit.
+        return value.clone()
 
     def rename(self, old: str, new: str, change: Callable[[Tensor], Tensor]) -> None:
         """Use the checkpoint's value of `old`, changed, for `new`, if the checkpoint has `old` and lacks `new`."""
