@@ -147,8 +147,8 @@ def time_start(base_path: Path) -> tuple[float, float]:
 
 def start(base_path: Path, given: argparse.Namespace) -> None:
     took_s, weight_mb = zip(*(time_start(base_path) for _ in range(given.starts)), strict=True)
-    print(f"server start {statistics.median(took_s):.2f} s   (budget <= 2)")
-    print(f"memory then  {statistics.median(weight_mb):.0f} MB   (budget <= 200)")
+    print(f"server start {statistics.median(took_s):.2f} s   (budget <= 1)")
+    print(f"memory then  {statistics.median(weight_mb):.0f} MB   (budget <= 100)")
 
 
 def main() -> None:
