@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 # What a user can mend: shown as one sentence, without a stack.
@@ -130,9 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             subparser.set_defaults(run=module.main)
     chosen, unknown = parser.parse_known_args(words)
     if unknown:
-        subparsers.choices.get(chosen.command, parser).error(
-            f"unrecognized arguments: {' '.join(unknown)}; --help lists them"
-        )
+        of_command = subparsers.choices.get(chosen.command, parser)
+        flags = [flag for action in of_command._actions for flag in action.option_strings]
+        near = [flag for word in unknown for flag in get_close_matches(word.partition("=")[0], flags, n=1)]
+        question = f". Did you mean {', '.join(near)}?" if near else ""
+        of_command.error(f"unrecognized arguments: {' '.join(unknown)}; --help lists them{question}")
     if not hasattr(chosen, "run"):
         parser.print_help()
         return 2

@@ -132,7 +132,8 @@ class _Server(Peer):
         except grpc.RpcError as error:
             raise ValueError(
                 f"{text} does not answer: {error.code().name}: {error.details()}. "
-                "Check the address, the name of the model and its version, and --key if the server is protected."
+                "Check the address, the name of the model and its version, --key if the server asks for keys, and "
+                "grpcs:// if it speaks TLS, with --ca_file if this system does not trust its certificate."
             ) from error
         signatures = serving_pb.SignatureDefMap.FromString(response.metadata["signature_def"].value).signature_def
         self.signatures = {key: signature_from_proto(signatures[key]) for key in sorted(signatures)}

@@ -32,7 +32,7 @@ from estimator_serving.exporter.network_inputs import (
 )
 from estimator_serving.exporter.receivers.features_graph import forward, look_up_text, run_graph
 from estimator_serving.exporter.receivers.receiver_graph import build_receiver_graph
-from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn
+from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn, make_receiver
 from estimator_serving.exporter.receivers.samples import accepted_inputs, graph_feeds
 from estimator_serving.exporter.servable import weights
 from estimator_serving.exporter.servable.directory import write_servable
@@ -136,9 +136,11 @@ def export_all_saved_models(
         )
     model = estimator.load(checkpoint_path)
     models = {}
-    for mode, make_receiver in known.items():
+    for mode, receiver_fn in known.items():
         file = MODE_FILES[mode]
-        models[file] = finish(draft_of_estimator(model, make_receiver(), mode), options or DEFAULT_OPTIONS, file)
+        models[file] = finish(
+            draft_of_estimator(model, make_receiver(receiver_fn), mode), options or DEFAULT_OPTIONS, file
+        )
     return str(write_servable(Path(export_dir_base), models, assets_extra or {}))
 
 

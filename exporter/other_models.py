@@ -25,7 +25,7 @@ from spox import Var
 from estimator_serving.exporter.model_outputs import classify_outputs, predict_outputs, regress_outputs
 from estimator_serving.exporter.receivers.features_graph import run_graph
 from estimator_serving.exporter.receivers.receiver_graph import ReceiverGraph, build_receiver_graph
-from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn
+from estimator_serving.exporter.receivers.receivers import ServingInputReceiver, ServingInputReceiverFn, make_receiver
 from estimator_serving.exporter.receivers.samples import accepted_inputs, graph_feeds, sample_inputs
 from estimator_serving.exporter.servable import weights
 from estimator_serving.exporter.servable.directory import write_servable
@@ -86,7 +86,7 @@ def export_model(
     if method not in (None, *METHODS):
         raise ValueError(f"method is {method!r}; give one of {', '.join(METHODS)}.")
     source = recognize(model)
-    receiver, method = serving_input_receiver_fn(), method or source.method
+    receiver, method = make_receiver(serving_input_receiver_fn), method or source.method
     draft = draft_of_source(source, receiver, method, label_vocabulary, output_names or {})
     models = {MODEL_FILE: finish(draft, options or DEFAULT_OPTIONS)}
     return str(write_servable(Path(export_dir_base), models, assets_extra or {}))

@@ -93,13 +93,7 @@ def model_to_estimator(
         raise ValueError("Please specity either `keras_model` or `keras_model_path`, but not both.")
     if checkpoint_format not in (None, "checkpoint", "saver"):
         raise ValueError(f'Checkpoint format must be one of "checkpoint" or "saver". Got {checkpoint_format}')
-    import keras
-
-    if keras.backend.backend() != "torch":
-        raise ValueError(
-            f"Keras runs on the backend {keras.backend.backend()!r}; start the process with KERAS_BACKEND=torch to "
-            "train its models here."
-        )
+    keras = keras_on_torch()
     if keras_model_path is not None:
         keras_model = keras.models.load_model(keras_model_path, custom_objects=dict(custom_objects or {}))
     if not getattr(keras_model, "compiled", False) or keras_model.optimizer is None:
@@ -112,6 +106,26 @@ def model_to_estimator(
     if keras_model.built:
         model_fn.start_from(Path(estimator.model_dir) / "keras" / "keras_model.ckpt", estimator.config.is_chief)
     return estimator
+
+
+def keras_on_torch() -> Any:
+    """The package `keras`. Raises ValueError unless it runs on the torch backend, ModuleNotFoundError without it."""
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        if error.name == "keras":
+            raise ModuleNotFoundError(
+                "Keras is not installed: pip install 'estimator-serving[keras]'.", name="keras"
+            ) from error
+        # Keras imports its backend, by default TensorFlow, before it can be asked which one it is.
+        raise ValueError(
+            f"Keras cannot be imported without {error.name}; start the process with KERAS_BACKEND=torch."
+        ) from error
+    if keras.backend.backend() != "torch":
+        raise ValueError(
+            f"Keras runs on the backend {keras.backend.backend()!r}; start the process with KERAS_BACKEND=torch."
+        )
+    return keras
 
 
 class KerasModelFn:

@@ -256,6 +256,16 @@ class SupervisedInputReceiver(ServingInputReceiver):
 ServingInputReceiverFn = Callable[[], ServingInputReceiver]
 
 
+def make_receiver(receiver_fn: ServingInputReceiverFn) -> ServingInputReceiver:
+    """What `receiver_fn` makes. Raises TypeError for what is not a function, such as the feature spec itself."""
+    if not callable(receiver_fn):
+        raise TypeError(
+            f"serving_input_receiver_fn must be a function that makes the receiver; got {type(receiver_fn).__name__}. "
+            "Pass build_parsing_serving_input_receiver_fn(feature_spec)."
+        )
+    return receiver_fn()
+
+
 def build_parsing_serving_input_receiver_fn(
     feature_spec: FeatureSpec, default_batch_size: int | None = None
 ) -> ServingInputReceiverFn:

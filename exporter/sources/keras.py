@@ -25,7 +25,7 @@ from estimator_serving.exporter.sources.keras_graph.values import NotLoweredErro
 from estimator_serving.exporter.sources.torch import TorchSource
 from estimator_serving.exporter.sources.tracing import FixedAxisError, check_open
 from estimator_serving.training.arrays import Array
-from estimator_serving.training.keras_model import named_outputs
+from estimator_serving.training.keras_model import keras_on_torch, named_outputs
 
 
 class KerasSource(TorchSource):
@@ -42,13 +42,7 @@ class KerasSource(TorchSource):
     )
 
     def __init__(self, model: Any) -> None:
-        import keras
-
-        if keras.backend.backend() != "torch":
-            raise ValueError(
-                f"Keras runs on the backend {keras.backend.backend()!r}; load the model in a process started with "
-                "KERAS_BACKEND=torch to export it."
-            )
+        keras_on_torch()
         super().__init__(model)
         if known := getattr(model, "inputs", None):
             self._names = [one.name for one in known]
@@ -127,10 +121,9 @@ def keras_to_onnx(
 
 def load_keras(path: str | os.PathLike[str]) -> Any:
     """The model of a `.keras` or `.h5` file. Raises ValueError where Keras cannot load it."""
-    import keras
-
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no file {os.fspath(path)}; give the path of a saved Keras model.")
+    keras = keras_on_torch()
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:

@@ -136,8 +136,15 @@ class SklearnSource:
     def _converted(
         self, inputs: Sequence[ModelInput], sample: Mapping[str, Array], precision: Precision
     ) -> onnx.ModelProto:
-        from skl2onnx import convert_sklearn
-        from skl2onnx.common import data_types
+        try:
+            from skl2onnx import convert_sklearn
+            from skl2onnx.common import data_types
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"skl2onnx converts scikit-learn models, and {error.name} is not installed: "
+                "pip install 'estimator-serving[sklearn]'.",
+                name=error.name,
+            ) from error
 
         number = data_types.DoubleTensorType if precision.element is np.float64 else data_types.FloatTensorType
         types = []

@@ -35,6 +35,12 @@ def test_a_missing_base_path_is_one_sentence(capsys):
     assert error.count("\n") == 1
 
 
+def test_a_misspelt_flag_is_told_the_nearest(capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--model_base_pth=/models"])
+    assert "--help lists them. Did you mean --model_base_path?" in capsys.readouterr().err
+
+
 def test_the_help_imports_no_part():
     code = (
         "import sys; from estimator_serving.cli import main; main([]);"

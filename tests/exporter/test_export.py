@@ -175,6 +175,11 @@ def test_no_receiver_is_refused(trained, tmp_path):
         trained("dnn binary").export_saved_model(tmp_path / "base", None)
 
 
+def test_a_feature_spec_is_no_receiver(trained, tmp_path):
+    with pytest.raises(TypeError, match=r"got dict. Pass build_parsing_serving_input_receiver_fn\(feature_spec\)"):
+        trained("dnn binary").export_saved_model(tmp_path / "base", SPEC)
+
+
 @pytest.mark.usefixtures("traced_anew")
 def test_a_mismatch_writes_nothing(trained, tmp_path, monkeypatch):
     """A network that remembers gives other numbers when it is traced than when it was asked."""

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -285,3 +286,10 @@ def test_the_migration_guides_program(capsys):
     programs = re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)
     exec(next(one for one in programs if "model_to_estimator" in one), {})
     assert "'mae'" in capsys.readouterr().out
+
+
+def test_keras_on_its_default_backend_is_refused():
+    code = "from estimator_serving.training.keras_model import keras_on_torch; keras_on_torch()"
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert re.search("ValueError: Keras .* start the process with KERAS_BACKEND=torch", done.stderr)

@@ -35,7 +35,9 @@ def get_optimizer(optimizer: OptimizerLike, learning_rate: float | None = None) 
             raise ValueError(f"Unsupported optimizer name: {optimizer}. Supported names are: {tuple(BY_NAME)}")
         make: Callable[..., Optimizer] = BY_NAME[optimizer]
         return make() if learning_rate is None else make(learning_rate=learning_rate)
-    made = optimizer() if callable(optimizer) else optimizer
+    # A class of another package, such as torch.optim.Adam, is not called: it would ask for arguments of its own.
+    is_other_class = isinstance(optimizer, type) and not issubclass(optimizer, Optimizer)
+    made = optimizer() if callable(optimizer) and not is_other_class else optimizer
     if not isinstance(made, Optimizer):
         raise ValueError(
             f"The given object is not an Optimizer instance. Given: {made!r}. "

@@ -237,6 +237,10 @@ def test_optimizers_by_name_object_or_function(given, rate, kind, expected):
             r"Unsupported optimizer name: Foo. Supported names are: \('Adagrad', 'Adam', 'Ftrl', 'RMSProp', 'SGD'\)",
         ),
         (lambda: optimizers.get_optimizer(3), "The given object is not an Optimizer instance. Given: 3"),
+        (
+            lambda: optimizers.get_optimizer(torch.optim.Adam),
+            "The given object is not an Optimizer instance. Given: <class 'torch.optim.adam.Adam'>",
+        ),
         (lambda: optimizers.get_optimizer(lambda: 3), "The given object is not an Optimizer instance. Given: 3"),
         (lambda: optimizers.Ftrl(l1_regularization_strength=-1.0), "l1_regularization_strength needs to be positive"),
         (lambda: optimizers.Ftrl(learning_rate_power=0.5), "learning_rate_power 0.5 needs to be negative or zero"),
