@@ -83,7 +83,10 @@ def misplaced(base_path: Path) -> tuple[str, str]:
     """What to do with a model that lies in the base path itself, for clients, empty where none does; and for the log,
     why the base path has no version."""
     if (base_path / MODEL_FILE).is_file():
-        hint = f"The base path holds {MODEL_FILE} itself; put it into a directory 1/ there."
+        if _VERSION_NAME.fullmatch(base_path.name):
+            hint = f"The base path is the directory of version {base_path.name}; give the directory above it."
+        else:
+            hint = f"The base path holds {MODEL_FILE} itself; put it into a directory 1/ there."
         return hint, f"{base_path} is not served. {hint}"
     if (base_path / SAVED_MODEL_FILE).is_file():
         hint = "The base path holds a TensorFlow SavedModel; convert it with `estimator-serving import`"

@@ -205,3 +205,11 @@ def test_a_model_that_lies_in_the_base_path_itself(base_path, file, said, caplog
     assert said in wanted.hint
     assert str(base_path) not in wanted.hint
     assert caplog.text.count(said) == 1
+
+
+def test_the_directory_of_a_version_is_no_base_path(base_path):
+    make(base_path, "7")
+    (base_path / "7" / "model.onnx").write_bytes(b"")
+    wanted = Wanted()
+    watch(wanted, ModelConfig("m", base_path / "7")).poll()
+    assert wanted.hint == "The base path is the directory of version 7; give the directory above it."
