@@ -34,6 +34,7 @@ from estimator_serving.training.distribute.channel import VALUE, Channel, Link
 from estimator_serving.training.distribute.cluster import Cluster
 from estimator_serving.training.distribute.strategies import Replication
 from estimator_serving.training.distribute.strategy import OneProcess, Result, Strategy
+from estimator_serving.training.distribute.transfer import GroupTransfer, Transfer, shared_memory
 from estimator_serving.training.errors import PeerLostError
 from estimator_serving.training.optimizers.gradients import coalesced
 
@@ -41,7 +42,6 @@ logger = logging.getLogger("estimator_serving.training")
 
 _KEY = "estimator_serving/chief"
 _HELLO_BYTES = 64
-_CHUNK_ELEMENTS = 1 << 24
 _LARGE_ELEMENTS = 1 << 18
 _REMIND_S = 10.0
 
@@ -87,7 +87,10 @@ class TorchDistributed(Strategy):
                 raise ValueError("backend='nccl' needs CUDA, and torch finds no device. Leave backend at 'gloo'.")
             local = int(os.environ.get("LOCAL_RANK", self.replica_id)) % torch.cuda.device_count()
             self._device = torch.device("cuda", local)
+        shared = None
         try:
+            if replication.backend == "gloo":
+                shared = shared_memory(self._channel, self.num_replicas)
             dist.init_process_group(
                 replication.backend,
                 store=dist.PrefixStore(token, store),
@@ -100,6 +103,8 @@ class TorchDistributed(Strategy):
             lost = self._channel.lost_peer(error)
             self._channel.leave(lost.peer)
             raise lost from error
+        self._transfer: Transfer = shared or GroupTransfer(self.num_replicas, self._device)
+        logger.debug("Gradients meet in %s.", "shared memory" if shared else f"a process group ({replication.backend})")
         self._store = store  # the chief's holds the server
         atexit.register(self.close)
 
@@ -133,38 +138,44 @@ class TorchDistributed(Strategy):
                 means = self._dense(chosen) if kind == "dense" else self._sparse(chosen, counts)
                 for i, mean in zip(members, means, strict=True):
                     own[i] = mean
+        except PeerLostError:
+            raise
         except RuntimeError as error:  # of gloo: an end or a timeout, without the name of a process
             raise self._channel.lost_peer(error) from error
         return own
 
     def _dense(self, gradients: Sequence[Any]) -> Iterator[Tensor]:
         """Large ones where they are; small ones side by side in one tensor, because each transfer has a fixed cost."""
-        memory = Counter(g.data_ptr() for g in gradients)  # autograd may give one tensor for two parameters
+        memory = Counter(g.untyped_storage().data_ptr() for g in gradients)  # autograd may give two parameters one
         stays = [
             g.numel() >= _LARGE_ELEMENTS
             and g.is_contiguous()
             and g.device == self._device
-            and memory[g.data_ptr()] == 1
+            and memory[g.untyped_storage().data_ptr()] == 1
             for g in gradients
         ]
         small = [g for g, alone in zip(gradients, stays, strict=True) if not alone]
         joined = torch.cat([g.reshape(-1) for g in small]).to(self._device) if small else None
         moved = [g.view(-1) for g, alone in zip(gradients, stays, strict=True) if alone]
-        for flat in [*moved, *([] if joined is None else [joined])]:
-            for start in range(0, len(flat), _CHUNK_ELEMENTS):
-                dist.all_reduce(flat[start : start + _CHUNK_ELEMENTS])
-            flat.mul_(1.0 / self.num_replicas)
+        self._transfer.mean([*moved, *([] if joined is None else [joined])])
         pieces = iter([] if joined is None else torch.split(joined.cpu(), [g.numel() for g in small]))
         return (g if alone else next(pieces).view(g.shape) for g, alone in zip(gradients, stays, strict=True))
 
     def _sparse(self, gradients: Sequence[Any], counts: list[list[int]]) -> Iterator[Tensor]:
-        """Ids and rows of all tables in one transfer each, padded to the longest."""
+        """The ids and rows of all tables, as bytes in one transfer."""
+        dtype = gradients[0].dtype
         widths = [gradient.shape[1:].numel() for gradient in gradients]
-        ids = self._gather(torch.cat([g.indices()[0] for g in gradients]), [sum(each) for each in counts])
         lengths = [[n * width for n, width in zip(each, widths, strict=True)] for each in counts]
-        rows = self._gather(torch.cat([g.values().reshape(-1) for g in gradients]), [sum(each) for each in lengths])
-        ids_by_rank = [torch.split(each, sizes) for each, sizes in zip(ids, counts, strict=True)]
-        rows_by_rank = [torch.split(each, sizes) for each, sizes in zip(rows, lengths, strict=True)]
+        id_bytes = [sum(each) * torch.int64.itemsize for each in counts]
+        all_bytes = [ids + sum(each) * dtype.itemsize for ids, each in zip(id_bytes, lengths, strict=True)]
+        own = [torch.cat([g.indices()[0] for g in gradients]), torch.cat([g.values().reshape(-1) for g in gradients])]
+        everyones = self._transfer.gather(torch.cat([each.view(torch.uint8) for each in own]), all_bytes)
+        parts = [
+            (each[:size].view(torch.int64), each[size:].view(dtype))
+            for each, size in zip(everyones, id_bytes, strict=True)
+        ]
+        ids_by_rank = [torch.split(ids, sizes) for (ids, _), sizes in zip(parts, counts, strict=True)]
+        rows_by_rank = [torch.split(rows, sizes) for (_, rows), sizes in zip(parts, lengths, strict=True)]
         for i, gradient in enumerate(gradients):
             indices = torch.cat([each[i] for each in ids_by_rank])
             values = torch.cat([each[i] for each in rows_by_rank]).reshape(-1, *gradient.shape[1:])
@@ -172,13 +183,6 @@ class TorchDistributed(Strategy):
                 indices[None], values / self.num_replicas, gradient.shape, check_invariants=False
             )
             yield total.coalesce()
-
-    def _gather(self, values: Tensor, lengths: list[int]) -> list[Tensor]:
-        padded = torch.zeros(max(lengths), dtype=values.dtype, device=self._device)
-        padded[: len(values)] = values
-        everyones = [torch.empty_like(padded) for _ in lengths]
-        dist.all_gather(everyones, padded)
-        return [each[:length].cpu() for each, length in zip(everyones, lengths, strict=True)]
 
     def agree(self, ready: bool) -> bool:
         answers = self._channel.exchange(ready)
