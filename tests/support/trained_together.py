@@ -11,6 +11,7 @@ import torch
 
 from estimator_serving import training
 from estimator_serving.training import feature_column as fc
+from estimator_serving.training.distribute import transfer
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(5)
@@ -113,6 +114,12 @@ def train_until(kind, model_dir, steps, rank, step, what):
 
 def train_slowly(kind, model_dir, steps):
     return train(kind, model_dir, steps, Slow())
+
+
+def train_over_the_network(kind, model_dir, steps):
+    """As on several machines: the chief has no memory to share."""
+    transfer._LARGE_BYTES = 1 << 60
+    return train(kind, model_dir, steps)
 
 
 def train_until_data_ends(model_dir):

@@ -6,7 +6,7 @@ every two seconds, whatever the main thread does. A process whose connection is 
 heard of for `silence_limit_s` has been stopped, or its machine or network has. Both are noticed while another process
 waits for it, which raises PeerLostError with the rank. A process that fails says why before it leaves.
 
-Gradients do not go this way: they are large, and torch.distributed moves them (processes.py).
+Gradients do not go this way, because they are large (transfer.py).
 
 Owns the messages and the beats. Does not know trainings. Values are pickled, so only processes of one cluster may
 connect: the chief shows them a token through the store at which they meet.

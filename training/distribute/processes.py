@@ -7,7 +7,8 @@ them, and the process group is made. A process that comes to a chief of an earli
 One connection is kept for all trainings of a process. After an error it is closed, in all processes since each of them
 notices, and the next training makes a new one.
 
-Owns finding each other and exchanging gradients. Small values go over the channel. Does not know the training loop.
+Owns finding each other, and what is exchanged: gradients through a transfer (transfer.py), small values over the
+channel. Does not know the training loop.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def connect(cluster: Cluster, replication: Replication | None, timeout_s: float)
 
 
 class TorchDistributed(Strategy):
-    """One replica in each process; gradients go through torch.distributed (gloo, or nccl on CUDA)."""
+    """One replica in each process; gradients go through shared memory, or a process group (gloo, or nccl on CUDA)."""
 
     def __init__(self, cluster: Cluster, replication: Replication, timeout_s: float) -> None:
         assert cluster.global_id is not None

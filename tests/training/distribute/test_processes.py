@@ -33,6 +33,14 @@ def test_two_processes_with_half_a_batch_train_as_one_with_all_of_it(kind, tmp_p
     check_equal(kind, tmp_path / "two", tmp_path / "one", 1e-5)
 
 
+@pytest.mark.parametrize("kind", ["wide_and_deep", "custom"])
+def test_without_shared_memory_they_train_alike(kind, tmp_path):
+    over_network = Processes(tf_configs(), trained_together.train_over_the_network, kind, tmp_path / "network", 10)
+    assert over_network.results() == [10, 10]
+    assert Processes(tf_configs(), trained_together.train, kind, tmp_path / "memory", 10).results() == [10, 10]
+    check_equal(kind, tmp_path / "network", tmp_path / "memory", 1e-6)
+
+
 def test_torchrun_starts_them_too(tmp_path):
     assert Processes(torchrun_environments(), trained_together.train, "linear", tmp_path, 3).results() == [3, 3]
 
