@@ -44,7 +44,8 @@ what `work` raised in the chief.
 
 The implementation for torch.distributed is processes.TorchDistributed: gradients go through shared memory on one
 machine and through a process group between several (transfer.py). The questions have connections of their own
-(channel.py), because a process group can neither tell a slow process from a dead one nor end its waiting early. tests/support/strategies.py has one for threads.
+(channel.py), because a process group can neither tell a slow process from a dead one nor end its waiting early.
+tests/support/strategies.py has one for threads.
 
 Owns the questions, and the answers that one process gives itself. Does not know TF_CONFIG, the loop, optimizers or
 files.
