@@ -30,6 +30,7 @@ from loads import MATRIX, ROW, write_model
 from rest_predict import open_session
 
 from estimator_serving.serving.dialects.oip import proto_codec as inference_codec
+from estimator_serving.serving.dialects.oip.json_codec import Exchange
 from estimator_serving.serving.dialects.oip.shared_memory import Regions
 from estimator_serving.serving.dialects.tfs import json_codec, proto_codec
 from estimator_serving.serving.models.loader import open_servable
@@ -102,6 +103,8 @@ def make_cases(directory: Path) -> list[Case]:
     y = np.array([ROW] * ROWS, np.float32) @ np.arange(1, 14, dtype=np.float32)[:, None] + np.float32(0.5)
     json_predict = json_codec.CODECS["predict"]
     one, many = (orjson.dumps({"instances": [ROW] * n}) for n in (1, ROWS))
+    tensor = {"name": "x", "shape": [1, len(ROW)], "datatype": "FP32", "data": [ROW]}
+    inference = orjson.dumps({"inputs": [tensor]})
     session = open_session(directory)
 
     def plain_one() -> bytes:
@@ -158,6 +161,10 @@ def make_cases(directory: Path) -> list[Case]:
 
     return [
         Case("REST JSON, 1 row, with the run", 0.9, lambda: json_predict.at_once(one, spec, servable), plain_one),
+        # Beside the same row in TF Serving's form.
+        Case("Open Inference JSON, 1 row, with the run", 1.15,
+             lambda: Exchange(None, Regions()).codec().at_once(inference, spec, servable),
+             lambda: json_predict.at_once(one, spec, servable)),
         Case("REST JSON, 64 rows", 0.45, beside_the_run(json_predict, many, spec, servable), plain_many),
         Case("gRPC Predict, 64 rows", 0.5,
              beside_the_run(proto_codec.CODECS["Predict"], predict_bytes, None, servable), plain_predict),
@@ -198,7 +205,7 @@ def main() -> int:
             is_over = ratio > WORSE * case.committed
             over += is_over
             verdict = "   SLOWER than it may be; see the docstring of benchmarks/guard.py" if is_over else ""
-            print(f"{case.name:36} {ratio:6.3f} of plain libraries, committed {case.committed:g}{verdict}")
+            print(f"{case.name:38} {ratio:6.3f} of plain libraries, committed {case.committed:g}{verdict}")
     return 1 if over else 0
 
 

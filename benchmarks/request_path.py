@@ -151,6 +151,8 @@ def compare(directory: Path, given: argparse.Namespace) -> None:
     one, many = rows_request(1), rows_request(64)
     predict = grpc_predict.make_request()
     binary, infer = open_inference.binary_request(), open_inference.message()
+    tensor = {"name": "x", "shape": [1, len(ROW)], "datatype": "FP32", "data": [ROW]}
+    inference = rest_request("/v2/models/m/infer", {"inputs": [tensor]})
     features = rest_request("/v1/models/features:predict", {"instances": [SEVEN_FEATURES]})
     seven = rest_request("/v1/models/seven:predict", {"instances": [SEVEN]})
     ratios = [
@@ -164,6 +166,8 @@ def compare(directory: Path, given: argparse.Namespace) -> None:
               lambda s: predict_echo.grpc(grpc_predict.METHOD, predict, s), 0.85),
         Ratio("gRPC ModelInfer, 1 row / echo", lambda s: ours.grpc(open_inference.METHOD, infer, s),
               lambda s: infer_echo.grpc(open_inference.METHOD, infer, s), 0.85),
+        Ratio("Open Inference JSON, 1 row / TF Serving's", lambda s: ours.rest(inference, 32, s),
+              lambda s: ours.rest(one, 32, s), 0.77),
         Ratio("REST JSON, 7 features / the same numbers", lambda s: ours.rest(features, 32, s),
               lambda s: ours.rest(seven, 32, s), 0.8),
     ]  # fmt: skip

@@ -100,6 +100,40 @@ def predict_plain(run: PlainRun, body: bytes) -> tuple[bytes, int, float, float]
     `write_array` and `write_rows` give None for, or that are no rows under instances. Raises what the run raises.
     """
 
+def read_inference(
+    body: bytes,
+) -> tuple[str, tuple[tuple[str, str, tuple[int, ...], str, bytes | list[bytes]], ...], tuple[str, ...]] | None:
+    """The id ("" for none), the inputs and the outputs' names of an Open Inference request as JSON.
+
+    An input is its name, datatype, shape, numpy's letter of its values' type (q where all are integers, d for other
+    numbers, ? for booleans, O for texts), and the values as they lie in memory, or a list of bytes for texts. None for
+    every other text: parameters, other members, data that does not fit its shape, what `read_body` gives up on.
+    """
+
+# What `infer_plain` runs: session.run, the graph's names of the outputs and of the input, numpy's ndarray, the input's
+# dtype and name, its shape (-1 for any length, None for any shape); what an answer has from the model's name up to the
+# first output, the names of the outputs, and of each what stands before its shape.
+InferRun = tuple[
+    Callable[..., list[NDArray[Any]]],
+    list[str],
+    str,
+    type[NDArray[Any]],
+    np.dtype[Any],
+    bytes,
+    tuple[int, ...] | None,
+    bytes,
+    tuple[bytes, ...],
+    tuple[bytes, ...],
+]
+
+def infer_plain(run: InferRun, body: bytes) -> tuple[bytes, int, float, float] | None:
+    """The answer to an Open Inference request of one FP32 input as JSON: reads it, runs a graph, prints its outputs.
+
+    Gives what `predict_plain` gives. Floats get the fewest digits that give them back, as orjson prints numpy's arrays.
+    None for what `read_inference` gives None for, another input or output than the run's, numbers that float32 does not
+    hold, and outputs that `write_array` gives None for. Raises what the run raises.
+    """
+
 def narrow_floats(values: bytes) -> bytes:
     """float64 as float32; what is too large becomes an infinity, without a warning."""
 

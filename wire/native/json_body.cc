@@ -1,59 +1,19 @@
 #include "json_body.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
+
+#include "json_lists.h"
 
 namespace estimator {
 namespace {
 
-// The lists are read without recursion: `counts` holds how many elements each open list has so far.
 bool ReadTensor(JsonCursor& cursor, Numbers& numbers) {
-  std::array<std::int64_t, kDimensionsMax> counts;
-  std::size_t depth = 0;
-  std::optional<std::size_t> rank;  // known from the first number on
-  std::vector<std::int64_t>& shape = numbers.shape;
-  while (true) {
-    while (cursor.Take('[')) {
-      if (depth == kDimensionsMax || (rank && depth == *rank)) return false;
-      counts[depth++] = 0;
-      cursor.SkipSpace();
-    }
-    if (!rank) {
-      rank = depth;
-      shape.assign(depth, -1);
-    }
+  return ReadLists(cursor, numbers.shape, [&] {
     const auto number = cursor.ReadNumber();
-    if (depth != *rank || !number) return false;
-    numbers.Add(*number);
-    // Close every list that ends here.
-    while (depth > 0) {
-      ++counts[depth - 1];
-      cursor.SkipSpace();
-      if (cursor.Take(',')) {
-        cursor.SkipSpace();
-        break;
-      }
-      if (!cursor.Take(']')) return false;
-      --depth;
-      if (shape[depth] < 0) shape[depth] = counts[depth];
-      if (shape[depth] != counts[depth]) return false;
-    }
-    if (depth == 0) return true;
-  }
-}
-
-// {"a": content, …} without a key that comes twice.
-template <class Read>
-bool ReadMembers(JsonCursor& cursor, Read read) {
-  if (!cursor.Take('{')) return false;
-  do {
-    cursor.SkipSpace();
-    const auto key = cursor.ReadKey();
-    if (!key || !read(*key)) return false;
-    cursor.SkipSpace();
-  } while (cursor.Take(','));
-  return cursor.Take('}');
+    if (number) numbers.Add(*number);
+    return number.has_value();
+  });
 }
 
 bool ReadColumns(JsonCursor& cursor, Columns& columns) {
@@ -101,8 +61,7 @@ bool ReadMember(JsonCursor& cursor, std::string_view key, Rows& rows) {
 constexpr std::size_t kMembersMax = 256;
 
 bool ReadRows(JsonCursor& cursor, Rows& rows) {
-  do {
-    cursor.SkipSpace();
+  return ReadList(cursor, [&] {
     const std::size_t begin = rows.members.size();
     const bool is_read = ReadMembers(cursor, [&](std::string_view key) {
       const auto row = rows.members.begin() + static_cast<std::ptrdiff_t>(begin);
@@ -110,11 +69,9 @@ bool ReadRows(JsonCursor& cursor, Rows& rows) {
           std::any_of(row, rows.members.end(), [&](const Rows::Member& member) { return member.key == key; });
       return !is_twice && rows.members.size() - begin < kMembersMax && ReadMember(cursor, key, rows);
     });
-    if (!is_read) return false;
     rows.row_ends.push_back(rows.members.size());
-    cursor.SkipSpace();
-  } while (cursor.Take(','));
-  return cursor.Take(']');
+    return is_read;
+  });
 }
 
 bool ReadContent(JsonCursor& cursor, Body& body) {
@@ -125,10 +82,7 @@ bool ReadContent(JsonCursor& cursor, Body& body) {
   JsonCursor ahead = cursor;
   if (ahead.Take('[')) {
     ahead.SkipSpace();
-    if (ahead.Sees('{')) {
-      cursor = ahead;
-      return ReadRows(cursor, body.content.emplace<Rows>());
-    }
+    if (ahead.Sees('{')) return ReadRows(cursor, body.content.emplace<Rows>());
   }
   return ReadTensor(cursor, body.content.emplace<Numbers>());
 }

@@ -60,7 +60,6 @@ struct Body {
 // Nothing for a text of any other form, and for one that holds what this reader leaves to a slower one: empty or uneven
 // lists of tensors, numbers that int64 or double does not hold, more than kDimensionsMax dimensions, a key that an
 // object has twice, escapes or other characters than ASCII in a string, true, false, null.
-inline constexpr std::size_t kDimensionsMax = 32;
 std::optional<Body> ReadBody(std::string_view text);
 
 }  // namespace estimator

@@ -1,4 +1,4 @@
-// The lexical parts of JSON that the codecs here read: space, plain strings, numbers. Owns their syntax.
+// The lexical parts of JSON that the codecs here read: space, words, plain strings, numbers. Owns their syntax.
 #pragma once
 
 #include <charconv>
@@ -31,6 +31,12 @@ class JsonCursor {
   bool Take(char c) {
     if (!Sees(c)) return false;
     ++at_;
+    return true;
+  }
+
+  bool TakeWord(std::string_view word) {
+    if (static_cast<std::size_t>(end_ - at_) < word.size() || std::string_view(at_, word.size()) != word) return false;
+    at_ += word.size();
     return true;
   }
 

@@ -94,13 +94,18 @@ Decimal DecimalOf(float value) {
 
 Decimal DecimalOf(double value) { return Shortest(value); }
 
-// As orjson lays out a double: plain from 1e-5 up to 1e16, else with an exponent.
-void Append(const Decimal& decimal, std::string& text) {
-  constexpr int kPlainFrom = -5, kPlainTo = 16;
+// The powers of ten of first digits, from one to before the other, whose numbers are printed without an exponent.
+struct Plain {
+  int from, to;
+};
+// As orjson lays out doubles, and floats.
+constexpr Plain kPlainDouble = {-5, 16}, kPlainFloat = {-6, 13};
+
+void Append(const Decimal& decimal, Plain plain, std::string& text) {
   const char* const digits = decimal.digits.data();
   const std::size_t count = static_cast<std::size_t>(decimal.count);
   const int exponent = decimal.exponent;
-  if (exponent < kPlainFrom || exponent >= kPlainTo) {
+  if (exponent < plain.from || exponent >= plain.to) {
     text += digits[0];
     if (count > 1) text.append(1, '.').append(digits + 1, count - 1);
     NumberText power;
@@ -117,8 +122,9 @@ void Append(const Decimal& decimal, std::string& text) {
   }
 }
 
+// as_float: a float with the fewest digits that give it back.
 template <class T>
-bool AppendNumber(T value, std::string& text) {
+bool AppendNumber(T value, bool as_float, std::string& text) {
   if constexpr (std::is_same_v<T, bool>) {
     text += value ? "true" : "false";
   } else if constexpr (std::is_floating_point_v<T>) {
@@ -126,8 +132,10 @@ bool AppendNumber(T value, std::string& text) {
     if (std::signbit(value)) text += '-';
     if (value == 0) {
       text += "0.0";
+    } else if (std::is_same_v<T, float> && as_float) {
+      Append(Shortest(std::abs(value)), kPlainFloat, text);
     } else {
-      Append(DecimalOf(std::abs(value)), text);
+      Append(DecimalOf(std::abs(value)), kPlainDouble, text);
     }
   } else {
     NumberText digits;
@@ -139,8 +147,12 @@ bool AppendNumber(T value, std::string& text) {
 // One array, printed piece by piece: each piece is what lies below an index of the dimensions before `from`.
 class Printer {
  public:
-  Printer(const ArrayView& array, std::size_t from)
-      : type_(array.type), next_(static_cast<const char*>(array.data)), shape_(array.shape), from_(from) {}
+  Printer(const ArrayView& array, std::size_t from, bool as_floats = false)
+      : type_(array.type),
+        next_(static_cast<const char*>(array.data)),
+        shape_(array.shape),
+        from_(from),
+        as_floats_(as_floats) {}
 
   bool PrintNext(std::string& text) {
     switch (type_) {
@@ -167,7 +179,7 @@ class Printer {
       T value;
       __builtin_memcpy(&value, next_, sizeof(T));
       next_ += sizeof(T);
-      return AppendNumber(value, text);
+      return AppendNumber(value, as_floats_, text);
     }
     text += '[';
     for (std::int64_t index = 0; index < shape_[dimension]; ++index) {
@@ -182,11 +194,19 @@ class Printer {
   const char* next_;
   const std::vector<std::int64_t>& shape_;
   std::size_t from_;
+  bool as_floats_;
 };
 
 }  // namespace
 
 bool WriteArray(const ArrayView& array, std::string& text) { return Printer(array, 0).PrintNext(text); }
+
+bool WriteFlat(const ArrayView& array, std::string& text) {
+  std::int64_t count = 1;
+  for (const std::int64_t length : array.shape) count *= length;
+  const ArrayView flat{array.type, array.data, {count}};
+  return Printer(flat, 0, true).PrintNext(text);
+}
 
 bool WriteRows(const std::vector<Column>& columns, std::string& text) {
   std::vector<std::optional<Printer>> printers;

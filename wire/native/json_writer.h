@@ -24,6 +24,10 @@ inline constexpr std::string_view kPrintable = "?bBhilqILQfd";
 // TensorFlow Serving prints them.
 bool WriteArray(const ArrayView& array, std::string& text);
 
+// Appends one flat list of all numbers, and says what WriteArray says. Floats get the fewest digits that give them back,
+// laid out as orjson prints numpy's.
+bool WriteFlat(const ArrayView& array, std::string& text);
+
 // One member of the objects that WriteRows writes: an array with a first dimension, or the text of each row.
 struct Column {
   std::string_view key;  // `"NAME":`, ready to print

@@ -4,6 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -16,6 +17,7 @@
 
 #include "example_writer.h"
 #include "http_request.h"
+#include "inference_body.h"
 #include "json_body.h"
 #include "json_writer.h"
 #include "predict_messages.h"
@@ -30,6 +32,8 @@ using estimator::Columns;
 using estimator::ExampleWriter;
 using estimator::FeatureType;
 using estimator::HttpReader;
+using estimator::Inference;
+using estimator::InferenceInput;
 using estimator::Numbers;
 using estimator::OwnedRows;
 using estimator::RowMixer;
@@ -508,6 +512,157 @@ PyObject* PredictPlain(PyObject*, PyObject* arguments) {
   }
 }
 
+// The text of each bytes object of a tuple; nothing, with Python's TypeError, where one is none.
+std::optional<std::vector<std::string_view>> ViewsOf(PyObject* tuple) {
+  std::vector<std::string_view> views;
+  views.reserve(static_cast<std::size_t>(PyTuple_Size(tuple)));
+  for (Py_ssize_t index = 0; index < PyTuple_Size(tuple); ++index) {
+    const auto view = ViewOf(PyTuple_GetItem(tuple, index));
+    if (!view) return std::nullopt;
+    views.push_back(*view);
+  }
+  return views;
+}
+
+// An input's data as numpy's letter of its values' type and the values: bytes, or a list of bytes for texts ("O").
+PyObject* Wrap(const InferenceInput& input) {
+  char letter = 'O';
+  PyObject* values;
+  if (const Numbers* const numbers = std::get_if<Numbers>(&input.data)) {
+    letter = numbers->are_integers ? 'q' : 'd';
+    values = numbers->are_integers ? Bytes(numbers->integers.data(), numbers->integers.size() * 8)
+                                   : Bytes(numbers->reals.data(), numbers->reals.size() * 8);
+  } else if (const auto* const booleans = std::get_if<InferenceInput::Booleans>(&input.data)) {
+    letter = '?';
+    values = Bytes(booleans->data(), booleans->size());
+  } else {
+    values = ListOf(std::get<InferenceInput::Texts>(input.data));
+  }
+  return Py_BuildValue("NNNNN", Text(input.name), Text(input.datatype), Shape(input.shape), Text({&letter, 1}), values);
+}
+
+// A tuple of what `make` gives for each value.
+template <class Values, class MakeObject>
+PyObject* TupleOf(const Values& values, MakeObject make) {
+  PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(values.size()));
+  for (std::size_t index = 0; tuple && index < values.size(); ++index) {
+    PyObject* const one = make(values[index]);
+    PyTuple_SetItem(tuple, static_cast<Py_ssize_t>(index), one);
+    if (!one) Py_CLEAR(tuple);
+  }
+  return tuple;
+}
+
+PyObject* ReadInference(PyObject*, PyObject* body) {
+  const Buffer buffer(body, PyBUF_SIMPLE);
+  if (!buffer) return nullptr;
+  std::optional<Inference> read;
+  const bool is_done = Run(buffer->len, [&] {
+    read = estimator::ReadInference({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
+  });
+  if (!is_done) return nullptr;
+  if (!read) Py_RETURN_NONE;
+  PyObject* const inputs = TupleOf(read->inputs, [](const InferenceInput& input) { return Wrap(input); });
+  return Py_BuildValue("NNN", Text(read->id.value_or("")), inputs, TupleOf(read->outputs, Text));
+}
+
+// Whether a shape is one that a signature's shape allows: a tuple with -1 for any length, or None for any shape.
+bool Allows(PyObject* allowed, const std::vector<std::int64_t>& shape) {
+  if (allowed == Py_None) return true;
+  if (PyTuple_Size(allowed) != static_cast<Py_ssize_t>(shape.size())) return false;
+  for (std::size_t index = 0; index < shape.size(); ++index) {
+    const std::int64_t length = PyLong_AsLongLong(PyTuple_GetItem(allowed, static_cast<Py_ssize_t>(index)));
+    if (length >= 0 && length != shape[index]) return false;
+  }
+  return true;
+}
+
+// The places of the asked outputs among the names of all; all if none is asked. Nothing for an unknown name, or one that
+// comes twice.
+std::optional<std::vector<std::size_t>> PlacesOf(const std::vector<std::string_view>& asked,
+                                                 const std::vector<std::string_view>& names) {
+  std::vector<std::size_t> places;
+  for (std::size_t place = 0; asked.empty() && place < names.size(); ++place) places.push_back(place);
+  for (const std::string_view one : asked) {
+    const auto place = static_cast<std::size_t>(std::find(names.begin(), names.end(), one) - names.begin());
+    if (place == names.size() || std::find(places.begin(), places.end(), place) != places.end()) return std::nullopt;
+    places.push_back(place);
+  }
+  return places;
+}
+
+// The answer to a plain inference, of the arrays that a run gave. None if one of them is not to be printed here.
+PyObject* AnswerOf(std::string_view id, std::string_view model, const std::vector<std::string_view>& heads,
+                   const std::vector<std::size_t>& places, PyObject* outputs) {
+  if (!PyList_Check(outputs) || PyList_Size(outputs) != static_cast<Py_ssize_t>(places.size())) Py_RETURN_NONE;
+  std::vector<ArrayView> arrays;
+  std::vector<std::optional<Buffer>> buffers(places.size());
+  Py_ssize_t bytes = static_cast<Py_ssize_t>(id.size());
+  for (std::size_t index = 0; index < places.size(); ++index) {
+    auto view = Lend(PyList_GetItem(outputs, static_cast<Py_ssize_t>(index)), buffers[index], bytes);
+    if (!view) return NotPrintable();
+    arrays.push_back(std::move(*view));
+  }
+  return Written(bytes, [&](std::string& text) {
+    text += '{';
+    if (!id.empty()) text.append("\"id\":\"").append(id).append("\",");
+    text += model;
+    for (std::size_t index = 0; index < arrays.size(); ++index) {
+      if (index) text += ',';
+      const std::vector<std::int64_t>& shape = arrays[index].shape;
+      text += heads[places[index]];
+      estimator::WriteFlat({'q', shape.data(), {static_cast<std::int64_t>(shape.size())}}, text);
+      text += ",\"data\":";
+      if (!estimator::WriteFlat(arrays[index], text)) return false;
+      text += '}';
+    }
+    text += "]}";
+    return true;
+  });
+}
+
+PyObject* InferPlain(PyObject*, PyObject* arguments) {
+  PyObject *run, *all_names, *input_name, *ndarray, *dtype, *input, *allowed, *model, *names, *heads, *body;
+  if (!PyArg_ParseTuple(arguments, "(OO!OOOSOSO!O!)S:infer_plain", &run, &PyList_Type, &all_names, &input_name, &ndarray,
+                        &dtype, &input, &allowed, &model, &PyTuple_Type, &names, &PyTuple_Type, &heads, &body)) {
+    return nullptr;
+  }
+  const auto begin = Clock::now();
+  try {
+    const auto read = estimator::ReadInference(*ViewOf(body));
+    if (!read || read->inputs.size() != 1) Py_RETURN_NONE;
+    const InferenceInput& sent = read->inputs[0];
+    const Numbers* const numbers = std::get_if<Numbers>(&sent.data);
+    if (!numbers || sent.datatype != "FP32" || sent.name != *ViewOf(input) || !Allows(allowed, sent.shape)) Py_RETURN_NONE;
+    const auto aliases = ViewsOf(names), head_texts = ViewsOf(heads);
+    if (!aliases || !head_texts) return nullptr;
+    const auto floats = estimator::ToFloats(*numbers);
+    const auto places = PlacesOf(read->outputs, *aliases);
+    if (!floats || !places || head_texts->size() != aliases->size()) Py_RETURN_NONE;
+    Owned asked(Py_NewRef(all_names));
+    if (!read->outputs.empty()) {
+      asked.reset(PyList_New(0));
+      for (const std::size_t place : *places) {
+        PyObject* const name = PyList_GetItem(all_names, static_cast<Py_ssize_t>(place));
+        if (!asked || !name || PyList_Append(asked.get(), name)) return nullptr;
+      }
+    }
+    const Owned array(
+        ArrayOf(ndarray, dtype, sent.shape, Owned(Bytes(floats->data(), floats->size() * sizeof(float)))));
+    const Owned feeds(PyDict_New());
+    if (!array || !feeds || PyDict_SetItem(feeds.get(), input_name, array.get())) return nullptr;
+    const auto run_begin = Clock::now();
+    const Owned outputs(PyObject_CallFunctionObjArgs(run, asked.get(), feeds.get(), Py_None, nullptr));
+    const auto run_end = Clock::now();
+    PyObject* const answer = outputs ? AnswerOf(read->id.value_or(""), *ViewOf(model), *head_texts, *places, outputs.get()) : nullptr;
+    if (!answer || answer == Py_None) return answer;
+    return Py_BuildValue("Nndd", answer, static_cast<Py_ssize_t>(sent.shape[0]), SecondsBetween(begin, run_begin),
+                         SecondsBetween(run_begin, run_end));
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
 PyObject* NarrowFloats(PyObject*, PyObject* values) {
   const Buffer buffer(values, PyBUF_SIMPLE);
   return buffer ? Floats(buffer->buf, static_cast<std::size_t>(buffer->len) / sizeof(double)) : nullptr;
@@ -799,6 +954,8 @@ PyMethodDef kMethods[] = {
     {"read_request", ReadRequest, METH_VARARGS, nullptr},
     {"read_body", ReadBody, METH_O, nullptr},
     {"read_columns", ReadColumns, METH_O, nullptr},
+    {"read_inference", ReadInference, METH_O, nullptr},
+    {"infer_plain", InferPlain, METH_VARARGS, nullptr},
     {"write_examples", WriteExamples, METH_VARARGS, nullptr},
     {"read_predict_request", ReadPredictRequest, METH_O, nullptr},
     {"read_examples_request", ReadExamplesRequest, METH_O, nullptr},

@@ -6,6 +6,7 @@ are `rest`'s. Source: the Open Inference Protocol (inference_rest) and Triton's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from time import perf_counter
@@ -23,6 +24,7 @@ from estimator_serving.serving.predictor import Codec, Done
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import AtOnce
+from estimator_serving.wire import native
 
 ENTRYPOINT = "V2_REST"
 METHOD = "Predict"
@@ -69,7 +71,8 @@ class Exchange:
         self.json_bytes: int | None = None
 
     def codec(self) -> Codec:
-        return Codec(METHOD, ENTRYPOINT, self.parse, to_request, self.encode, False, self.at_once)
+        at_once = _json_at_once if self._json_length is None else self.at_once
+        return Codec(METHOD, ENTRYPOINT, self.parse, to_request, self.encode, False, at_once)
 
     def at_once(self, payload: bytes, _spec: ModelSpec, servable: Servable) -> Done | None:
         """What `parse`, `to_request`, a run and `encode` come to for a head that came before and fitted this version,
@@ -116,8 +119,8 @@ class Exchange:
             raise InvalidArgumentError("The request's body is empty; send an inference request as JSON.")
         json_length = self._json_length
         if json_length is None:
-            call = _fill(_read_head(payload), memoryview(b""), self._regions)
-            return Document(target, call, payload)
+            content = native.read_inference(payload) or _fill(_read_head(payload), memoryview(b""), self._regions)
+            return Document(target, content, payload)
         length = int(json_length) if json_length.isdigit() and len(json_length) <= _DIGITS_MAX else -1
         if length == 0:
             return Document(target, Call("", {BINARY_OUTPUTS: True}, (), (), payload), payload)
@@ -185,7 +188,59 @@ def _known_answer(*parts: Any) -> bytes:
 
 
 def to_request(document: Document, servable: Servable) -> Request:
-    return infer.to_request(document.content, servable)
+    call = document.content
+    if type(call) is tuple:
+        call_id, sent, outputs = call
+        inputs = [
+            Input(name, datatype, shape, math.prod(shape), (letter, values), json_tensor.read_plain)
+            for name, datatype, shape, letter, values in sent
+        ]
+        try:
+            return infer.to_request(Call(call_id, {}, inputs, [Output(name, {}) for name in outputs]), servable)
+        except InvalidArgumentError:
+            call = _read_head(document.payload).call  # whose values have the sentences
+    return infer.to_request(call, servable)
+
+
+_NOT_YET: Any = object()
+
+
+def _json_at_once(payload: bytes, _spec: ModelSpec, servable: Servable) -> Done | None:
+    """What the steps come to for JSON that `native.infer_plain` can answer."""
+    plain = servable.at_once
+    if plain is None:
+        return None
+    run: native.InferRun | None = servable.worked_out.get(_json_at_once, _NOT_YET)
+    if run is _NOT_YET:
+        run = servable.worked_out[_json_at_once] = _plain_run(plain, servable)
+    if run is None or run[0] is not getattr(plain.runner.graph, "bare", None):
+        return None
+    done = native.infer_plain(run, payload)
+    if done is None:
+        return None
+    answer, rows, read_s, run_s = done
+    plain.runner.note_run(run_s)
+    return Done(answer, rows if plain.has_rows else 1, read_s, run_s)
+
+
+def _plain_run(plain: AtOnce, servable: Servable) -> native.InferRun | None:
+    """How `native.infer_plain` runs a version; None where it cannot."""
+    signature = servable.signatures[plain.signature_name]
+    dtypes_out = [signature.outputs[alias].dtype for alias in plain.aliases]
+    bare = getattr(plain.runner.graph, "bare", None)
+    if bare is None or plain.takes_examples or any(one.numpy.char not in native.WRITABLE for one in dtypes_out):
+        return None
+    model = json_tensor.dump(_answer("", servable.name, servable.version, ()))
+    heads = [
+        json_tensor.dump({"name": alias, "datatype": datatypes.of(dtype).name, "shape": ()})
+        for alias, dtype in zip(plain.aliases, dtypes_out, strict=True)
+    ]
+    info = signature.inputs[plain.alias]
+    return (
+        bare, plain.output_names, plain.input_names[0], np.ndarray, info.dtype.numpy, plain.alias.encode(), info.shape,
+        model[1:].removesuffix(b"]}"), tuple(alias.encode() for alias in plain.aliases),
+        tuple(head.removesuffix(b"[]}") for head in heads),
+    )  # fmt: skip
 
 
 class _Head(NamedTuple):

@@ -39,6 +39,9 @@ _TAKEN = {
     if datatype.contents
 }
 
+# The Python types of values by `native.read_inference`'s letters.
+_TYPES = {"q": int, "d": float, "?": bool, "O": str}
+
 
 def read_values(name: str, data: Any, dtype: DType, shape: tuple[int, ...], size: int) -> Array:
     """The array of an input's `data`: one flat list, or lists nested as the shape says.
@@ -61,6 +64,26 @@ def read_values(name: str, data: Any, dtype: DType, shape: tuple[int, ...], size
             raise _misfit(name, data, shape, wrong, "is out of range for FP32")
         return array.reshape(shape)
     return np.array(values, dtype.numpy).reshape(shape)
+
+
+def read_plain(name: str, content: tuple[str, Any], dtype: DType, shape: tuple[int, ...], _size: int) -> Array:
+    """The array of values as `native.read_inference` gives them, which is the one that `read_values` makes of the JSON.
+
+    Raises InvalidArgumentError, without a reason, where `read_values` has something to say.
+    """
+    letter, values = content
+    if _TYPES[letter] in _TAKEN.get(dtype.number, ()):
+        if dtype.is_string:
+            return as_strings(values).reshape(shape)
+        array: Array = np.ndarray(shape, letter, values)
+        limits = np.iinfo(dtype.numpy) if dtype.numpy.kind in "iu" else None
+        if limits is None or (int(array.min()) >= limits.min and int(array.max()) <= limits.max):
+            with np.errstate(over="ignore"):
+                # By float64, as `read_values` goes.
+                array = (array.astype(np.float64) if dtype is dtypes.float32 else array).astype(dtype.numpy)
+            if dtype is not dtypes.float32 or np.isfinite(array).all():
+                return array
+    raise InvalidArgumentError(f"input '{name}' has values that are not plain.")
 
 
 def read_base64(name: str, data: Any, dtype: DType, shape: tuple[int, ...], size: int) -> Array:
