@@ -133,13 +133,16 @@ oracle-python:
 
 fuzz:  ## fuzz what reads requests in C++ with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
 	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null
-	@cmake --build build/fuzz --target fuzz_decode_example fuzz_read_body fuzz_read_predict fuzz_read_http
+	@cmake --build build/fuzz --target fuzz_decode_example fuzz_read_body fuzz_read_inference \
+	  fuzz_read_predict fuzz_read_http
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
 	@$(PYTHON) ops/fuzz/request_seeds.py build/fuzz
 	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/corpus
 	@build/fuzz/fuzz/fuzz_read_body -max_len=200 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/json
+	@build/fuzz/fuzz/fuzz_read_inference -max_len=300 \
+	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/inference
 	@build/fuzz/fuzz/fuzz_read_predict -max_len=200 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/predict
 	@build/fuzz/fuzz/fuzz_read_http -max_len=400 \

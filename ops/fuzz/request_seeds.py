@@ -1,7 +1,7 @@
 """Writes the seeds of the fuzz targets that read requests: `python ops/fuzz/request_seeds.py DIRECTORY`.
 
-They are the plain requests of each form, below DIRECTORY/json, DIRECTORY/predict and DIRECTORY/http; the fuzzers do the
-rest.
+They are the plain requests of each form, below DIRECTORY/json, DIRECTORY/inference, DIRECTORY/predict and
+DIRECTORY/http; the fuzzers do the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ SEEDS = {
     "json/tensor": b'{"signature_name": "s", "instances": [[1, -2.5e3], [0, 1e-7]]}',
     "json/rows": b'{"instances": [{"f": 1.5, "s": ["a", "b"], "i": []}, {"f": 2, "i": 3}]}',
     "json/columns": b'{"inputs": {"a": [1, 2], "b": 3.5}}',
+    "inference/numbers": b'{"id": "a", "outputs": [{"name": "y"}],'
+    b'"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [[1, -2.5]]}]}',
+    "inference/others": b'{"inputs": [{"name": "b", "shape": [2], "datatype": "BOOL", "data": [true, false]},'
+    b'{"data": ["a"], "datatype": "BYTES", "shape": [1, 1], "name": "s"}]}',
     # Version 7 of model m, signature s, a filter, and inputs of float, int64 and string.
     "predict/all": bytes.fromhex(
         "0a0a0a016d120208071a0173121b0a016612160801120812020801120208022a080000803f00000040"

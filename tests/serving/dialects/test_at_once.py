@@ -16,6 +16,7 @@ from estimator_serving.serving.dialects.tfs.options import Options
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.models.loader import open_servable
 from estimator_serving.serving.request import ModelSpec
+from estimator_serving.wire import native
 
 SPEC = ModelSpec("m")
 ONE = "g (float[N,2] x) => (float[N,2] y) { y = Add(x, x) }"
@@ -212,3 +213,115 @@ def test_outputs_that_are_no_numbers_are_not_run_twice(tmp_path):
     text.at_once.runner.graph.bare = lambda *arguments: runs.append(1) or bare(*arguments)
     assert json_codec.CODECS["predict"].at_once(b'{"instances": [0.5]}', SPEC, text) is None
     assert not runs
+
+
+# --- the Open Inference Protocol's JSON ---
+
+KINDS = """g (float[N] x) => (float[N] y, double[N] d, int64[N] i, bool[N] b)
+{ y = Identity(x)  d = Cast<to = 11>(x)  i = Cast<to = 7>(x)  b = Cast<to = 9>(x) }"""
+PAIRS = """g (float[N,2] x, int32[M] i, bool[K] b, string[L] s) => (float[N,2] y, int32[M] j, bool[K] c, string[L] t)
+{ y = Identity(x)  j = Identity(i)  c = Not(b)  t = Identity(s) }"""
+
+
+@pytest.fixture(scope="module")
+def inferring(servables, tmp_path_factory):
+    base = tmp_path_factory.mktemp("inferring")
+    return servables | {name: opened(text, base / name) for name, text in {"kinds": KINDS, "pairs": PAIRS}.items()}
+
+
+def infer(servable, body):
+    """The answer at once (None for none), and by steps that read natively and by those that do not (None for a
+    refusal)."""
+    codec, payload = Exchange(None, Regions()).codec(), body.encode()
+    try:
+        done = codec.at_once(payload, SPEC, servable)
+    except Exception:
+        done = None  # which the steps have a sentence for
+    with pytest.MonkeyPatch.context() as patch:
+        steps = by_steps(codec, payload, servable)
+        patch.setattr(native, "read_inference", lambda _body: None)
+        return None if done is None else done.payload, steps, by_steps(codec, payload, servable)
+
+
+def tensor(name, shape, datatype, data):
+    return f'{{"name":"{name}", "shape":{shape},"datatype":"{datatype}","data" : {data}}}'
+
+
+INPUT = st.builds(
+    tensor, st.sampled_from("xxxy"), st.sampled_from(["[1,2]", "[2]", "[1]", "[2,1]", "[-1]", "[1.0]", "[]", "2"]),
+    st.sampled_from(["FP32", "FP32", "FP64"]), CONTENT,
+)  # fmt: skip
+OUTPUTS = st.sampled_from([
+    "", ', "outputs": [{"name": "i"}, {"name":"y"}]', ', "outputs": [{"name": "y"}]', ', "parameters": {}',
+    ', "outputs": [{"name": "y"}, {"name": "y"}]', ', "outputs": []',
+])  # fmt: skip
+IDS = st.sampled_from(["", '"id": "a/b", ', '"id": "", ', '"id": 1, ', '"id": "é", ', '"inputs": [], '])
+
+
+@given(IDS, st.lists(INPUT, min_size=1, max_size=2), OUTPUTS, st.sampled_from(["", " ", "x"]),
+       st.sampled_from(["one", "rows", "many", "kinds"]))  # fmt: skip
+def test_inferences(inferring, call_id, inputs, outputs, end, name):
+    at_once, steps, long_way = infer(inferring[name], f'{{{call_id}"inputs": [{", ".join(inputs)}]{outputs}}}{end}')
+    assert steps == long_way
+    assert at_once in (None, long_way)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_numbers_of_inferences_are_printed_as_orjson_prints_them(inferring, numbers):
+    at_once, _, long_way = infer(
+        inferring["kinds"], f'{{"inputs": [{tensor("x", [len(numbers)], "FP32", json.dumps(numbers))}]}}'
+    )
+    assert at_once == long_way
+    assert at_once is not None
+
+
+VALUES = st.sampled_from(["1", "-0", "2147483648", "0.5", "true", '"a"', '"\\n"', "null", "1e39", "[1]"])
+SOME = st.lists(VALUES, max_size=2).map(lambda values: f"[{','.join(values)}]")
+FITTING = {"x": "[0.5, 2]", "i": "[1, -2]", "b": "[true, false]", "s": '["a", "b"]'}
+SHAPES = {"x": "[1,2]", "i": "[2]", "b": "[2]", "s": "[2]"}
+DATATYPES = {"x": "FP32", "i": "INT32", "b": "BOOL", "s": "BYTES"}
+
+
+@given(st.dictionaries(st.sampled_from("xibs"), SOME, max_size=1), st.sampled_from([2, 1, 3]))
+def test_inferences_of_several_inputs_are_read_as_the_long_way_reads_them(inferring, changed, count):
+    inputs = [
+        tensor(name, SHAPES[name] if name == "x" else f"[{count}]" if name in changed else "[2]", DATATYPES[name], data)
+        for name, data in (FITTING | changed).items()
+    ]
+    at_once, steps, long_way = infer(inferring["pairs"], f'{{"inputs": [{",".join(inputs)}]}}')
+    assert at_once is None
+    assert steps == long_way
+
+
+WHOLE = f'{{"id":"a","inputs": [{tensor("x", [1, 2], "FP32", "[[1, 2.5]]")}],"outputs":[{{"name":"y"}}]}}'
+
+
+@given(st.data())
+def test_broken_inferences(inferring, data):
+    at = data.draw(st.integers(0, len(WHOLE)))
+    text = data.draw(st.text('"[]{}:,019.-eab\\', max_size=2))
+    at_once, steps, long_way = infer(inferring["one"], WHOLE[:at] + text + WHOLE[at + data.draw(st.integers(0, 2)) :])
+    assert steps == long_way
+    assert at_once in (None, long_way)
+
+
+@pytest.mark.parametrize(("body", "answer"), [
+    (WHOLE, '{"id":"a","model_name":"m","model_version":"1",'
+     '"outputs":[{"name":"y","datatype":"FP32","shape":[1,2],"data":[2.0,5.0]}]}'),
+    (f'{{"inputs":[{tensor("x", [2, 2], "FP32", [1, 2, 3, 4])}]}}', '{"model_name":"m","model_version":"1",'
+     '"outputs":[{"name":"y","datatype":"FP32","shape":[2,2],"data":[2.0,4.0,6.0,8.0]}]}'),
+])  # fmt: skip
+def test_inferences_that_are_answered_at_once(inferring, body, answer):
+    assert infer(inferring["one"], body) == (answer.encode(),) * 3
+
+
+def test_plain_tensors_of_every_kind_are_read_natively():
+    inputs = [tensor(name, SHAPES[name], DATATYPES[name], data) for name, data in FITTING.items()]
+    call_id, read, outputs = native.read_inference(f'{{"inputs":[{",".join(inputs)}]}}'.encode())
+    assert (call_id, outputs) == ("", ())
+    assert [(letter, shape) for _, _, shape, letter, _ in read] == [
+        ("d", (1, 2)),
+        ("q", (2,)),
+        ("?", (2,)),
+        ("O", (2,)),
+    ]
