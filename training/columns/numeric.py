@@ -53,6 +53,9 @@ class NumericColumn(DenseColumn):
         if self.normalizer_fn is not None:
             (x,) = spox.inline(normalizer.trace(self).model)(x).values()
             x = op.cast(x, to=np.float32) if x.unwrap_tensor().dtype != np.float32 else x
+        if (x.unwrap_tensor().shape or ())[1:] == (self.num_elements,):
+            # ONNX Runtime drops this when it opens the graph, but runs a reshape to the same shape for every request.
+            return op.identity(x)
         # 0 keeps the batch axis, which -1 could not infer for a batch of 0 rows.
         return op.reshape(x, op.const(np.array([0, self.num_elements], dtype=np.int64)))
 
