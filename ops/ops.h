@@ -24,6 +24,7 @@ class ExampleParser {
   std::vector<ort::Strings> default_strings_;  // the bytes behind the string defaults
   std::vector<Declared> features_;
   ExampleDecoder decoder_;
+  const bool has_composites_;  // whether any feature is made of several columns
 };
 
 class ParseExample : public ExampleParser {

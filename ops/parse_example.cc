@@ -80,7 +80,7 @@ struct Chunk {
   std::size_t first = 0;
   std::size_t rows = 0;
   std::vector<Column> columns;        // of the decoder
-  std::vector<Composite> composites;  // one a feature, empty for those of one column
+  std::vector<Composite> composites;  // one a feature, empty for those of one column; none if all are of one
 };
 
 std::vector<Chunk> Split(std::size_t rows, std::size_t bytes) {
@@ -187,7 +187,7 @@ std::int64_t Longest(const std::vector<std::int64_t>& lengths) {
   return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
 }
 
-// Makes the output tensors of one batch, one after the other, and then has every chunk write its part of each.
+// Makes the output tensors of one batch, one after the other, and has every chunk write its part of each.
 class BatchWriter {
  public:
   BatchWriter(ort::KernelContext* context, const std::vector<Chunk>& chunks, std::size_t rows)
@@ -213,7 +213,9 @@ class BatchWriter {
   using Part = std::function<void(std::size_t chunk)>;
 
   void AddFixedLen(const Declared& feature) {
-    ort::Shape shape = {rows_};
+    ort::Shape shape;
+    shape.reserve(1 + feature.dims.size());
+    shape.push_back(rows_);
     shape.insert(shape.end(), feature.dims.begin(), feature.dims.end());
     Concatenate(feature.dtype, shape, [column = feature.columns[0]](const Chunk& chunk) -> const auto& {
       return chunk.columns[column].values;
@@ -311,7 +313,15 @@ class BatchWriter {
 
   // What the functions above are made of.
 
-  void AddPart(Part part) { parts_.push_back(std::move(part)); }
+  // A batch of one chunk is written at once, which spares small requests keeping the parts.
+  template <class Write>
+  void AddPart(Write part) {
+    if (chunks_.size() == 1) {
+      part(0);
+    } else {
+      parts_.push_back(std::move(part));
+    }
+  }
 
   template <class Take>
   std::int64_t LongestOf(const Take& take) const {
@@ -513,7 +523,10 @@ void ExampleParser::InferShapes(Message message, const ort::Inference& inference
 }
 
 ExampleParser::ExampleParser(Message message, const ort::Node& node)
-    : features_(ReadDeclared(message, node, default_strings_)), decoder_(MakeDecoder(message, features_)) {}
+    : features_(ReadDeclared(message, node, default_strings_)),
+      decoder_(MakeDecoder(message, features_)),
+      has_composites_(std::any_of(features_.begin(), features_.end(),
+                                  [](const Declared& feature) { return feature.kind >= Kind::kSparse; })) {}
 
 void ExampleParser::Compute(ort::KernelContext* context) const {
   const ort::Value* const values = ort::Input(context, 0);
@@ -521,13 +534,14 @@ void ExampleParser::Compute(ort::KernelContext* context) const {
   const std::string_view bytes(ort::Data<char>(values), ort::CountOf(values));
   const std::int64_t* const splits = ort::Data<std::int64_t>(row_splits);
   try {
-    CheckSplits(bytes, splits, ort::CountOf(row_splits));
-    const std::size_t rows = ort::CountOf(row_splits) - 1;
+    const std::size_t count = ort::CountOf(row_splits);
+    CheckSplits(bytes, splits, count);
+    const std::size_t rows = count - 1;
     std::vector<Chunk> chunks = Split(rows, bytes.size());
     ort::ParallelFor(context, chunks.size(), [&](std::size_t c) {
       Chunk& chunk = chunks[c];
       chunk.columns = decoder_.Decode(bytes, splits, chunk.first, chunk.rows);
-      chunk.composites.resize(features_.size());
+      if (has_composites_) chunk.composites.resize(features_.size());
       for (std::size_t f = 0; f < features_.size(); ++f) {
         if (features_[f].kind >= Kind::kSparse) chunk.composites[f] = Compose(features_[f], chunk);
       }
