@@ -3,7 +3,9 @@ engine that found them. For small models those two are most of a step.
 
 The theory. A signature is the shapes and dtypes of a batch's tensors. Its first step is taken the ordinary way, for it
 makes what every later step finds. Its second step is recorded, while it is taken: every operator below autograd becomes
-a line of a small program from the batch to the loss and the gradients. Its later steps run that program.
+a line of a small program from the batch and the variables to the loss and the gradients. Its later steps run that
+program. It is TorchScript, whose interpreter calls an operator in half the time that Python needs; its optimizations
+are off, because they may change the last bit of a number.
 
 A step may ask its tensors a yes-or-no question ("is an id missing?", "are the labels in range?"). The program asks
 again, and where an answer differs the step is taken the ordinary way and recorded beside the first recording. PyTorch
@@ -103,14 +105,25 @@ class _Replay:
 
 
 class _Recording(NamedTuple):
-    program: Callable[..., tuple[Tensor | None, ...] | None]
+    program: Callable[..., list[Tensor | None]]
+    variables: tuple[Tensor, ...]
     spec: EstimatorSpec
 
     def replay(self, inputs: Sequence[Tensor]) -> EstimatorSpec | None:
-        """The spec of a step on these inputs, None where an answer differs from the recorded one."""
-        with torch.no_grad():
-            made = self.program(*inputs)
-        if made is None:
+        """The spec of a step on these inputs, None where an answer differs from the recorded one.
+
+        None after an error too, so that the ordinary step raises it.
+        """
+        was_optimizing = torch._C._get_graph_executor_optimize()
+        torch._C._set_graph_executor_optimize(False)  # the operators as they stand, none fused or left out
+        try:
+            with torch._C._AutoDispatchBelowAutograd():
+                made = self.program(*inputs, *self.variables)
+        except RuntimeError:
+            return None
+        finally:
+            torch._C._set_graph_executor_optimize(was_optimizing)
+        if not made:
             return None
         loss, *gradients = made
         assert loss is not None
@@ -121,6 +134,8 @@ class _Recording(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Line:
     text: str
+    question: str
+    """What must be true after it for the rest to be run; empty if nothing."""
     makes: frozenset[str]
     needs: frozenset[str]
     must_run: bool
@@ -128,20 +143,22 @@ class _Line:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types neither it nor its constructor
-    """Notes every operator below autograd as a line of Python: names for tensors and whatever has no literal."""
+    """Notes every operator below autograd as a line of TorchScript: names for tensors and whatever has no literal."""
 
     def __init__(self, inputs: Sequence[Tensor], store: VariableStore) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._inputs = [f"i{number}" for number in range(len(inputs))]
         self._names = {id(tensor): name for tensor, name in zip(inputs, self._inputs, strict=True)}
-        self._constants: dict[str, Any] = {}
+        self._constants: dict[str, Any] = {"torch": torch}
+        self._variables: dict[str, Tensor] = {}
         self._lines: list[_Line] = []
         # Keeps the objects alive, so that no id is used twice.
         self._alive: list[Any] = list(inputs)
         self._can_repeat = True
         self._numbers = itertools.count()
         for tensor in (*store.parameters(), *store.buffers()):
-            self._names[id(tensor)] = self._constant(tensor)
+            name = self._names[id(tensor)] = f"c{next(self._numbers)}"
+            self._variables[name] = tensor
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -169,20 +186,31 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
             return None
         if not self._can_repeat:
             return None
-        # From the last line to the first: those that the needed values come from, each followed by a `del` of the
-        # values that no later line needs.
-        kept = [f"return {results}"]
+        # From the last line to the first: those that the needed values come from.
+        kept: list[_Line] = []
         for line in reversed(self._lines):
             if line.must_run or line.makes & needed:
-                over = sorted(name for name in (line.needs | line.makes) - needed if name.startswith("v"))
                 needed |= line.needs
-                kept += [f"del {', '.join(over)}"] * bool(over)
-                kept.append(line.text)
-        lines = [f"def program({', '.join(self._inputs)}):", *reversed(kept)]
-        exec("\n    ".join(lines), self._constants)  # every word of it was made above
+                kept.append(line)
+        variables = {name: tensor for name, tensor in self._variables.items() if name in needed}
+        text = [f"def program({', '.join(f'{name}: Tensor' for name in (*self._inputs, *variables))}):"]
+        text.append("    made = torch.jit.annotate(List[Optional[Tensor]], [])")
+        indent = "    "
+        for line in reversed(kept):
+            text.append(indent + line.text)
+            if line.question:
+                text.append(f"{indent}if {line.question}:")
+                indent += "    "
+        text += [f"{indent}made = torch.jit.annotate(List[Optional[Tensor]], {results})", "    return made\n"]
+        try:
+            unit = torch._C.CompilationUnit()
+            unit.define("\n".join(text), self._constants.get)  # type: ignore[arg-type]  # it may give any value
+        except RuntimeError:
+            return None
         assert spec.loss is not None
         loss = spec.loss.detach()  # not the recorded batch's autograd graph, which would stay in memory
-        return _Recording(self._constants["program"], spec.of_step(loss, spec.train_op.of(loss, ())))
+        spec = spec.of_step(loss, spec.train_op.of(loss, ()))
+        return _Recording(unit.find_function("program"), tuple(variables.values()), spec)
 
     def _note(self, function: Any, args: Any, kwargs: Any, made: Any) -> None:
         """One operator. LookupError for what cannot be repeated."""
@@ -201,19 +229,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         given += [f"{key}={self._text(value, needs)}" for key, value in kwargs.items()]
         makes: set[str] = set()
         result = self._result(made, makes)
-        # The line that ends a replay where this result sends the step another way.
+        # What sends the step another way where it is false.
         question = ""
         if isinstance(made, bool):
-            question = f"\n    if {result} is not {made}: return None"
+            question = f"bool({result})" if made else f"not bool({result})"
         elif torch.Tag.dynamic_output_shape in function.tags and isinstance(made, Tensor):
-            question = f"\n    if ({result}.numel() == 0) is not {made.numel() == 0}: return None"
+            question = f"{result}.numel() {'==' if made.numel() == 0 else '!='} 0"
         must_run = function._schema.is_mutable or bool(question)
-        text = f"{result} = {self._constant(function._op)}({', '.join(given)}){question}"
-        self._lines.append(_Line(text, frozenset(makes), frozenset(needs), must_run))
+        text = f"{result} = {self._constant(function.overloadpacket)}({', '.join(given)})"
+        self._lines.append(_Line(text, question, frozenset(makes), frozenset(needs), must_run))
 
     def _result(self, made: Any, makes: set[str]) -> str:
         if isinstance(made, tuple | list):
-            return f"[{', '.join(self._result(each, makes) for each in made)}]"
+            return f"({', '.join(self._result(each, makes) for each in made)},)"
         if not isinstance(made, Tensor | bool):
             raise LookupError  # a number that Python went on with
         name = f"v{next(self._numbers)}"
@@ -229,8 +257,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
             return name
         if isinstance(value, list | tuple):
             return f"[{', '.join(self._text(each, needs) for each in value)}]"
-        if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        if value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value)):
             return repr(value)
+        if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
+            return str(value)
+        if isinstance(value, torch.device):
+            return f'torch.device("{value}")'
         return self._constant(value)
 
     def _constant(self, value: Any) -> str:
