@@ -5,7 +5,6 @@ Owns the checks of TF 2.15. Does not know training, checkpoints or columns.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -160,8 +159,8 @@ class EstimatorSpec:
 
     def of_step(self, loss: Tensor, train_op: TrainOp) -> EstimatorSpec:
         """The same spec in another step. Nothing is checked again, because only numbers differ."""
-        made = copy.copy(self)
-        vars(made).update(loss=loss, train_op=train_op)
+        made = object.__new__(EstimatorSpec)  # copy.copy takes ten times as long, in every step
+        vars(made).update(vars(self), loss=loss, train_op=train_op)
         return made
 
     def _replace(self, **changes: Any) -> EstimatorSpec:

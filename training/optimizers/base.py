@@ -99,7 +99,8 @@ class _Joined:
         found = [gradients[i] for i in self.members]
         if any(g is None for g in found):
             return None
-        return torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in found if g is not None])
+        dense = [g.to_dense() if g.is_sparse else g for g in found if g is not None]
+        return torch._C._nn.flatten_dense_tensors(dense)
 
 
 @dataclass(frozen=True, slots=True)
