@@ -154,15 +154,18 @@ def _check_yielded(fits: bool, element: Element, types: Element) -> None:
         )
 
 
+_ROWS = (np.ndarray, RaggedBytes)
+
+
 def taken(columns: Element, rows: Any) -> Element:
     """`rows` (an index, a slice or an order) of every column; a slice gives views of the columns.
 
-    It runs for every batch, so it does without map_leaves.
+    It runs for every batch, so it does without map_leaves, and takes the arrays of a dict without a call.
     """
-    if isinstance(columns, np.ndarray | RaggedBytes):
-        return columns[rows]
     if isinstance(columns, dict):
-        return {key: taken(value, rows) for key, value in columns.items()}
+        return {key: value[rows] if type(value) is np.ndarray else taken(value, rows) for key, value in columns.items()}
+    if isinstance(columns, _ROWS):
+        return columns[rows]
     return tuple(taken(value, rows) for value in columns)
 
 

@@ -218,6 +218,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         if function is torch.ops.aten.detach.default:
             self._names[id(made)] = self._names[id(args[0])]
             return
+        if function is torch.ops.aten.ones_like.default and made.ndim == 0:
+            # The gradient of the loss by itself, where autograd begins: always this 1.
+            name = self._names[id(made)] = f"c{next(self._numbers)}"
+            self._variables[name] = made
+            return
         # Whether the operator changes a variable or an input in place.
         writes_outside = any(
             schema.alias_info is not None and schema.alias_info.is_write and not self._names[id(value)].startswith("v")

@@ -23,7 +23,7 @@ def gather_rows(table: Tensor, ids: Tensor) -> Tensor:
     if not (torch.is_grad_enabled() and table.requires_grad):
         return _gather(table, ids)
     sparse = not getattr(table, "takes_whole_gradient", False)
-    if (ids < 0).any():
+    if not torch.equal(ids, ids.clamp(min=0)):
         rows: Tensor = _GatherRows.apply(table, ids, sparse)  # type: ignore[no-untyped-call]
         return rows
     # The same in C++; with ids < 0 it would count row 0 as looked up.

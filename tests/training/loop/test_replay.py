@@ -191,3 +191,15 @@ def test_a_function_of_the_users_is_called_in_every_step(activation_fn, is_repla
 def test_a_weight_columns_normalizer_is_called_in_every_step():
     weight = fc.numeric_column("w", normalizer_fn=lambda w: w + 1)
     assert not hasattr(replayed(lambda features: features, [], weight), "depends_only_on_tensors")
+
+
+def test_an_error_in_a_replay_is_the_ordinary_steps_error(replays):
+    class Shorten(training.SessionRunHook):
+        def before_run(self, run_context):
+            if run_context.session.global_step == 5:
+                kernel = run_context.session.store.get("dnn/logits/kernel")
+                kernel.data = kernel.data[:-1]
+
+    with pytest.raises(ValueError, match="Trying to share variable dnn.logits.kernel"):
+        train(estimator(), rows(), hooks=[Shorten()])
+    assert replays
