@@ -170,4 +170,5 @@ clean:  ## remove what these targets made
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training,dev]'
 	@mkdir -p .links/estimator_serving
 	@for part in $(PARTS); do ln -sfn ../../$$part .links/estimator_serving/$$part; done
+	@$(BIN)/python -m compileall -q $(PARTS) tools tests benchmarks  # once, and not in each process that starts together
 	@touch $@

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def test_it_measures_a_server_and_writes_its_flags(base_path, tmp_path, capsys, 
     assert (tmp_path / "out" / "flags.txt").read_text() == ""
 
 
+def children(pid):
+    found = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found |= {int(child) for child in (task / "children").read_text().split()}
+    return found
+
+
 def test_it_leaves_nothing_when_it_is_ended(base_path, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -54,8 +63,7 @@ def test_it_leaves_nothing_when_it_is_ended(base_path, tmp_path):
         [*command, *output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         next(line for line in process.stderr if "requests/s" in line)
-        tasks = Path(f"/proc/{process.pid}/task").iterdir()
-        (server,) = (int(pid) for task in tasks for pid in (task / "children").read_text().split())
+        (server,) = children(process.pid)
         process.send_signal(signal.SIGTERM)
         said, error = process.communicate(timeout=60)
     assert process.returncode == 130
