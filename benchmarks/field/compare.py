@@ -394,7 +394,7 @@ def machine() -> dict[str, Any]:
     models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "processor": models[0] if models else platform.processor(), "cores": os.cpu_count(),
-        "system": f"Linux {platform.release()}", "python": platform.python_version(),
+        "system": platform.system(), "python": platform.python_version(),
     }  # fmt: skip
 
 
