@@ -20,7 +20,7 @@ from estimator_serving.serving.dialects.oip import datatypes, infer, json_tensor
 from estimator_serving.serving.dialects.oip.infer import Call, Input, Output
 from estimator_serving.serving.dialects.oip.shared_memory import REGION, Regions
 from estimator_serving.serving.errors import InvalidArgumentError
-from estimator_serving.serving.predictor import Codec, Done
+from estimator_serving.serving.predictor import Codec, Done, ShortWay
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import AtOnce
@@ -202,28 +202,7 @@ def to_request(document: Document, servable: Servable) -> Request:
     return infer.to_request(call, servable)
 
 
-_NOT_YET: Any = object()
-
-
-def _json_at_once(payload: bytes, _spec: ModelSpec, servable: Servable) -> Done | None:
-    """What the steps come to for JSON that `native.infer_plain` can answer."""
-    plain = servable.at_once
-    if plain is None:
-        return None
-    run: native.InferRun | None = servable.worked_out.get(_json_at_once, _NOT_YET)
-    if run is _NOT_YET:
-        run = servable.worked_out[_json_at_once] = _plain_run(plain, servable)
-    if run is None or run[0] is not getattr(plain.runner.graph, "bare", None):
-        return None
-    done = native.infer_plain(run, payload)
-    if done is None:
-        return None
-    answer, rows, read_s, run_s = done
-    plain.runner.note_run(run_s)
-    return Done(answer, rows if plain.has_rows else 1, read_s, run_s)
-
-
-def _plain_run(plain: AtOnce, servable: Servable) -> native.InferRun | None:
+def _plain_run(servable: Servable, plain: AtOnce) -> native.InferRun | None:
     """How `native.infer_plain` runs a version; None where it cannot."""
     signature = servable.signatures[plain.signature_name]
     dtypes_out = [signature.outputs[alias].dtype for alias in plain.aliases]
@@ -241,6 +220,10 @@ def _plain_run(plain: AtOnce, servable: Servable) -> native.InferRun | None:
         model[1:].removesuffix(b"]}"), tuple(alias.encode() for alias in plain.aliases),
         tuple(head.removesuffix(b"[]}") for head in heads),
     )  # fmt: skip
+
+
+# What the steps come to.
+_json_at_once = ShortWay(_plain_run, native.infer_plain)
 
 
 class _Head(NamedTuple):

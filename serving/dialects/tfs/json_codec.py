@@ -19,7 +19,7 @@ from estimator_serving.serving.dialects.json_text import kind, quote
 from estimator_serving.serving.dialects.tfs import json_tensor, outcomes
 from estimator_serving.serving.dialects.tfs.options import DEFAULT, Options
 from estimator_serving.serving.errors import InvalidArgumentError, ServingError
-from estimator_serving.serving.predictor import Codec, Done
+from estimator_serving.serving.predictor import Codec, ShortWay
 from estimator_serving.serving.request import Array, Document, ModelSpec, Outputs, Request, as_strings
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import AtOnce
@@ -338,9 +338,6 @@ def _encode_predict(outputs: Outputs, request: Request, _servable: Servable) -> 
     return b'{"predictions":%b}' % json_tensor.write_rows(outputs)
 
 
-_NOT_YET: Any = object()
-
-
 def _plain_run(servable: Servable, plain: AtOnce) -> native.PlainRun | None:
     """How `native.predict_plain` runs a version's signature; None where it cannot, or where bodies have to be told
     apart."""
@@ -359,23 +356,8 @@ def _plain_run(servable: Servable, plain: AtOnce) -> native.PlainRun | None:
     return bare, plain.output_names, plain.input_names, keys, np.ndarray, fed, encoder.writer
 
 
-def _predict_at_once(payload: bytes, spec: ModelSpec, servable: Servable) -> Done | None:
-    """What `_parse_predict`, `_decode_predict`, a run and `_encode_predict` come to, for what `native.predict_plain`
-    can answer."""
-    plain = servable.at_once
-    if plain is None or spec.signature_name != plain.signature_name:
-        return None
-    run: native.PlainRun | None = servable.worked_out.get(_predict_at_once, _NOT_YET)
-    if run is _NOT_YET:
-        run = servable.worked_out[_predict_at_once] = _plain_run(servable, plain)
-    if run is None or run[0] is not getattr(plain.runner.graph, "bare", None):
-        return None
-    done = native.predict_plain(run, payload)
-    if done is None:
-        return None
-    answer, rows, read_s, run_s = done
-    plain.runner.note_run(run_s)
-    return Done(answer, rows if plain.has_rows else 1, read_s, run_s)
+# What `_parse_predict`, `_decode_predict`, a run and `_encode_predict` come to.
+_predict_at_once = ShortWay(_plain_run, native.predict_plain)
 
 
 # --- classify and regress ---
