@@ -18,7 +18,7 @@ test coverage: export TMPDIR := $(or $(IN_MEMORY),$(TMPDIR))
 .DEFAULT_GOAL := help
 # WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
 unexport WORKERS
-.PHONY: help demo test coverage check fmt proto build serve bench budgets docs manual fuzz fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-savedmodel oracle-trees oracle-models oracle-keras
+.PHONY: help demo test coverage check fmt proto build serve bench budgets docs manual fuzz fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-perf-analyzer oracle-savedmodel oracle-trees oracle-models oracle-keras
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -108,6 +108,10 @@ oracle-kserve: .venv/.ready  ## the kserve SDK's v2 clients against the server; 
 oracle-openapi: .venv/.ready  ## schemathesis against the server's OpenAPI document; SCHEMATHESIS=path/to/schemathesis
 	@test -n "$(SCHEMATHESIS)" || { echo "Give the schemathesis command, for example: make oracle-openapi SCHEMATHESIS=/opt/st/bin/schemathesis"; exit 1; }
 	@SCHEMATHESIS=$(SCHEMATHESIS) $(BIN)/python -m pytest -q tests/conformance/test_schemathesis.py
+
+oracle-perf-analyzer: .venv/.ready  ## Triton's perf_analyzer, and its figures beside the metrics; PERF_ANALYZER=path/to/perf_analyzer
+	@test -n "$(PERF_ANALYZER)" || { echo "Give perf_analyzer of tritonclient 2.51.0, for example: make oracle-perf-analyzer PERF_ANALYZER=/opt/perf_analyzer"; exit 1; }
+	@PERF_ANALYZER=$(PERF_ANALYZER) $(BIN)/python -m pytest -q -rP tests/conformance/test_perf_analyzer.py
 
 oracle-savedmodel: .venv/.ready oracle-python  ## imported SavedModels against TensorFlow's answers; TF=path/to/python CASES=300
 	@mkdir -p build/oracle-savedmodel
