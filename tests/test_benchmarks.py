@@ -56,9 +56,9 @@ def test_what_a_server_leaves_behind_is_killed():
         compare.adopt_orphans()
         subprocess.run(["sh", "-c", "setsid sleep 60 & setsid sleep 60 &"], check=True)
         time.sleep(0.1)
-        print(len(compare.below(os.getpid())))
+        print(len(compare.tree(os.getpid())[1:]))
         compare.end_all()
-        print(len(compare.below(os.getpid())))"""
+        print(len(compare.tree(os.getpid())[1:]))"""
     paths = f"{FIELD}:{FIELD.parent}"
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}.split(':')\n{script}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

@@ -41,11 +41,12 @@ import numpy as np
 import page
 from closed_loop import HOST, GrpcCallers, HttpCaller, Load
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "tests" / "support")]
 import grpc_predict
 import open_inference
 import titanic_server
 from loads import MATRIX, ROW, cpu_s, post, write_model
+from served import tree
 
 HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -198,22 +199,10 @@ def make_environment(name: str, requirements: list[str], environments: Path) -> 
 # --- processes ---
 
 
-def below(pid: int) -> list[int]:
-    """The processes that a process started, and those that these started."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found = [pid]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found[1:]
-
-
 def used_s() -> float:
     """Processor time of the running server, with all its processes."""
     total = 0.0
-    for pid in below(os.getpid()):
+    for pid in tree(os.getpid())[1:]:
         with suppress(OSError):
             total += cpu_s(pid)
     return total
@@ -222,7 +211,7 @@ def used_s() -> float:
 def end_all() -> None:
     """Kill everything below this process, which `adopt_orphans` made the parent of what its children leave behind."""
     deadline_s = time.monotonic() + 10
-    while (left := below(os.getpid())) and time.monotonic() < deadline_s:
+    while (left := tree(os.getpid())[1:]) and time.monotonic() < deadline_s:
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

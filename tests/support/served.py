@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -23,13 +23,20 @@ def free_ports(count):
     return ports
 
 
+def children(pid):
+    """The ids of the processes that a process's threads started."""
+    found = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found += map(int, file.read_text().split())
+    return found
+
+
 def tree(pid):
-    """A process's id and those of all below it."""
-    try:
-        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except (FileNotFoundError, ProcessLookupError):
+    """A process's id and those of all below it; nothing if it is gone."""
+    if not Path(f"/proc/{pid}").exists():
         return []
-    return [pid, *(one for child in below for one in tree(int(child)))]
+    return [pid, *(one for child in children(pid) for one in tree(child))]
 
 
 def has_threads(pid):

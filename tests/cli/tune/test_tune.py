@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from conformance_models import MODELS, write_model
+from served import children
 
 from estimator_serving.cli import main
 from estimator_serving.cli.tune import report
@@ -43,14 +42,6 @@ def test_it_measures_a_server_and_writes_its_flags(base_path, tmp_path, capsys, 
     assert measured["settings"][0]["runs"][0][0]["rate"] > 0
     assert measured["is_met"]
     assert (tmp_path / "out" / "flags.txt").read_text() == ""
-
-
-def children(pid):
-    found = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
-            found |= {int(child) for child in (task / "children").read_text().split()}
-    return found
 
 
 def test_it_leaves_nothing_when_it_is_ended(base_path, tmp_path):
