@@ -36,8 +36,8 @@ PROTOCOLS = ("rest", "grpc")
 # Enough for requests that differ, as those of many clients do.
 REQUESTS_MAX = 100
 _VERBS = {PREDICT_METHOD: "predict", CLASSIFY_METHOD: "classify", REGRESS_METHOD: "regress"}
-# The members of a JSON body that have one element for each row.
-_ROWS_MEMBERS = ("instances", "examples")
+# A JSON body has its content in one of these members.
+_MEMBERS = {"instances", "inputs", "examples"}
 
 
 class Requests(NamedTuple):
@@ -214,7 +214,7 @@ def _read_body(file: Path) -> dict[str, Any] | None:
         raise ValueError(
             f"{file} holds neither a JSON body nor records of PredictionLog ({error}); give --request one of them."
         ) from None
-    if not isinstance(body, dict) or len({"instances", "inputs", "examples"} & body.keys()) != 1:
+    if not isinstance(body, dict) or len(_MEMBERS & body.keys()) != 1:
         raise ValueError(
             f'{file} is not the body of a request; write for example {{"instances": [[1.0, 2.0]]}}, with one of '
             "instances, inputs and examples."
@@ -231,22 +231,17 @@ def _of_body(
     body["signature_name"] = key
     has_rows = servable.has_rows(key)
     _check_rows(rows, has_rows, key)
-    content = next(body[name] for name in (*_ROWS_MEMBERS, "inputs") if name in body)
+    (member,) = _MEMBERS & body.keys()
+    content = body[member]
     columns = content.values() if isinstance(content, dict) else [content]
     # A body whose rows cannot be counted is sent as it is.
     came = min((len(column) if isinstance(column, list) else 0 for column in columns), default=0)
     if rows is not None and came:
-        for member in _ROWS_MEMBERS:
-            if member in body:
-                body[member] = _cycled(body[member], rows)
-        if "inputs" in body:
-            inputs = body["inputs"]
-            body["inputs"] = (
-                {alias: _cycled(value, rows) for alias, value in inputs.items()}
-                if isinstance(inputs, dict)
-                else _cycled(inputs, rows)
-            )
-    verb = _VERBS.get(servable.signatures[key].method_name, "predict") if "examples" in body else "predict"
+        if isinstance(content, dict):
+            body[member] = {alias: _cycled(column, rows) for alias, column in content.items()}
+        else:
+            body[member] = _cycled(content, rows)
+    verb = _VERBS.get(servable.signatures[key].method_name, "predict") if member == "examples" else "predict"
     sent = rows if rows is not None and came else came
     return Requests([_http(verb, body)], "", max(1, sent), key, origin, why_unbatched(servable, key))
 
