@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from estimator_serving.cli.tune.requests import Requests
-from estimator_serving.cli.tune.search import SPREAD_ASSUMED, Entry, Found, Load, Objective
+from estimator_serving.cli.tune.search import SPREAD_ASSUMED, Entry, Found, Load, Objective, middle
 from estimator_serving.cli.tune.settings import Setting
 
 FLAGS_FILE = "flags.txt"
@@ -160,7 +160,7 @@ def figure(found: Found, ranked: Sequence[Entry], is_unicode: bool) -> Iterator[
         by_clients: dict[int, list[Load]] = {}
         for load in sorted((load for run in entry.runs for load in run), key=lambda load: load.quantile_s):
             by_clients.setdefault(load.clients, []).append(load)
-        typical = {count: loads[(len(loads) - 1) // 2] for count, loads in by_clients.items()}
+        typical = {count: middle(loads) for count, loads in by_clients.items()}
         yield ""
         yield f"{quantile_name(objective)} by clients, {entry.setting}"
         slowest_s = max((one.quantile_s for one in typical.values() if math.isfinite(one.quantile_s)), default=0.0)

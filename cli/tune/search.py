@@ -122,7 +122,7 @@ class Entry:
 
     def typical(self, objective: Objective) -> Load:
         """The best load of the run in the middle; of two runs, of the worse one."""
-        return _middle(self.loads(objective))
+        return middle(self.loads(objective))
 
 
 @dataclass
@@ -176,7 +176,7 @@ class Found:
         not met. If no setting meets it, 1 / latency, so that the nearest one is the best.
         """
         loads = [entry.loads(self.objective) for entry in self.entries]
-        if any(_middle(one).meets(self.objective) for one in loads):
+        if any(middle(one).meets(self.objective) for one in loads):
             return [[load.goodput if load.meets(self.objective) else 0.0 for load in one] for one in loads]
         return [[1 / load.quantile_s for load in one] for one in loads]
 
@@ -202,13 +202,13 @@ class Found:
         for _, other in by_changes[1:]:
             mine, others = scores[pick], scores[other]
             doubt = max(GAIN_MIN, *(_range(runs) if len(runs) > 1 else usual for runs in (mine, others)))
-            if min(others) > max(mine) and _middle(others) > _middle(mine) * (1 + doubt):
+            if min(others) > max(mine) and middle(others) > middle(mine) * (1 + doubt):
                 pick = other
         return self.entries[pick]
 
     def ranked(self) -> list[Entry]:
         """The entries, the best figure first."""
-        scores = {id(entry): _middle(runs) for entry, runs in zip(self.entries, self.scores(), strict=True)}
+        scores = {id(entry): middle(runs) for entry, runs in zip(self.entries, self.scores(), strict=True)}
         return sorted(self.entries, key=lambda entry: scores[id(entry)], reverse=True)
 
     def faster_but_close(self) -> list[Entry]:
@@ -358,7 +358,7 @@ def _start(entry: Entry, objective: Objective) -> int:
     return max(1, entry.typical(objective).clients // 2)
 
 
-def _middle(ascending: Sequence[T]) -> T:
+def middle(ascending: Sequence[T]) -> T:
     """The one in the middle; of two, the lower one."""
     return ascending[(len(ascending) - 1) // 2]
 
