@@ -99,11 +99,11 @@ def json_body(form: str, rows: int) -> bytes:
 
 
 def infer_case(rows: int) -> Case:
-    return Case("gRPC ModelInfer", rows, open_inference.message(rows), INFER)
+    return Case(page.INFER, rows, open_inference.message(rows), INFER)
 
 
 def predict_case(rows: int) -> Case:
-    return Case("gRPC Predict", rows, grpc_predict.make_request(rows), PREDICT)
+    return Case(page.PREDICT, rows, grpc_predict.make_request(rows), PREDICT)
 
 
 def binary_case(rows: int) -> Case:
@@ -131,11 +131,11 @@ def our_targets(directory: Path) -> list[Target]:
 
     predict = "/v1/models/m:predict"
     json_cases = [
-        Case(f"REST JSON, {name}", rows, post(path, json_body(form, rows)))
+        Case(name, rows, post(path, json_body(form, rows)))
         for name, path, form in (
-            ("rows", predict, "instances"),
-            ("columns", predict, "inputs"),
-            ("Open Inference", "/v2/models/m/infer", "infer"),
+            (page.ROWS, predict, "instances"),
+            ("REST JSON, columns", predict, "inputs"),
+            (page.OPEN_INFERENCE, "/v2/models/m/infer", "infer"),
         )
         for rows in (1, 64, 1024)
     ]
@@ -161,16 +161,13 @@ def other_target(file: Path, environments: Path, model: Path) -> Target:
     field = script["tool"]["field"]
     name = file.stem.partition("_")[0]
     python = make_environment(name, script["dependencies"], environments)
-    cases = [Case(f"REST JSON, {form_name(field['body'])}", rows, post(field["path"], json_body(field["body"], rows)))
-             for rows in (1, 64, 1024)]  # fmt: skip
+    path, form = field["path"], field["body"]
+    json_name = page.OPEN_INFERENCE if form == "infer" else page.ROWS
+    cases = [Case(json_name, rows, post(path, json_body(form, rows))) for rows in (1, 64, 1024)]
     cases += [binary_case(rows) for rows in (1, 64, 1024) if field.get("binary")]
     cases += [infer_case(rows) for rows in (1, 64) if field.get("grpc")]
     title = field["title"].format(version=script["dependencies"][0].partition("==")[2])
     return Target(name, title, lambda ports: [python, file, model, *map(str, ports)], cases)
-
-
-def form_name(form: str) -> str:
-    return "Open Inference" if form == "infer" else "rows"
 
 
 def make_environment(name: str, requirements: list[str], environments: Path) -> Path:

@@ -14,7 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROWS, COLUMNS, OPEN_INFERENCE = "REST JSON, rows", "REST JSON, columns", "REST JSON, Open Inference"
+# The names of the requests that the page looks for.
+ROWS, OPEN_INFERENCE = "REST JSON, rows", "REST JSON, Open Inference"
 INFER, PREDICT = "gRPC ModelInfer", "gRPC Predict"
 # How many times as many answers a second as each other server, one row at a time.
 BOUNDS = {"mlserver": 5.0, "kserve": 5.0, "litserve": 5.0, "bentoml": 5.0, "triton": 1.5}
@@ -34,7 +35,7 @@ class Results:
     """What `compare.py` wrote, by server, case, rows and callers."""
 
     def __init__(self, read: dict[str, Any]) -> None:
-        self.read, self.titles = read, read["titles"]
+        self.titles = read["titles"]
         self.found = {(one["server"], one["case"], one["rows"], one["callers"]): one for one in read["measured"]}
         self.callers = sorted({one["callers"] for one in read["measured"]})
         self.servers = [name for name in self.titles if any(key[0] == name for key in self.found)]
@@ -51,7 +52,7 @@ class Results:
         """The same request to both; a JSON request of the Open Inference Protocol also against plain rows."""
         for server in self.servers:
             if server != "ours":
-                for case, _ in dict.fromkeys((name, None) for name, _ in self.cases(server)):
+                for case in dict.fromkeys(name for name, _ in self.cases(server)):
                     yield Pair(server, case, case)
                     if case == OPEN_INFERENCE:
                         yield Pair(server, case, ROWS)
