@@ -21,12 +21,12 @@ import threading
 import time
 from pathlib import Path
 
+from grpc_predict import METHOD, serve_bare
 from loads import HOST, cpu_s
 
 LAYERS, WIDTH, ROWS = 4, 1024, 32
 BATCH_SIZES = (32, 64, 128, 256, 512)
 SERVER_CORE, LOAD_CORE = 0, 1
-METHOD = "/tensorflow.serving.PredictionService/Predict"
 # How long a caller waits in the overload, and how soon the goodput has to be back after it.
 DEADLINE_S, RECOVERY_S = 2.0, 2.0
 PARAMETERS = """max_batch_size { value: %d } max_enqueued_batches { value: %d } num_batch_threads { value: %d }"""
@@ -72,16 +72,7 @@ def serve(directory: Path, given: argparse.Namespace) -> None:
 
 def serve_echo() -> None:
     """What gRPC alone costs: the request's bytes back, which are as many as a real answer's."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import grpc
-
-    service, method = METHOD[1:].split("/")
-    handler = grpc.unary_unary_rpc_method_handler(lambda payload, _context: payload)
-    server = grpc.server(ThreadPoolExecutor(16), [grpc.method_handlers_generic_handler(service, {method: handler})])
-    print(server.add_insecure_port(f"{HOST}:0"), flush=True)
-    server.start()
-    server.wait_for_termination()
+    serve_bare(lambda payload, _context: payload, 16)
 
 
 def run_session(directory: Path, seconds: float) -> None:
