@@ -104,13 +104,31 @@ PyObject* ListOf(const Texts& texts) {
   return list;
 }
 
-PyObject* Shape(const std::vector<std::int64_t>& sizes) {
-  PyObject* const shape = PyTuple_New(static_cast<Py_ssize_t>(sizes.size()));
-  for (std::size_t index = 0; shape && index < sizes.size(); ++index) {
-    PyTuple_SetItem(shape, static_cast<Py_ssize_t>(index), PyLong_FromLongLong(sizes[index]));
+// The text of each bytes object of a tuple; nothing, with Python's TypeError, where one is none.
+std::optional<std::vector<std::string_view>> ViewsOf(PyObject* tuple) {
+  std::vector<std::string_view> views;
+  views.reserve(static_cast<std::size_t>(PyTuple_Size(tuple)));
+  for (Py_ssize_t index = 0; index < PyTuple_Size(tuple); ++index) {
+    const auto view = ViewOf(PyTuple_GetItem(tuple, index));
+    if (!view) return std::nullopt;
+    views.push_back(*view);
   }
-  return shape;
+  return views;
 }
+
+// A tuple of what `make` gives for each value.
+template <class Values, class MakeObject>
+PyObject* TupleOf(const Values& values, MakeObject make) {
+  PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(values.size()));
+  for (std::size_t index = 0; tuple && index < values.size(); ++index) {
+    PyObject* const one = make(values[index]);
+    PyTuple_SetItem(tuple, static_cast<Py_ssize_t>(index), one);
+    if (!one) Py_CLEAR(tuple);
+  }
+  return tuple;
+}
+
+PyObject* Shape(const std::vector<std::int64_t>& sizes) { return TupleOf(sizes, PyLong_FromLongLong); }
 
 // Adds to a dict; takes over the value, which may be null. False with Python's error set.
 bool Add(PyObject* dict, std::string_view key, PyObject* value) {
@@ -121,13 +139,16 @@ bool Add(PyObject* dict, std::string_view key, PyObject* value) {
   return is_added;
 }
 
+// The numbers as they lie in memory: int64 if all are integers, else double.
+PyObject* BytesOf(const Numbers& numbers) {
+  return numbers.are_integers ? Bytes(numbers.integers.data(), numbers.integers.size() * sizeof(std::int64_t))
+                              : Bytes(numbers.reals.data(), numbers.reals.size() * sizeof(double));
+}
+
 // A tensor as (shape, whether all its numbers are integers, the numbers).
 PyObject* Wrap(const Numbers& numbers) {
-  PyObject* const shape = Shape(numbers.shape);
-  PyObject* const values = numbers.are_integers ? Bytes(numbers.integers.data(), numbers.integers.size() * 8)
-                                                : Bytes(numbers.reals.data(), numbers.reals.size() * 8);
   // N takes over the references, and a null one becomes the error that is set.
-  return Py_BuildValue("NNN", shape, PyBool_FromLong(numbers.are_integers), values);
+  return Py_BuildValue("NNN", Shape(numbers.shape), PyBool_FromLong(numbers.are_integers), BytesOf(numbers));
 }
 
 PyObject* Wrap(const Columns& columns) {
@@ -252,13 +273,9 @@ PyObject* WriteExamples(PyObject*, PyObject* arguments) {
 
 PyObject* MakeHttpReader(PyObject*, PyObject* arguments) {
   try {
-    std::vector<std::string> wanted;
-    for (Py_ssize_t index = 0; index < PyTuple_Size(arguments); ++index) {
-      const auto name = ViewOf(PyTuple_GetItem(arguments, index));
-      if (!name) return nullptr;
-      wanted.emplace_back(*name);
-    }
-    return Keep(std::make_unique<HttpReader>(std::move(wanted)));
+    const auto wanted = ViewsOf(arguments);
+    if (!wanted) return nullptr;
+    return Keep(std::make_unique<HttpReader>(std::vector<std::string>(wanted->begin(), wanted->end())));
   } catch (const std::bad_alloc&) {
     return PyErr_NoMemory();
   }
@@ -277,13 +294,10 @@ PyObject* ReadRequest(PyObject*, PyObject* arguments) {
   });
   if (!is_done) return nullptr;
   if (!read) Py_RETURN_NONE;
-  PyObject* const headers = PyTuple_New(static_cast<Py_ssize_t>(read->headers.size()));
-  for (std::size_t index = 0; headers && index < read->headers.size(); ++index) {
-    const auto& [name, value] = read->headers[index];
-    PyTuple_SetItem(headers, static_cast<Py_ssize_t>(index),
-                    Py_BuildValue("y#y#", name.data(), static_cast<Py_ssize_t>(name.size()), value.data(),
-                                  static_cast<Py_ssize_t>(value.size())));
-  }
+  PyObject* const headers = TupleOf(read->headers, [](const auto& header) {
+    const auto& [name, value] = header;
+    return Py_BuildValue("NN", Bytes(name.data(), name.size()), Bytes(value.data(), value.size()));
+  });
   return Py_BuildValue("NNN", Bytes(read->path.data(), read->path.size()),
                        Bytes(read->body.data(), read->body.size()), headers);
 }
@@ -476,6 +490,20 @@ std::optional<std::vector<Owned>> FeedsOf(const Body& body, const ExampleWriter*
   return arrays;
 }
 
+// Runs a graph: (what `make_answer` makes of its outputs, the rows, the seconds from `begin` to the run, and those of
+// the run). None if the answer is.
+template <class MakeAnswer>
+PyObject* Ran(PyObject* run, PyObject* names, PyObject* feeds, Clock::time_point begin, std::int64_t rows,
+              MakeAnswer make_answer) {
+  const auto run_begin = Clock::now();
+  const Owned outputs(PyObject_CallFunctionObjArgs(run, names, feeds, Py_None, nullptr));
+  const auto run_end = Clock::now();
+  PyObject* const answer = outputs ? make_answer(outputs.get()) : nullptr;
+  if (!answer || answer == Py_None) return answer;
+  return Py_BuildValue("Nndd", answer, static_cast<Py_ssize_t>(rows), SecondsBetween(begin, run_begin),
+                       SecondsBetween(run_begin, run_end));
+}
+
 PyObject* PredictPlain(PyObject*, PyObject* arguments) {
   PyObject *run, *names, *inputs, *keys, *ndarray, *dtypes, *capsule, *body;
   if (!PyArg_ParseTuple(arguments, "(OO!O!O!OO!O)S:predict_plain", &run, &PyList_Type, &names, &PyTuple_Type, &inputs,
@@ -500,38 +528,21 @@ PyObject* PredictPlain(PyObject*, PyObject* arguments) {
       PyObject* const name = PyTuple_GetItem(inputs, static_cast<Py_ssize_t>(index));
       if (!feeds || !(*arrays)[index] || PyDict_SetItem(feeds.get(), name, (*arrays)[index].get())) return nullptr;
     }
-    const auto run_begin = Clock::now();
-    const Owned outputs(PyObject_CallFunctionObjArgs(run, names, feeds.get(), Py_None, nullptr));
-    const auto run_end = Clock::now();
-    PyObject* const answer = outputs ? AnswerOf(read->key == "instances", keys, outputs.get()) : nullptr;
-    if (!answer || answer == Py_None) return answer;
-    return Py_BuildValue("Nndd", answer, static_cast<Py_ssize_t>(rows), SecondsBetween(begin, run_begin),
-                         SecondsBetween(run_begin, run_end));
+    return Ran(run, names, feeds.get(), begin, rows,
+               [&](PyObject* outputs) { return AnswerOf(read->key == "instances", keys, outputs); });
   } catch (const std::bad_alloc&) {
     return PyErr_NoMemory();
   }
 }
 
-// The text of each bytes object of a tuple; nothing, with Python's TypeError, where one is none.
-std::optional<std::vector<std::string_view>> ViewsOf(PyObject* tuple) {
-  std::vector<std::string_view> views;
-  views.reserve(static_cast<std::size_t>(PyTuple_Size(tuple)));
-  for (Py_ssize_t index = 0; index < PyTuple_Size(tuple); ++index) {
-    const auto view = ViewOf(PyTuple_GetItem(tuple, index));
-    if (!view) return std::nullopt;
-    views.push_back(*view);
-  }
-  return views;
-}
-
-// An input's data as numpy's letter of its values' type and the values: bytes, or a list of bytes for texts ("O").
+// An input as (its name, datatype and shape, numpy's letter of its values' type, the values: bytes, or a list of bytes
+// for texts, "O").
 PyObject* Wrap(const InferenceInput& input) {
   char letter = 'O';
   PyObject* values;
   if (const Numbers* const numbers = std::get_if<Numbers>(&input.data)) {
     letter = numbers->are_integers ? 'q' : 'd';
-    values = numbers->are_integers ? Bytes(numbers->integers.data(), numbers->integers.size() * 8)
-                                   : Bytes(numbers->reals.data(), numbers->reals.size() * 8);
+    values = BytesOf(*numbers);
   } else if (const auto* const booleans = std::get_if<InferenceInput::Booleans>(&input.data)) {
     letter = '?';
     values = Bytes(booleans->data(), booleans->size());
@@ -539,18 +550,6 @@ PyObject* Wrap(const InferenceInput& input) {
     values = ListOf(std::get<InferenceInput::Texts>(input.data));
   }
   return Py_BuildValue("NNNNN", Text(input.name), Text(input.datatype), Shape(input.shape), Text({&letter, 1}), values);
-}
-
-// A tuple of what `make` gives for each value.
-template <class Values, class MakeObject>
-PyObject* TupleOf(const Values& values, MakeObject make) {
-  PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(values.size()));
-  for (std::size_t index = 0; tuple && index < values.size(); ++index) {
-    PyObject* const one = make(values[index]);
-    PyTuple_SetItem(tuple, static_cast<Py_ssize_t>(index), one);
-    if (!one) Py_CLEAR(tuple);
-  }
-  return tuple;
 }
 
 PyObject* ReadInference(PyObject*, PyObject* body) {
@@ -651,13 +650,9 @@ PyObject* InferPlain(PyObject*, PyObject* arguments) {
         ArrayOf(ndarray, dtype, sent.shape, Owned(Bytes(floats->data(), floats->size() * sizeof(float)))));
     const Owned feeds(PyDict_New());
     if (!array || !feeds || PyDict_SetItem(feeds.get(), input_name, array.get())) return nullptr;
-    const auto run_begin = Clock::now();
-    const Owned outputs(PyObject_CallFunctionObjArgs(run, asked.get(), feeds.get(), Py_None, nullptr));
-    const auto run_end = Clock::now();
-    PyObject* const answer = outputs ? AnswerOf(read->id.value_or(""), *ViewOf(model), *head_texts, *places, outputs.get()) : nullptr;
-    if (!answer || answer == Py_None) return answer;
-    return Py_BuildValue("Nndd", answer, static_cast<Py_ssize_t>(sent.shape[0]), SecondsBetween(begin, run_begin),
-                         SecondsBetween(run_begin, run_end));
+    return Ran(run, asked.get(), feeds.get(), begin, sent.shape[0], [&](PyObject* outputs) {
+      return AnswerOf(read->id.value_or(""), *ViewOf(model), *head_texts, *places, outputs);
+    });
   } catch (const std::bad_alloc&) {
     return PyErr_NoMemory();
   }
@@ -700,10 +695,7 @@ PyObject* ReadPredictRequest(PyObject*, PyObject* message) {
   });
   if (!is_done) return nullptr;
   if (!read) Py_RETURN_NONE;
-  PyObject* const filter = PyTuple_New(static_cast<Py_ssize_t>(read->output_filter.size()));
-  for (std::size_t index = 0; filter && index < read->output_filter.size(); ++index) {
-    PyTuple_SetItem(filter, static_cast<Py_ssize_t>(index), Text(read->output_filter[index]));
-  }
+  PyObject* const filter = TupleOf(read->output_filter, Text);
   const estimator::ModelSpec& spec = read->spec;
   return Py_BuildValue("NNNNNN", Text(spec.name), VersionOrNone(spec), TextOrNone(spec.label),
                        TextOrNone(spec.signature_name), filter, Wrap(read->inputs));
