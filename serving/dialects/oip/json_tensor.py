@@ -57,8 +57,7 @@ def read_values(name: str, data: Any, dtype: DType, shape: tuple[int, ...], size
             wrong = next(index for index, value in enumerate(values) if not limits.min <= value <= limits.max)
             raise _misfit(name, data, shape, wrong, f"is out of range for {datatypes.of(dtype).name}")
     if dtype is dtypes.float32:
-        with np.errstate(over="ignore"):
-            array = np.array(values, np.float64).astype(np.float32)
+        array = _as_float32(values)
         if not np.isfinite(array).all():
             wrong = int(np.argmin(np.isfinite(array)))
             raise _misfit(name, data, shape, wrong, "is out of range for FP32")
@@ -78,12 +77,16 @@ def read_plain(name: str, content: tuple[str, Any], dtype: DType, shape: tuple[i
         array: Array = np.ndarray(shape, letter, values)
         limits = np.iinfo(dtype.numpy) if dtype.numpy.kind in "iu" else None
         if limits is None or (int(array.min()) >= limits.min and int(array.max()) <= limits.max):
-            with np.errstate(over="ignore"):
-                # By float64, as `read_values` goes.
-                array = (array.astype(np.float64) if dtype is dtypes.float32 else array).astype(dtype.numpy)
+            array = _as_float32(array) if dtype is dtypes.float32 else array.astype(dtype.numpy)
             if dtype is not dtypes.float32 or np.isfinite(array).all():
                 return array
     raise InvalidArgumentError(f"input '{name}' has values that are not plain.")
+
+
+def _as_float32(values: Any) -> Array:
+    """By way of float64, as JSON's numbers are; what is too large becomes an infinity."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float64).astype(np.float32)
 
 
 def read_base64(name: str, data: Any, dtype: DType, shape: tuple[int, ...], size: int) -> Array:
