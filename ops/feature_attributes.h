@@ -55,6 +55,7 @@ struct Declared {
 
   static constexpr std::size_t kNoColumn = SIZE_MAX;
 
+  bool is_composite() const { return kind >= Kind::kSparse; }  // made of several columns
   bool in_lists() const { return flags & kInLists; }
   ort::ElementType splits_type() const { return flags & kInt64Splits ? ort::kInt64 : ort::kInt32; }
   // Ragged: the partitions without their columns.

@@ -525,8 +525,7 @@ void ExampleParser::InferShapes(Message message, const ort::Inference& inference
 ExampleParser::ExampleParser(Message message, const ort::Node& node)
     : features_(ReadDeclared(message, node, default_strings_)),
       decoder_(MakeDecoder(message, features_)),
-      has_composites_(std::any_of(features_.begin(), features_.end(),
-                                  [](const Declared& feature) { return feature.kind >= Kind::kSparse; })) {}
+      has_composites_(std::any_of(features_.begin(), features_.end(), std::mem_fn(&Declared::is_composite))) {}
 
 void ExampleParser::Compute(ort::KernelContext* context) const {
   const ort::Value* const values = ort::Input(context, 0);
@@ -541,9 +540,10 @@ void ExampleParser::Compute(ort::KernelContext* context) const {
     ort::ParallelFor(context, chunks.size(), [&](std::size_t c) {
       Chunk& chunk = chunks[c];
       chunk.columns = decoder_.Decode(bytes, splits, chunk.first, chunk.rows);
-      if (has_composites_) chunk.composites.resize(features_.size());
+      if (!has_composites_) return;
+      chunk.composites.resize(features_.size());
       for (std::size_t f = 0; f < features_.size(); ++f) {
-        if (features_[f].kind >= Kind::kSparse) chunk.composites[f] = Compose(features_[f], chunk);
+        if (features_[f].is_composite()) chunk.composites[f] = Compose(features_[f], chunk);
       }
     });
     BatchWriter writer(context, chunks, rows);
