@@ -69,7 +69,7 @@ class Served:
         return [pid for pid in tree(self.process.pid)[1:] if has_threads(pid)]
 
     def forkers(self):
-        """The process ids of what workers are forked from: unlike them, it has no threads."""
+        """The process ids of what workers are forked from: unlike workers, these have no threads."""
         return [pid for pid in tree(self.process.pid)[1:] if not has_threads(pid)]
 
     def stop(self):
