@@ -212,11 +212,12 @@ _SAVING = {
 _NOT_NUMPYS = {dtype.onnx: dtype for dtype in dtypes.ALL if dtype.onnx_number}
 
 
-def graph_of(session: onnxruntime.InferenceSession, around: Callable[[Bare], Bare] = lambda bare: bare) -> SessionGraph:
+def graph_of(session: onnxruntime.InferenceSession, around: Callable[[Bare], Bare]) -> SessionGraph:
     """What runs a session's graph, and ends a run that nobody waits for any more.
 
     around: what is put around each run.
-    It goes around session.run's checks in Python, which take half as long again as a small model does: they look for
+
+    It skips session.run's checks in Python, which take half as long again as a small model does: they look for
     missing inputs, of which a signature has none, and at modes of WebGPU.
 
     Raises InvalidArgumentError for a graph whose inputs ONNX Runtime cannot be fed together.
