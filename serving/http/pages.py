@@ -72,7 +72,7 @@ def build_pages(
     async def refused(request: Request, error: Any) -> Response:
         return _response(claims.refuse(error, request.scope["raw_path"]))
 
-    pages = [*_operators_pages(exposition, unready, trouble)]
+    pages = _operators_pages(exposition, unready, trouble)
     for dialect in claims.dialects:
         pages += _dialects_pages(dialect)
     routes = [Route(page.path, page.answer) for page in pages]
