@@ -1,7 +1,7 @@
 """Triton's perf_analyzer against a running server: `make oracle-perf-analyzer PERF_ANALYZER=path/to/perf_analyzer`.
 
-It is a program in the wheel of tritonclient 2.51.0; LD_LIBRARY_PATH has to name libb64 and CUDA's runtime, which it loads
-without a GPU, too.
+It is a program in the wheel of tritonclient 2.51.0. LD_LIBRARY_PATH has to name libb64 and CUDA's runtime, which it
+loads without a GPU, too.
 """
 
 from __future__ import annotations
