@@ -78,14 +78,13 @@ class MemoryTransfer:
         self._rank, self._ranks, self._wait = rank, ranks, wait
 
     def mean(self, tensors: Sequence[Tensor]) -> None:
-        part, dtype = 1.0 / self._ranks, tensors[0].dtype
-        count = sum(len(tensor) for tensor in tensors)
+        dtype = tensors[0].dtype
+        lengths = [len(tensor) for tensor in tensors]
+        count = sum(lengths)
         if count * dtype.itemsize <= _SMALL_BYTES:
-            first, *others = self.gather(torch.cat([*tensors]), [count] * self._ranks)
-            mean = first.mul_(part)
-            for other in others:
-                mean.add_(other, alpha=part)
-            torch._foreach_copy_([*tensors], torch.split(mean, [len(tensor) for tensor in tensors]))
+            everyones = self.gather(torch.cat([*tensors]), [count] * self._ranks)
+            _mean(everyones, everyones[0])
+            torch._foreach_copy_([*tensors], torch.split(everyones[0], lengths))
             return
         areas, result = [each.view(dtype) for each in self._areas], self._result.view(dtype)
         for pieces in _rounds(tensors, len(result)):
@@ -94,9 +93,7 @@ class MemoryTransfer:
             torch.cat(pieces, out=areas[self._rank][:count])
             self._wait()
             share = slice(count * self._rank // self._ranks, count * (self._rank + 1) // self._ranks)
-            mean = torch.mul(areas[0][share], part, out=result[share])
-            for area in areas[1:]:
-                mean.add_(area[share], alpha=part)
+            _mean([area[share] for area in areas], result[share])
             self._wait()
             # The others write the result again behind the next wait, which this process reaches after it has read it.
             torch._foreach_copy_(pieces, torch.split(result[:count], lengths))
@@ -136,6 +133,14 @@ def shared_memory(channel: Channel, ranks: int) -> MemoryTransfer | None:
             return None
     assert memory is not None
     return MemoryTransfer(memory, channel.rank, ranks, lambda: channel.exchange(None))
+
+
+def _mean(by_rank: Sequence[Tensor], result: Tensor) -> None:
+    """Write the mean into `result`, which may be the first tensor, always added up in the order of the ranks."""
+    part = 1.0 / len(by_rank)
+    torch.mul(by_rank[0], part, out=result)
+    for other in by_rank[1:]:
+        result.add_(other, alpha=part)
 
 
 def _rounds(tensors: Sequence[Tensor], room: int) -> Iterator[list[Tensor]]:
