@@ -76,8 +76,7 @@ class _Replay:
         if not self._is_possible or self._store.summaries is not None or not isinstance(features, Features):
             return self._call(features, labels)
         inputs = [*features.tensors(), labels]
-        kinds = {*map(type, inputs)}
-        if kinds != {Tensor} and not all(issubclass(kind, Tensor) for kind in kinds):
+        if not all(issubclass(kind, Tensor) for kind in {*map(type, inputs)}):
             return self._call(features, labels)
         signature = tuple([(each.shape, each.dtype) for each in inputs])
         recordings = self._recordings[signature]
@@ -158,8 +157,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         self._can_repeat = True
         self._numbers = itertools.count()
         for tensor in (*store.parameters(), *store.buffers()):
-            name = self._names[id(tensor)] = f"c{next(self._numbers)}"
-            self._variables[name] = tensor
+            self._variable(tensor)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -220,8 +218,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
             return
         if function is torch.ops.aten.ones_like.default and made.ndim == 0:
             # The gradient of the loss by itself, where autograd begins: always this 1.
-            name = self._names[id(made)] = f"c{next(self._numbers)}"
-            self._variables[name] = made
+            self._variable(made)
             return
         # Whether the operator changes a variable or an input in place.
         writes_outside = any(
@@ -270,6 +267,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         if isinstance(value, torch.device):
             return f'torch.device("{value}")'
         return self._constant(value)
+
+    def _variable(self, tensor: Tensor) -> None:
+        name = self._names[id(tensor)] = f"c{next(self._numbers)}"
+        self._variables[name] = tensor
 
     def _constant(self, value: Any) -> str:
         name = f"c{next(self._numbers)}"
