@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from estimator_serving.exporter.sources.keras import keras_to_onnx
+from estimator_serving.exporter.sources.keras import KerasSource, keras_to_onnx
 from estimator_serving.exporter.sources.keras_graph.values import NotLoweredError
 from estimator_serving.exporter.sources.tracing import check_open, explain, trace_program
 from estimator_serving.exporter.supervised import supervised_outputs
@@ -257,7 +257,7 @@ class Network(nn.Module):
 
         def traced() -> onnx.ModelProto:
             converted = self._traced(sample)
-            check_open("The Keras model", open_axes, converted, arrays, answer)
+            check_open(KerasSource.what, open_axes, converted, arrays, answer)
             return converted
 
         with model_fn.values_of(self.store):
