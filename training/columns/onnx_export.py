@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,8 @@ OPSET = 21
 
 # They report every operator of torchvision that is missing, and every pass that changes nothing.
 _TALKERS = ("torch.onnx", "onnxscript", "onnx_ir")
+# Torch fails when two threads export at once, and each would put back what the other one had changed.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def to_onnx(
@@ -29,8 +32,8 @@ def to_onnx(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
-    """The program as an ONNX model, not yet finished."""
-    with warnings.catch_warnings(), ExitStack() as restored:
+    """The program as an ONNX model, not yet finished. Other threads wait for the end of an export."""
+    with _ONE_AT_A_TIME, warnings.catch_warnings(), ExitStack() as restored:
         warnings.simplefilter("ignore")
         for logger in map(logging.getLogger, _TALKERS):
             restored.callback(logger.setLevel, logger.level)

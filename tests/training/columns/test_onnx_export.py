@@ -1,6 +1,8 @@
 """torch's exporter reads its operators once a process, and gives the graphs that it gives without that."""
 
+import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch.onnx._internal.exporter import _registration
@@ -23,6 +25,16 @@ def test_operators_are_read_once(monkeypatch):
 def test_torch_keeps_its_own_function():
     own = vars(_registration.ONNXRegistry)["from_torchlib"]
     onnx_export.to_onnx(program())
+    assert vars(_registration.ONNXRegistry)["from_torchlib"] is own
+
+
+def test_threads_export_one_after_the_other():
+    talkers = [logging.getLogger(name) for name in onnx_export._TALKERS]
+    levels, own = [one.level for one in talkers], vars(_registration.ONNXRegistry)["from_torchlib"]
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(onnx_export.to_onnx, [program()] * 4)
+    assert all(one == first for one in others)
+    assert [one.level for one in talkers] == levels
     assert vars(_registration.ONNXRegistry)["from_torchlib"] is own
 
 
