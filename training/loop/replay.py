@@ -54,12 +54,17 @@ def depends_only_on_tensors(model_fn: ModelFn) -> ModelFn:
     return model_fn
 
 
+def may_be_replayed(model_fn: ModelFn) -> bool:
+    """Whether a model_fn is marked so."""
+    return getattr(model_fn, _MARK, False)
+
+
 _MARK = "depends_only_on_tensors"
 
 
 def replaying(model_fn: ModelFn, call: Call, store: VariableStore) -> Call:
     """`call(features, labels)`, replayed where model_fn is marked for it."""
-    return _Replay(call, store) if getattr(model_fn, _MARK, False) else call
+    return _Replay(call, store) if may_be_replayed(model_fn) else call
 
 
 class _Replay:

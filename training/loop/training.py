@@ -37,9 +37,9 @@ from estimator_serving.training.hooks.progress_bar import ProgressBarHook
 from estimator_serving.training.hooks.run import Run
 from estimator_serving.training.hooks.saving import CheckpointSaverHook, CheckpointSaverListener, SummarySaverHook
 from estimator_serving.training.hooks.showing import has_bar
-from estimator_serving.training.loop import hyperparameters
+from estimator_serving.training.loop import hyperparameters, threads
 from estimator_serving.training.loop.model import Batch, InputFn, Model, batches_of, to_tensors
-from estimator_serving.training.loop.replay import replaying
+from estimator_serving.training.loop.replay import may_be_replayed, replaying
 from estimator_serving.training.model_fn import EstimatorSpec, ModeKeys
 from estimator_serving.training.nn.summaries import EventWriter
 from estimator_serving.training.nn.variables import GLOBAL_STEP
@@ -72,7 +72,8 @@ def train(
         made = model.call_input_fn(input_fn, ModeKeys.TRAIN, input_context)
         with batches_of(made, ModeKeys.TRAIN, recorder, skipped) as batches:
             first = next(batches, None)
-            built = _build(model, session, first, made)
+            with threads.Flops() if may_be_replayed(model.model_fn) else nullcontext() as forward:
+                built = _build(model, session, first, made)
             if first is None:
                 logger.warning(_NO_STEPS, "" if built is not None else _NOTHING_SAVED)
             if not strategy.agree(built is not None):
@@ -88,7 +89,8 @@ def train(
             is_chief = strategy.is_chief
             if is_chief and model.made_with:
                 hyperparameters.write(config.model_dir, model.made_with, model.params)
-            with closing(watch(batches, config.model_dir)) if is_chief else nullcontext(batches) as watched:
+            watching = closing(watch(batches, config.model_dir)) if is_chief else nullcontext(batches)
+            with watching as watched, threads.enough_for(forward):
                 run(model, session, watched, run_hooks, strategy)
 
 
