@@ -43,11 +43,14 @@ def session(
 ) -> ort.InferenceSession:
     """An ONNX Runtime session of a model (its bytes, or its path) that may use the ops of domain `estimator.ops`.
 
-    `options` gets the library registered, which ONNX Runtime allows once: make new ones for every session. Raises
-    FileNotFoundError where the library was not built, and what ONNX Runtime raises for a model it cannot load:
+    Its threads sleep while they wait: spinning, they would take the cores from those that have work. `options` gets the
+    library registered, which ONNX Runtime allows once: make new ones for every session.
+
+    Raises FileNotFoundError where the library was not built, and what ONNX Runtime raises for a model it cannot load:
     RuntimeException with a sentence where a node's attributes are wrong.
     """
     options = options or ort.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.register_custom_ops_library(library_path())
     return ort.InferenceSession(model, options, providers=list(providers))
 

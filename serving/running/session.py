@@ -170,8 +170,6 @@ def open_session(
     options = onnxruntime.SessionOptions()
     # Given a number, ONNX Runtime does not pin its threads to cores, which fails under a restricted set of CPUs.
     options.intra_op_num_threads = intra_op_threads
-    # A spinning idle thread would take the core from the threads that read requests.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _NO_LOG
     options.enable_cpu_mem_arena = arena
     if external:

@@ -41,3 +41,8 @@ def test_options_are_used(model):
 def test_many_sessions_share_the_library(model):
     sessions = [ops.session(model) for _ in range(3)]
     assert {session.run(None, {"x": [""]})[0].item() for session in sessions} == {11160318154034397263}
+
+
+def test_waiting_threads_sleep(model):
+    options = ops.session(model).get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

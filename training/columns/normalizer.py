@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from estimator_serving import ops
 from estimator_serving.training.columns.onnx_export import to_onnx
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Trace:
         """
         try:
             model = to_onnx(self.program)
-            session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+            session = ops.session(model.SerializeToString())
             (value,) = session.run(None, {session.get_inputs()[0].name: self.sample.numpy()})
             if not _same(torch.from_numpy(value), self.program.module()(self.sample)):
                 raise _RefusedError("ONNX Runtime computes other numbers than torch does")

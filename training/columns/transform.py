@@ -87,7 +87,6 @@ class Transform:
                 # The graphs are small and run between training steps: more threads would only take cores from torch.
                 options.intra_op_num_threads = 1
                 options.inter_op_num_threads = 1
-                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
                 options.log_severity_level = 4  # what it would log is raised
                 model_bytes = self.model_bytes
                 if not set(names) <= set(self.input_names):
