@@ -105,6 +105,7 @@ def linear_model(
     known = _announced(features, parts)
     with variable_scope(unique_name("linear_model")):
         total: Tensor = get_variable("bias_weights", (units,), initializer=initializers.zeros, trainable=trainable)
+        dense: list[tuple[Tensor, Tensor]] = []
         for part in parts:
             column, is_categorical = part.column, isinstance(part.column, CategoricalColumn)
             shape = (column.num_buckets if is_categorical else column.num_elements, units)
@@ -114,7 +115,11 @@ def linear_model(
                 read = [known.output(output) for output in part.outputs]
                 total = total + look_up(weights, *read, combiner=sparse_combiner, prunes=sparse_combiner != "sum")
             else:
-                total = total + _dense(known, part, trainable) @ weights
+                dense.append((_dense(known, part, trainable), weights))
+        if dense:
+            # One product in place of one a column, which takes a step and a served row much less time.
+            values, matrices = zip(*dense, strict=True)
+            total = total + torch.cat(values, 1) @ torch.cat(matrices)
         return total
 
 
