@@ -115,6 +115,21 @@ def test_linear_model(column, combiner, weights, expected):
     np.testing.assert_allclose(found[:, 0].numpy(), np.array(expected) + 100, rtol=1e-6)
 
 
+def test_dense_columns_of_a_linear_model_add_up():
+    """Each with its own weights, though one product takes them all."""
+    columns = [fc.indicator_column(NAMES), NAMES, PAIR, fc.numeric_column("z")]
+    raw = {**LINEAR_RAW, "z": np.array([0.5, -0.5])}
+    weights = {"name_indicator": [[1, 2], [3, 4], [5, 6]], "x": [[1, 0], [0, 1]], "z": [[2, -4]], "name": [[0, 0]] * 3}
+    store = VariableStore()
+    call(fc.linear_model, raw, columns, units=2, store=store)
+    with torch.no_grad():
+        for name, values in weights.items():
+            store.get(f"linear_model/{name}/weights").copy_(torch.tensor(values))
+        found = call(fc.linear_model, raw, columns, units=2, store=store)
+        indicator = call(fc.input_layer, raw, [columns[0]]) @ torch.tensor([[1.0, 2], [3, 4], [5, 6]])
+    np.testing.assert_allclose(found, indicator.numpy() + np.array([[2, 18], [14, 7]]), rtol=1e-6)
+
+
 def test_one_text_hashed_into_two_numbers_of_buckets():
     small, large = (fc.categorical_column_with_hash_bucket("name", size) for size in (3, 50))
     found = call(fc.linear_model, ROWS, [small, fc.embedding_column(large, 2)])
