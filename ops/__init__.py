@@ -39,12 +39,13 @@ def session(
     model: bytes | str | Path,
     *,
     options: ort.SessionOptions | None = None,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[str | tuple[str, dict[str, str]]] = ("CPUExecutionProvider",),
 ) -> ort.InferenceSession:
     """An ONNX Runtime session of a model (its bytes, or its path) that may use the ops of domain `estimator.ops`.
 
     Its threads sleep while they wait: spinning, they would take the cores from those that have work. `options` gets the
-    library registered, which ONNX Runtime allows once: make new ones for every session.
+    library registered, which ONNX Runtime allows once: make new ones for every session. A provider is a name, or a name
+    and its options.
 
     Raises FileNotFoundError where the library was not built, and what ONNX Runtime raises for a model it cannot load:
     RuntimeException with a sentence where a node's attributes are wrong.
@@ -52,7 +53,8 @@ def session(
     options = options or ort.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.register_custom_ops_library(library_path())
-    return ort.InferenceSession(model, options, providers=list(providers))
+    # Else an error would be printed, and the model loaded a second time without the provider.
+    return ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
 
 
 def own_text(error: Exception) -> str:

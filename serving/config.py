@@ -21,6 +21,7 @@ from urllib.parse import unquote
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
+from estimator_serving.serving import provider_options
 from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.wire.pb import POOL
 
@@ -170,6 +171,14 @@ class Config:
     flush_filesystem_caches: bool = _setting(True, LOADING, "drop a model's files from the page cache once loaded")
 
     device: str = _setting("cpu", RUNNING, "cpu, or cuda for NVIDIA's GPUs (needs the extra `cuda`)")
+    execution_provider_options: str = _setting(
+        "", RUNNING, "k=v,k=v for ONNX Runtime's CUDA provider, such as device_id=0,gpu_mem_limit=2147483648"
+    )
+    enable_cuda_graphs: bool = _setting(
+        False,
+        RUNNING,
+        "run batches of allowed_batch_sizes as captured CUDA graphs; needs device=cuda and enable_batching",
+    )
     enable_cpu_memory_arena: bool = _setting(
         False, RUNNING, "keep the memory of runs for later runs, as ONNX Runtime does by default"
     )
@@ -235,6 +244,7 @@ class Config:
             self._check(name, lambda value: 0 <= value < math.inf, "0 or more")
         self._check("file_system_poll_wait_seconds", math.isfinite, "a number of seconds")
         self._check("device", DEVICES.__contains__, " or ".join(DEVICES))
+        self._check_device()
         self._check("aspired_version_policy", TRANSITIONS.__contains__, " or ".join(TRANSITIONS))
         if self.port == self.rest_api_port == OFF_PORT and not self.grpc_socket_path:
             raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
@@ -261,6 +271,21 @@ class Config:
             )
 
         self._check_contracts()
+
+    def _check_device(self) -> None:
+        """Raises ConfigError for settings that the device does not have, or that do not go together."""
+        for name in ("execution_provider_options", "enable_cuda_graphs"):
+            if getattr(self, name) and self.device != "cuda":
+                raise ConfigError(
+                    f"--{name} is for --device=cuda, and --device={self.device} has no such thing; give "
+                    "--device=cuda, or leave it out."
+                )
+        if self.enable_cuda_graphs and not self.enable_batching:
+            raise ConfigError(
+                "--enable_cuda_graphs needs --enable_batching=true and allowed_batch_sizes in the batching parameters, "
+                "because a graph has a fixed number of rows; set them, or leave it out."
+            )
+        self.provider_options()
 
     def _check_tls(self) -> None:
         """Raises ConfigError for settings of TLS that do not go together."""
@@ -365,6 +390,13 @@ class Config:
         value = getattr(self, name)
         if not holds(value):
             raise ConfigError(f"--{name}={value} cannot be used; give {expected}.")
+
+    def provider_options(self) -> dict[str, str]:
+        """`execution_provider_options` by name. Raises ConfigError for what ONNX Runtime would not take."""
+        try:
+            return provider_options.parse(self.execution_provider_options)
+        except ValueError as error:
+            raise ConfigError(f"--execution_provider_options: {error}") from None
 
     def channel_arguments(self) -> list[tuple[str, int | str]]:
         """`grpc_channel_arguments` as grpc takes them: whole numbers as int, everything else as text.

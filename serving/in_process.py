@@ -19,6 +19,7 @@ from estimator_serving.serving.models.model_files import MODEL_FILE
 from estimator_serving.serving.models.sources.directory import find_versions
 from estimator_serving.serving.policy import Latest
 from estimator_serving.serving.request import Array, Request, as_strings
+from estimator_serving.serving.running.device import device_of
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire.dtypes import DType
 from estimator_serving.wire.examples import ExampleEncoder, ExampleError, encode_example
@@ -99,7 +100,9 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu", intra_op_threads:
     """
     directory = find_version(Path(path))
     version = int(directory.name) if directory.name.isdigit() else 0
-    loaded = open_servable(directory.name, version, directory, intra_op_threads=intra_op_threads, device=device)
+    loaded = open_servable(
+        directory.name, version, directory, intra_op_threads=intra_op_threads, device=device_of(device)
+    )
     return LoadedServable(directory, loaded)
 
 

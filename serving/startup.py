@@ -28,7 +28,7 @@ from estimator_serving.serving.policy import TRANSITIONS
 from estimator_serving.serving.renewal import Renewal
 from estimator_serving.serving.running import batch_parameters
 from estimator_serving.serving.running.batch_parameters import BatchParameters, BatchParametersError
-from estimator_serving.serving.running.session import provider_of
+from estimator_serving.serving.running.device import device_of
 
 _log = logging.getLogger(__name__)
 
@@ -105,18 +105,19 @@ def make_loader(config: Config, answer: Replay, batches: BatchMetrics, loads: Lo
         except (BatchParametersError, ConfigError) as error:
             raise StartError(str(error)) from None
         batching = Batching(parameters, config.enable_per_model_batching_parameters, batches.of_version)
+    device = device_of(config.device, config.provider_options(), graphs=config.enable_cuda_graphs)
     return Loader(
         partial(
             open_servable,
             intra_op_threads=config.intra_op_threads,
-            device=config.device,
+            device=device,
             batching=batching,
             mapped=config.map_model_files,
             slots=config.run_slots,
             arena=config.enable_cpu_memory_arena,
         ),
         answer,
-        provider_of(config.device),
+        device.provider,
         config.warmup_iterations if config.enable_model_warmup else 0,
         config.flush_filesystem_caches,
         loads,

@@ -30,6 +30,7 @@ from estimator_serving.serving.running.batch_parameters import BatchParameters, 
 from estimator_serving.serving.running.batch_queues import BatchObserver
 from estimator_serving.serving.running.batching import BatchingRunner
 from estimator_serving.serving.running.binding import bind
+from estimator_serving.serving.running.device import CPU, Device
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import Bare, SessionRunner, graph_of, open_session
@@ -66,7 +67,7 @@ class Batching(NamedTuple):
 
 def open_servable(
     name: str, version: int, directory: Path, *,
-    intra_op_threads: int, device: str = "cpu", batching: Batching | None = None, mapped: bool = False,
+    intra_op_threads: int, device: Device = CPU, batching: Batching | None = None, mapped: bool = False,
     slots: int = 0, arena: bool = False, copy_to: Path | None = None,
     around: Callable[[Bare], Bare] = lambda bare: bare,
 ) -> Servable:  # fmt: skip
@@ -90,7 +91,7 @@ def open_servable(
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
     # Before the session is opened, because a large model takes its time.
     _check_tensors(path, model, found)
-    save_to = snapshot.begin(directory, files, copy_to, is_packed=device == "cpu") if copy_to else None
+    save_to = snapshot.begin(directory, files, copy_to, is_packed=device.name == CPU.name) if copy_to else None
     opened = partial(
         open_session, path if files.external is None else files.content, path, external=files.external or {},
         intra_op_threads=intra_op_threads, device=device, arena=arena,
@@ -123,9 +124,10 @@ def open_servable(
             path=path, needs_rows=model.needs_rows,
             first_dims=first_dims if batching else {},
         )  # fmt: skip
-        session_runner = SessionRunner(graph_of(session, around), bindings)
-        runner: Runner = session_runner
         parameters = batching.of_version(directory) if batching else None
+        graph = graph_of(session, around, device, parameters.allowed_batch_sizes if parameters else ())
+        session_runner = SessionRunner(graph, bindings)
+        runner: Runner = session_runner
         if batching and parameters:
             has_rows = {key: binding.has_rows for key, binding in bindings.items()}
             observer = batching.observer(name, version, parameters.thread_pool_name)

@@ -10,7 +10,8 @@ import ctypes
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -23,15 +24,16 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from estimator_serving import ops
 from estimator_serving.serving import errors
 from estimator_serving.serving.request import Array, Context, Outputs, Request
+from estimator_serving.serving.running import cuda_graphs
 from estimator_serving.serving.running.binding import Binding
+from estimator_serving.serving.running.cuda_graphs import GraphRuns
+from estimator_serving.serving.running.device import CPU, Device, Memory, pinned_runs
 from estimator_serving.serving.running.runner import Waiting
 from estimator_serving.serving.running.watchdog import Watchdog
 from estimator_serving.wire import dtypes
 
 _log = logging.getLogger(__name__)
 
-# Runs what the chosen device has no kernel for: our ops, text.
-CPU_PROVIDER = "CPUExecutionProvider"
 # Below this a run costs less than handing the request to a thread and back twice over.
 QUICK_RUN_S = 0.0005
 NOT_RUN_S = float("inf")
@@ -139,22 +141,17 @@ class SessionRunner:
         return errors.UnavailableError(errors.FULL_TEXT)
 
 
-def provider_of(device: str) -> str:
-    """The execution provider that runs models on a device."""
-    return f"{device.upper()}ExecutionProvider"
-
-
 def open_session(
     model: bytes | Path,
     path: Path,
     *,
     external: Mapping[str, bytes] = MappingProxyType({}),
     intra_op_threads: int,
-    device: str = "cpu",
+    device: Device = CPU,
     arena: bool = False,
     save_to: Path | None = None,
 ) -> onnxruntime.InferenceSession:
-    """A session of a model, on `cpu` or `cuda`.
+    """A session of a model, on a device.
 
     model: its bytes, or its path. path: its name in errors. external: the content of its files of external data, by
     location; ONNX Runtime copies it, and reads those that are missing here beside the model. arena: whether memory of
@@ -163,9 +160,10 @@ def open_session(
     from there map these files and share their memory, other processes' sessions included.
 
     Raises:
-        InvalidArgumentError: ONNX Runtime cannot open the file.
+        InvalidArgumentError: ONNX Runtime cannot open the file, or refuses an option of the execution provider.
         ResourceExhaustedError: there is no memory for it.
-        FailedPreconditionError: `device` is cuda and this machine has none that ONNX Runtime can use.
+        FailedPreconditionError: the device is a GPU, and this machine has none that ONNX Runtime can use; or the graph
+            cannot be captured as CUDA graphs, as the device asks.
     """
     options = onnxruntime.SessionOptions()
     # Given a number, ONNX Runtime does not pin its threads to cores, which fails under a restricted set of CPUs.
@@ -179,22 +177,24 @@ def open_session(
         options.optimized_model_filepath = str(save_to)
         for name, value in _SAVING.items():
             options.add_session_config_entry(f"session.{name}", value.format(save_to.name))
-    provider = provider_of(device)
-    if device == "cuda":
+    providers: list[str | tuple[str, dict[str, str]]] = [CPU.provider]
+    if device.name != CPU.name:
         onnxruntime.preload_dlls()  # finds the libraries that the extra `cuda` brings
+        provider_options = dict(device.options) | ({"enable_cuda_graph": "1"} if device.graphs else {})
+        # The CPU runs what the GPU has no kernel for: our ops, text.
+        providers = [(device.provider, provider_options), CPU.provider]
+    session = None
     try:
-        session = ops.session(model, options=options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
+        with cuda_graphs.allocating if device.graphs else nullcontext():
+            session = ops.session(model, options=options, providers=providers)
     except Exception as error:
-        if _MEMORY.search(str(error)):
-            raise errors.ResourceExhaustedError(
-                f"Insufficient resources to load servable {path}: ONNX Runtime finds no memory for it."
-            ) from error
-        raise errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(error)}") from error
+        if not _NO_DEVICE.search(str(error)):
+            raise _translate_opening(error, path) from error
     # ONNX Runtime goes on with the CPU where CUDA fails, which an operator would only notice by the latency.
-    if provider not in session.get_providers():
+    if session is None or device.provider not in session.get_providers():
         raise errors.FailedPreconditionError(
-            f"The server runs with --device={device}, which ONNX Runtime cannot use on this machine; install NVIDIA's "
-            "driver and estimator-serving[cuda], or serve with --device=cpu."
+            f"The server runs with --device={device.name}, which ONNX Runtime cannot use on this machine; install "
+            "NVIDIA's driver and estimator-serving[cuda], or serve with --device=cpu."
         )
     return session
 
@@ -210,15 +210,21 @@ _SAVING = {
 _NOT_NUMPYS = {dtype.onnx: dtype for dtype in dtypes.ALL if dtype.onnx_number}
 
 
-def graph_of(session: onnxruntime.InferenceSession, around: Callable[[Bare], Bare]) -> SessionGraph:
+def graph_of(
+    session: onnxruntime.InferenceSession, around: Callable[[Bare], Bare], device: Device = CPU,
+    sizes: Collection[int] = (),
+) -> SessionGraph:  # fmt: skip
     """What runs a session's graph, and ends a run that nobody waits for any more.
 
-    around: what is put around each run.
+    around: what is put around each run. device: that of the session. sizes: the batch sizes that are run as CUDA
+    graphs, where the device asks for that.
 
-    It skips session.run's checks in Python, which take half as long again as a small model does: they look for
-    missing inputs, of which a signature has none, and at modes of WebGPU.
+    On the CPU it skips session.run's checks in Python, which take half as long again as a small model does: they look
+    for missing inputs, of which a signature has none, and at modes of WebGPU.
 
-    Raises InvalidArgumentError for a graph whose inputs ONNX Runtime cannot be fed together.
+    Raises:
+        InvalidArgumentError: the graph's inputs cannot be fed together to ONNX Runtime.
+        FailedPreconditionError: the graph cannot be captured as CUDA graphs, as the device asks.
     """
     inputs = {node.type for node in (*session.get_inputs(), *session.get_overridable_initializers())}
     special = (inputs | {node.type for node in session.get_outputs()}) & _NOT_NUMPYS.keys()
@@ -227,7 +233,14 @@ def graph_of(session: onnxruntime.InferenceSession, around: Callable[[Bare], Bar
             f"The graph takes text beside values of type {', '.join(sorted(special))}, which ONNX Runtime cannot be "
             "fed together; export it with float32 at its inputs and outputs."
         )
-    return SessionGraph(around(partial(_run_values, session._sess) if special else session._sess.run))
+    run: Bare = session._sess.run
+    if special:
+        run = partial(_run_values, session._sess)
+    elif dtypes.string.onnx not in inputs:  # ONNX Runtime's binding takes text only there
+        run = pinned_runs(session, device)
+    if device.graphs:
+        run = GraphRuns(session, Memory(session, device), run, sizes)
+    return SessionGraph(around(run))
 
 
 class SessionGraph:
@@ -272,6 +285,9 @@ def _run_values(session: Any, names: list[str], feeds: Mapping[str, Array], opti
 
 _LINE_END = re.compile(r"\s*\n\s*")
 _TERMINATED = "terminate flag"
+_OPTION = re.compile(r'(?:Unknown|Failed to parse) provider option:? "(\w+)".*', re.DOTALL)
+_CAPTURE = "cannot use the graph capture feature"
+_NO_DEVICE = re.compile(r"CUDA failure|CUDNN failure|no CUDA-capable device", re.IGNORECASE)
 _MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
 _DEVICE = re.compile(r"CUDA|CUDNN|CUBLAS", re.IGNORECASE)
 
@@ -279,6 +295,26 @@ _DEVICE = re.compile(r"CUDA|CUDNN|CUBLAS", re.IGNORECASE)
 def _own_text(error: Exception) -> str:
     """What an op or ONNX Runtime itself wrote, in one line."""
     return _LINE_END.sub(" ", ops.own_text(error)).strip()
+
+
+def _translate_opening(error: Exception, path: Path) -> errors.ServingError:
+    """What ONNX Runtime said of a model that it does not open, as ours. path: the model's name in errors."""
+    text = str(error)
+    if option := _OPTION.search(text):
+        return errors.InvalidArgumentError(
+            f"ONNX Runtime {onnxruntime.__version__} refuses {option[1]} of --execution_provider_options "
+            f"({_LINE_END.sub(' ', option[0])}); correct it there, or leave it out."
+        )
+    if _CAPTURE in text:
+        return errors.FailedPreconditionError(
+            f"The model {path} cannot run as CUDA graphs: it has control flow, or nodes that run on the CPU. Serve it "
+            "without --enable_cuda_graphs."
+        )
+    if _MEMORY.search(text):
+        return errors.ResourceExhaustedError(
+            f"Insufficient resources to load servable {path}: ONNX Runtime finds no memory for it."
+        )
+    return errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(error)}")
 
 
 def _translate(error: Exception, context: Context) -> Exception:

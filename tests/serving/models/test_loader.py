@@ -10,6 +10,7 @@ import pytest
 from estimator_serving.serving import errors
 from estimator_serving.serving.models.loader import open_servable
 from estimator_serving.serving.request import Request
+from estimator_serving.serving.running.device import device_of
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.signatures import PREDICT_METHOD, Metadata, Signature, TensorInfo, to_properties
 
@@ -58,7 +59,7 @@ def test_broken_file(base_path, content):
 def test_cuda_where_there_is_none(write_model):
     directory = write_model(1)
     with pytest.raises(errors.FailedPreconditionError, match="--device=cuda, which ONNX Runtime cannot use"):
-        open_servable("m", 1, directory, intra_op_threads=1, device="cuda")
+        open_servable("m", 1, directory, intra_op_threads=1, device=device_of("cuda"))
 
 
 def test_no_file(base_path):

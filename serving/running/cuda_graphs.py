@@ -1,0 +1,167 @@
+"""Batches of fixed sizes that are captured once as CUDA graphs, and replayed.
+
+Owns the buffers of every size, the one thread that runs them, and the rules for graphs that cannot be captured. A
+replay starts all kernels of a run by one call, and costs the CPU next to nothing. In return it reads and writes the
+addresses of the capture:
+
+    inputs ──copied──▶ buffers of this many rows on the GPU ──replay──▶ buffers ──copied──▶ outputs
+
+    no buffers yet ──the first batch of this many rows──▶ run once for the outputs' shapes ▸ allocated ▸ captured
+                                                              └─ fails: no graphs for this version any more
+
+One thread runs all versions of the process that use graphs, because ONNX Runtime keeps its captures by thread: another
+thread would capture again. CUDA refuses allocations of any thread during a capture, so opening a session and capturing
+exclude each other (`allocating`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+from estimator_serving.serving.errors import FailedPreconditionError
+from estimator_serving.serving.request import Array
+from estimator_serving.serving.running.device import Memory, places
+from estimator_serving.wire import dtypes
+
+if TYPE_CHECKING:
+    from estimator_serving.serving.running.session import Bare
+
+_log = logging.getLogger(__name__)
+
+# ONNX Runtime's entry of RunOptions for the number of the graph that a run captures or replays.
+GRAPH_ID = "gpu_graph_id"
+# Without it, a run would replay what a run of another shape captured.
+NO_GRAPH = "-1"
+
+# The types that ONNX Runtime's binding allocates.
+_NUMBERS = {dtype.onnx for dtype in dtypes.ALL if not dtype.is_string and not dtype.onnx_number}
+
+# Held while a session that uses graphs is opened, and while a graph is captured.
+allocating = threading.Lock()
+
+# Ends with the last version that uses it.
+_threads: weakref.WeakValueDictionary[str, ThreadPoolExecutor] = weakref.WeakValueDictionary()
+
+
+class _Buffers(NamedTuple):
+    """What a captured graph reads and writes: values on the device, by name."""
+
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+    binding: Any
+
+
+class GraphRuns:
+    """Runs batches of the given sizes as CUDA graphs, and everything else without; a Bare.
+
+    otherwise: runs what is not of a fixed size.
+
+    Raises FailedPreconditionError where this graph cannot be captured; the text says why, and what to do.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, memory: Memory, otherwise: Bare, sizes: Collection[int]
+    ) -> None:
+        if reason := _reason(session, memory, sizes):
+            raise FailedPreconditionError(
+                f"The model cannot run as CUDA graphs: {reason}. Change that, or serve without --enable_cuda_graphs."
+            )
+        self._session = session._sess
+        self._memory = memory
+        self._otherwise = otherwise
+        self._sizes = frozenset(sizes)
+        self._inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
+        self._outputs = [node.name for node in session.get_outputs()]
+        self._buffers: dict[int, _Buffers] = {}
+        with allocating:
+            self._thread = _threads.get("") or ThreadPoolExecutor(1, thread_name_prefix="cuda-graphs")
+            _threads[""] = self._thread
+
+    def __call__(self, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
+        return self._thread.submit(self._run, names, feeds, options or onnxruntime.RunOptions()).result()
+
+    def _run(self, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
+        rows = self._fixed_rows(feeds)
+        if rows:
+            try:
+                return self._replay(rows, names, feeds, options)
+            except Exception as error:
+                if options.terminate:
+                    raise
+                self._sizes = frozenset()
+                _log.error(
+                    "A CUDA graph of %d rows failed, so this version runs without graphs from now on; serve it "
+                    "without --enable_cuda_graphs, or export it with operators that can be captured: %s", rows, error,
+                )  # fmt: skip
+        options.add_run_config_entry(GRAPH_ID, NO_GRAPH)
+        return self._otherwise(names, feeds, options)
+
+    def _fixed_rows(self, feeds: Mapping[str, Array]) -> int:
+        """The rows of a batch that has buffers, or may have; 0 for every other run."""
+        if feeds.keys() != self._inputs.keys():
+            return 0
+        rows = {array.shape[:1] for array in feeds.values()}
+        if len(rows) != 1 or any(array.shape[1:] != self._inputs[name] for name, array in feeds.items()):
+            return 0
+        ((count, *_),) = rows
+        return count if count in self._sizes else 0
+
+    def _replay(self, rows: int, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
+        buffers = self._buffers.get(rows)
+        is_new = buffers is None
+        if buffers is None:
+            buffers = self._allocate(feeds)
+        for name, array in feeds.items():
+            buffers.inputs[name].update_inplace(np.ascontiguousarray(array))
+        options.add_run_config_entry(GRAPH_ID, str(rows))
+        if is_new:
+            with allocating:
+                self._session.run_with_iobinding(buffers.binding, options)
+            self._buffers[rows] = buffers
+        else:
+            self._session.run_with_iobinding(buffers.binding, options)
+        outputs = [buffers.outputs[name].numpy() for name in names]
+        # On the CPU they show the buffers, which the next run overwrites.
+        return [array if array.flags.owndata else array.copy() for array in outputs]
+
+    def _allocate(self, feeds: Mapping[str, Array]) -> _Buffers:
+        """Buffers for inputs like these, on the device and bound."""
+        plain = onnxruntime.RunOptions()
+        plain.add_run_config_entry(GRAPH_ID, NO_GRAPH)
+        like = dict(zip(self._outputs, self._otherwise(self._outputs, feeds, plain), strict=True))
+        inputs, outputs = (
+            {name: self._memory.value(array.shape, array.dtype, self._memory.own) for name, array in arrays.items()}
+            for arrays in (feeds, like)
+        )
+        binding = ort.SessionIOBinding(self._session)
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        return _Buffers(inputs, outputs, binding)
+
+
+def _reason(session: onnxruntime.InferenceSession, memory: Memory, sizes: Collection[int]) -> str:
+    """Why a session's graph cannot be captured at fixed sizes; empty where it can, as far as its interface says."""
+    if not sizes:
+        return "its batching parameters have no allowed_batch_sizes, and a graph is captured for each of them"
+    parts = ("input", session.get_inputs()), ("output", session.get_outputs())
+    for (kind, nodes), found in zip(parts, places(session), strict=True):
+        for node in nodes:
+            if node.type not in _NUMBERS:
+                return f"its {kind} {node.name} is {node.type}, which ONNX Runtime's binding cannot keep in one place"
+            if found[node.name] != memory.name:
+                # Of nodes of the CPU between nodes of the GPU, ONNX Runtime itself speaks when the session is opened.
+                return f"a node on the CPU takes or gives its {kind} {node.name}, as the one that parses Examples does"
+            if not node.shape or not all(isinstance(length, int) for length in node.shape[1:]):
+                return f"its {kind} {node.name} has the shape {node.shape}, of which only the first may be free"
+    return ""
