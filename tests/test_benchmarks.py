@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from running import running
@@ -78,3 +79,26 @@ def test_the_page_has_bars_figures_and_who_is_left_out(compare):
     assert 'width="380"' in text
     assert 'width="42"' in text
     assert "- ray: pip install failed" in text
+
+
+NO_GPU = pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+
+
+@NO_GPU
+def test_the_benchmark_of_a_gpu_says_that_there_is_none():
+    script = FIELD.parent / "device.py"
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("Nothing was measured: ONNX Runtime finds no GPU")
+
+
+def test_the_benchmark_of_a_gpu_runs_on_the_cpu(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FIELD.parent)
+    import device
+
+    for index, case in enumerate((device.CASES["13 floats, 1 row"], device.Case("", (8, 4), (2, 8)))):
+        device.write_case(case, tmp_path / str(index))
+        given = SimpleNamespace(device="cpu", seconds=0.01, rounds=1)
+        rates = device.in_process(case, tmp_path / str(index), given)
+        assert rates.keys() == {"session.run", *device.WAYS}
+        assert all(found > 0 for found in rates.values())

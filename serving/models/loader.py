@@ -22,7 +22,7 @@ from estimator_serving.serving.errors import (
     UnavailableError,
 )
 from estimator_serving.serving.metrics import LoadMetrics
-from estimator_serving.serving.models import memory, model_files, snapshot, warmup
+from estimator_serving.serving.models import batch_sizes, memory, model_files, snapshot, warmup
 from estimator_serving.serving.models.warmup import Replay
 from estimator_serving.serving.request import DEFAULT_SIGNATURE
 from estimator_serving.serving.running import batch_parameters
@@ -201,8 +201,10 @@ class Loader:
             servable = self.open(name, version, directory)
             if self.warmup_iterations:
                 started_s, code, count = time.perf_counter(), Code.OK, 0
+                recorder = batch_sizes.Recorder(servable.runner)
+                recorded = batch_sizes.with_runner(servable, recorder)
                 try:
-                    count = warmup.warm_up(directory, servable, self.replay, self.warmup_iterations)
+                    count = warmup.warm_up(directory, recorded, self.replay, self.warmup_iterations)
                 except ServingError as error:
                     code = error.code
                     raise
@@ -211,6 +213,8 @@ class Loader:
                         self.metrics.warmed_up(f"{name}/{version}", time.perf_counter() - started_s, code, count)
                 if count:
                     _log.info("Model %s version %d was warmed up with %d requests.", name, version, count)
+                if runs := batch_sizes.run_sizes(servable, recorder.seen):
+                    _log.info("Model %s version %d was run at its allowed batch sizes, %d times.", name, version, runs)
             compared = warmup.compare(directory, servable, self.replay, self.provider, servable.properties)
             if compared:
                 _log.info("Model %s version %d answers %d requests as it was exported.", name, version, compared)

@@ -286,6 +286,7 @@ def _run_values(session: Any, names: list[str], feeds: Mapping[str, Array], opti
 _LINE_END = re.compile(r"\s*\n\s*")
 _TERMINATED = "terminate flag"
 _OPTION = re.compile(r'(?:Unknown|Failed to parse) provider option:? "(\w+)".*', re.DOTALL)
+_SOURCE = re.compile(r"\S+\.(?:cc|h):\d+ \S+ ")
 _CAPTURE = "cannot use the graph capture feature"
 _NO_DEVICE = re.compile(r"CUDA failure|CUDNN failure|no CUDA-capable device", re.IGNORECASE)
 _MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
@@ -301,9 +302,10 @@ def _translate_opening(error: Exception, path: Path) -> errors.ServingError:
     """What ONNX Runtime said of a model that it does not open, as ours. path: the model's name in errors."""
     text = str(error)
     if option := _OPTION.search(text):
+        said = _SOURCE.sub("", option[0]).strip(" .\n")
         return errors.InvalidArgumentError(
             f"ONNX Runtime {onnxruntime.__version__} refuses {option[1]} of --execution_provider_options "
-            f"({_LINE_END.sub(' ', option[0])}); correct it there, or leave it out."
+            f"({said}); correct it there, or leave it out."
         )
     if _CAPTURE in text:
         return errors.FailedPreconditionError(

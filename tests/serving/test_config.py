@@ -96,6 +96,12 @@ def test_flags_without_effect_are_named():
     assert Config(model_base_path="/m", num_load_threads=3).unused() == []
 
 
+def test_options_of_the_execution_provider():
+    given = config.parse([M, "--device=cuda", "--execution_provider_options=device_id=1,use_tf32=0"], {})
+    assert given.provider_options() == {"device_id": "1", "use_tf32": "0"}
+    assert config.parse([M], {}).provider_options() == {}
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
@@ -114,6 +120,13 @@ def test_flags_without_effect_are_named():
         ({"file_system_poll_wait_seconds": float("nan")}, "--file_system_poll_wait_seconds=nan cannot be used"),
         ({"max_num_load_retries": -1}, "--max_num_load_retries=-1 cannot be used; give 0 or more."),
         ({"device": "tpu"}, "--device=tpu cannot be used; give cpu or cuda."),
+        ({"execution_provider_options": "device_id=1"}, "--execution_provider_options is for --device=cuda, and"),
+        ({"enable_cuda_graphs": True}, "--enable_cuda_graphs is for --device=cuda, and --device=cpu has no such thing"),
+        ({"enable_cuda_graphs": True, "device": "cuda"}, "--enable_cuda_graphs needs --enable_batching=true and allow"),
+        (
+            {"device": "cuda", "execution_provider_options": "gpu_mem_limit=2GB"},
+            "--execution_provider_options: gpu_mem_limit=2GB cannot be used; give a whole number.",
+        ),
         ({"aspired_version_policy": "x"}, "give availability_preserving or resource_preserving."),
         ({"model_name": ""}, "--model_name= cannot be used"),
         (

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import partial
 
 import numpy as np
 import onnx.parser
 import pytest
+from servables import Uncounted
 
 from estimator_serving.serving.dialects.tfs import proto_codec, replay
 from estimator_serving.serving.dialects.tfs.options import DEFAULT
 from estimator_serving.serving.errors import Code, ServingError
-from estimator_serving.serving.models.loader import Loader, open_servable
+from estimator_serving.serving.models.loader import Batching, Loader, open_servable
 from estimator_serving.serving.models.warmup import EXPECTED_FILE, RECORDS_MAX, WARMUP_FILE
+from estimator_serving.serving.running.batch_parameters import BatchParameters
 from estimator_serving.wire import dtypes
 from estimator_serving.wire.pb import serving_pb
 from estimator_serving.wire.records import write_records
@@ -150,6 +153,35 @@ def test_every_kind_is_replayed(version, iterations):
     load(version(WARMUP_FILE, [make(1.5) for make in LOGS]), answers, warmup_iterations=iterations)
     rpcs = ["Predict", "Classify", "Regress", "MultiInference"]
     assert answers.asked == [rpc for rpc in rpcs for _ in range(iterations)]
+
+
+@pytest.mark.parametrize(
+    ("logs", "iterations"),
+    [([predict_log(1.5, 2.5)], 1), ([], 1), ([predict_log(1.5, 2.5)], 0)],
+    ids=["records", "none", "turned off"],
+)
+def test_every_allowed_batch_size_is_run(version, logs, iterations, caplog):
+    """After the records, and of their rows; Examples without a known spec are empty, which this model refuses."""
+    caplog.set_level(logging.INFO)
+    fed = []
+
+    def around(bare):
+        return lambda names, feeds, options: fed.append(feeds) or bare(names, feeds, options)
+
+    parameters = BatchParameters(max_batch_size=4, allowed_batch_sizes=(1, 4))
+    batching = Batching(parameters, False, lambda *_: Uncounted())
+    open_ = partial(open_servable, intra_op_threads=1, batching=batching, around=around)
+    directory = version(WARMUP_FILE, logs)
+    Loader(open_, Answers(), "CPUExecutionProvider", warmup_iterations=iterations)("m", 1, directory)
+    values = [feeds["input_example_tensor/values"].tobytes() for feeds in fed]
+    if logs and iterations:
+        both = example(1.5) + example(2.5)
+        first = example(1.5)  # by which the two rows of the record are padded to four
+        assert values == [both + first + first, first, both * 2]
+        assert "was run at its allowed batch sizes, 2 times" in caplog.text
+    else:
+        assert values == ([b""] if iterations else [])
+        assert ("could not be run on 1 rows" in caplog.text) == bool(iterations)
 
 
 def test_without_a_file_and_when_turned_off(version, tmp_path):
