@@ -244,13 +244,13 @@ class Config:
             self._check(name, lambda value: 0 <= value < math.inf, "0 or more")
         self._check("file_system_poll_wait_seconds", math.isfinite, "a number of seconds")
         self._check("device", DEVICES.__contains__, " or ".join(DEVICES))
-        self._check_device()
+        _check_device(self)
         self._check("aspired_version_policy", TRANSITIONS.__contains__, " or ".join(TRANSITIONS))
         if self.port == self.rest_api_port == OFF_PORT and not self.grpc_socket_path:
             raise ConfigError("--port and --rest_api_port are both 0, so nothing would be served; give one a port.")
         fits = len(os.fsencode(self.grpc_socket_path)) <= SOCKET_PATH_BYTES_MAX
         self._check("grpc_socket_path", lambda _: fits, f"a path of at most {SOCKET_PATH_BYTES_MAX} bytes")
-        self._check_tls()
+        _check_tls(self)
         self.channel_arguments()
         self._check_workers()
         # What is served and how it runs, as far as one setting rules out another.
@@ -271,30 +271,6 @@ class Config:
             )
 
         self._check_contracts()
-
-    def _check_device(self) -> None:
-        """Raises ConfigError for settings that the device does not have, or that do not go together."""
-        for name in ("execution_provider_options", "enable_cuda_graphs"):
-            if getattr(self, name) and self.device != "cuda":
-                raise ConfigError(
-                    f"--{name} is for --device=cuda, and --device={self.device} has no such thing; give "
-                    "--device=cuda, or leave it out."
-                )
-        if self.enable_cuda_graphs and not self.enable_batching:
-            raise ConfigError(
-                "--enable_cuda_graphs needs --enable_batching=true and allowed_batch_sizes in the batching parameters, "
-                "because a graph has a fixed number of rows; set them, or leave it out."
-            )
-        self.provider_options()
-
-    def _check_tls(self) -> None:
-        """Raises ConfigError for settings of TLS that do not go together."""
-        if self.ssl_config_file and self.use_alts_credentials:
-            raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other; give one of the two.")
-        if bool(self.tls_cert_file) != bool(self.tls_key_file) or (self.tls_client_ca_file and not self.tls_cert_file):
-            raise ConfigError(
-                "TLS needs --tls_cert_file and --tls_key_file, and --tls_client_ca_file may come with them; give both."
-            )
 
     def _check_workers(self) -> None:
         """What several processes rule out. Raises ConfigError."""
@@ -391,13 +367,6 @@ class Config:
         if not holds(value):
             raise ConfigError(f"--{name}={value} cannot be used; give {expected}.")
 
-    def provider_options(self) -> dict[str, str]:
-        """`execution_provider_options` by name. Raises ConfigError for what ONNX Runtime would not take."""
-        try:
-            return provider_options.parse(self.execution_provider_options)
-        except ValueError as error:
-            raise ConfigError(f"--execution_provider_options: {error}") from None
-
     def channel_arguments(self) -> list[tuple[str, int | str]]:
         """`grpc_channel_arguments` as grpc takes them: whole numbers as int, everything else as text.
 
@@ -412,6 +381,37 @@ class Config:
                 raise ConfigError(f"--grpc_channel_arguments holds {part!r}; write it as name=value,name=value.")
             arguments.append((name, int(value) if value.lstrip("-").isdecimal() else value))
         return arguments
+
+
+def _check_device(config: Config) -> None:
+    """Raises ConfigError for settings that the device does not have, or that do not go together."""
+    for name in ("execution_provider_options", "enable_cuda_graphs"):
+        if getattr(config, name) and config.device != "cuda":
+            raise ConfigError(
+                f"--{name} is for --device=cuda, and --device={config.device} has no such thing; give "
+                "--device=cuda, or leave it out."
+            )
+    if config.enable_cuda_graphs and not config.enable_batching:
+        raise ConfigError(
+            "--enable_cuda_graphs needs --enable_batching=true and allowed_batch_sizes in the batching parameters, "
+            "because a graph has a fixed number of rows; set them, or leave it out."
+        )
+    try:
+        provider_options.parse(config.execution_provider_options)
+    except ValueError as error:
+        raise ConfigError(f"--execution_provider_options: {error}") from None
+
+
+def _check_tls(config: Config) -> None:
+    """Raises ConfigError for settings of TLS that do not go together."""
+    if config.ssl_config_file and config.use_alts_credentials:
+        raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other; give one of the two.")
+    if bool(config.tls_cert_file) != bool(config.tls_key_file) or (
+        config.tls_client_ca_file and not config.tls_cert_file
+    ):
+        raise ConfigError(
+            "TLS needs --tls_cert_file and --tls_key_file, and --tls_client_ca_file may come with them; give both."
+        )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from estimator_serving.serving import provider_options
 from estimator_serving.serving.access import key_file
 from estimator_serving.serving.access.authorizer import Authorizer
 from estimator_serving.serving.access.key_file import KeyFileError
@@ -105,7 +106,9 @@ def make_loader(config: Config, answer: Replay, batches: BatchMetrics, loads: Lo
         except (BatchParametersError, ConfigError) as error:
             raise StartError(str(error)) from None
         batching = Batching(parameters, config.enable_per_model_batching_parameters, batches.of_version)
-    device = device_of(config.device, config.provider_options(), graphs=config.enable_cuda_graphs)
+    device = device_of(
+        config.device, provider_options.parse(config.execution_provider_options), graphs=config.enable_cuda_graphs
+    )
     return Loader(
         partial(
             open_servable,

@@ -11,7 +11,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from estimator_serving.serving.running.batching import BatchingRunner
 from estimator_serving.serving.running.runner import Runner
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.wire.features import FixedLenFeature, example_dtypes
-from estimator_serving.wire.signatures import Signature
 
 _log = logging.getLogger(__name__)
 
@@ -61,13 +60,18 @@ def run_sizes(servable: Servable, seen: Mapping[str, Request], budget_s: float =
     batching = servable.runner
     if not isinstance(batching, BatchingRunner) or servable.batching is None:
         return 0
-    alone = with_runner(servable, batching.inner)
+    unbatched = with_runner(servable, batching.inner)
     seen = {name: one for name, one in seen.items() if all(array.size and array.ndim for array in one.inputs.values())}
-    context = Context(time.monotonic() + budget_s)
+    ends_s = time.monotonic() + budget_s
+    context = Context(ends_s)
     count, has_failed = 0, False
-    for signature_name in _one_of_each(servable, seen):
+    # One signature for each set of the graph's inputs; those of requests first.
+    by_inputs: dict[frozenset[str], str] = {}
+    for name in filter(servable.has_rows, (*seen, *servable.signatures)):
+        by_inputs.setdefault(frozenset(one.value_name for one in servable.signatures[name].inputs.values()), name)
+    for signature_name in by_inputs.values():
         for size in servable.batching.allowed_batch_sizes:
-            if time.monotonic() >= context.deadline_s:
+            if time.monotonic() >= ends_s:
                 _log.warning(
                     "Model %s version %d: %g s were not enough to run every allowed batch size before it takes "
                     "traffic; allow fewer of them.", servable.name, servable.version, budget_s,
@@ -77,9 +81,9 @@ def run_sizes(servable: Servable, seen: Mapping[str, Request], budget_s: float =
                 if signature_name in seen:
                     known = seen[signature_name]
                     rows = {alias: array[np.arange(size) % len(array)] for alias, array in known.inputs.items()}
-                    alone.runner.run(known._replace(inputs=rows), context)
+                    unbatched.runner.run(known._replace(inputs=rows), context)
                 else:
-                    alone.run(Request(signature_name, _blank(servable, signature_name, size)), context)
+                    unbatched.run(Request(signature_name, _blank(servable, signature_name, size)), context)
                 count += 1
             except Exception as error:
                 if not has_failed:
@@ -93,24 +97,22 @@ def run_sizes(servable: Servable, seen: Mapping[str, Request], budget_s: float =
     return count
 
 
-def _one_of_each(servable: Servable, seen: Mapping[str, Request]) -> Iterator[str]:
-    """The signatures that are batched, one for each set of the graph's inputs; those of requests first."""
-    done = set()
-    for name in (*seen, *servable.signatures):
-        inputs = frozenset(info.value_name for info in servable.signatures[name].inputs.values())
-        if inputs not in done and servable.has_rows(name):
-            done.add(inputs)
-            yield name
-
-
 def _blank(servable: Servable, signature_name: str, size: int) -> dict[str, Array]:
     """Inputs of so many rows: zeros and empty texts, dimensions of 1 where any length fits, and Examples with what
     the parser requires."""
-    signature: Signature = servable.signatures[signature_name]
     inputs: dict[str, Array] = {}
-    for alias, info in signature.inputs.items():
+    for alias, info in servable.signatures[signature_name].inputs.items():
         if servable.takes_examples(signature_name, alias):
-            inputs[alias] = as_strings([_blank_example(servable)] * size)
+            spec, example = servable.feature_spec or {}, b""
+            kinds = example_dtypes(spec)
+            required = {
+                key: [b"" if kinds[key].is_string else 0] * math.prod(feature.shape)
+                for key, feature in spec.items()
+                if isinstance(feature, FixedLenFeature) and feature.default_value is None
+            }
+            if servable.encoder is not None:
+                example = servable.encoder.encode(required)
+            inputs[alias] = as_strings([example] * size)
             continue
         if info.shape is None:
             raise ValueError(f"the rank of input {alias} is not known")
@@ -118,16 +120,3 @@ def _blank(servable: Servable, signature_name: str, size: int) -> dict[str, Arra
         blank = b"" if info.dtype.is_string else 0
         inputs[alias] = np.full(shape, blank, info.dtype.numpy)
     return inputs
-
-
-def _blank_example(servable: Servable) -> bytes:
-    spec = servable.feature_spec
-    if spec is None or servable.encoder is None:
-        return b""
-    kinds = example_dtypes(spec)
-    required = {
-        key: [b"" if kinds[key].is_string else 0] * math.prod(feature.shape)
-        for key, feature in spec.items()
-        if isinstance(feature, FixedLenFeature) and feature.default_value is None
-    }
-    return servable.encoder.encode(required)

@@ -21,7 +21,7 @@ import threading
 import weakref
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -29,7 +29,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from estimator_serving.serving.errors import FailedPreconditionError
 from estimator_serving.serving.request import Array
-from estimator_serving.serving.running.device import Memory, places
+from estimator_serving.serving.running.device import MEMORY_SINCE, Device, Memory, has_memory, places
 from estimator_serving.wire import dtypes
 
 if TYPE_CHECKING:
@@ -52,12 +52,32 @@ allocating = threading.Lock()
 _threads: weakref.WeakValueDictionary[str, ThreadPoolExecutor] = weakref.WeakValueDictionary()
 
 
-class _Buffers(NamedTuple):
-    """What a captured graph reads and writes: values on the device, by name."""
+class Buffers:
+    """Inputs and outputs of one shape, which stay where they are on a device. For one run at a time.
 
-    inputs: dict[str, Any]
-    outputs: dict[str, Any]
-    binding: Any
+    inputs, outputs: arrays like those that they will hold, by the graph's names.
+    """
+
+    def __init__(self, session: Any, memory: Memory, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        self._session = session
+        self._inputs, self._outputs = (
+            {name: memory.value(array.shape, array.dtype, memory.own) for name, array in arrays.items()}
+            for arrays in (inputs, outputs)
+        )
+        self._binding = ort.SessionIOBinding(session)
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+    def run(self, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
+        """The named outputs for these inputs, as arrays that later runs leave alone."""
+        for name, array in feeds.items():
+            self._inputs[name].update_inplace(np.ascontiguousarray(array))
+        self._session.run_with_iobinding(self._binding, options)
+        outputs = [self._outputs[name].numpy() for name in names]
+        # From a GPU they are copies; on the CPU they show the buffers.
+        return [array if array.flags.owndata else array.copy() for array in outputs]
 
 
 class GraphRuns:
@@ -69,19 +89,19 @@ class GraphRuns:
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, memory: Memory, otherwise: Bare, sizes: Collection[int]
+        self, session: onnxruntime.InferenceSession, device: Device, otherwise: Bare, sizes: Collection[int]
     ) -> None:
-        if reason := _reason(session, memory, sizes):
+        if reason := _reason(session, device, sizes):
             raise FailedPreconditionError(
                 f"The model cannot run as CUDA graphs: {reason}. Change that, or serve without --enable_cuda_graphs."
             )
         self._session = session._sess
-        self._memory = memory
+        self._memory = Memory(session, device)
         self._otherwise = otherwise
         self._sizes = frozenset(sizes)
         self._inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
         self._outputs = [node.name for node in session.get_outputs()]
-        self._buffers: dict[int, _Buffers] = {}
+        self._buffers: dict[int, Buffers] = {}
         with allocating:
             self._thread = _threads.get("") or ThreadPoolExecutor(1, thread_name_prefix="cuda-graphs")
             _threads[""] = self._thread
@@ -98,6 +118,7 @@ class GraphRuns:
                 if options.terminate:
                     raise
                 self._sizes = frozenset()
+                self._buffers.clear()
                 _log.error(
                     "A CUDA graph of %d rows failed, so this version runs without graphs from now on; serve it "
                     "without --enable_cuda_graphs, or export it with operators that can be captured: %s", rows, error,
@@ -116,50 +137,31 @@ class GraphRuns:
         return count if count in self._sizes else 0
 
     def _replay(self, rows: int, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
-        buffers = self._buffers.get(rows)
-        is_new = buffers is None
-        if buffers is None:
-            buffers = self._allocate(feeds)
-        for name, array in feeds.items():
-            buffers.inputs[name].update_inplace(np.ascontiguousarray(array))
         options.add_run_config_entry(GRAPH_ID, str(rows))
-        if is_new:
-            with allocating:
-                self._session.run_with_iobinding(buffers.binding, options)
-            self._buffers[rows] = buffers
-        else:
-            self._session.run_with_iobinding(buffers.binding, options)
-        outputs = [buffers.outputs[name].numpy() for name in names]
-        # On the CPU they show the buffers, which the next run overwrites.
-        return [array if array.flags.owndata else array.copy() for array in outputs]
-
-    def _allocate(self, feeds: Mapping[str, Array]) -> _Buffers:
-        """Buffers for inputs like these, on the device and bound."""
+        if rows in self._buffers:
+            return self._buffers[rows].run(names, feeds, options)
         plain = onnxruntime.RunOptions()
         plain.add_run_config_entry(GRAPH_ID, NO_GRAPH)
         like = dict(zip(self._outputs, self._otherwise(self._outputs, feeds, plain), strict=True))
-        inputs, outputs = (
-            {name: self._memory.value(array.shape, array.dtype, self._memory.own) for name, array in arrays.items()}
-            for arrays in (feeds, like)
-        )
-        binding = ort.SessionIOBinding(self._session)
-        for name, value in inputs.items():
-            binding.bind_ortvalue_input(name, value)
-        for name, value in outputs.items():
-            binding.bind_ortvalue_output(name, value)
-        return _Buffers(inputs, outputs, binding)
+        with allocating:
+            buffers = Buffers(self._session, self._memory, feeds, like)
+            outputs = buffers.run(names, feeds, options)
+        self._buffers[rows] = buffers
+        return outputs
 
 
-def _reason(session: onnxruntime.InferenceSession, memory: Memory, sizes: Collection[int]) -> str:
+def _reason(session: onnxruntime.InferenceSession, device: Device, sizes: Collection[int]) -> str:
     """Why a session's graph cannot be captured at fixed sizes; empty where it can, as far as its interface says."""
     if not sizes:
         return "its batching parameters have no allowed_batch_sizes, and a graph is captured for each of them"
+    if not has_memory(session):
+        return f"ONNX Runtime {onnxruntime.__version__} has no fixed buffers for Python, which take {MEMORY_SINCE}"
     parts = ("input", session.get_inputs()), ("output", session.get_outputs())
     for (kind, nodes), found in zip(parts, places(session), strict=True):
         for node in nodes:
             if node.type not in _NUMBERS:
                 return f"its {kind} {node.name} is {node.type}, which ONNX Runtime's binding cannot keep in one place"
-            if found[node.name] != memory.name:
+            if found[node.name] != device.memory_name:
                 # Of nodes of the CPU between nodes of the GPU, ONNX Runtime itself speaks when the session is opened.
                 return f"a node on the CPU takes or gives its {kind} {node.name}, as the one that parses Examples does"
             if not node.shape or not all(isinstance(length, int) for length in node.shape[1:]):

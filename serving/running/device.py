@@ -32,9 +32,6 @@ _log = logging.getLogger(__name__)
 
 # CUDA's driver copies so much from ordinary memory without waiting for the GPU.
 PINNED_BYTES_MIN = 1 << 16
-# ONNX Runtime's names of the memory that an input is wanted in, or an output appears in.
-HOST_NAME = "Cpu"
-_GPU_NAME = "Cuda"
 _NVIDIA = 0x10DE  # PCI's number of the vendor
 _PINNED = 5  # ONNX Runtime's HOST_ACCESSIBLE
 
@@ -57,6 +54,11 @@ class Device(NamedTuple):
         """The execution provider that runs models on the device."""
         return f"{self.name.upper()}ExecutionProvider"
 
+    @property
+    def memory_name(self) -> str:
+        """What ONNX Runtime calls the device's memory, where inputs are wanted and outputs appear."""
+        return self.name.capitalize()
+
 
 CPU = Device()
 
@@ -66,21 +68,28 @@ def device_of(name: str, options: Mapping[str, str] = MappingProxyType({}), *, g
     return Device(name, options, None if name == CPU.name else PINNED_BYTES_MIN, graphs)
 
 
+# The first ONNX Runtime whose Python binding allocates where a session does.
+MEMORY_SINCE = "1.30"
+
+
+def has_memory(session: onnxruntime.InferenceSession) -> bool:
+    """Whether this ONNX Runtime lets Python allocate memory on a session's device."""
+    return hasattr(session._sess, "create_ortvalue_from_shape_and_type")
+
+
 class Memory:
-    """A device's memory, allocated as a session does. Python's binding has it since ONNX Runtime 1.31.
+    """A device's memory, allocated as a session does.
 
     Attributes:
-        name: ONNX Runtime's, of inputs and outputs that are there.
         host, pinned, own: the places where a value may be: ordinary memory, pinned memory, the device.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: Device) -> None:
         self._session = session._sess
         self.host = self.pinned = self.own = ort.OrtDevice(ort.OrtDevice.cpu(), ort.OrtDevice.default_memory(), 0)
-        self.name = HOST_NAME
         if device.name != CPU.name:
             number = int(device.options.get("device_id", "0"))
-            self.name, gpu = _GPU_NAME, ort.OrtDevice.gpu()
+            gpu = ort.OrtDevice.gpu()
             self.pinned = ort.OrtDevice(gpu, _PINNED, _NVIDIA, number)
             self.own = ort.OrtDevice(gpu, ort.OrtDevice.default_memory(), _NVIDIA, number)
 
@@ -101,18 +110,18 @@ class PinnedRuns:
     """Runs a session's graph through pinned memory where that pays; a Bare. For graphs whose inputs are all numbers,
     and have no defaults.
 
-    Any number of threads may call it at once: every run has memory of its own, which the session's arena keeps for
-    later runs.
+    Any number of threads may call it at once, because no two runs share memory. The session's arena keeps the memory
+    for later runs.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, memory: Memory, bytes_min: int) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, device: Device, bytes_min: int) -> None:
         self._session = session._sess
-        self._memory = memory
+        self._memory = memory = Memory(session, device)
         self._bytes_min = bytes_min
         inputs, outputs = places(session)
-        self._on_host = frozenset(name for name, place in inputs.items() if place != memory.name)
+        self._on_host = frozenset(name for name, place in inputs.items() if place != device.memory_name)
         self._fetched = {
-            name: memory.pinned if place == memory.name else memory.host for name, place in outputs.items()
+            name: memory.pinned if place == device.memory_name else memory.host for name, place in outputs.items()
         }
         # Of the last run; answers of one version are about as large as the last.
         self._output_bytes = 0
@@ -159,10 +168,10 @@ def pinned_runs(session: onnxruntime.InferenceSession, device: Device) -> Bare:
     plain: Bare = session._sess.run
     if device.pinned_bytes_min is None or session.get_overridable_initializers():
         return plain
-    if not hasattr(session._sess, "create_ortvalue_from_shape_and_type"):
+    if not has_memory(session):
         _log.warning(
-            "ONNX Runtime %s offers no pinned memory, so large inputs and outputs take longer; install 1.31 or later.",
-            onnxruntime.__version__,
-        )
+            "ONNX Runtime %s offers no pinned memory, so large inputs and outputs take longer; install %s or later.",
+            onnxruntime.__version__, MEMORY_SINCE,
+        )  # fmt: skip
         return plain
-    return PinnedRuns(session, Memory(session, device), device.pinned_bytes_min)
+    return PinnedRuns(session, device, device.pinned_bytes_min)

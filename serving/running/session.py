@@ -27,7 +27,7 @@ from estimator_serving.serving.request import Array, Context, Outputs, Request
 from estimator_serving.serving.running import cuda_graphs
 from estimator_serving.serving.running.binding import Binding
 from estimator_serving.serving.running.cuda_graphs import GraphRuns
-from estimator_serving.serving.running.device import CPU, Device, Memory, pinned_runs
+from estimator_serving.serving.running.device import CPU, Device, pinned_runs
 from estimator_serving.serving.running.runner import Waiting
 from estimator_serving.serving.running.watchdog import Watchdog
 from estimator_serving.wire import dtypes
@@ -239,7 +239,7 @@ def graph_of(
     elif dtypes.string.onnx not in inputs:  # ONNX Runtime's binding takes text only there
         run = pinned_runs(session, device)
     if device.graphs:
-        run = GraphRuns(session, Memory(session, device), run, sizes)
+        run = GraphRuns(session, device, run, sizes)
     return SessionGraph(around(run))
 
 

@@ -96,12 +96,6 @@ def test_flags_without_effect_are_named():
     assert Config(model_base_path="/m", num_load_threads=3).unused() == []
 
 
-def test_options_of_the_execution_provider():
-    given = config.parse([M, "--device=cuda", "--execution_provider_options=device_id=1,use_tf32=0"], {})
-    assert given.provider_options() == {"device_id": "1", "use_tf32": "0"}
-    assert config.parse([M], {}).provider_options() == {}
-
-
 @pytest.mark.parametrize(
     ("settings", "text"),
     [

@@ -1,5 +1,5 @@
-"""Batches of fixed sizes in buffers of their own. The CPU captures nothing, but runs in the same buffers, by the same
-thread and the same rules."""
+"""Batches of fixed sizes in fixed buffers. The CPU captures nothing, but runs in the same buffers, by the same thread
+and the same rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from estimator_serving.serving.request import Request
 from estimator_serving.serving.running import cuda_graphs
 from estimator_serving.serving.running.batch_parameters import BatchParameters
 from estimator_serving.serving.running.cuda_graphs import GraphRuns
-from estimator_serving.serving.running.device import CPU, Device, Memory
+from estimator_serving.serving.running.device import CPU, Device, device_of
 from estimator_serving.serving.running.session import _translate_opening
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17, "estimator.ops" : 1]>'
@@ -43,7 +43,7 @@ class Otherwise(list):
 def opened(text=PAIR, sizes=(2, 4)):
     session = ops.session(onnx.parser.parse_model(HEAD + text).SerializeToString())
     otherwise = Otherwise(session)
-    return GraphRuns(session, Memory(session, CPU), otherwise, sizes), otherwise
+    return GraphRuns(session, CPU, otherwise, sizes), otherwise
 
 
 def pair(rows, first=0):
@@ -143,14 +143,12 @@ EXAMPLES = """g (uint8[n] "e/values", int64[m] "e/row_splits") => (float[N,1] y)
 
 
 def test_what_the_cpu_takes_beside_a_gpu_is_refused():
-    """The op that parses Examples runs on the CPU on every machine; a memory of another name stands for the GPU's."""
+    """The op that parses Examples runs on the CPU on every machine."""
     session = ops.session(onnx.parser.parse_model(HEAD + EXAMPLES).SerializeToString())
-    memory = Memory(session, CPU)
-    memory.name = "Cuda"
     with pytest.raises(
         errors.FailedPreconditionError, match="takes or gives its input e/values, as the one that parses"
     ):
-        GraphRuns(session, memory, session._sess.run, (2,))
+        GraphRuns(session, device_of("cuda"), session._sess.run, (2,))
 
 
 def test_what_onnxruntime_refuses_to_capture():

@@ -28,7 +28,7 @@ def session_of(text):
 def both(text, names, *feeds, bytes_min=0):
     """The outputs of a graph through pinned memory and of session.run, for each of the feeds."""
     session = session_of(text)
-    runs = PinnedRuns(session, Memory(session, CPU), bytes_min)
+    runs = PinnedRuns(session, CPU, bytes_min)
     return [(runs(names, feed, None), session.run(names, feed)) for feed in feeds]
 
 
@@ -59,7 +59,7 @@ def test_text_among_the_outputs():
 
 def test_outputs_outlive_later_runs():
     session = session_of("g (float[N] x) => (float[N] y) { y = Identity(x) }")
-    runs = PinnedRuns(session, Memory(session, CPU), 0)
+    runs = PinnedRuns(session, CPU, 0)
     kept = [runs(["y"], {"x": np.full(100, k, np.float32)}, None)[0] for k in range(20)]
     del session, runs
     assert [array.tolist() for array in kept] == [[k] * 100 for k in range(20)]
@@ -67,7 +67,7 @@ def test_outputs_outlive_later_runs():
 
 def test_threads_do_not_share_memory():
     session = session_of("g (float[N] x) => (float[N] y) { y = Neg(x) }")
-    runs, wrong = PinnedRuns(session, Memory(session, CPU), 0), []
+    runs, wrong = PinnedRuns(session, CPU, 0), []
 
     def ask(number):
         for rows in range(1, 60):
@@ -85,7 +85,7 @@ def test_threads_do_not_share_memory():
 def test_small_runs_stay_with_session_run():
     """What counts is what went in, and what came out of the run before."""
     session = session_of("g (float[N] x, int64[1] n) => (float[M] y) { y = Tile(x, n) }")
-    runs, large = PinnedRuns(session, Memory(session, CPU), 1000), []
+    runs, large = PinnedRuns(session, CPU, 1000), []
     pinned = runs._run
     runs._run = lambda names, feeds, options: large.append(len(feeds["x"])) or pinned(names, feeds, options)
     for rows, times in ((10, 1), (1000, 1), (11, 1), (12, 100), (13, 1), (14, 1)):
