@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +83,15 @@ class Buffers:
 class GraphRuns:
     """Runs batches of the given sizes as CUDA graphs, and everything else without; a Bare.
 
-    otherwise: runs what is not of a fixed size.
+    otherwise: runs what is not of a fixed size. around: what is put around each run, on the thread that runs it.
 
     Raises FailedPreconditionError where this graph cannot be captured; the text says why, and what to do.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, device: Device, otherwise: Bare, sizes: Collection[int]
-    ) -> None:
+        self, session: onnxruntime.InferenceSession, device: Device, otherwise: Bare, sizes: Collection[int],
+        around: Callable[[Bare], Bare] = lambda bare: bare,
+    ) -> None:  # fmt: skip
         if reason := _reason(session, device, sizes):
             raise FailedPreconditionError(
                 f"The model cannot run as CUDA graphs: {reason}. Change that, or serve without --enable_cuda_graphs."
@@ -98,6 +99,7 @@ class GraphRuns:
         self._session = session._sess
         self._memory = Memory(session, device)
         self._otherwise = otherwise
+        self._around = around
         self._sizes = frozenset(sizes)
         self._inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
         self._outputs = [node.name for node in session.get_outputs()]
@@ -107,7 +109,8 @@ class GraphRuns:
             _threads[""] = self._thread
 
     def __call__(self, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
-        return self._thread.submit(self._run, names, feeds, options or onnxruntime.RunOptions()).result()
+        run = self._around(self._run)
+        return self._thread.submit(run, names, feeds, options or onnxruntime.RunOptions()).result()
 
     def _run(self, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
         rows = self._fixed_rows(feeds)

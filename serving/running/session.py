@@ -239,7 +239,7 @@ def graph_of(
     elif dtypes.string.onnx not in inputs:  # ONNX Runtime's binding takes text only there
         run = pinned_runs(session, device)
     if device.graphs:
-        run = GraphRuns(session, device, run, sizes)
+        return SessionGraph(GraphRuns(session, device, run, sizes, around))
     return SessionGraph(around(run))
 
 

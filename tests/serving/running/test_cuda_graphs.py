@@ -3,7 +3,6 @@ and the same rules."""
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -78,16 +77,21 @@ def test_all_else_is_run_without_a_graph(feeds):
     assert otherwise == [(len(feeds["x"]), "-1")]
 
 
-def test_one_thread_runs_every_version_and_ends_with_the_last():
-    first, second = opened()[0], opened()[0]
-    names = set()
-    for runs in (first, second):
-        replay = runs._replay
-        runs._replay = lambda *given, replay=replay: names.add(threading.current_thread()) or replay(*given)
-        runs(["y"], pair(2), None)
-    (thread,) = names
-    del first, second, runs, replay
-    gc.collect()
+def test_one_thread_runs_every_version_and_ends_with_the_last(write_model):
+    seen = set()
+
+    def around(bare):
+        return lambda *given: seen.add(threading.current_thread()) or bare(*given)
+
+    settings = {"intra_op_threads": 1, "device": GRAPHS, "batching": batching((2, 4)), "around": around}
+    versions = [open_servable("m", number, write_model(number), **settings) for number in (1, 2)]
+    for version in versions:
+        for rows in (1, 4):
+            version.run(Request("serving_default", {"x": np.ones(rows, np.float32)}))
+    (thread,) = seen
+    assert thread is not threading.current_thread()
+    versions.clear()
+    del version
     thread.join(5)
     assert not thread.is_alive()
 
