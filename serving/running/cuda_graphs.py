@@ -6,8 +6,8 @@ addresses of the capture:
 
     inputs ──copied──▶ buffers of this many rows on the GPU ──replay──▶ buffers ──copied──▶ outputs
 
-    no buffers yet ──the first batch of this many rows──▶ run once for the outputs' shapes ▸ allocated ▸ captured
-                                                              └─ fails: no graphs for this version any more
+    no buffers yet ──the first batch of this many rows──▶ run without a graph, for its outputs ▸ allocated ▸ captured
+                                                               a capture or replay fails: no graphs for this version
 
 One thread runs all versions of the process that use graphs, because ONNX Runtime keeps its captures by thread: another
 thread would capture again. CUDA refuses allocations of any thread during a capture, so opening a session and capturing
@@ -114,20 +114,37 @@ class GraphRuns:
 
     def _run(self, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
         rows = self._fixed_rows(feeds)
-        if rows:
+        buffers = self._buffers.get(rows)
+        if buffers:
+            options.add_run_config_entry(GRAPH_ID, str(rows))
             try:
-                return self._replay(rows, names, feeds, options)
+                return buffers.run(names, feeds, options)
             except Exception as error:
                 if options.terminate:
                     raise
-                self._sizes = frozenset()
-                self._buffers.clear()
-                _log.error(
-                    "A CUDA graph of %d rows failed, so this version runs without graphs from now on; serve it "
-                    "without --enable_cuda_graphs, or export it with operators that can be captured: %s", rows, error,
-                )  # fmt: skip
+                self._give_up(rows, error)
         options.add_run_config_entry(GRAPH_ID, NO_GRAPH)
-        return self._otherwise(names, feeds, options)
+        if buffers or not rows:
+            return self._otherwise(names, feeds, options)
+        outputs = dict(zip(self._outputs, self._otherwise(self._outputs, feeds, options), strict=True))
+        capturing = onnxruntime.RunOptions()
+        capturing.add_run_config_entry(GRAPH_ID, str(rows))
+        try:
+            with allocating:
+                buffers = Buffers(self._session, self._memory, feeds, outputs)
+                buffers.run(names, feeds, capturing)
+            self._buffers[rows] = buffers
+        except Exception as error:
+            self._give_up(rows, error)
+        return [outputs[name] for name in names]
+
+    def _give_up(self, rows: int, error: Exception) -> None:
+        self._sizes = frozenset()
+        self._buffers.clear()
+        _log.error(
+            "A CUDA graph of %d rows failed, so this version runs without graphs from now on; serve it without "
+            "--enable_cuda_graphs, or export it with operators that can be captured: %s", rows, error,
+        )  # fmt: skip
 
     def _fixed_rows(self, feeds: Mapping[str, Array]) -> int:
         """The rows of a batch that has buffers, or may have; 0 for every other run."""
@@ -138,19 +155,6 @@ class GraphRuns:
             return 0
         ((count, *_),) = rows
         return count if count in self._sizes else 0
-
-    def _replay(self, rows: int, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
-        options.add_run_config_entry(GRAPH_ID, str(rows))
-        if rows in self._buffers:
-            return self._buffers[rows].run(names, feeds, options)
-        plain = onnxruntime.RunOptions()
-        plain.add_run_config_entry(GRAPH_ID, NO_GRAPH)
-        like = dict(zip(self._outputs, self._otherwise(self._outputs, feeds, plain), strict=True))
-        with allocating:
-            buffers = Buffers(self._session, self._memory, feeds, like)
-            outputs = buffers.run(names, feeds, options)
-        self._buffers[rows] = buffers
-        return outputs
 
 
 def _reason(session: onnxruntime.InferenceSession, device: Device, sizes: Collection[int]) -> str:

@@ -136,9 +136,11 @@ class PinnedRuns:
 
     def _run(self, names: list[str], feeds: Mapping[str, Array], options: Any) -> list[Array]:
         memory, binding = self._memory, ort.SessionIOBinding(self._session)
+        wholes = []  # they keep the memory that the run reads
         for name, array in feeds.items():
             if name in self._on_host:
-                value = ort.OrtValue.ortvalue_from_numpy(np.require(array, requirements="C"), memory.host)
+                wholes.append(np.require(array, requirements="C"))
+                value = ort.OrtValue.ortvalue_from_numpy(wholes[-1], memory.host)
             else:
                 staged = memory.value(array.shape, array.dtype, memory.pinned)
                 np.copyto(staged.numpy(), array)

@@ -121,6 +121,16 @@ def test_a_size_that_fails_ends_the_graphs(caplog):
     assert otherwise == [(2, "-1")] * 3
 
 
+def test_a_request_that_fails_ends_no_graphs():
+    """At the first batch of a size; on a GPU, a replay cannot refuse values."""
+    runs, otherwise = opened("g (int64[N] x) => (float[N] y) <float[2] v = {1, 2}> { y = Gather(v, x) }", (2,))
+    with pytest.raises(Exception, match="out of data bounds"):
+        runs(["y"], {"x": np.array([0, 7])}, None)
+    assert runs(["y"], {"x": np.array([0, 1])}, None)[0].tolist() == [1, 2]
+    assert runs(["y"], {"x": np.array([1, 0])}, None)[0].tolist() == [2, 1]
+    assert len(otherwise) == 2
+
+
 def same(kind):
     return f"g ({kind} x) => ({kind} y) {{ y = Identity(x) }}"
 

@@ -57,6 +57,15 @@ def test_text_among_the_outputs():
     assert [array.tolist() for array in ours] == [array.tolist() for array in plain] == [["é", "a", "é"], [1, 0, 1]]
 
 
+def test_what_a_gpu_leaves_to_the_cpu_stays_there():
+    """In a session of the CPU, all inputs and outputs are where those of the op that parses Examples are on a GPU."""
+    session = session_of("g (float[N,1000] x) => (float[N,1000] y) { y = Neg(x) }")
+    runs = PinnedRuns(session, device_of("cuda"), 0)
+    for wide in np.arange(100_000, dtype=np.float32).reshape(20, 10, 500).repeat(4, axis=2):
+        (y,) = runs(["y"], {"x": wide[:, ::2]}, None)
+        np.testing.assert_array_equal(y, -wide[:, ::2])
+
+
 def test_outputs_outlive_later_runs():
     session = session_of("g (float[N] x) => (float[N] y) { y = Identity(x) }")
     runs = PinnedRuns(session, CPU, 0)
