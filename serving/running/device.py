@@ -155,9 +155,7 @@ class PinnedRuns:
             # Not run_with_ortvaluevector, which copies its options: such a run cannot be ended.
             self._session.run_with_iobinding(binding, options)
         except RuntimeError:
-            if options is not None and options.terminate:
-                raise
-            # A binding's errors do not say whose fault they are.
+            # A binding's errors do not say whose fault they are. A run that was ended ends here again, at once.
             arrays: list[Array] = self._session.run(names, feeds, options)
             return arrays
         fetched = binding.get_outputs()
