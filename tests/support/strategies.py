@@ -12,7 +12,7 @@ class Halving(OneProcess):
 
     asked = 0
 
-    def reduce(self, gradients):
+    def reduce(self, gradients, borrow=False):
         self.asked += 1
         return [None if gradient is None else gradient / 2 for gradient in gradients]
 
@@ -48,7 +48,7 @@ class InThread(Strategy):
         self.barrier()
         return everything
 
-    def reduce(self, gradients):
+    def reduce(self, gradients, borrow=False):
         by_parameter = zip(*self._exchange(gradients), strict=True)
         return [None if first is None else sum(others, first) / self.num_replicas for first, *others in by_parameter]
 

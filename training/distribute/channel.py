@@ -97,11 +97,12 @@ class Link:
 class Channel:
     """The connections of one process: to all others in the chief, to the chief in the others.
 
-    `names` has a name for each rank, for messages.
+    `names` has a name for each rank, for messages. `exchanges` counts the calls of `exchange`.
     """
 
     def __init__(self, rank: int, links: Mapping[int, Link], names: Sequence[str], silence_limit_s: float) -> None:
         self.rank = rank
+        self.exchanges = 0
         self._links = dict(links)
         self._names = names
         self._silence_limit_s = silence_limit_s
@@ -111,6 +112,7 @@ class Channel:
 
     def exchange(self, value: Any) -> list[Any]:
         """The values of all processes, by rank. Each process calls equally often. Raises PeerLostError."""
+        self.exchanges += 1
         if self.rank:
             self._send(0, value)
             everything: list[Any] = self._receive(0)

@@ -2,7 +2,7 @@
 
 The theory. The chief opens the store at its address (TF_CONFIG), or torchrun has one. In the store the chief writes
 where it listens and a token. Every other process connects there and says its rank; when all have come, the chief greets
-them, and the process group is made. A process that comes to a chief of an earlier run is sent away, and tries again.
+them. A process that comes to a chief of an earlier run is sent away, and tries again.
 
 One connection is kept for all trainings of a process. After an error it is closed, in all processes since each of them
 notices, and the next training makes a new one.
@@ -22,7 +22,6 @@ import os
 import secrets
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,7 +42,6 @@ logger = logging.getLogger("estimator_serving.training")
 
 _KEY = "estimator_serving/chief"
 _HELLO_BYTES = 64
-_LARGE_ELEMENTS = 1 << 18
 _REMIND_S = 10.0
 
 dist: Any = torch.distributed  # torch types only some of it
@@ -61,11 +59,6 @@ def connect(cluster: Cluster, replication: Replication | None, timeout_s: float)
         return OneProcess()
     key = (tuple(cluster.training_names), cluster.global_id, given.backend)
     if key not in _connected:
-        if dist.is_initialized():
-            raise ValueError(
-                "torch.distributed has a process group already. The estimator makes one for its training: remove "
-                "init_process_group from the program, or destroy the group before train."
-            )
         _connected[key] = TorchDistributed(cluster, given, timeout_s)
     return _connected[key]
 
@@ -82,34 +75,30 @@ class TorchDistributed(Strategy):
         meet = _receive_all if self.replica_id == 0 else _go_to_chief
         store, token, links = meet(cluster, timeout_s, limit_s)
         self._channel = Channel(self.replica_id, links, self._names, limit_s)
-        self._device = torch.device("cpu")
+        device = torch.device("cpu")
         if replication.backend == "nccl":
             if not torch.cuda.is_available():
                 raise ValueError("backend='nccl' needs CUDA, and torch finds no device. Leave backend at 'gloo'.")
             local = int(os.environ.get("LOCAL_RANK", self.replica_id)) % torch.cuda.device_count()
-            self._device = torch.device("cuda", local)
-        shared = None
+            device = torch.device("cuda", local)
+        self._transfer: Transfer
         try:
-            if replication.backend == "gloo":
-                shared = shared_memory(self._channel, self.num_replicas)
-            dist.init_process_group(
-                replication.backend,
-                store=dist.PrefixStore(token, store),
-                rank=self.replica_id,
-                world_size=self.num_replicas,
-                # The first imports of a process may take longer than a short silence limit.
-                timeout=dt.timedelta(seconds=max(limit_s, 30.0)),
-            )
+            shared = shared_memory(self._channel, self.num_replicas) if replication.backend == "gloo" else None
+            # The first imports of a process may take longer than a short silence limit.
+            place = dist.PrefixStore(token, store), self.replica_id, self.num_replicas, max(limit_s, 30.0)
+            self._transfer = shared or GroupTransfer(replication.backend, *place, device)
+        except ValueError as error:
+            self._channel.leave(f"{self._names[self.replica_id]} ended with ValueError: {error}")
+            raise
         except RuntimeError as error:
             lost = self._channel.lost_peer(error)
             self._channel.leave(lost.peer)
             raise lost from error
-        self._transfer: Transfer = shared or GroupTransfer(self.num_replicas, self._device)
         logger.debug("Gradients meet in %s.", "shared memory" if shared else f"a process group ({replication.backend})")
         self._store = store  # the chief's holds the server
         atexit.register(self.close)
 
-    def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    def reduce(self, gradients: Sequence[Tensor | None], borrow: bool = False) -> Sequence[Tensor | None]:
         own = coalesced(gradients)
         mine: list[_Description] = [
             ("none", "", (), 0)
@@ -119,6 +108,37 @@ class TorchDistributed(Strategy):
             else ("dense", str(g.dtype), tuple(g.shape), 0)
             for g in own
         ]
+        groups: dict[tuple[str, str], list[int]] = {}
+        for i, (kind, dtype, _, _) in enumerate(mine):
+            groups.setdefault((kind, dtype), []).append(i)
+        groups.pop(("none", ""), None)
+        dense = [group for group in groups if group[0] == "dense"]
+        everyones: list[list[_Description]] = []
+
+        def meet() -> None:
+            everyones.extend(self._descriptions(mine))
+
+        try:
+            if not dense:
+                meet()
+            # Dense ones come first: to be told what the others have is also to wait until they have handed it over.
+            for kind, dtype in sorted(groups):
+                members = groups[kind, dtype]
+                chosen: list[Any] = [own[i] for i in members]
+                if kind == "dense":
+                    means = self._transfer.mean(chosen, self.barrier if everyones else meet, borrow and len(dense) == 1)
+                else:
+                    means = [*self._sparse(chosen, [[theirs[i][3] for i in members] for theirs in everyones])]
+                for i, mean in zip(members, means, strict=True):
+                    own[i] = mean
+        except PeerLostError:
+            raise
+        except RuntimeError as error:  # of gloo: an end or a timeout, without the name of a process
+            raise self._channel.lost_peer(error) from error
+        return own
+
+    def _descriptions(self, mine: list[_Description]) -> list[list[_Description]]:
+        """What the gradients of all processes are, by rank. Raises ValueError where they differ from this one's."""
         everyones: list[list[_Description]] = self._channel.exchange(mine)
         for rank, theirs in enumerate(everyones):
             kinds, other_kinds = [each[:3] for each in mine], [each[:3] for each in theirs]
@@ -128,39 +148,7 @@ class TorchDistributed(Strategy):
                     f"{self._names[rank]} has other gradients than {self._names[self.replica_id]}: "
                     f"{differing[0][0]} and {differing[0][1]}. model_fn must compute alike in all processes."
                 )
-        groups: dict[tuple[str, str], list[int]] = {}
-        for i, (kind, dtype, _, _) in enumerate(mine):
-            groups.setdefault((kind, dtype), []).append(i)
-        groups.pop(("none", ""), None)
-        try:
-            for (kind, _), members in groups.items():
-                chosen = [own[i] for i in members]
-                counts = [[theirs[i][3] for i in members] for theirs in everyones]
-                means = self._dense(chosen) if kind == "dense" else self._sparse(chosen, counts)
-                for i, mean in zip(members, means, strict=True):
-                    own[i] = mean
-        except PeerLostError:
-            raise
-        except RuntimeError as error:  # of gloo: an end or a timeout, without the name of a process
-            raise self._channel.lost_peer(error) from error
-        return own
-
-    def _dense(self, gradients: Sequence[Any]) -> Iterator[Tensor]:
-        """Large ones where they are; small ones side by side in one tensor, because each transfer has a fixed cost."""
-        memory = Counter(g.untyped_storage().data_ptr() for g in gradients)  # autograd may give two parameters one
-        stays = [
-            g.numel() >= _LARGE_ELEMENTS
-            and g.is_contiguous()
-            and g.device == self._device
-            and memory[g.untyped_storage().data_ptr()] == 1
-            for g in gradients
-        ]
-        small = [g for g, alone in zip(gradients, stays, strict=True) if not alone]
-        joined = torch.cat([g.reshape(-1) for g in small]).to(self._device) if small else None
-        moved = [g.view(-1) for g, alone in zip(gradients, stays, strict=True) if alone]
-        self._transfer.mean([*moved, *([] if joined is None else [joined])])
-        pieces = iter([] if joined is None else torch.split(joined.cpu(), [g.numel() for g in small]))
-        return (g if alone else next(pieces).view(g.shape) for g, alone in zip(gradients, stays, strict=True))
+        return everyones
 
     def _sparse(self, gradients: Sequence[Any], counts: list[list[int]]) -> Iterator[Tensor]:
         """The ids and rows of all tables, as bytes in one transfer."""
@@ -238,9 +226,7 @@ class TorchDistributed(Strategy):
         for key in [key for key, value in _connected.items() if value is self]:
             del _connected[key]
         self._channel.close()
-        if dist.is_initialized():
-            with contextlib.suppress(RuntimeError):
-                dist.destroy_process_group()
+        self._transfer.close()
 
     def _of(self, answers: Sequence[bool], wanted: bool) -> list[str]:
         return [name for name, answer in zip(self._names, answers, strict=True) if answer is wanted]

@@ -79,14 +79,16 @@ class Strategy(ABC):
         return self.replica_id == 0
 
     @abstractmethod
-    def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    def reduce(self, gradients: Sequence[Tensor | None], borrow: bool = False) -> Sequence[Tensor | None]:
         """The mean over the replicas of each gradient, equal to the last bit in all of them.
 
         One entry a parameter: a dense float tensor, a sparse one (COO over rows) or None, where the loss does not
         depend on the parameter. Their number, order, shapes and kinds are the same in every process, for they follow
         from model_fn; the rows of a sparse gradient are those the replica's batch looked up, and a row that it did not
         look up counts as zeros. Each result is of the kind that was given: optimizers leave alone the rows that a
-        sparse gradient does not have. Called without autograd; may change the tensors given.
+        sparse gradient does not have. Called without autograd; may change the tensors given. With `borrow` the results
+        may lie in memory that the other processes read and that the next call changes: the caller neither changes nor
+        keeps them.
         """
 
     @abstractmethod
@@ -118,7 +120,7 @@ class Strategy(ABC):
 class OneProcess(Strategy):
     """A training in this process only: it is the chief, agrees with itself, and its gradients are the mean."""
 
-    def reduce(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    def reduce(self, gradients: Sequence[Tensor | None], borrow: bool = False) -> Sequence[Tensor | None]:
         return gradients
 
     def agree(self, ready: bool) -> bool:

@@ -45,7 +45,7 @@ class Replicas(Protocol):
 
     num_replicas: int
 
-    def reduce(self, gradients: Gradients) -> Gradients:
+    def reduce(self, gradients: Gradients, borrow: bool = False) -> Gradients:
         """The mean of each gradient over all replicas: see Strategy.reduce."""
 
 
@@ -130,7 +130,7 @@ class TrainOp:
         step = self.store.global_step
         with torch.no_grad():
             if strategy is not None:
-                gradients = strategy.reduce(gradients)
+                gradients = strategy.reduce(gradients, borrow=all(optimizer.only_reads for optimizer, _ in self.parts))
                 if self.adds_up and strategy.num_replicas > 1:
                     gradients = [None if g is None else g * strategy.num_replicas for g in gradients]
             taken = 0
@@ -333,6 +333,11 @@ class Optimizer:
             step: the global_step before this step, 0 in the first.
         """
         raise NotImplementedError
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether a step neither changes nor keeps the gradients, which is known of this package's optimizers."""
+        return all(each.__module__.startswith(f"{__package__}.") for each in (type(self).apply, type(self).update))
 
     def rate(self, step: int) -> float:
         """The learning rate of the step that starts at global_step `step`."""

@@ -37,7 +37,8 @@ def test_two_processes_with_half_a_batch_train_as_one_with_all_of_it(kind, tmp_p
 def test_without_shared_memory_they_train_alike(kind, tmp_path):
     over_network = Processes(tf_configs(), trained_together.train_over_the_network, kind, tmp_path / "network", 10)
     assert over_network.results() == [10, 10]
-    assert Processes(tf_configs(), trained_together.train, kind, tmp_path / "memory", 10).results() == [10, 10]
+    in_memory = Processes(tf_configs(), trained_together.train_in_shares, kind, tmp_path / "memory", 10)
+    assert in_memory.results() == [10, 10]
     check_equal(kind, tmp_path / "network", tmp_path / "memory", 1e-6)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -34,24 +35,65 @@ def in_ranks(count, work):
         return [job.result(30) for job in jobs]
 
 
+def mean(shared, tensors, borrow=False):
+    return [*shared.mean(tensors, lambda: shared._channel.exchange(None), borrow)]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("lengths", [[3], [5, 0, 1], [1000, 200, 70], [513], [2048, 2049]])
-def test_the_mean_is_the_same_in_all_ranks_for_any_size(lengths, dtype, monkeypatch):
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_mean_is_the_same_in_all_ranks_for_any_size(lengths, dtype, count, monkeypatch):
     """A small area takes 512 bytes and a large one 4096, so the sizes go in one part, in shares and in rounds."""
     monkeypatch.setattr(transfer, "_SMALL_BYTES", 512)
     monkeypatch.setattr(transfer, "_LARGE_BYTES", 4096)
-    given = [[torch.randn(n).to(dtype) for n in lengths] for _ in range(3)]
-    expected = [torch.stack(each).double().mean(0) for each in zip(*given, strict=True)]
+    given = [[[torch.randn(n).to(dtype) for n in lengths] for _ in range(count)] for _ in range(3)]
 
     def work(found, rank):
-        for _ in range(2):  # the mean of equal numbers is what they are
-            found.mean(given[rank])
+        return [mean(found, step[rank]) for step in given]
 
-    in_ranks(3, work)
-    for first, second, third, mean in zip(*given, expected, strict=True):
-        assert torch.equal(first, second)
-        assert torch.equal(first, third)
-        torch.testing.assert_close(first.double(), mean, rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=0.02)
+    for step, by_rank in zip(given, zip(*in_ranks(count, work), strict=True), strict=True):
+        for first, *others in zip(*by_rank, strict=True):
+            assert all(torch.equal(first, other) for other in others)
+        for found, *own in zip(by_rank[0], *step, strict=True):
+            expected = torch.stack(own).double().mean(0)
+            rtol = 0.02 if dtype == torch.bfloat16 else 1e-5
+            torch.testing.assert_close(found.double(), expected, rtol=rtol, atol=0.02)
+
+
+def test_borrowed_means_stay_until_all_have_met_again(monkeypatch):
+    """A rank that reads late still finds the means of the first round when the other one has begun the second."""
+    monkeypatch.setattr(transfer, "_SMALL_BYTES", 16)
+    first, second, begun = torch.arange(8.0), torch.full((8,), 100.0), threading.Event()
+
+    def work(shared, rank):
+        (found,) = mean(shared, [first], borrow=True)
+        if rank == 0:
+            begun.wait(30)
+            read = found.tolist()
+            mean(shared, [second], borrow=True)
+            return read
+
+        def meet():
+            begun.set()
+            shared._channel.exchange(None)
+
+        shared.mean([second], meet, True)
+        return found.tolist()
+
+    assert in_ranks(2, work) == [first.tolist()] * 2
+
+
+def test_borrowed_means_are_not_copied_and_need_one_place(monkeypatch):
+    monkeypatch.setattr(transfer, "_SMALL_BYTES", 16)
+
+    def work(shared, rank):
+        places = set()
+        for _ in range(3):
+            places.add(mean(shared, [torch.ones(2, 4)], borrow=True)[0].data_ptr())
+            shared._channel.exchange(None)
+        return len(places)
+
+    assert in_ranks(3, work) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("lengths", [[0, 4], [0, 0], [100, 37], [300, 1000]])
@@ -64,8 +106,8 @@ def test_every_rank_gets_the_values_of_all(lengths, monkeypatch):
 
 def test_infinities_and_nans_are_kept():
     values = [torch.tensor([float("inf"), float("nan"), 1.0]), torch.tensor([1.0, 2.0, float("-inf")])]
-    in_ranks(2, lambda shared, rank: shared.mean([values[rank]]))
-    assert [str(each) for each in values[1].tolist()] == ["inf", "nan", "-inf"]
+    _, (found,) = in_ranks(2, lambda shared, rank: mean(shared, [values[rank]]))
+    assert [str(each) for each in found.tolist()] == ["inf", "nan", "-inf"]
 
 
 @pytest.mark.parametrize("path", ["/proc/1/fd/100000", __file__, ""])
@@ -87,7 +129,7 @@ def test_memory_that_cannot_be_had(monkeypatch):
 def test_a_rank_that_ends_is_named_while_the_others_wait():
     with channels(2) as made, ThreadPoolExecutor(2) as pool:
         shared, _ = pool.map(lambda channel: shared_memory(channel, 2), made)
-        waiting = pool.submit(shared.mean, [torch.zeros(5)])
+        waiting = pool.submit(mean, shared, [torch.zeros(5)])
         made[1].close()
         with pytest.raises(PeerLostError, match="^Rank 1 has ended"):
             waiting.result(30)

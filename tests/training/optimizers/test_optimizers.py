@@ -138,7 +138,7 @@ def test_two_optimizers_share_a_step():
 def test_a_step_reduces_its_gradients_once_and_before_limits():
     seen = []
 
-    def reduce(gradients):
+    def reduce(gradients, borrow):
         seen.append([None if g is None else g.tolist() for g in gradients])
         return [torch.full((), 4.0) for _ in gradients]
 
