@@ -44,7 +44,7 @@ Meet = Callable[[], object]
 _GROUP_ELEMENTS = 1 << 24
 _LARGE_ELEMENTS = 1 << 18
 _SMALL_BYTES = 1 << 20
-_LARGE_BYTES = 1 << 24
+_LARGE_BYTES = 1 << 26
 _TOKEN_BYTES = 16
 
 
@@ -135,18 +135,21 @@ class MemoryTransfer:
         lengths, dtype = [len(each) for each in flat], flat[0].dtype
         count = sum(lengths)
         if count * dtype.itemsize <= _SMALL_BYTES:
-            first, *others = self._exchange(torch.cat(flat), [count] * self._ranks, meet)
-            means = first.mul_(1.0 / self._ranks)
+            total, *others = self._exchange(torch.cat(flat), [count] * self._ranks, meet)
+            total.mul_(1.0 / self._ranks)
             for other in others:
-                means.add_(other, alpha=1.0 / self._ranks)
+                total.add_(other, alpha=1.0 / self._ranks)
+            means = torch.split(total, lengths)
         elif borrow and count * dtype.itemsize <= _LARGE_BYTES:
-            means = self._round(flat, meet)
+            means = torch.split(self._round(flat, meet), lengths)
         else:
-            means, taken = torch.empty(count, dtype=dtype), 0
-            for pieces in _rounds(flat, _LARGE_BYTES // dtype.itemsize):
-                found = self._round(pieces, self._wait if taken else meet)
-                means[taken : (taken := taken + len(found))] = found
-        return [mean.view(t.shape) for mean, t in zip(torch.split(means, lengths), tensors, strict=True)]
+            means = tuple(torch.empty_like(each) for each in flat)
+            room = _LARGE_BYTES // dtype.itemsize
+            for pieces, targets in zip(_rounds(flat, room), _rounds(means, room), strict=True):
+                found = self._round(pieces, meet)
+                torch._foreach_copy_(targets, torch.split(found, [len(piece) for piece in pieces]))
+                meet = self._wait
+        return [mean.view(t.shape) for mean, t in zip(means, tensors, strict=True)]
 
     def _round(self, pieces: Sequence[Tensor], wait: Meet) -> Tensor:
         """The means of what fits into an area, in the shared memory. They stay there until the next round but one, or
@@ -154,7 +157,8 @@ class MemoryTransfer:
         if self._last_round == self._channel.exchanges:  # the other processes may still read the last means
             self._means, self._other_means = self._other_means, self._means
         dtype, part, own = pieces[0].dtype, 1.0 / self._ranks, self._rank
-        areas, means = [each.view(dtype) for each in self._areas], self._means.view(dtype)
+        areas = [each.view(dtype) for each in self._areas]
+        means: Tensor = self._means.view(dtype)
         count = sum(len(piece) for piece in pieces)
         # Which process adds up what: each a share, as slices of the means with the pieces of this process's tensors.
         shares: list[list[tuple[slice, Tensor]]] = [[] for _ in areas]

@@ -126,10 +126,15 @@ def test_memory_that_cannot_be_had(monkeypatch):
         assert list(pool.map(lambda channel: shared_memory(channel, 2), made)) == [None, None]
 
 
-def test_a_rank_that_ends_is_named_while_the_others_wait():
+@pytest.mark.parametrize("waits", [0, 1])
+def test_a_rank_that_ends_is_named_while_the_others_wait(waits, monkeypatch):
+    """For the first of the two waits of a large mean, or for the second."""
+    monkeypatch.setattr(transfer, "_SMALL_BYTES", 16)
     with channels(2) as made, ThreadPoolExecutor(2) as pool:
         shared, _ = pool.map(lambda channel: shared_memory(channel, 2), made)
         waiting = pool.submit(mean, shared, [torch.zeros(5)])
+        for _ in range(waits):
+            made[1].exchange(None)
         made[1].close()
         with pytest.raises(PeerLostError, match="^Rank 1 has ended"):
             waiting.result(30)

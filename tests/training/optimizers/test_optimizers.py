@@ -135,10 +135,20 @@ def test_two_optimizers_share_a_step():
     assert "training/SGD_1/b/momentum" in store.values()
 
 
+def test_an_optimizer_of_a_program_does_not_borrow_its_gradients():
+    class Own(optimizers.SGD):
+        def update(self, weights, gradients, slots, rate, step):
+            torch._foreach_neg_(gradients)
+
+    assert optimizers.Adam().only_reads
+    assert not Own().only_reads
+
+
 def test_a_step_reduces_its_gradients_once_and_before_limits():
     seen = []
 
     def reduce(gradients, borrow):
+        assert borrow
         seen.append([None if g is None else g.tolist() for g in gradients])
         return [torch.full((), 4.0) for _ in gradients]
 
