@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import torch
 from torch import Tensor
 
@@ -95,11 +96,15 @@ class LastEvaluation:
             return
         try:
             self._count()
-            text = json.dumps(self._described(results, checkpoint_path)) + "\n"
+            described = self._described(results, checkpoint_path)
+            try:
+                text = orjson.dumps(described, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+            except TypeError:  # a class whose name is not UTF-8
+                text = json.dumps(described, default=np.ndarray.tolist).encode() + b"\n"
             folder = Path(directory)
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / FILE) as aside:
-                aside.write_text(text)
+                aside.write_bytes(text)
         except Exception as error:
             self._give_up(error)
 
@@ -263,8 +268,7 @@ class _Numbers(_Target):
             means = _short(np.array([error / rows, absolute / rows, (square / rows) ** 0.5]))
             found |= zip(("mean_error", "mean_absolute_error", "root_mean_squared_error"), means, strict=True)
             found["r_squared"] = _short(np.array([1 - square / spread]))[0] if spread > 0 else None
-        sample = iter(_short(self._sample[:, 1:].ravel()))
-        return found | {"sample": [*zip(sample, sample, strict=True)]}
+        return found | {"sample": np.ascontiguousarray(self._sample[:, 1:], np.float32)}
 
 
 # -- what a model predicts --------------------------------------------------------------------------------------------

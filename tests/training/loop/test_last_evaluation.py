@@ -2,16 +2,19 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import small_estimators
+import torch
 from sklearn.metrics import roc_auc_score
 
 from estimator_serving import training
 from estimator_serving.training import feature_column as fc
 from estimator_serving.training import numpy_input_fn
 from estimator_serving.training.loop import last_evaluation
+from estimator_serving.training.model_fn import StringPrediction
 
 
 def left(estimator, inputs, **given):
@@ -76,8 +79,19 @@ def test_a_regression_keeps_a_sample_and_the_sums_of_all_rows(tmp_path, monkeypa
     y = np.arange(50, dtype=np.float32)
     found = left(estimator, numpy_input_fn({"x": y}, y, batch_size=7, shuffle=False))["targets"][0]
     assert (found["rows"], len(found["sample"])) == (50, 10)
+    assert {label for label, predicted in found["sample"] if predicted == 0} <= set(y)
     assert found["mean_error"] == pytest.approx(y.mean())
     assert found["root_mean_squared_error"] == pytest.approx(np.sqrt((y**2).mean()))
+
+
+def test_a_class_may_have_a_name_that_is_not_utf_8(tmp_path):
+    ids = torch.tensor([[1]])
+    predictions = {"class_ids": ids, "classes": StringPrediction(ids, ("a", "\udcff"))}
+    record = last_evaluation.LastEvaluation(SimpleNamespace(recorder=SimpleNamespace(transform=None)))
+    record.add({}, torch.tensor([1]), {"probabilities": torch.tensor([[0.2, 0.8]]), **predictions})
+    record.write(tmp_path, {"accuracy": np.float32(1)}, None)
+    found = json.loads((tmp_path / last_evaluation.FILE).read_text())
+    assert (found["metrics"], found["targets"][0]["classes"]) == ({"accuracy": 1.0}, ["a", "\udcff"])
 
 
 def test_predictions_that_do_not_tell_are_named(tmp_path):
