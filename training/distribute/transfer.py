@@ -190,7 +190,7 @@ class MemoryTransfer:
         """The `values` of each rank. `wait` is the first wait."""
         everyones = [torch.empty(length, dtype=values.dtype) for length in lengths]
         room = _SMALL_BYTES // values.dtype.itemsize
-        for start in range(0, max(lengths), room):
+        for start in range(0, max(1, *lengths), room):  # without values too, they wait once
             # Two sets of areas take turns: a set is written again behind a wait for the other one.
             areas = next(self._turns).view(values.dtype)
             own = values[start : start + room]

@@ -40,7 +40,7 @@ def mean(shared, tensors, borrow=False):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("lengths", [[3], [5, 0, 1], [1000, 200, 70], [513], [2048, 2049]])
+@pytest.mark.parametrize("lengths", [[0], [3], [5, 0, 1], [1000, 200, 70], [513], [2048, 2049]])
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_mean_is_the_same_in_all_ranks_for_any_size(lengths, dtype, count, monkeypatch):
     """A small area takes 512 bytes and a large one 4096, so the sizes go in one part, in shares and in rounds."""
