@@ -119,13 +119,17 @@ def train_slowly(kind, model_dir, steps):
 def train_over_the_network(kind, model_dir, steps):
     """As on several machines: the chief has no memory to share."""
     transfer._LARGE_BYTES = 1 << 60
-    return train(kind, model_dir, steps)
+    reached = train(kind, model_dir, steps)
+    assert torch.distributed.is_initialized()
+    return reached
 
 
 def train_in_shares(kind, model_dir, steps):
     """As a larger model: each process adds up its share of the means, and the optimizers read them where they are."""
     transfer._SMALL_BYTES = 64
-    return train(kind, model_dir, steps)
+    reached = train(kind, model_dir, steps)
+    assert not torch.distributed.is_initialized()
+    return reached
 
 
 def train_until_data_ends(model_dir):
