@@ -1,17 +1,21 @@
-"""Batching at saturation and in overload: gRPC Predict, 32 rows in tensor_content, an MLP of 4 layers of 1024.
+"""Batching at saturation and in overload: 32 rows by gRPC Predict and by REST binary, an MLP of 4 layers of 1024.
 
-    python benchmarks/batching.py [--seconds 10] [--rounds 3] [--callers 16] [--overload 30] [--factor 4]
+    python benchmarks/batching.py [--seconds 1.5] [--rounds 9] [--callers 16] [--overload 30] [--factor 4]
 
-Saturation: goodput in rows of a server on one core, against `session.run` in a loop at the best of several batch sizes
-on the same core, in turns; the load runs on another core. Overload: `factor` times the peak's rows a second from an
-open loop with a deadline, then the peak's callers again. Prints the ratios and their budgets, and what an empty
-gRPC handler leaves of the first. Needs `onnx`. Where other work shares the cores,
-only the ratio of CPU time means something.
+Saturation: the rows that a server on one core answers per second of its processor time, divided by what an empty
+handler of the same transport leaves: the reciprocal of a row's time in `session.run` at its best batch size plus a
+row's share of an empty call. The empty handlers read a request of the same size and send an answer of the same size:
+one on grpc's Python server, one as an ASGI application on uvicorn. All take turns in short slices, since the machine's
+speed drifts: each round has one ratio, and the median counts. The load runs on another core.
+
+Overload: `factor` times the peak's rows a second from an open loop with a deadline, then the peak's callers again.
+Needs `onnx`. Where other work shares the cores, only the ratios of processor time mean something.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -19,10 +23,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from grpc_predict import METHOD, serve_bare
-from loads import HOST, cpu_s
+from loads import HOST, load_grpc, load_rest, post
+from rest_predict import run_uvicorn
 
 LAYERS, WIDTH, ROWS = 4, 1024, 32
 BATCH_SIZES = (32, 64, 128, 256, 512)
@@ -61,12 +68,12 @@ def serve(directory: Path, given: argparse.Namespace) -> None:
     parameters = directory / "batching.pbtxt"
     parameters.write_text(PARAMETERS % (given.batch, given.queue, given.places))
     config = Config(
-        port=-1, rest_api_port=0, bind_address=HOST, model_name="m", model_base_path=str(directory),
+        port=-1, rest_api_port=-1, bind_address=HOST, model_name="m", model_base_path=str(directory),
         enable_batching=True, batching_parameters_file=str(parameters), tensorflow_intra_op_parallelism=1,
     )  # fmt: skip
     running = server.Server(config)
     running.start()
-    print(running.grpc_port, flush=True)
+    print(running.grpc_port, running.rest_port, flush=True)
     time.sleep(3600)
 
 
@@ -75,25 +82,51 @@ def serve_echo() -> None:
     serve_bare(lambda payload, _context: payload, 16)
 
 
-def run_session(directory: Path, seconds: float) -> None:
-    """Prints the most rows a second that session.run reaches, of the clock and of CPU time, and at which batch size."""
+def serve_asgi_echo() -> None:
+    """What HTTP alone costs: a body is read, and as many bytes as a real answer has are sent."""
+
+    async def app(_scope, receive, send):
+        parts = []
+        message = {"more_body": True}
+        while message["more_body"]:
+            message = await receive()
+            parts.append(message["body"])
+        answer = b"".join(parts)
+        headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    run_uvicorn(app)
+
+
+def serve_session(directory: Path) -> None:
+    """Says the best of the batch sizes; then, for each line with a number of seconds, the rows a second of session.run
+    at that size for so long, by the clock and of processor time."""
     import numpy as np
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(directory / "1" / "model.onnx", options)
-    best = (0.0, 0.0, 0)
-    for size in BATCH_SIZES:
+
+    def measure(size: int, seconds: float) -> tuple[float, float]:
         feeds = {"h0": np.ones((size, WIDTH), np.float32)}
         session.run(None, feeds)
         runs, started_s, used_s = 0, time.perf_counter(), time.process_time()
-        while time.perf_counter() - started_s < seconds / len(BATCH_SIZES):
+        while time.perf_counter() - started_s < seconds:
             session.run(None, feeds)
             runs += 1
         rows = runs * size
-        best = max(best, (rows / (time.perf_counter() - started_s), rows / (time.process_time() - used_s), size))
-    print(*best)
+        return rows / (time.perf_counter() - started_s), rows / (time.process_time() - used_s)
+
+    rates: dict[int, list[float]] = {size: [] for size in BATCH_SIZES}
+    for _ in range(5):
+        for size, found in rates.items():
+            found.append(measure(size, 0.2)[1])
+    best = max(rates, key=lambda size: statistics.median(rates[size]))
+    print(best, flush=True)
+    for line in sys.stdin:
+        print(*measure(best, float(line)), flush=True)
 
 
 def make_request() -> bytes:
@@ -106,6 +139,21 @@ def make_request() -> bytes:
     request.model_spec.name = "m"
     request.inputs["h0"].CopyFrom(encode_tensor(np.ones((ROWS, WIDTH), np.float32), as_content=True))
     return request.SerializeToString()
+
+
+def make_post(path: str) -> bytes:
+    import numpy as np
+
+    content = np.ones((ROWS, WIDTH), np.float32).tobytes()
+    tensor = {
+        "name": "h0",
+        "shape": [ROWS, WIDTH],
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": len(content)},
+    }
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Type: application/octet-stream\r\n"
+    return post(path, head + content, headers)
 
 
 class Load:
@@ -177,43 +225,66 @@ class Load:
 
 def start(*words: object) -> subprocess.Popen:
     command = [sys.executable, __file__, *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def saturate(directory: Path, load: Load, pid: int, given: argparse.Namespace) -> float:
-    rates: dict[str, list[tuple[float, float]]] = {"session.run": [], "server": []}
-    for _ in range(given.rounds):
-        process = start("--session", given.seconds, "--directory", directory)
-        rate, cpu_rate, size = process.communicate()[0].split()
-        rates["session.run"].append((float(rate), float(cpu_rate)))
-        used_s = cpu_s(pid)
-        rate = load.closed(given.callers, given.seconds)
-        rates["server"].append((rate, ROWS * len(load.answered_s) / (cpu_s(pid) - used_s)))
-        print(f"  best batch {size:4} " + "   ".join(f"{name} {pairs[-1][0]:.0f}" for name, pairs in rates.items()))
-    for index, unit in enumerate(("rows/s", "rows/s of CPU time")):
-        ours, bare = (statistics.median(pair[index] for pair in rates[name]) for name in ("server", "session.run"))
-        print(f"server {ours:.0f} / session.run {bare:.0f} {unit}: {ours / bare:.2f}   (budget >= 0.9)")
-    per_row_s = 1 / statistics.median(rate for _, rate in rates["session.run"]) + measure_echo(given) / ROWS
-    print(f"with an empty gRPC handler around session.run, in CPU time, at most {bare_share(rates, per_row_s):.2f}")
-    return statistics.median(rate for rate, _ in rates["server"])
+def started(*words: object) -> tuple[subprocess.Popen, list[int]]:
+    """A process, and the numbers that it says first."""
+    process = start(*words)
+    return process, [int(word) for word in process.stdout.readline().split()]
 
 
-def bare_share(rates: dict[str, list[tuple[float, float]]], per_row_s: float) -> float:
-    return 1 / (per_row_s * statistics.median(rate for _, rate in rates["session.run"]))
+def run_grpc(pid: int, port: int, given: argparse.Namespace) -> tuple[float, float]:
+    return load_grpc(pid, port, METHOD, make_request(), given.callers, given.seconds)
 
 
-def measure_echo(given: argparse.Namespace) -> float:
-    """CPU time of a call that does nothing, in seconds."""
-    process = start("--echo")
-    load = Load(int(process.stdout.readline()))
+def run_rest(path: str, pid: int, port: int, given: argparse.Namespace) -> tuple[float, float]:
+    import uvloop
+
+    return uvloop.run(load_rest(pid, port, make_post(path), given.callers, given.seconds))
+
+
+# By transport: what an empty handler is started with, which of the server's ports it is, and the loads of both.
+Ask = Callable[[int, int, argparse.Namespace], tuple[float, float]]
+TRANSPORTS: dict[str, tuple[str, int, Ask, Ask]] = {
+    "gRPC": ("--echo", 0, run_grpc, run_grpc),
+    "REST binary": ("--asgi-echo", 1, partial(run_rest, "/v2/models/m/infer"), partial(run_rest, "/")),
+}
+
+
+def saturate(directory: Path, server: subprocess.Popen, ports: list[int], given: argparse.Namespace) -> float:
+    """Prints the goodput beside its bound; returns the rows a second by gRPC, by the clock."""
+    session, (best,) = started("--session", "--directory", directory)
+    print(f"best batch of session.run: {best}")
+    empty = {name: started(flag) for name, (flag, *_) in TRANSPORTS.items()}
+    ratios: dict[str, list[float]] = {name: [] for name in TRANSPORTS}
+    plain: dict[str, list[float]] = {name: [] for name in TRANSPORTS}
+    peaks = []
     try:
-        load.closed(given.callers, 1)
-        used_s = cpu_s(process.pid)
-        load.closed(given.callers, given.seconds)
-        return (cpu_s(process.pid) - used_s) / len(load.answered_s)
+        for _ in range(given.rounds):
+            session.stdin.write(f"{given.seconds}\n")
+            session.stdin.flush()
+            _, run_rate = map(float, session.stdout.readline().split())
+            line = f"  session.run {run_rate:6.0f} rows/s"
+            for name, (_, port, ask, ask_empty) in TRANSPORTS.items():
+                process, (empty_port,) = empty[name]
+                _, empty_rate = ask_empty(process.pid, empty_port, given)
+                clock_rate, rate = ask(server.pid, ports[port], given)
+                left = 1 / (1 / run_rate + 1 / empty_rate / ROWS)
+                ratios[name].append(rate * ROWS / left)
+                plain[name].append(rate * ROWS / run_rate)
+                line += f"   {name} {rate * ROWS:6.0f} of {left:6.0f} (empty call {1e6 / empty_rate:4.0f} us)"
+                if name == "gRPC":
+                    peaks.append(clock_rate * ROWS)
+            print(line, flush=True)
     finally:
-        load.close()
-        process.kill()
+        for process in (session, *(process for process, _ in empty.values())):
+            process.kill()
+    for name in TRANSPORTS:
+        share, of_all = statistics.median(ratios[name]), statistics.median(plain[name])
+        print(f"{name:11} goodput / what an empty handler leaves of session.run {share:.3f}   (budget >= 0.9)")
+        print(f"{name:11} goodput / session.run {of_all:.3f}")
+    return statistics.median(peaks)
 
 
 def overload(load: Load, peak: float, given: argparse.Namespace) -> None:
@@ -234,12 +305,12 @@ def lone(load: Load) -> None:
 def compare(directory: Path, given: argparse.Namespace) -> None:
     write_model(directory, given.outputs)
     words = ("--batch", given.batch, "--queue", given.queue, "--places", given.places)
-    process = start("--serve", "--directory", directory, *words)
+    process, ports = started("--serve", "--directory", directory, *words)
     os.sched_setaffinity(0, {LOAD_CORE})
-    load = Load(int(process.stdout.readline()))
+    load = Load(ports[0])
     try:
         lone(load)
-        peak = saturate(directory, load, process.pid, given)
+        peak = saturate(directory, process, ports, given)
         if given.overload:
             overload(load, peak, given)
     finally:
@@ -249,8 +320,8 @@ def compare(directory: Path, given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of one slice")
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--overload", type=float, default=30, help="seconds of overload; 0 for none")
     parser.add_argument("--factor", type=float, default=4, help="times the peak that the overload sends")
@@ -260,17 +331,20 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=1, help="num_batch_threads; one for each core")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--session", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--asgi-echo", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--session", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.serve or given.echo or given.session:
+    if given.serve or given.echo or given.asgi_echo or given.session:
         os.sched_setaffinity(0, {SERVER_CORE})
     if given.echo:
         serve_echo()
+    elif given.asgi_echo:
+        serve_asgi_echo()
     elif given.serve:
         serve(given.directory, given)
     elif given.session:
-        run_session(given.directory, given.session)
+        serve_session(given.directory)
     else:
         with tempfile.TemporaryDirectory() as directory:
             compare(Path(directory), given)
