@@ -22,13 +22,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from estimator_serving.serving.access.authorizer import Authorizer, Grant
 from estimator_serving.serving.dialects.base import Dialect, HttpError, Reply
-from estimator_serving.serving.errors import DeadlineExceededError, ServingError, UnavailableError
+from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.http import encoding
 from estimator_serving.serving.http.claims import Claim, Claims
 from estimator_serving.serving.http.gate import CERTIFICATE_KEY, GRANT_KEY, Gate
 from estimator_serving.serving.http.limits import Limits
 from estimator_serving.serving.http.pages import HEALTH_PATHS, build_pages
-from estimator_serving.serving.http.protocol import ROUTE_KEY, InferProtocol, remote_of
+from estimator_serving.serving.http.protocol import InferProtocol, remote_of
+from estimator_serving.serving.http.slow import Slow, SlowInference
 from estimator_serving.serving.metrics import Exposition
 from estimator_serving.serving.models import memory
 from estimator_serving.serving.request import Context
@@ -61,25 +62,11 @@ class ClientGoneError(Exception):
 class RestApp:
     """The ASGI application: inferences here, everything else in `pages`. All of it runs on the event loop's thread."""
 
-    def __init__(
-        self,
-        claims: Claims,
-        gate: Gate,
-        pages: ASGIApp,
-        slow: ThreadPoolExecutor,
-        *,
-        body_bytes_max: int,
-        timeout_s: float,
-        held_bytes_max: int,
-    ) -> None:
+    def __init__(self, claims: Claims, gate: Gate, pages: ASGIApp, slow: Slow) -> None:
         self._claims = claims
         self._gate = gate
         self._pages = pages
         self._slow = slow
-        self._body_bytes_max = body_bytes_max
-        self._timeout_s = timeout_s
-        self._held_bytes_max = held_bytes_max
-        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,81 +77,64 @@ class RestApp:
         try:
             grant = self._gate.admit(method, path, scope["headers"], scope.get(CERTIFICATE_KEY, ()), claim)
         except ServingError as error:
-            if route_chosen := scope.get(ROUTE_KEY):
-                route_chosen.close()
             return await _send(self._claims.refuse(error, path), body, send)
         if claim is None:
             # A HEAD is answered as a GET is; uvicorn, whose scope still says HEAD, leaves the body out.
             method_of_page = "GET" if scope["method"] == "HEAD" else scope["method"]
             return await self._pages({**scope, "method": method_of_page, GRANT_KEY: grant}, receive, send)
-        # Ours to close until `_answer` has it.
-        route: Route | None = scope.get(ROUTE_KEY)
+        route: Route | None = None  # ours to close until `_answer` has it
         try:
             is_compressed = encoding.is_compressed(scope["headers"])
             await self._receive(body)
             spec = claim.target.spec
-            if route is None and spec is not None:
+            if spec is not None:
                 route = self._claims.router.choose(spec)
             chosen, route = route, None
-            reply = await self._answer(claim, chosen, bytes(body.content), is_compressed, grant, scope, receive)
+            reply = await self._answer(claim, chosen, body.content(), is_compressed, grant, scope, receive)
         except ClientGoneError:
             return None
         except (HttpError, ServingError) as error:
             reply = claim.dialect.refuse(error)
         finally:
-            self._held_bytes -= body.held_bytes
+            self._slow.held_bytes -= body.held_bytes
             if route is not None:
                 route.close()
         return await _send(reply, body, send)
 
     async def _receive(self, body: _Body) -> None:
         """Read a body under the limits. Raises HttpError (413) and UnavailableError as soon as one is exceeded."""
-        if body.announced_bytes > self._body_bytes_max:
-            raise encoding.too_large(self._body_bytes_max)
+        bytes_max = self._slow.body_bytes_max
+        if body.announced_bytes > bytes_max:
+            raise encoding.too_large(bytes_max)
         while not body.is_whole:
-            self._held_bytes += await body.receive()
-            if len(body.content) > self._body_bytes_max:
-                raise encoding.too_large(self._body_bytes_max)
-            if self._held_bytes > self._held_bytes_max:
-                raise UnavailableError("The requests under way fill the memory set aside for them; ask again.")
+            self._slow.held_bytes += await body.receive()
+            if body.held_bytes > bytes_max:
+                raise encoding.too_large(bytes_max)
+            self._slow.check_room()
 
     async def _answer(
         self, claim: Claim, route: Route | None, body: bytes, is_compressed: bool, grant: Grant | None, scope: Scope,
         receive: Receive,
     ) -> Reply:  # fmt: skip
-        """The reply, from here if that is quick, else from a thread. Closes the route."""
+        """The reply, from here if that is quick, else from a thread. Closes the route. Raises ClientGoneError."""
         headers, remote = scope["headers"], remote_of(scope.get("client"))
         if route is not None and not is_compressed and route.is_quick(len(body)):
             return claim.infer(route, headers, body, Context(remote=remote, grant=grant, is_reader=True))
-        gone = threading.Event()
-        context = Context(time.monotonic() + self._timeout_s, gone.is_set, remote, grant)
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-        def run() -> Reply:
-            try:
-                content = encoding.inflate(body, self._body_bytes_max) if is_compressed else body
-            except (HttpError, ServingError) as error:
-                return claim.dialect.refuse(error)
-            return claim.infer(route, headers, content, context)
-
-        submitted = self._slow.submit(run)
-        if route is not None:
-            # Also if the body could not be inflated, or if the pool ends before the turn of this request.
-            submitted.add_done_callback(lambda _done: route.close())
-        running = asyncio.wrap_future(submitted)
+        inference = SlowInference(
+            self._slow, claim, route, keep_alive=True, finish=lambda _inference, reply: answered.set_result(reply)
+        )
+        inference.start(headers, body, remote, grant, is_compressed=is_compressed)
         leaving = asyncio.ensure_future(receive())  # after the body comes only one message: the client has gone
         try:
-            waited: set[asyncio.Future[Any]] = {running, leaving}
-            await asyncio.wait(waited, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                return running.result()
-            gone.set()
-            if leaving.done():
-                raise ClientGoneError
-            raise DeadlineExceededError(
-                f"Timed out waiting for notification: no answer within {self._timeout_s:g} seconds; send less at once, "
-                "or serve with a longer --rest_api_timeout_in_ms."
-            )
+            waited: set[asyncio.Future[Any]] = {answered, leaving}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if answered.done():
+                return answered.result()
+            raise ClientGoneError
         finally:
+            inference.disconnected = True  # where it is answered, nobody asks
             leaving.cancel()
 
 
@@ -190,9 +160,9 @@ class _Body:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
         self.announced_bytes = int(lengths[0]) if lengths and lengths[0].isdigit() else 0
-        self.content = bytearray()
         self.is_whole = False
         self.held_bytes = 0
+        self._parts: list[bytes] = []
         self._receive = receive
 
     async def receive(self) -> int:
@@ -201,10 +171,13 @@ class _Body:
         if message["type"] != "http.request":
             raise ClientGoneError
         part = message.get("body", b"")
-        self.content += part
+        self._parts.append(part)
         self.held_bytes += len(part)
         self.is_whole = not message.get("more_body")
         return len(part)
+
+    def content(self) -> bytes:
+        return b"".join(self._parts)
 
 
 DEFAULT_LIMITS = Limits()
@@ -263,13 +236,12 @@ class RestServer:
         claims = Claims(dialects, router)
         health = [*HEALTH_PATHS, *(page.path for one in dialects for page in one.pages if page.is_health)]
         gate = Gate(authorizer, () if auth_for_health else health)
-        self._slow = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        app = RestApp(
-            claims, gate,
-            build_pages(claims, exposition, unready, trouble, docs=docs, has_keys=authorizer is not None), self._slow,
-            body_bytes_max=body_bytes_max, timeout_s=timeout_s,
-            held_bytes_max=memory.held_bytes_max(body_bytes_max, max(1, processes)),
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        slow = Slow(
+            self._threads, timeout_s, body_bytes_max, memory.held_bytes_max(body_bytes_max, max(1, processes))
         )  # fmt: skip
+        pages = build_pages(claims, exposition, unready, trouble, docs=docs, has_keys=authorizer is not None)
+        app = RestApp(claims, gate, pages, slow)
         self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if processes:
@@ -289,7 +261,7 @@ class RestServer:
 
         self._server = _Uvicorn(
             uvicorn.Config(
-                app, http=cast(Any, partial(InferProtocol, claims, gate, limits)), ws="none", lifespan="off",
+                app, http=cast(Any, partial(InferProtocol, claims, gate, limits, slow)), ws="none", lifespan="off",
                 log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=round(limits.idle_s), timeout_graceful_shutdown=max(1, round(grace_s)),
@@ -316,5 +288,5 @@ class RestServer:
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()
-        self._slow.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._socket.close()

@@ -1,5 +1,5 @@
-"""uvicorn's HTTP protocol with a short cut and with limits: small inferences by quick versions are answered where the
-parser finds their end, and no client holds a connection without need.
+"""uvicorn's HTTP protocol with a short cut and with limits: inferences are answered without an ASGI cycle, small ones
+by quick versions where the parser finds their end, and no client holds a connection without need.
 
 Owns which requests take the short cut and how their answers are written; every other request takes uvicorn's way to the
 ASGI application, which answers the same inferences. Owns also the size of a head, and which connection is closed when
@@ -11,11 +11,11 @@ The states of a connection. All of them are moved on the event loop's thread, so
     HEAD ──on_headers_complete──▶ BODY ──on_message_complete──▶ NOTHING ──on_message_begin──▶ HEAD
 
 - HEAD: the request's line and headers are coming. A new connection begins here, before its first byte.
-- BODY: the head is whole. `_claim` says which way the request takes: with a claim, the body is kept in `_body`; without
-  one, uvicorn has begun a cycle (`cycle`) for the application and gets the body as it comes.
+- BODY: the head is whole. `_claim` says which way the request takes: with a claim, the body is kept in `_parts`;
+  without one, uvicorn has begun a cycle (`cycle`) for the application and gets the body as it comes.
 - NOTHING: the request is whole. One with a claim gets its route. If that is quick, the answer is written here, before
-  the parser goes on; if not, the request goes to the application late, with claim and route in its scope. While a cycle
-  is unanswered, following requests take the application's way, where uvicorn keeps them in order.
+  the parser goes on; if not, a SlowInference takes the place of the cycle, and the answer is written when its thread
+  has it. While a cycle is unanswered, following requests take the application's way, where uvicorn keeps them in order.
 
 Who moves them: the parser by its `on_` calls, inside `data_received`. Beside it, once a second, `check_time` closes a
 connection whose client is late or has long been silent (a timer for each answer would cost a tenth of it); `leave` and
@@ -26,6 +26,7 @@ an idle one. A connection never returns from closing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, cast
 
 import httptools
@@ -37,12 +38,15 @@ from estimator_serving.serving.errors import ServingError, UnavailableError
 from estimator_serving.serving.http.claims import KNOWN_MAX, Claim, Claims
 from estimator_serving.serving.http.gate import CERTIFICATE_KEY, Gate
 from estimator_serving.serving.http.limits import Clock, Late, Limits, Stage
+from estimator_serving.serving.http.slow import Slow, SlowInference
 from estimator_serving.serving.request import PATIENT, Context
 from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES
 from estimator_serving.wire import native
 
-# Where a scope holds the route that was chosen before the application was asked.
-ROUTE_KEY = "estimator_serving.route"
+# A longer body takes the application's way, which keeps the client from sending faster than it is read.
+_BODY_BYTES_MAX = 1 << 20
+# An answer from this size on is written without being joined to its head.
+_JOINED_BYTES_MAX = 1 << 14
 # The headers that say how a body comes: with any but one length, the request takes the application's way.
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"content-encoding"})
 # The headers by which a client offers to go on in another protocol, such as HTTP/2. Their names are also the words of
@@ -60,16 +64,23 @@ def remote_of(client: tuple[str, int] | None) -> Callable[[], str]:
 class InferProtocol(HttpToolsProtocol):
     """One connection. The parser calls the `on_` methods, in the order of the request's parts."""
 
-    def __init__(self, claims: Claims, gate: Gate, limits: Limits, *arguments: Any, **settings: Any) -> None:
+    def __init__(
+        self, claims: Claims, gate: Gate, limits: Limits, slow: Slow, *arguments: Any, **settings: Any
+    ) -> None:  # fmt: skip
         super().__init__(*arguments, **settings)
         self._claims = claims
         self._gate = gate
         self._limits = limits
         self._clock = Clock(limits)
+        self._slow = slow
+        self._kept_bytes_max = min(_BODY_BYTES_MAX, slow.body_bytes_max)
         self._claim: Claim | None = None
-        self._body = b""
+        self._parts: list[bytes] = []
+        # Of a body with a claim, until its answer.
+        self._held_bytes = 0
+        self._inference: SlowInference | None = None
         self._closing = False
-        self._refusal: HttpError | None = None
+        self._refusal: HttpError | ServingError | None = None
         self._caller = PATIENT
         self._certificate: list[str] = []
         # A connection that has sent nothing yet owes a head.
@@ -97,6 +108,12 @@ class InferProtocol(HttpToolsProtocol):
                 return other.transport.close()
         text = f"All {self._limits.connections} connections are at work; ask again in a moment."
         return self._write(self._claims.refuse(UnavailableError(text)), stays=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._inference is not None:
+            self._inference.disconnected = True
+        self._let_go()
 
     def data_received(self, data: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
@@ -206,14 +223,14 @@ class InferProtocol(HttpToolsProtocol):
             return  # the parser stops here, and `data_received` gives it the head again, without the offer
         self._stage = Stage.BODY
         self._body_bytes = 0
-        self._body = b""
+        self._parts = []
         # What may take the short cut: no request while an earlier one on this connection is not answered yet (answers
         # keep their order) or the client does not read its answers; and none with a body that is large, of unknown
         # length, compressed, or held back until "100 Continue".
         self._claim = None
         if not self.flow.write_paused and (self.cycle is None or self.cycle.response_complete):
             lengths = [value for name, value in self.headers if name in _BODY_HEADERS]
-            if len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= QUICK_PAYLOAD_BYTES:
+            if len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= self._kept_bytes_max:
                 self._claim = self._claims.find(self.parser.get_method(), self.url.partition(b"?")[0])
         if self._claim is not None and self._gate.authorizer is not None and not self._is_admitted(self._claim):
             self._claim = None  # the application refuses it
@@ -224,8 +241,14 @@ class InferProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._claim is None:
             super().on_body(body)
-        else:
-            self._body += body
+            return
+        self._parts.append(body)
+        self._held_bytes += len(body)
+        self._slow.held_bytes += len(body)
+        try:
+            self._slow.check_room()
+        except UnavailableError as error:
+            self._end_parser(error)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -235,21 +258,41 @@ class InferProtocol(HttpToolsProtocol):
         claim, self._claim = self._claim, None
         if claim is None:
             return super().on_message_complete()
+        body = b"".join(self._parts)
+        self._parts = []
         spec = claim.target.spec
         route = None if spec is None else self._claims.router.choose(spec)
-        if route is None or not route.is_quick(len(self._body)):
-            self._begin_cycle()
-            self.scope[ROUTE_KEY] = route  # type: ignore[literal-required]
-            super().on_body(self._body)
-            return super().on_message_complete()
-        stays = self.parser.should_keep_alive() and not self._closing
-        reply = claim.infer(route, self.headers, self._body, self._caller)
-        if stays and self._version == "1.0":
+        keep_alive = self.parser.should_keep_alive() and not self._closing
+        if route is not None and route.is_quick(len(body)):
+            self._let_go()
+            return self._answer(claim.infer(route, self.headers, body, self._caller), self._version, stays=keep_alive)
+        finish = partial(self._finish, self._version)
+        self._inference = SlowInference(self._slow, claim, route, keep_alive=keep_alive, finish=finish)
+        self.cycle = cast(Any, self._inference)
+        return self._inference.start(self.headers, body, self._caller.remote, self._caller.grant)
+
+    def _finish(self, version: str, inference: SlowInference, reply: Reply) -> None:
+        """Answer what a thread has worked on, and go on with what came meanwhile."""
+        self._let_go()
+        if self.transport.is_closing():
+            return
+        self._answer(reply, version, stays=inference.keep_alive)
+        self.flow.resume_reading()
+        if self.pipeline and inference.keep_alive:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    def _let_go(self) -> None:
+        """Forget the inference that a thread works on, and what its body held."""
+        self._inference = None
+        self._slow.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+
+    def _answer(self, reply: Reply, version: str, *, stays: bool) -> None:
+        if stays and version == "1.0":
             # A client of that version waits for the connection's end unless it is told that there will be none.
             reply = reply._replace(headers=(*reply.headers, _STAYS))
         self._write(reply, stays=stays)
         self.server_state.total_requests += 1
-        return None
 
     def _is_admitted(self, claim: Claim) -> bool:
         """Whether the caller may ask for this inference; its grant is noted for the answer."""
@@ -316,20 +359,24 @@ class InferProtocol(HttpToolsProtocol):
                 self._claims.heads.clear()
             self._claims.heads[status, content_type, headers] = head
         stop = b"\r\n" if stays else b"connection: close\r\n\r\n"
-        self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head[1], len(body), stop, body))
+        if len(body) <= _JOINED_BYTES_MAX:
+            self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head[1], len(body), stop, body))
+        else:
+            self.transport.writelines((b"%bcontent-length: %d\r\n%b" % (head[1], len(body), stop), body))
         if not stays:
             self.transport.close()
 
-    def _refuse(self, error: HttpError) -> None:
+    def _refuse(self, error: HttpError | ServingError) -> None:
         """Answer what cannot be read further, and close. An answer under way is cut short instead."""
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started:
             self.transport.close()
         else:
-            self._write(self._claims.refuse(error), stays=False)
+            path = b"" if isinstance(error, HttpError) else self.url.partition(b"?")[0]
+            self._write(self._claims.refuse(error, path), stays=False)
 
-    def _end_parser(self, error: HttpError) -> NoReturn:
+    def _end_parser(self, error: HttpError | ServingError) -> NoReturn:
         """Read no further, and answer with this error. To be called by the parser's callbacks."""
         self._refusal = error
         raise ValueError(error)
