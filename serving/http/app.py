@@ -134,7 +134,7 @@ class RestApp:
                 return answered.result()
             raise ClientGoneError
         finally:
-            inference.disconnected = True  # where it is answered, nobody asks
+            inference.leave()
             leaving.cancel()
 
 
@@ -213,6 +213,8 @@ class _Uvicorn(uvicorn.Server):
         while self.server_state.connections and time.monotonic() < end_s:
             await asyncio.sleep(0.01)
         await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            cast(InferProtocol, connection).give_up()
 
 
 class RestServer:

@@ -25,7 +25,7 @@ an idle one. A connection never returns from closing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NoReturn, cast
 
@@ -40,7 +40,7 @@ from estimator_serving.serving.http.gate import CERTIFICATE_KEY, Gate
 from estimator_serving.serving.http.limits import Clock, Late, Limits, Stage
 from estimator_serving.serving.http.slow import Slow, SlowInference
 from estimator_serving.serving.request import PATIENT, Context
-from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES
+from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES, Route
 from estimator_serving.wire import native
 
 # A longer body takes the application's way, which keeps the client from sending faster than it is read.
@@ -76,7 +76,7 @@ class InferProtocol(HttpToolsProtocol):
         self._kept_bytes_max = min(_BODY_BYTES_MAX, slow.body_bytes_max)
         self._claim: Claim | None = None
         self._parts: list[bytes] = []
-        # Of a body with a claim, until its answer.
+        # Of a body with a claim that the parser read, until its answer; the others are small.
         self._held_bytes = 0
         self._inference: SlowInference | None = None
         self._closing = False
@@ -112,7 +112,7 @@ class InferProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self._inference is not None:
-            self._inference.disconnected = True
+            self._inference.leave()
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
@@ -172,6 +172,11 @@ class InferProtocol(HttpToolsProtocol):
             super().shutdown()
         else:
             self._closing = True
+
+    def give_up(self) -> None:
+        """Wait no longer for what a thread works on."""
+        if self._inference is not None:
+            self._inference.refuse(UnavailableError("The server ends, and the request was not answered in time."))
 
     def check_time(self, now_s: float) -> None:
         """Close the connection if its client took too long. To be called about once a second."""
@@ -262,14 +267,20 @@ class InferProtocol(HttpToolsProtocol):
         self._parts = []
         spec = claim.target.spec
         route = None if spec is None else self._claims.router.choose(spec)
-        keep_alive = self.parser.should_keep_alive() and not self._closing
+        stays = self.parser.should_keep_alive() and not self._closing
+        return self._infer(claim, route, self.headers, body, stays=stays)
+
+    def _infer(
+        self, claim: Claim, route: Route | None, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, stays: bool
+    ) -> None:  # fmt: skip
+        """Answer a whole request, here if that is quick, else when a thread has."""
         if route is not None and route.is_quick(len(body)):
             self._let_go()
-            return self._answer(claim.infer(route, self.headers, body, self._caller), self._version, stays=keep_alive)
+            return self._answer(claim.infer(route, headers, body, self._caller), self._version, stays=stays)
         finish = partial(self._finish, self._version)
-        self._inference = SlowInference(self._slow, claim, route, keep_alive=keep_alive, finish=finish)
+        self._inference = SlowInference(self._slow, claim, route, keep_alive=stays, finish=finish)
         self.cycle = cast(Any, self._inference)
-        return self._inference.start(self.headers, body, self._caller.remote, self._caller.grant)
+        return self._inference.start(headers, body, self._caller.remote, self._caller.grant)
 
     def _finish(self, version: str, inference: SlowInference, reply: Reply) -> None:
         """Answer what a thread has worked on, and go on with what came meanwhile."""
@@ -317,9 +328,9 @@ class InferProtocol(HttpToolsProtocol):
         self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
 
     def _answer_plain(self, data: bytes) -> bool:
-        """Answer a whole request, if it is a plain one that takes the short cut, without the parser; whether it was.
+        """Take a whole request, if it is a plain one that takes the short cut, without the parser; whether it was.
 
-        Between two requests the parser has no state, so it need not see what is answered here.
+        Between two requests the parser has no state, so it need not see what is taken here.
         """
         claims, cycle = self._claims, self.cycle
         if self.flow.write_paused or self._closing or not (cycle is None or cycle.response_complete):
@@ -333,14 +344,11 @@ class InferProtocol(HttpToolsProtocol):
         claim = claims.inferences.get(path)
         if claim is None:
             return False
-        route = claims.router.choose(claim.target.spec)  # type: ignore[arg-type]  # these run a model
-        if not route.is_quick(len(body)):
-            route.close()
-            return False
         self._requests += 1
         self._stage = Stage.NOTHING
-        self._write(claim.infer(route, headers, body, self._caller), stays=True)
-        self.server_state.total_requests += 1
+        self._version = "1.1"
+        route = claims.router.choose(claim.target.spec)  # type: ignore[arg-type]  # these run a model
+        self._infer(claim, route, headers, body, stays=True)
         return True
 
     # --- answers ---

@@ -56,7 +56,7 @@ class SlowInference:
     """One inference on a thread.
 
     It also stands where uvicorn keeps a connection's cycle of scope, task and events, and so has what uvicorn asks of
-    one: it sets `disconnected` when the connection ends.
+    one.
 
     finish: called once with the reply, unless the client has gone.
 
@@ -120,16 +120,28 @@ class SlowInference:
                 loop.call_soon_threadsafe(self._answer, done)
 
     def _answer(self, done: Future[Reply]) -> None:
-        self._timer.cancel()
         if not self._is_over():
-            self.response_complete = True
-            self._finish(self, done.result())
+            self._end(done.result())
 
     def _time_is_up(self) -> None:
-        if not self._is_over():
-            self.response_complete = True
-            error = DeadlineExceededError(
+        self.refuse(
+            DeadlineExceededError(
                 f"Timed out waiting for notification: no answer within {self._slow.timeout_s:g} seconds; send less at "
                 "once, or serve with a longer --rest_api_timeout_in_ms."
             )
-            self._finish(self, self._claim.dialect.refuse(error))
+        )
+
+    def refuse(self, error: ServingError) -> None:
+        """Wait no longer for the run, and answer with an error."""
+        if not self._is_over():
+            self._end(self._claim.dialect.refuse(error))
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self.disconnected = True
+        self._timer.cancel()
+
+    def _end(self, reply: Reply) -> None:
+        self._timer.cancel()
+        self.response_complete = True
+        self._finish(self, reply)
