@@ -1,7 +1,7 @@
 """What is counted, and how Prometheus reads it. Knows numbers and labels, never requests or models.
 
-Owns the counters and histograms, under TensorFlow Serving's metric names and our own. A request takes one lock and two
-bisections: the client library's histograms walk their buckets, which shows at tens of thousands of requests a second.
+Owns the counters and histograms, under TensorFlow Serving's metric names and our own. A request that succeeds takes one
+call of `wire/native`, without a lock: in Python, its lock and bisections took longer than reading a small request.
 
 Labels come from what is loaded, never from a request: each name that a client makes up would be a new series. What
 belongs to a version that is gone is dropped, or the series of a server that swaps versions for a year would fill it.
@@ -9,21 +9,21 @@ belongs to a version that is gone is dropped, or the series of a server that swa
 
 from __future__ import annotations
 
-import re
 import threading
-import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from estimator_serving.serving import exposition
 from estimator_serving.serving.errors import Code
+from estimator_serving.serving.exposition import Family, HistogramFamily
+from estimator_serving.wire import native
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Stands for every model name that is not served.
@@ -38,10 +38,12 @@ def _exponential(first: float, factor: float, count: int) -> tuple[float, ...]:
 
 # TensorFlow Serving's.
 BUCKETS_US = _exponential(10, 1.8, 33)
+_BUCKETS_S = tuple(bound * 1e-6 for bound in BUCKETS_US)
 QUEUEING_BUCKETS_US = _exponential(100, 1.2, 52)
 SIZE_BUCKETS = _exponential(1, 2, 15)
 # Directories whose loads are remembered, the last ones.
 _PATHS_MAX = 256
+_OK = Code.OK
 
 
 @dataclass
@@ -66,13 +68,6 @@ class Histogram:
     def merge(self, other: Histogram) -> None:
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
         self.sum += other.sum
-
-    def copy(self, scale: float = 1.0) -> Histogram:
-        return Histogram(tuple(bound * scale for bound in self.bounds), list(self.buckets), self.sum * scale)
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
-        return [(name, float(total)) for name, total in zip(names, accumulate(self.buckets), strict=True)]
 
 
 # The labels of what belongs to one signature of one version.
@@ -146,19 +141,6 @@ class _Series:
     run_us: Histogram = field(default_factory=Histogram)
     examples: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS))
 
-    def merge(self, other: _Series) -> None:
-        self.failures += other.failures
-        self.failed_us += other.failed_us
-        self.read_us += other.read_us
-        self.rows += other.rows
-        self.last_s = max(self.last_s, other.last_s)
-        for mine, theirs in zip(self._histograms(), other._histograms(), strict=True):
-            mine.merge(theirs)
-
-    def copy(self) -> _Series:
-        sums = (self.failed_us, self.read_us, self.rows, self.last_s)
-        return _Series(self.failures.copy(), *sums, *(histogram.copy() for histogram in self._histograms()))
-
     def work(self) -> Work:
         latency, run = self.latency_us, self.run_us
         return Work(
@@ -170,8 +152,13 @@ class _Series:
         successes = self.latency_us.count
         return ({Code.OK: successes} if successes else {}) | self.failures
 
-    def _histograms(self) -> tuple[Histogram, Histogram, Histogram]:
-        return self.latency_us, self.run_us, self.examples
+
+@dataclass
+class _Failures:
+    """The requests of some labels that failed."""
+
+    by_code: Counter[Code] = field(default_factory=Counter)
+    us: float = 0.0
 
 
 class RequestMetrics(Collector):
@@ -181,8 +168,10 @@ class RequestMetrics(Collector):
     """
 
     def __init__(self) -> None:
+        # Keys come and go under the lock. Counting a success needs none: it finds the counts and adds to them at once.
         self._lock = threading.Lock()
-        self._series: dict[RequestKey, _Series] = {}
+        self._successes: dict[RequestKey, native.RequestCounts] = {}
+        self._failures: dict[RequestKey, _Failures] = {}
 
     def observe(
         self, key: RequestKey, code: Code, elapsed_s: float, *,
@@ -194,64 +183,87 @@ class RequestMetrics(Collector):
         read_s: how long it took before the model. run_s: how long the model took, queueing included. rows: of its
         batch. examples: how many Examples came, for methods that take them.
         """
-        with self._lock:
-            series = self._series.get(key) or self._series.setdefault(key, _Series())
-            if code is not Code.OK:
-                series.failures[code] += 1
-                series.failed_us += elapsed_s * 1e6
+        if code is _OK:
+            if native.count_request(self._successes, key, elapsed_s, read_s, run_s, rows, examples):
                 return
-            series.read_us += read_s * 1e6
-            series.rows += rows
-            series.last_s = time.time()
-            for histogram, value_us in ((series.latency_us, elapsed_s * 1e6), (series.run_us, run_s * 1e6)):
-                histogram.buckets[bisect_left(BUCKETS_US, value_us)] += 1
-                histogram.sum += value_us
-            if examples:
-                series.examples.add(examples)
+            with self._lock:
+                self._counts_of(key)
+                native.count_request(self._successes, key, elapsed_s, read_s, run_s, rows, examples)
+            return
+        with self._lock:
+            failures = self._failures.setdefault(key, _Failures())
+            failures.by_code[code] += 1
+            failures.us += elapsed_s * 1e6
 
     def work(self, model: str, version: int) -> Mapping[str, Work]:
         """What the requests of a version took, by signature; those that named no signature are under ""."""
-        with self._lock:
-            found: dict[str, _Series] = {}
-            for key, series in self._series.items():
-                if key[:2] == (model, version):
-                    found.setdefault(key[2], _Series()).merge(series)
-        return {signature: series.work() for signature, series in found.items()}
+        works: dict[str, Work] = {}
+        for key, series in self._read().items():
+            if key[:2] == (model, version):
+                works[key[2]] = works.get(key[2], Work()).plus(series.work())
+        return works
 
     def keep(self, loaded: Collection[tuple[str, str]]) -> None:
         """Forget the version and signature of counts whose version is not among these (model, version)."""
         with self._lock:
-            for key in [key for key in self._series if key[1] is not None and (key[0], str(key[1])) not in loaded]:
+            for key in self._successes.keys() | self._failures.keys():
+                if key[1] is None or (key[0], str(key[1])) in loaded:
+                    continue
                 gone = (key[0], None, "", key[3], key[4])
-                self._series.setdefault(gone, _Series()).merge(self._series.pop(key))
+                if counts := self._successes.pop(key, None):
+                    native.merge_counts(self._counts_of(gone), counts)
+                if failures := self._failures.pop(key, None):
+                    others = self._failures.setdefault(gone, _Failures())
+                    others.by_code += failures.by_code
+                    others.us += failures.us
+
+    def _counts_of(self, key: RequestKey) -> native.RequestCounts:
+        """The counts of the successes of a key, new ones if there are none. Under the lock."""
+        return self._successes.get(key) or self._successes.setdefault(
+            key, native.request_counts(BUCKETS_US, SIZE_BUCKETS)
+        )
+
+    def _read(self) -> dict[RequestKey, _Series]:
+        """What is counted now."""
+        with self._lock:
+            series: dict[RequestKey, _Series] = {}
+            for key, counts in self._successes.items():
+                read_us, rows, last_s, latency, run, examples = native.read_counts(counts)
+                series[key] = _Series(
+                    Counter(), 0.0, read_us, rows, last_s,
+                    Histogram(BUCKETS_US, *latency), Histogram(BUCKETS_US, *run), Histogram(SIZE_BUCKETS, *examples),
+                )  # fmt: skip
+            for key, failures in self._failures.items():
+                one = series.setdefault(key, _Series())
+                one.failures, one.failed_us = failures.by_code.copy(), failures.us
+        return series
 
     def collect(self) -> Iterator[Metric]:
-        with self._lock:
-            series = {_labels(key): one.copy() for key, one in self._series.items()}
+        series = {_labels(key): one for key, one in self._read().items()}
         yield from _tensorflow_families(series)
-        requests = CounterMetricFamily(
-            "estimator_serving_requests", "Requests answered.", labels=(*Labels._fields, "code")
-        )
+        requests: dict[tuple[str, ...], float] = {}
+        rows: dict[tuple[str, ...], float] = {}
+        parts: dict[tuple[str, ...], float] = {}
+        latency: dict[tuple[str, ...], tuple[list[int], float]] = {}
         for labels, one in series.items():
             for code, count in one.counts().items():
-                requests.add_metric([*labels, code.name], count)
-        yield requests
-        rows = CounterMetricFamily("estimator_serving_rows", "Rows of successful requests.", labels=Labels._fields)
-        parts = CounterMetricFamily(
-            "estimator_serving_request_part_seconds", "Time of successful requests: read, run (with its queue), write.",
-            labels=(*Labels._fields, "part"),
-        )  # fmt: skip
-        for labels, one in series.items():
+                requests[*labels, code.name] = count
             work = one.work()
             if work.successes:
-                rows.add_metric([*labels], work.rows)
+                rows[labels] = work.rows
                 for part, seconds in (("read", work.read_s), ("run", work.run_s), ("write", work.write_s)):
-                    parts.add_metric([*labels, part], seconds)
-        yield from (rows, parts)
-        yield _histogram_family(
-            "estimator_serving_request_latency_seconds", "Time a successful request took.", Labels._fields,
-            {labels: one.latency_us.copy(1e-6) for labels, one in series.items() if one.latency_us.count},
+                    parts[*labels, part] = seconds
+                latency[labels] = (one.latency_us.buckets, one.latency_us.sum * 1e-6)
+        names = Labels._fields
+        yield Family("estimator_serving_requests_total", "Requests answered.", (*names, "code"), requests)
+        yield Family("estimator_serving_rows_total", "Rows of successful requests.", names, rows)
+        yield Family(
+            "estimator_serving_request_part_seconds_total",
+            "Time of successful requests: read, run (with its queue), write.", (*names, "part"), parts,
         )  # fmt: skip
+        yield HistogramFamily(
+            "estimator_serving_request_latency_seconds", "Time a successful request took.", names, _BUCKETS_S, latency
+        )
 
 
 class Counts:
@@ -277,7 +289,7 @@ class Counts:
 
     def family(self) -> Metric:
         with self._lock:
-            return _plain_family(self._name, self._text, self._labels, self._counts)
+            return Family(self._name, self._text, self._labels, self._counts)
 
 
 class Histograms:
@@ -305,7 +317,7 @@ class Histograms:
 
     def family(self) -> Metric:
         with self._lock:
-            return _histogram_family(self._name, self._text, self._labels, self._histograms)
+            return _histogram_family(self._name, self._text, self._labels, self._bounds, self._histograms)
 
 
 class BatchMetrics(Collector):
@@ -468,9 +480,6 @@ class Statistics:
         return Done(work, executions, self._batches.queued_s.total(model, str(version)))
 
 
-_UNTYPED = re.compile(rb"^(# TYPE \S+) untyped$", re.MULTILINE)
-
-
 class Exposition:
     """The server's registry as text. The registry is private, because the library's default belongs to the process.
 
@@ -505,25 +514,13 @@ class Exposition:
         return list(self._registry.collect())
 
     def render(self) -> bytes:
-        # What the library calls untyped are TensorFlow Serving's counters, see _plain_family.
-        return _UNTYPED.sub(rb"\1 counter", generate_latest(_Collected(self.gather())))
+        return exposition.write(self.gather())
 
     def total(self, name: str) -> int:
         """A counter's sum over its labels, 0 for an unknown name. TensorFlow Serving writes names with slashes."""
         wanted = name.replace("/", ":")
         samples = (sample for metric in self.gather() for sample in metric.samples)
         return int(sum(sample.value for sample in samples if sample.name == wanted))
-
-
-class _Collected(CollectorRegistry):
-    """Families that were collected already, as the library's writer takes them."""
-
-    def __init__(self, families: Sequence[Metric]) -> None:
-        super().__init__()
-        self._families = families
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._families
 
 
 def _tensorflow_families(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
@@ -540,33 +537,24 @@ def _tensorflow_families(series: Mapping[Labels, _Series]) -> Iterator[Metric]:
         if one.examples.count:
             examples.setdefault((model,), Histogram(SIZE_BUCKETS)).merge(one.examples)
     name = ":tensorflow:serving:request_"
-    yield _plain_family(name + "count", "Requests by model and status.", ("model_name", "status"), counts)
+    yield Family(name + "count", "Requests by model and status.", ("model_name", "status"), counts)
     yield _histogram_family(
-        name + "latency", "Microseconds a successful request took.", ("model_name", "API", "entrypoint"), latency
-    )
+        name + "latency", "Microseconds a successful request took.", ("model_name", "API", "entrypoint"), BUCKETS_US,
+        latency,
+    )  # fmt: skip
     yield _histogram_family(
         ":tensorflow:serving:runtime_latency", "Microseconds the model took, queueing included.",
-        ("model_name", "API", "runtime"), run,
+        ("model_name", "API", "runtime"), BUCKETS_US, run,
     )  # fmt: skip
-    yield _histogram_family(name + "example_counts", "Examples of a request.", ("model",), examples)
+    yield _histogram_family(name + "example_counts", "Examples of a request.", ("model",), SIZE_BUCKETS, examples)
     totals = {labels: histogram.sum for labels, histogram in examples.items()}
-    yield _plain_family(name + "example_count_total", "Examples of all requests.", ("model",), totals)
-
-
-def _plain_family(
-    name: str, text: str, label_names: tuple[str, ...], counts: Mapping[tuple[str, ...], float]
-) -> Metric:
-    """A counter whose name stays as it is: "unknown" is the type to which the library adds no _total."""
-    family = Metric(name, text, "unknown")
-    for labels, count in counts.items():
-        family.add_sample(name, dict(zip(label_names, labels, strict=True)), count)
-    return family
+    yield Family(name + "example_count_total", "Examples of all requests.", ("model",), totals)
 
 
 def _histogram_family(
-    name: str, text: str, label_names: tuple[str, ...], histograms: Mapping[tuple[str, ...], Histogram]
-) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=label_names)
-    for labels, histogram in histograms.items():
-        family.add_metric(list(labels), histogram.cumulative(), histogram.sum)
-    return family
+    name: str, text: str, label_names: tuple[str, ...], bounds: tuple[float, ...],
+    histograms: Mapping[tuple[str, ...], Histogram],
+) -> Metric:  # fmt: skip
+    """A family of what is counted now: these histograms go on."""
+    read = {labels: (histogram.buckets.copy(), histogram.sum) for labels, histogram in histograms.items()}
+    return HistogramFamily(name, text, label_names, bounds, read)

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 from exposition import samples
 
@@ -97,6 +99,26 @@ def test_versions_that_are_gone_keep_no_series():
     assert find(found, TFS + "request_count", model_name="m", status="INTERNAL") == 100
     assert find(found, "estimator_serving_batch_rows_count", model="m", version="99", signature="s") == 1
     assert find(found, "estimator_serving_batch_rows_count", model="m", version="98", signature="s") is None
+
+
+def test_no_count_is_lost_while_versions_go():
+    requests = RequestMetrics()
+    is_over = threading.Event()
+
+    def go():
+        while not is_over.is_set():
+            requests.keep(())
+
+    going = threading.Thread(target=go)
+    going.start()
+    for _ in range(20_000):
+        requests.observe(key(), Code.OK, 0.001)
+        requests.observe(key(), Code.INTERNAL, 0.001)
+    is_over.set()
+    going.join()
+    found = samples(requests)
+    for status in ("OK", "INTERNAL"):
+        assert find(found, TFS + "request_count", model_name="m", status=status) == 20_000
 
 
 def test_batches():

@@ -2,7 +2,8 @@
 
 Owns the import of the compiled module. Each codec of a message has a tolerant counterpart in Python, which reads and
 writes the same and also has the sentences for what is wrong; the codecs here answer None for whatever is not plain. The
-functions on rows of bytes and TFRecord's frames have no counterpart; wire/ragged.py and wire/records.py call them.
+functions on rows of bytes and TFRecord's frames have no counterpart; wire/ragged.py and wire/records.py call them. The
+counts of requests, which serving/metrics.py reads, are here because counting in Python took longer than a small codec.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
         HttpReader,
         InferRun,
         PlainRun,
+        RequestCounts,
         RowMixer,
         Rows,
         Tensor,
@@ -21,22 +23,26 @@ if TYPE_CHECKING:
 
 try:
     from estimator_serving.wire.native._native import (
+        count_request,
         crc32c,
         drain_rows,
         example_writer,
         http_reader,
         infer_plain,
         join_rows,
+        merge_counts,
         mix_rows,
         narrow_floats,
         predict_plain,
         read_body,
         read_columns,
+        read_counts,
         read_examples_request,
         read_frames,
         read_inference,
         read_predict_request,
         read_request,
+        request_counts,
         row_mixer,
         take_rows,
         write_array,
@@ -57,26 +63,31 @@ __all__ = [
     "HttpReader",
     "InferRun",
     "PlainRun",
+    "RequestCounts",
     "RowMixer",
     "Rows",
     "Tensor",
     "TensorParts",
+    "count_request",
     "crc32c",
     "drain_rows",
     "example_writer",
     "http_reader",
     "infer_plain",
     "join_rows",
+    "merge_counts",
     "mix_rows",
     "narrow_floats",
     "predict_plain",
     "read_body",
     "read_columns",
+    "read_counts",
     "read_examples_request",
     "read_frames",
     "read_inference",
     "read_predict_request",
     "read_request",
+    "request_counts",
     "row_mixer",
     "take_rows",
     "write_array",

@@ -22,6 +22,9 @@ class Rows:
 class HttpReader:
     """What of a request's headers is wanted, kept by the compiled module."""
 
+class RequestCounts:
+    """What requests of one kind took, kept by the compiled module."""
+
 class ExampleWriter:
     """The features of a tf.Example, kept by the compiled module."""
 
@@ -201,3 +204,31 @@ def drain_rows(mixer: RowMixer) -> RaggedRows:
 
 def take_rows(values: Buffer, row_splits: Buffer, order: Buffer) -> RaggedRows:
     """The rows with these numbers (int64), in their order. Raises IndexError for a number without a row."""
+
+def request_counts(times_us: tuple[float, ...], sizes: tuple[float, ...]) -> RequestCounts:
+    """No requests yet. The arguments are the histograms' bounds, rising: of times in microseconds, and of sizes."""
+
+def count_request(
+    counts: dict[Any, RequestCounts],
+    key: Any,
+    elapsed_s: float,
+    read_s: float,
+    run_s: float,
+    rows: int,
+    examples: int,
+    /,
+) -> bool:
+    """Count one request under a key; False if the dict has no such key. Nothing else runs in Python meanwhile.
+
+    Times are in seconds: of the whole request, before the model, and in it. No examples (0) are not counted as a size.
+    """
+
+def merge_counts(into: RequestCounts, other: RequestCounts) -> None:
+    """Add counts to others. Raises ValueError for other bounds."""
+
+def read_counts(
+    counts: RequestCounts,
+) -> tuple[float, int, float, tuple[list[int], float], tuple[list[int], float], tuple[list[int], float]]:
+    """Microseconds before the model, rows, when the last request was counted (seconds since the epoch, 0 if there was
+    none), and three histograms, each as its buckets and its sum: microseconds of whole requests, microseconds in the
+    model, and Examples."""

@@ -22,6 +22,7 @@
 #include "json_writer.h"
 #include "predict_messages.h"
 #include "records.h"
+#include "request_counts.h"
 
 namespace {
 
@@ -35,7 +36,9 @@ using estimator::HttpReader;
 using estimator::Inference;
 using estimator::InferenceInput;
 using estimator::Numbers;
+using estimator::CountedValues;
 using estimator::OwnedRows;
+using estimator::RequestCounts;
 using estimator::RowMixer;
 using estimator::Rows;
 using estimator::RowsView;
@@ -167,6 +170,8 @@ constexpr const char* kName<ExampleWriter> = "estimator_serving.ExampleWriter";
 template <>
 constexpr const char* kName<RowMixer> = "estimator_serving.RowMixer";
 
+template <>
+constexpr const char* kName<RequestCounts> = "estimator_serving.RequestCounts";
 template <>
 constexpr const char* kName<HttpReader> = "estimator_serving.HttpReader";
 
@@ -933,7 +938,75 @@ PyObject* Checksum(PyObject*, PyObject* arguments) {
   return is_done ? PyLong_FromUnsignedLong(checksum) : nullptr;
 }
 
+std::optional<std::vector<double>> DoublesOf(PyObject* tuple) {
+  std::vector<double> values;
+  for (Py_ssize_t index = 0; index < PyTuple_Size(tuple); ++index) {
+    values.push_back(PyFloat_AsDouble(PyTuple_GetItem(tuple, index)));
+  }
+  return PyErr_Occurred() ? std::nullopt : std::optional(std::move(values));
+}
+
+PyObject* MakeRequestCounts(PyObject*, PyObject* arguments) {
+  PyObject *times_us, *sizes;
+  if (!PyArg_ParseTuple(arguments, "O!O!:request_counts", &PyTuple_Type, &times_us, &PyTuple_Type, &sizes)) return nullptr;
+  auto time_bounds = DoublesOf(times_us);
+  auto size_bounds = DoublesOf(sizes);
+  if (!time_bounds || !size_bounds) return nullptr;
+  std::unique_ptr<RequestCounts> made;
+  const bool is_done =
+      Run(0, [&] { made = std::make_unique<RequestCounts>(std::move(*time_bounds), std::move(*size_bounds)); });
+  return is_done ? Keep(std::move(made)) : nullptr;
+}
+
+// Looks the counts up and adds to them while it holds the interpreter's lock: no other thread comes between.
+PyObject* CountRequest(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  if (count != 7) return PyErr_Format(PyExc_TypeError, "count_request takes 7 arguments, not %zd.", count);
+  PyObject* const capsule = PyDict_GetItemWithError(given[0], given[1]);
+  if (!capsule) return PyErr_Occurred() ? nullptr : PyBool_FromLong(0);
+  RequestCounts* const counts = Kept<RequestCounts>(capsule);
+  if (!counts) return nullptr;
+  const double elapsed_s = PyFloat_AsDouble(given[2]), read_s = PyFloat_AsDouble(given[3]), run_s = PyFloat_AsDouble(given[4]);
+  const std::int64_t rows = PyLong_AsLongLong(given[5]), examples = PyLong_AsLongLong(given[6]);
+  if (PyErr_Occurred()) return nullptr;
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  counts->Add(elapsed_s, read_s, run_s, rows, examples, now.count());
+  return PyBool_FromLong(1);
+}
+
+PyObject* MergeCounts(PyObject*, PyObject* arguments) {
+  PyObject *into, *from;
+  if (!PyArg_ParseTuple(arguments, "OO:merge_counts", &into, &from)) return nullptr;
+  RequestCounts* const counts = Kept<RequestCounts>(into);
+  const RequestCounts* const others = counts ? Kept<RequestCounts>(from) : nullptr;
+  if (!others) return nullptr;
+  if (counts->time_bounds_us != others->time_bounds_us || counts->size_bounds != others->size_bounds) {
+    PyErr_SetString(PyExc_ValueError, "merge_counts takes two counts of the same bounds.");
+    return nullptr;
+  }
+  counts->Add(*others);
+  Py_RETURN_NONE;
+}
+
+PyObject* Wrap(const CountedValues& values) {
+  PyObject* const buckets = PyList_New(static_cast<Py_ssize_t>(values.buckets.size()));
+  for (std::size_t index = 0; buckets && index < values.buckets.size(); ++index) {
+    PyList_SetItem(buckets, static_cast<Py_ssize_t>(index), PyLong_FromUnsignedLongLong(values.buckets[index]));
+  }
+  return Py_BuildValue("Nd", buckets, values.sum);
+}
+
+PyObject* ReadCounts(PyObject*, PyObject* capsule) {
+  const RequestCounts* const counts = Kept<RequestCounts>(capsule);
+  if (!counts) return nullptr;
+  return Py_BuildValue("dLdNNN", counts->read_us, static_cast<long long>(counts->rows), counts->last_s,
+                       Wrap(counts->latency_us), Wrap(counts->run_us), Wrap(counts->examples));
+}
+
 PyMethodDef kMethods[] = {
+    {"request_counts", MakeRequestCounts, METH_VARARGS, nullptr},
+    {"count_request", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(CountRequest)), METH_FASTCALL, nullptr},
+    {"merge_counts", MergeCounts, METH_VARARGS, nullptr},
+    {"read_counts", ReadCounts, METH_O, nullptr},
     {"crc32c", Checksum, METH_VARARGS, nullptr},
     {"read_frames", ReadFrames, METH_O, nullptr},
     {"row_mixer", MakeRowMixer, METH_VARARGS, nullptr},
