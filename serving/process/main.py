@@ -14,6 +14,7 @@ import time
 
 from estimator_serving.serving import config as configuration
 from estimator_serving.serving.config import Config, ConfigError
+from estimator_serving.serving.process import garbage
 from estimator_serving.serving.process.ports import reserve
 from estimator_serving.serving.process.signals import Signals
 from estimator_serving.serving.process.supervisor import Supervisor
@@ -46,6 +47,7 @@ def main(config: Config) -> int:
             server = Supervisor(named, held, fail)
         else:
             server = Server(config)
+            garbage.settle()
     except StartError as error:
         print(error, file=sys.stderr)
         return 1

@@ -33,6 +33,7 @@ from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import ModelConfig, VersionDirectory
 from estimator_serving.serving.models.versions import Model, Version
 from estimator_serving.serving.policy import State, VersionPolicy
+from estimator_serving.serving.process import garbage
 from estimator_serving.serving.process.cells import Cells, Notes
 from estimator_serving.serving.process.channel import Channel, Methods
 from estimator_serving.serving.process.ports import high_descriptors
@@ -259,6 +260,7 @@ class Worker:
 def run(config: Config, cells: Cells, end: socket.socket, argument: Mapping[str, Any]) -> int:
     """The life of a worker process. argument: its `slot`, and the file that is told of a crash, as `fault`."""
     slot = argument["slot"]
+    garbage.settle()
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s %(levelname)s worker {slot} %(name)s: %(message)s", force=True
     )
