@@ -1,7 +1,7 @@
 """Which dialect a request belongs to, by its method and path. Knows no dialect by name.
 
 Owns the memory of such answers. They depend only on method and path (`dialects.base` says so), and clients send the
-same few over and over, so up to KNOWN_MAX of them are kept.
+same few over and over, so up to KNOWN_MAX of them are kept. It remembers as many beginnings of replies.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from estimator_serving.serving.dialects.base import Dialect, Headers, HttpError, Reply, Target
 from estimator_serving.serving.errors import ServingError, as_serving_error
@@ -22,7 +24,7 @@ KNOWN_PATH_BYTES_MAX = 256
 
 
 # The default headers that were valid when it was made, and an answer's bytes up to its content-length.
-Head = tuple[list[tuple[bytes, bytes]], bytes]
+_Head = tuple[list[tuple[bytes, bytes]], bytes]
 
 
 class Claim(NamedTuple):
@@ -56,14 +58,13 @@ class Claims:
     Attributes:
         inferences: the claims of POSTs that run a model, by path, as far as `find` was asked for them.
         reader: reads the headers that any of the dialects wants.
-        heads: how answers begin, by status, content type and headers.
     """
 
     def __init__(self, dialects: Sequence[Dialect], router: Router) -> None:
         self.dialects = tuple(dialects)
         self.router = router
         self.inferences: dict[bytes, Claim] = {}
-        self.heads: dict[tuple[int, bytes, Headers], Head] = {}
+        self._heads: dict[tuple[int, bytes, Headers], _Head] = {}
         self.reader = native.http_reader(*sorted(frozenset().union(*(one.header_names for one in self.dialects))))
         self._known = lru_cache(maxsize=KNOWN_MAX)(self._ask)
 
@@ -77,6 +78,23 @@ class Claims:
                 self.inferences.clear()
             self.inferences[path] = claim
         return claim
+
+    def head(self, status: int, content_type: bytes, headers: Headers, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """How an answer begins, up to its content-length. Remembered for answers like it.
+
+        defaults: the headers of every answer. They have a date, and become another list each second.
+        """
+        known = self._heads.get((status, content_type, headers))
+        if known is not None and known[0] is defaults:
+            return known[1]
+        parts = [STATUS_LINE[status]]
+        for name, value in (*defaults, *headers, (b"content-type", content_type)):
+            parts += (name, b": ", value, b"\r\n")
+        if len(self._heads) >= KNOWN_MAX:
+            self._heads.clear()
+        written = b"".join(parts)
+        self._heads[status, content_type, headers] = (defaults, written)
+        return written
 
     def below(self, path: str) -> Dialect | None:
         """The dialect whose URLs begin as this path does, None if there is none."""

@@ -30,12 +30,13 @@ from functools import partial
 from typing import Any, NoReturn, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from estimator_serving.serving.access import identity
 from estimator_serving.serving.dialects.base import HttpError, Reply
 from estimator_serving.serving.errors import ServingError, UnavailableError
-from estimator_serving.serving.http.claims import KNOWN_MAX, Claim, Claims
+from estimator_serving.serving.http import offers
+from estimator_serving.serving.http.claims import Claim, Claims
 from estimator_serving.serving.http.gate import CERTIFICATE_KEY, Gate
 from estimator_serving.serving.http.limits import Clock, Late, Limits, Stage
 from estimator_serving.serving.http.slow import Slow, SlowInference
@@ -49,9 +50,6 @@ _BODY_BYTES_MAX = 1 << 20
 _JOINED_BYTES_MAX = 1 << 14
 # The headers that say how a body comes: with any but one length, the request takes the application's way.
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"content-encoding"})
-# The headers by which a client offers to go on in another protocol, such as HTTP/2. Their names are also the words of
-# a Connection header that belong to the offer.
-_OFFER_HEADERS = frozenset({b"upgrade", b"http2-settings"})
 _VERSIONS = frozenset({"1.0", "1.1"})
 _STAYS = (b"connection", b"keep-alive")
 
@@ -76,8 +74,7 @@ class InferProtocol(HttpToolsProtocol):
         self._kept_bytes_max = min(_BODY_BYTES_MAX, slow.body_bytes_max)
         self._claim: Claim | None = None
         self._parts: list[bytes] = []
-        # Of a body with a claim that the parser read, until its answer; the others are small.
-        self._held_bytes = 0
+        self._held_bytes = 0  # of a body with a claim, until its answer
         self._inference: SlowInference | None = None
         self._closing = False
         self._refusal: HttpError | ServingError | None = None
@@ -119,7 +116,7 @@ class InferProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         if not self._head_bytes and self._stage is not Stage.BODY and self._answer_plain(data):
-            return
+            return None
         self._head_bytes += len(data)
         parts = [memoryview(data)]  # what the parser has to read, the first part last
         try:
@@ -128,37 +125,18 @@ class InferProtocol(HttpToolsProtocol):
                 try:
                     self.parser.feed_data(part)
                 except httptools.HttpParserUpgrade as upgrade:
-                    rest, head = part[upgrade.args[0] :], self._head_without_offer()
+                    if self.parser.get_method() == b"CONNECT":
+                        return self._refuse(HttpError(405, "This is no proxy; CONNECT leads nowhere."))
+                    head = offers.head_without(self.parser, self.url, self.headers)
+                    self.parser = offers.new_parser(self)
+                    rest = part[upgrade.args[0] :]
                     self._head_bytes = len(head) + len(rest)
                     parts += (rest, memoryview(head))
         except httptools.HttpParserError:
-            self._refuse(self._refusal or HttpError(400, "Invalid HTTP request received."))
-        else:
-            if self._stage is Stage.HEAD and self._head_bytes > self._limits.head_bytes:
-                self._refuse(self._too_long())
-
-    def _head_without_offer(self) -> bytes:
-        """The head of a request that offers another protocol, without the offer, for a new parser to read.
-
-        The parser stops behind such a head and leaves the body unread, and there is no telling it otherwise.
-
-        Raises HttpParserError for CONNECT, with the refusal set.
-        """
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            self._refusal = HttpError(405, "This is no proxy; CONNECT leads nowhere.")
-            raise httptools.HttpParserError(self._refusal)
-        lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
-        for name, value in self.headers:
-            if name == b"connection":
-                words = [word.strip() for word in value.split(b",")]
-                value = b", ".join(word for word in words if word.lower() not in _OFFER_HEADERS)
-            if name not in _OFFER_HEADERS:
-                lines.append(b"%s: %s" % (name, value))
-        self.parser = httptools.HttpRequestParser(self)
-        # As uvicorn sets its parser: what follows a request that closes is no error of that request.
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+            return self._refuse(self._refusal or HttpError(400, "Invalid HTTP request received."))
+        if self._stage is Stage.HEAD and self._head_bytes > self._limits.head_bytes:
+            return self._refuse(self._too_long())
+        return None
 
     def leave(self) -> None:
         """Answer what is under way or still comes, and close after that answer, which tells the client so."""
@@ -263,8 +241,7 @@ class InferProtocol(HttpToolsProtocol):
         claim, self._claim = self._claim, None
         if claim is None:
             return super().on_message_complete()
-        body = b"".join(self._parts)
-        self._parts = []
+        body, self._parts = b"".join(self._parts), []
         spec = claim.target.spec
         route = None if spec is None else self._claims.router.choose(spec)
         stays = self.parser.should_keep_alive() and not self._closing
@@ -276,7 +253,8 @@ class InferProtocol(HttpToolsProtocol):
         """Answer a whole request, here if that is quick, else when a thread has."""
         if route is not None and route.is_quick(len(body)):
             self._let_go()
-            return self._answer(claim.infer(route, headers, body, self._caller), self._version, stays=stays)
+            self.server_state.total_requests += 1
+            return self._write(claim.infer(route, headers, body, self._caller), self._version, stays=stays)
         finish = partial(self._finish, self._version)
         self._inference = SlowInference(self._slow, claim, route, keep_alive=stays, finish=finish)
         self.cycle = cast(Any, self._inference)
@@ -287,7 +265,8 @@ class InferProtocol(HttpToolsProtocol):
         self._let_go()
         if self.transport.is_closing():
             return
-        self._answer(reply, version, stays=inference.keep_alive)
+        self.server_state.total_requests += 1
+        self._write(reply, version, stays=inference.keep_alive)
         self.flow.resume_reading()
         if self.pipeline and inference.keep_alive:
             self._start_asgi_task(*self.pipeline.pop())
@@ -297,13 +276,6 @@ class InferProtocol(HttpToolsProtocol):
         self._inference = None
         self._slow.held_bytes -= self._held_bytes
         self._held_bytes = 0
-
-    def _answer(self, reply: Reply, version: str, *, stays: bool) -> None:
-        if stays and version == "1.0":
-            # A client of that version waits for the connection's end unless it is told that there will be none.
-            reply = reply._replace(headers=(*reply.headers, _STAYS))
-        self._write(reply, stays=stays)
-        self.server_state.total_requests += 1
 
     def _is_admitted(self, claim: Claim) -> bool:
         """Whether the caller may ask for this inference; its grant is noted for the answer."""
@@ -353,24 +325,17 @@ class InferProtocol(HttpToolsProtocol):
 
     # --- answers ---
 
-    def _write(self, reply: Reply, *, stays: bool) -> None:
+    def _write(self, reply: Reply, version: str = "1.1", *, stays: bool) -> None:
         status, content_type, body, headers = reply
-        head = self._claims.heads.get((status, content_type, headers))
-        if head is None or head[0] is not self.server_state.default_headers:
-            # Remembered for answers like it. Default headers have a date, and change each second.
-            defaults = self.server_state.default_headers
-            parts = [STATUS_LINE[status]]
-            for name, value in (*defaults, *headers, (b"content-type", content_type)):
-                parts += (name, b": ", value, b"\r\n")
-            head = (defaults, b"".join(parts))
-            if len(self._claims.heads) >= KNOWN_MAX:
-                self._claims.heads.clear()
-            self._claims.heads[status, content_type, headers] = head
+        if stays and version == "1.0":
+            # A client of that version waits for the connection's end unless it is told that there will be none.
+            headers = (*headers, _STAYS)
+        head = self._claims.head(status, content_type, headers, self.server_state.default_headers)
         stop = b"\r\n" if stays else b"connection: close\r\n\r\n"
         if len(body) <= _JOINED_BYTES_MAX:
-            self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head[1], len(body), stop, body))
+            self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head, len(body), stop, body))
         else:
-            self.transport.writelines((b"%bcontent-length: %d\r\n%b" % (head[1], len(body), stop), body))
+            self.transport.writelines((b"%bcontent-length: %d\r\n%b" % (head, len(body), stop), body))
         if not stays:
             self.transport.close()
 
