@@ -46,8 +46,6 @@ from estimator_serving.wire import native
 
 # A longer body takes the application's way, which keeps the client from sending faster than it is read.
 _BODY_BYTES_MAX = 1 << 20
-# An answer from this size on is written without being joined to its head.
-_JOINED_BYTES_MAX = 1 << 14
 # The headers that say how a body comes: with any but one length, the request takes the application's way.
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"content-encoding"})
 _VERSIONS = frozenset({"1.0", "1.1"})
@@ -332,10 +330,8 @@ class InferProtocol(HttpToolsProtocol):
             headers = (*headers, _STAYS)
         head = self._claims.head(status, content_type, headers, self.server_state.default_headers)
         stop = b"\r\n" if stays else b"connection: close\r\n\r\n"
-        if len(body) <= _JOINED_BYTES_MAX:
-            self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head, len(body), stop, body))
-        else:
-            self.transport.writelines((b"%bcontent-length: %d\r\n%b" % (head, len(body), stop), body))
+        # Joined: writing head and body as two buffers takes as long, whatever the size.
+        self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head, len(body), stop, body))
         if not stays:
             self.transport.close()
 
