@@ -84,11 +84,14 @@ def decode_tensor(proto: tensorflow_pb.TensorProto, *, filled_bytes_max: int = F
     return filled.reshape(shape)
 
 
-def tensor_of_parts(parts: native.TensorParts) -> Array:
-    """The array of a TensorProto that `native.read_predict_request` took apart; a read-only one of numbers."""
+def tensor_of_parts(parts: native.TensorParts, message: bytes) -> Array:
+    """The array of a TensorProto that `native.read_predict_request` took apart of a message; of numbers, a read-only
+    one, and of many numbers, a view of the message that need not be aligned."""
     number, shape, values = parts
     if isinstance(values, bytes):
         return np.ndarray(shape, dtypes.from_number(number).numpy, values)
+    if isinstance(values, int):
+        return np.ndarray(shape, dtypes.from_number(number).numpy, message, values)
     strings = np.empty(len(values), object)
     strings[:] = values
     return strings.reshape(shape)

@@ -102,6 +102,10 @@ class SessionRunner:
             context.check()
         binding, aliases = self._bindings[request.signature_name], request.outputs
         feeds = request.inputs if binding.are_fed_as_named else binding.feeds(request.inputs)
+        for array in feeds.values():
+            if not array.flags.aligned:  # as codecs give what lies somewhere in a payload
+                feeds = {name: np.require(one, requirements="A") for name, one in feeds.items()}
+                break
         names = binding.graph_names if aliases is binding.aliases else [binding.outputs[alias] for alias in aliases]
         started_s = time.perf_counter()
         try:

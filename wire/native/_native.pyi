@@ -13,8 +13,9 @@ Buffer = bytes | bytearray | memoryview | NDArray[Any]
 # float64.
 Tensor = tuple[tuple[int, ...], bool, bytes]
 
-# A TensorProto: the number of its dtype, its shape, and its values as they lie in memory, or a list of strings.
-TensorParts = tuple[int, tuple[int, ...], bytes | list[bytes]]
+# A TensorProto: the number of its dtype, its shape, and its values: as they lie in memory; or where in the message they
+# begin, if they are many and lie there as in memory, aligned or not; or a list of strings.
+TensorParts = tuple[int, tuple[int, ...], bytes | int | list[bytes]]
 
 class Rows:
     """A list of JSON objects, kept by the compiled module."""

@@ -43,8 +43,8 @@ using estimator::RowMixer;
 using estimator::Rows;
 using estimator::RowsView;
 
-// From this size on, other threads may run meanwhile.
-constexpr Py_ssize_t kUnlockBytes = 1 << 15;
+// From this size on, other threads may run meanwhile; where bytes are only copied or passed over, from the other one.
+constexpr Py_ssize_t kUnlockBytes = 1 << 15, kUnlockCopiedBytes = 1 << 18;
 
 // A buffer that is given back at the end of its scope. Without a view where the object has none of this form.
 class Buffer {
@@ -668,19 +668,28 @@ PyObject* NarrowFloats(PyObject*, PyObject* values) {
   return buffer ? Floats(buffer->buf, static_cast<std::size_t>(buffer->len) / sizeof(double)) : nullptr;
 }
 
-// A tensor as (TensorFlow's number of its dtype, its shape, its values: bytes, or a list of bytes for strings).
-PyObject* Wrap(const estimator::TensorMessage& tensor) {
+// Values from this size on stay in the message; below, a copy costs no more than keeping the message for them.
+constexpr std::size_t kStaysBytes = 4096;
+
+// A tensor as (TensorFlow's number of its dtype, its shape, its values: a list of bytes for strings, else bytes, or where
+// in the message they begin).
+PyObject* Wrap(const estimator::TensorMessage& tensor, const char* message) {
   PyObject* const shape = Shape(tensor.shape);
-  PyObject* const values = tensor.dtype == estimator::kStringType
-                               ? ListOf(tensor.strings)
-                               : Bytes(tensor.memory().data(), tensor.memory().size());
+  PyObject* values;
+  if (tensor.dtype == estimator::kStringType) {
+    values = ListOf(tensor.strings);
+  } else if (tensor.decoded.empty() && tensor.content.size() >= kStaysBytes) {
+    values = PyLong_FromSsize_t(tensor.content.data() - message);
+  } else {
+    values = Bytes(tensor.memory().data(), tensor.memory().size());
+  }
   return Py_BuildValue("iNN", tensor.dtype, shape, values);
 }
 
-PyObject* Wrap(const std::vector<estimator::PredictRequest::Input>& inputs) {
+PyObject* Wrap(const std::vector<estimator::PredictRequest::Input>& inputs, const char* message) {
   PyObject* wrapped = PyDict_New();
   for (const auto& input : inputs) {
-    if (wrapped && !Add(wrapped, input.alias, Wrap(input.tensor))) Py_CLEAR(wrapped);
+    if (wrapped && !Add(wrapped, input.alias, Wrap(input.tensor, message))) Py_CLEAR(wrapped);
   }
   return wrapped;
 }
@@ -695,7 +704,7 @@ PyObject* ReadPredictRequest(PyObject*, PyObject* message) {
   const Buffer buffer(message, PyBUF_SIMPLE);
   if (!buffer) return nullptr;
   std::optional<estimator::PredictRequest> read;
-  const bool is_done = Run(buffer->len, [&] {
+  const bool is_done = Run(buffer->len < kUnlockCopiedBytes ? 0 : buffer->len, [&] {
     read = estimator::ReadPredictRequest({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
   });
   if (!is_done) return nullptr;
@@ -703,7 +712,8 @@ PyObject* ReadPredictRequest(PyObject*, PyObject* message) {
   PyObject* const filter = TupleOf(read->output_filter, Text);
   const estimator::ModelSpec& spec = read->spec;
   return Py_BuildValue("NNNNNN", Text(spec.name), VersionOrNone(spec), TextOrNone(spec.label),
-                       TextOrNone(spec.signature_name), filter, Wrap(read->inputs));
+                       TextOrNone(spec.signature_name), filter,
+                       Wrap(read->inputs, static_cast<const char*>(buffer->buf)));
 }
 
 PyObject* ReadExamplesRequest(PyObject*, PyObject* message) {
@@ -815,18 +825,24 @@ PyObject* WritePredictResponse(PyObject*, PyObject* arguments) {
     PyObject* const one = PyTuple_GetItem(tensors, static_cast<Py_ssize_t>(index));
     if (PyBytes_Check(one)) {
       outputs[index].tensor = *ViewOf(one);
-      bytes += PyBytes_Size(one);
       continue;
     }
-    outputs[index].array = Lend(one, buffers[index], bytes);
+    Py_ssize_t size = 0;
+    outputs[index].array = Lend(one, buffers[index], size);
     if (!outputs[index].array) return NotPrintable();
+    // Reals lie on the wire as in memory.
+    if (!as_content && outputs[index].array->type != 'f' && outputs[index].array->type != 'd') bytes += size;
   }
   const std::string_view head = *ViewOf(spec);
-  return Written(bytes / 2, [&](std::string& message) {
-    message += head;
-    estimator::WriteOutputs(outputs, as_content, message);
-    return true;
-  });
+  estimator::Pieces pieces;
+  if (!Run(bytes, [&] { pieces = estimator::WriteOutputs(outputs, as_content); })) return nullptr;
+  PyObject* const message = Bytes(nullptr, head.size() + pieces.size());
+  if (!message) return nullptr;
+  char* const text = PyBytes_AsString(message);
+  std::copy(head.begin(), head.end(), text);
+  const auto size = static_cast<Py_ssize_t>(pieces.size());
+  Run(size < kUnlockCopiedBytes ? 0 : size, [&] { pieces.CopyTo(text + head.size()); });
+  return message;
 }
 
 // Rows of bytes, from a buffer of all bytes and one of int64 splits; none, with Python's error, if they do not fit.

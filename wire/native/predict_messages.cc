@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "proto_wire.h"
 
@@ -219,11 +220,18 @@ void AppendVarints(const ArrayView& array, const TensorType& type, std::size_t c
   }
 }
 
-std::string TensorOf(const ArrayView& array, bool as_content) {
+// A TensorProto up to its values, and the values: the array's memory, or varints that are made here.
+struct WrittenTensor {
+  std::string head, varints;
+  std::string_view values;
+};
+
+WrittenTensor TensorOf(const ArrayView& array, bool as_content) {
   const TensorType& type = TypeOf(array.type);
-  std::string tensor;
-  tensor += '\x08';
-  AppendVarint(static_cast<std::uint64_t>(type.number), tensor);
+  WrittenTensor tensor;
+  std::string& head = tensor.head;
+  head += '\x08';
+  AppendVarint(static_cast<std::uint64_t>(type.number), head);
   std::size_t count = 1;
   std::string shape;
   for (const std::int64_t size : array.shape) {
@@ -235,20 +243,17 @@ std::string TensorOf(const ArrayView& array, bool as_content) {
     }
   }
   if (!array.shape.empty()) {
-    AppendHead(2, shape.size(), tensor);
-    tensor += shape;
+    AppendHead(2, shape.size(), head);
+    head += shape;
   }
   if (!count) return tensor;
-  const std::string_view memory(static_cast<const char*>(array.data), count * type.size);
   if (as_content || type.encoding == Encoding::kFixed) {
-    AppendHead(as_content ? 4 : type.field, memory.size(), tensor);
-    tensor += memory;
+    tensor.values = {static_cast<const char*>(array.data), count * type.size};
   } else {
-    std::string varints;
-    AppendVarints(array, type, count, varints);
-    AppendHead(type.field, varints.size(), tensor);
-    tensor += varints;
+    AppendVarints(array, type, count, tensor.varints);
+    tensor.values = tensor.varints;
   }
+  AppendHead(as_content ? 4 : type.field, tensor.values.size(), head);
   return tensor;
 }
 
@@ -342,16 +347,30 @@ void WriteClassifications(const std::vector<std::string_view>& labels, const flo
   }
 }
 
-void WriteOutputs(const std::vector<Output>& outputs, bool as_content, std::string& message) {
+Pieces WriteOutputs(const std::vector<Output>& outputs, bool as_content) {
+  Pieces pieces;
   for (const Output& output : outputs) {
-    const std::string made = output.array ? TensorOf(*output.array, as_content) : std::string();
-    const std::string_view tensor = output.array ? std::string_view(made) : output.tensor;
-    AppendHead(1, DelimitedSize(output.alias.size()) + DelimitedSize(tensor.size()), message);
-    AppendHead(1, output.alias.size(), message);
-    message += output.alias;
-    AppendHead(2, tensor.size(), message);
-    message += tensor;
+    WrittenTensor tensor;
+    if (output.array) {
+      tensor = TensorOf(*output.array, as_content);
+    } else {
+      tensor.values = output.tensor;
+    }
+    const std::size_t size = tensor.head.size() + tensor.values.size();
+    std::string head;
+    AppendHead(1, DelimitedSize(output.alias.size()) + DelimitedSize(size), head);
+    AppendHead(1, output.alias.size(), head);
+    head += output.alias;
+    AppendHead(2, size, head);
+    head += tensor.head;
+    pieces.Own(std::move(head));
+    if (tensor.varints.empty()) {
+      pieces.Lend(tensor.values);
+    } else {
+      pieces.Own(std::move(tensor.varints));
+    }
   }
+  return pieces;
 }
 
 }  // namespace estimator

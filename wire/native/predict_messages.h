@@ -5,11 +5,14 @@
 // to the reader in Python.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "json_writer.h"
@@ -66,7 +69,28 @@ struct Output {
 void WriteClassifications(const std::vector<std::string_view>& labels, const float* scores, std::size_t classes,
                           std::string& message);
 
-// Appends the map entries of PredictResponse.outputs. as_content: values in tensor_content instead of their typed field.
-void WriteOutputs(const std::vector<Output>& outputs, bool as_content, std::string& message);
+// A text in pieces, so that what is long is copied once. Some pieces are its own, others lie where they were.
+class Pieces {
+ public:
+  void Own(std::string piece) { Lend(owned_.emplace_back(std::move(piece))); }
+  void Lend(std::string_view piece) {
+    pieces_.push_back(piece);
+    size_ += piece.size();
+  }
+  std::size_t size() const { return size_; }
+  // Writes the whole text, which has size() bytes.
+  void CopyTo(char* to) const {
+    for (const std::string_view piece : pieces_) to = std::copy(piece.begin(), piece.end(), to);
+  }
+
+ private:
+  std::deque<std::string> owned_;  // which moves none of them
+  std::vector<std::string_view> pieces_;
+  std::size_t size_ = 0;
+};
+
+// The map entries of PredictResponse.outputs. as_content: values in tensor_content instead of their typed field. The
+// pieces last as long as the arrays.
+Pieces WriteOutputs(const std::vector<Output>& outputs, bool as_content);
 
 }  // namespace estimator

@@ -41,7 +41,7 @@ def check_shape(name: str, shape: Sequence[int]) -> int:
 
 
 def from_raw(name: str, content: bytes | memoryview, dtype: DType, shape: tuple[int, ...], size: int) -> Array:
-    """The array of an input's bytes; numbers are a view of them where their alignment allows it.
+    """The array of an input's bytes; numbers are a view of them, which need not be aligned.
 
     size: the number of elements of `shape`. Raises InvalidArgumentError for bytes that do not add up.
     """
@@ -56,8 +56,6 @@ def from_raw(name: str, content: bytes | memoryview, dtype: DType, shape: tuple[
     array = np.frombuffer(content, dtype.numpy)
     if dtype is dtypes.bool_ and size and array.view(np.uint8).max() > 1:
         raise InvalidArgumentError(f"input '{name}' holds a BOOL other than 0 and 1; a BOOL is one byte, 0 or 1.")
-    if not array.flags.aligned:
-        array = array.copy()
     return array.reshape(shape)
 
 

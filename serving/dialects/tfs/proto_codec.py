@@ -123,7 +123,7 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
         )
     if options.check_method_names:
         outcomes.check_method_name(signature, "prediction", PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
-    tensors, decode = message.inputs, tensor_of_parts if isinstance(message, _PlainRequest) else decode_tensor
+    tensors, is_plain = message.inputs, isinstance(message, _PlainRequest)
     # Not by comparing keys(): protobuf's maps do that in Python.
     if len(tensors) != len(signature.inputs) or not all(alias in tensors for alias in signature.inputs):
         _check_names(signature, tensors.keys())
@@ -143,7 +143,8 @@ def _decode_predict(options: Options, document: Document, servable: Servable) ->
             inputs[alias] = signature.defaults[alias]
             continue
         try:
-            inputs[alias] = decode(tensors[alias])
+            sent = tensors[alias]
+            inputs[alias] = tensor_of_parts(sent, document.payload) if is_plain else decode_tensor(sent)
         except TensorError as error:
             raise InvalidArgumentError(f"tensor parsing error: {alias}. {error}") from None
     return Request(name, inputs, tuple(outputs))

@@ -50,6 +50,22 @@ def test_text_beside_a_type_numpy_has_not(write_model):
         load(write_model(1, text))
 
 
+def test_a_graph_is_fed_aligned_arrays(write_model):
+    """Codecs give views of a payload, where numbers may begin anywhere."""
+    loaded = load(write_model(1))
+    graph, fed = loaded.runner.graph, []
+
+    def noting(names, feeds, context):
+        fed.extend(feeds.values())
+        return graph(names, feeds, context)
+
+    loaded.runner.graph = noting
+    anywhere = np.ndarray((3,), np.float32, b"?" + np.float32([1, 2, 3]).tobytes(), 1)
+    assert not anywhere.flags.aligned
+    assert ask(loaded, x=anywhere)["y"].tolist() == ask(loaded, x=anywhere.copy())["y"].tolist()
+    assert all(array.flags.aligned for array in fed)
+
+
 def test_quick_by_its_own_runs(write_model):
     loaded = load(write_model(1))
     assert not loaded.runner.is_quick

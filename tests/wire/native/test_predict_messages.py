@@ -40,7 +40,7 @@ def check_against_protobuf(message: bytes) -> bool:
     assert list(output_filter) == list(request.output_filter)
     assert inputs.keys() == set(request.inputs)
     for alias, parts in inputs.items():
-        quick, thorough = tensor_of_parts(parts), decode_tensor(request.inputs[alias])
+        quick, thorough = tensor_of_parts(parts, message), decode_tensor(request.inputs[alias])
         assert (quick.dtype, quick.shape) == (thorough.dtype, thorough.shape)
         assert quick.tolist() == thorough.tolist() or np.array_equal(quick, thorough, equal_nan=True)
     return True
@@ -51,6 +51,16 @@ def test_tensors_are_read_as_protobuf_reads_them(arrays, as_content):
     is_read = check_against_protobuf(request_of(arrays, as_content=as_content).SerializeToString())
     has_bools = as_content and any(array.dtype == bool for array in arrays.values())
     assert is_read == (all(array.size for array in arrays.values()) and not has_bools)
+
+
+@pytest.mark.parametrize("as_content", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int8])
+def test_many_numbers_stay_in_the_message(dtype, as_content):
+    array = np.arange(6000).astype(dtype).reshape(2, 3000)
+    message = request_of({"a": array, "b": array[:, :1]}, as_content=as_content).SerializeToString()
+    assert check_against_protobuf(message)
+    values = native.read_predict_request(message)[-1]["a"][2]
+    assert isinstance(values, int) == (as_content or array.dtype.kind == "f")
 
 
 SPECS = [
