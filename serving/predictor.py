@@ -289,17 +289,22 @@ class Predictor:
         """Whether any version is quick, so that it is worth looking which one a payload names."""
         return any(servable.runner.is_quick for servable in self.manager.servables())
 
-    def refuse_if_full(self, codec: Codec) -> bool:
-        """Refuse a request of this method if no version has room for one: whether it is to be refused.
+    def refuse_if_full(self, codec: Codec) -> float | None:
+        """Refuse a request of this method if no version has room for one; None if one has.
 
-        A refused request is counted, and not observed.
+        Where it is refused, the answer is for how many seconds all versions have enough to do without a further
+        request. A refused request is counted, and not observed.
         """
         servables = self.manager.servables()
-        if not servables or not all(servable.runner.is_full for servable in servables):
-            return False
+        if not servables:
+            return None
+        for servable in servables:  # no generator: in overload, this is most of what a request costs
+            if not servable.runner.is_full:
+                return None
         name, version = UNKNOWN_MODEL, None
         if len(servables) == 1:
             name, version = servables[0].name, servables[0].version
-            servables[0].runner.refusal()
+            servables[0].runner.count_refusal()
         self._metrics.observe((name, version, "", codec.method, codec.entrypoint), Code.UNAVAILABLE, 0.0)
-        return True
+        # Half of it, because the last run may say little about the next ones.
+        return min([servable.runner.backlog_s for servable in servables]) / 2

@@ -29,7 +29,7 @@ gRPC: the front asks `services()` once, when it is made, for a table of full met
 of its request and gives those of its response. A Streaming call gets an iterator over requests, and yields responses,
 which leave as they come; it holds a thread while it is open, none of those that Unary calls have. When the server ends,
 it ends the streams that have yielded as many responses as they took requests. Both may raise as above. Before a call's
-bytes are read, the front asks `is_full`; a full one is refused as UNAVAILABLE. Messages and reflection come from
+bytes are read, the front asks `full_for_s`; a full one is refused as UNAVAILABLE. Messages and reflection come from
 `wire.services`. Keys are asked for as in HTTP, except for a Unary that is open.
 
 A whole dialect, which answers lines of numbers (`curl -d 1,2 localhost:8501/csv/m` gives `2.0,3.0` where model m adds
@@ -170,10 +170,15 @@ def _never() -> bool:
     return False
 
 
+def _takes_all() -> float | None:
+    return None
+
+
 class Unary(NamedTuple):
     """An rpc of one request and one response, both as bytes.
 
-    is_full: whether to refuse calls now, before they are read; asked on grpc's own thread, so it must be quick.
+    full_for_s: None to take calls now; otherwise this one is refused before it is read, and for so many seconds there is
+        no hurry to read another one. Asked on grpc's own thread, so it must be quick.
     is_side: whether it is answered apart from the predictions, so that it waits behind none; it must be quick, then.
     is_open: whether it is a health check, which needs no key unless the operator wants it to.
     has_quick: whether `answer` may be called on the thread that reads calls, now; must be quick. It gets a context that
@@ -181,7 +186,7 @@ class Unary(NamedTuple):
     """
 
     answer: Callable[[bytes, Context], bytes]
-    is_full: Callable[[], bool] = _never
+    full_for_s: Callable[[], float | None] = _takes_all
     is_side: bool = False
     is_open: bool = False
     has_quick: Callable[[], bool] = _never
@@ -190,11 +195,11 @@ class Unary(NamedTuple):
 class Streaming(NamedTuple):
     """An rpc whose requests and responses are streams of bytes.
 
-    is_full: as for Unary, asked once for each stream.
+    full_for_s: as for Unary, asked once for each stream.
     """
 
     answer: Callable[[Iterator[bytes], Context], Iterator[bytes]]
-    is_full: Callable[[], bool] = _never
+    full_for_s: Callable[[], float | None] = _takes_all
 
 
 class Dialect(Protocol):

@@ -53,6 +53,8 @@ _SIDE_THREADS = 4
 # Streams hold a thread while they are open; more than these are refused.
 _STREAMS_MAX = 256
 _IDLE_POLL_S = 0.05
+# The longest time for which a full server reads no calls. Whoever is refused waits for so long, and health checks do.
+_PAUSE_S_MAX = 0.02
 # Reflection's, of which a tool opens one for a moment.
 _REFLECTIONS_MAX = 8
 
@@ -279,7 +281,7 @@ class GrpcServer:
                 call.abort(_STATUS_BY_CODE[known.code], known.message)
 
         handler = grpc.stream_stream_rpc_method_handler(self._streams.counted(answer))
-        return handler, lambda: _FULL if method.is_full() else self._streams.refusal()
+        return handler, lambda: self._streams.refusal() if method.full_for_s() is None else _FULL
 
     def _unary(self, method: Unary) -> Method:
         """An rpc whose calls are refused, before their bytes are read and without a thread, when the server ends, when
@@ -287,14 +289,16 @@ class GrpcServer:
         left for what it can."""
         pool = self._status_pool if method.is_side else self._pool
         is_open = method.is_open and not self._auth_for_health
+        full_for_s = method.full_for_s
 
         def refusal(metadata: Any) -> Refusal | None:
             if not is_open and (reason := self._gate.refusal(metadata)):
                 return Refusal(Code.UNAUTHENTICATED, reason)
             if self._is_closed:
                 return Refusal(Code.UNAVAILABLE, STOPPING_TEXT)
-            if method.is_full():
-                return Refusal(Code.UNAVAILABLE, FULL_TEXT)
+            pause_s = full_for_s()
+            if pause_s is not None:
+                return Refusal(Code.UNAVAILABLE, FULL_TEXT, min(pause_s, _PAUSE_S_MAX))
             return Refusal(Code.RESOURCE_EXHAUSTED, _CROWDED_TEXT) if pool.waiting >= WAITING_CALLS_MAX else None
 
         return Method(method, pool, refusal, (lambda _call: NOBODY) if is_open else self._gate.admit)

@@ -65,6 +65,7 @@ class BatchingRunner:
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._queues = BatchQueues(parameters, observer)
+        self._run_s = 0.0  # of the last batch
 
     @property
     def is_full(self) -> bool:
@@ -121,10 +122,19 @@ class BatchingRunner:
             return dict(self._queues.waiting)
 
     def refusal(self) -> UnavailableError:
-        name = next(iter(self._has_rows)) if len(self._has_rows) == 1 else ""
-        self._observer.refused(name, "queue_full")
+        self.count_refusal()
         # Without the lock, as in `is_full`: it may have room again by now.
         return self._queues.refusal(name, 1) or UnavailableError(FULL_TEXT)
+
+    def count_refusal(self) -> None:
+        name = next(iter(self._has_rows)) if len(self._has_rows) == 1 else ""
+        self._observer.refused(name, "queue_full")
+
+    @property
+    def backlog_s(self) -> float:
+        rows = sum([waiting.rows for waiting in list(self._queues.waiting.values())])
+        runs = rows / self._parameters.batch_rows_max / self._parameters.num_batch_threads
+        return runs * self._run_s
 
     def _see_through(self, task: Task, turn: threading.Lock) -> None:
         """Return when the task is settled, and has run every batch that it was given to lead."""
@@ -177,7 +187,9 @@ class BatchingRunner:
         try:
             inputs = batch_arrays.join([piece.inputs() for piece in batch], padded_rows, self._parameters.padding_value)
             self._observer.ran(signature_name, rows, padded_rows, has_sizes=bool(self._parameters.allowed_batch_sizes))
+            began_s = time.monotonic()
             together = self.inner.run(Request(signature_name, inputs, outputs), context)
+            self._run_s = time.monotonic() - began_s
             parts = batch_arrays.split(together, [piece.rows for piece in batch], padded_rows)
         except Exception as error:
             if len(batch) > 1:

@@ -70,6 +70,15 @@ class Runner(Protocol):
         """What waits now, by signature."""
         ...
 
+    @property
+    def backlog_s(self) -> float:
+        """How long what waits will take, if each run takes as long as the last one."""
+        ...
+
     def refusal(self) -> UnavailableError:
         """The error for a request that is refused because `is_full`, before it came here; counts it."""
+        ...
+
+    def count_refusal(self) -> None:
+        """As `refusal`, where nobody reads the error."""
         ...

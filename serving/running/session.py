@@ -89,6 +89,7 @@ class SessionRunner:
 
     # Nothing waits here, and nothing is refused.
     is_full = False
+    backlog_s = 0.0
 
     def __init__(self, graph: Graph, bindings: Mapping[str, Binding]) -> None:
         self.graph = graph
@@ -143,6 +144,9 @@ class SessionRunner:
 
     def refusal(self) -> errors.UnavailableError:
         return errors.UnavailableError(errors.FULL_TEXT)
+
+    def count_refusal(self) -> None:
+        pass
 
 
 def open_session(

@@ -23,8 +23,9 @@ from estimator_serving.serving.running.runner import Runner, Waiting
 
 # How often a waiting request checks whether its client is still there.
 CANCELLED_POLL_S = 0.5
-# Requests of one version that may be here at once, unless more than half as many may run. Each holds a thread.
-REQUESTS_MAX = 48
+# Requests of one version that may be here at once, unless more than half as many may run. Each holds a thread; with
+# fewer here than what a model may occupy (`crowd`), a request is refused before it takes one.
+REQUESTS_MAX = 40
 
 
 class TurnsRunner:
@@ -35,7 +36,8 @@ class TurnsRunner:
 
     def __init__(self, inner: Runner, slots: int, requests_max: int) -> None:
         self.inner = inner
-        self._free = slots
+        self._slots = self._free = slots
+        self._run_s = 0.0
         self._requests_max = requests_max
         self._here = 0
         self._lock = threading.Lock()
@@ -69,9 +71,11 @@ class TurnsRunner:
         try:
             if turn is not None:
                 self._wait(turn, context)
+            began_s = time.monotonic()
             try:
                 return self.inner.run(request, context)
             finally:
+                self._run_s = time.monotonic() - began_s
                 self._pass_on()
         finally:
             with self._lock:
@@ -80,8 +84,15 @@ class TurnsRunner:
     def waiting(self) -> Mapping[str, Waiting]:
         return self.inner.waiting()
 
+    @property
+    def backlog_s(self) -> float:
+        return len(self._waiting) / self._slots * self._run_s
+
     def refusal(self) -> UnavailableError:
         return self.inner.refusal()
+
+    def count_refusal(self) -> None:
+        self.inner.count_refusal()
 
     def _wait(self, turn: threading.Lock, context: Context) -> None:
         """Return with a slot in hand. Raises as Context.check, without one."""

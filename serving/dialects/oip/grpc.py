@@ -45,15 +45,15 @@ class Rpcs(NamedTuple):
     def services(self) -> Mapping[str, Unary | Streaming]:
         """Full method name -> the rpc, for every method of the service."""
         codec = proto_codec.codec(self.regions)
-        is_full = partial(self.predictor.refuse_if_full, codec)
+        full_for_s = partial(self.predictor.refuse_if_full, codec)
         infer_one = partial(self._infer, codec)
         pool = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
         rpcs: dict[str, Unary | Streaming] = {
             name: Unary(partial(_answer, name, partial(answer, self)), is_side=name not in _LONG, is_open=name in _OPEN)
             for name, answer in _ANSWERS.items()
         }
-        rpcs["ModelInfer"] = Unary(infer_one, is_full, has_quick=self.predictor.has_quick)
-        rpcs["ModelStreamInfer"] = Streaming(partial(_infer_stream, infer_one, pool), is_full)
+        rpcs["ModelInfer"] = Unary(infer_one, full_for_s, has_quick=self.predictor.has_quick)
+        rpcs["ModelStreamInfer"] = Streaming(partial(_infer_stream, infer_one, pool), full_for_s)
         return {f"/{SERVICE}/{name}": rpc for name, rpc in rpcs.items()}
 
     def _infer(self, codec: Codec, payload: bytes, context: Context) -> bytes:

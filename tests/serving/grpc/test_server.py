@@ -121,7 +121,7 @@ def test_a_full_server_refuses_calls_unread():
 
     def is_full(method):
         asked.append(method)
-        return method in full
+        return 0.01 if method in full else None
 
     echoes = Unary(lambda payload, _context: payload, lambda: is_full("Echo"))
     looks = Unary(lambda _payload, _context: b"still", lambda: is_full("Look"))
@@ -152,7 +152,7 @@ def two():
             yield b"%d" % index
 
     first = Spoken({"/one.Service/Ask": Unary(lambda *_: b"one"), "/one.Service/Count": Streaming(count)})
-    second = Spoken({"/two.Service/Ask": Unary(lambda *_: b"two", lambda: True)})
+    second = Spoken({"/two.Service/Ask": Unary(lambda *_: b"two", lambda: 0.0)})
     made = GrpcServer([first, second], address=HOST, port=0, threads=2, message_bytes_max=1000, grace_s=1, health=True)
     made.start()
     with grpc.insecure_channel(f"{HOST}:{made.port}") as channel:
