@@ -216,6 +216,11 @@ class Predictor:
         is_inline = is_reader or (route is not None and route.is_quick(len(payload)))
         if not is_reader:
             context.check()
+        if route is not None and route.is_full:
+            # Before anything is read: in overload, what a refusal costs is taken from the answers.
+            context.require(Right.PREDICT, route.spec.name)
+            call.servable = route.servable
+            route.check_room()
         document = codec.parse(payload, call.spec)
         call.spec = document.spec
         context.require(Right.PREDICT, document.spec.name)
@@ -224,7 +229,6 @@ class Predictor:
             if is_reader and not route.is_quick(len(payload)):
                 raise NotQuickError
         call.servable = servable = route.servable
-        # Before anything is decoded: in overload, what a refusal costs is taken from the answers.
         route.check_room()
         crowd = None if is_inline else self._crowds.get(codec.entrypoint)
         if crowd is not None:
@@ -292,19 +296,14 @@ class Predictor:
     def refuse_if_full(self, codec: Codec) -> float | None:
         """Refuse a request of this method if no version has room for one; None if one has.
 
-        Where it is refused, the answer is for how many seconds all versions have enough to do without a further
-        request. A refused request is counted, and not observed.
+        Otherwise it is counted, and not observed, and the answer is that of `Router.full_for_s`.
         """
-        servables = self.manager.servables()
-        if not servables:
+        full_for_s = self.router.full_for_s()
+        if full_for_s is None:
             return None
-        for servable in servables:  # no generator: in overload, this is most of what a request costs
-            if not servable.runner.is_full:
-                return None
-        name, version = UNKNOWN_MODEL, None
+        servables, name, version = self.manager.servables(), UNKNOWN_MODEL, None
         if len(servables) == 1:
             name, version = servables[0].name, servables[0].version
             servables[0].runner.count_refusal()
         self._metrics.observe((name, version, "", codec.method, codec.entrypoint), Code.UNAVAILABLE, 0.0)
-        # Half of it, because the last run may say little about the next ones.
-        return min([servable.runner.backlog_s for servable in servables]) / 2
+        return full_for_s

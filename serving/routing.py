@@ -41,6 +41,8 @@ from estimator_serving.serving.running.servable import Servable
 
 # A payload larger than this takes long to read and to run, whatever the version took for its last requests.
 QUICK_PAYLOAD_BYTES = 16 * 1024
+# The longest time for which a full server reads nothing: clients wait for their refusals so long, and probes.
+PAUSE_S_MAX = 0.02
 
 
 class Route:
@@ -65,12 +67,12 @@ class Route:
         """Whether the request may run on the thread that reads requests.
 
         It may if the payload is small and the version's last runs took microseconds. A version that has not run yet is
-        not quick, and one whose runs get slow stops being quick. A void route and one of a full version are quick,
-        because nothing will run.
+        not quick, and one whose runs get slow stops being quick. A void route is quick, because nothing will run; so
+        is one of a full version, whatever its payload, which nobody reads.
         """
-        if payload_bytes > QUICK_PAYLOAD_BYTES:
-            return False
-        return self.is_full or self.pinned is None or self.pinned.runner.is_quick
+        if self.is_full:
+            return True
+        return payload_bytes <= QUICK_PAYLOAD_BYTES and (self.pinned is None or self.pinned.runner.is_quick)
 
     def check_room(self) -> None:
         """Raises UnavailableError, and counts it, where the version is full."""
@@ -110,3 +112,22 @@ class Router:
             return Route(spec, self._manager.servable(spec))
         except ServingError as error:
             return Route(spec, None, error)
+
+    def full_for_s(self) -> float | None:
+        """None if a version has room for a request, or none is loaded.
+
+        Otherwise for how many seconds all of them have enough to do without a further request, as far as can be told. A
+        front that reads nothing for so long saves the cores from many small interruptions of their runs, each of which
+        costs more than a refusal, and answers the requests that came meanwhile one after the other.
+        """
+        servables = self._manager.servables()
+        if not servables:
+            return None
+        backlog_s = 2 * PAUSE_S_MAX
+        for servable in servables:
+            runner = servable.runner
+            if not runner.is_full:
+                return None
+            backlog_s = min(backlog_s, runner.backlog_s)
+        # Half of it, because the last run may say little about the next ones.
+        return backlog_s / 2

@@ -177,8 +177,8 @@ def _takes_all() -> float | None:
 class Unary(NamedTuple):
     """An rpc of one request and one response, both as bytes.
 
-    full_for_s: None to take calls now; otherwise this one is refused before it is read, and for so many seconds there is
-        no hurry to read another one. Asked on grpc's own thread, so it must be quick.
+    full_for_s: None to take calls now; otherwise this one is refused before it is read, and for so many seconds there
+        is no hurry to read another one. Asked on grpc's own thread, so it must be quick.
     is_side: whether it is answered apart from the predictions, so that it waits behind none; it must be quick, then.
     is_open: whether it is a health check, which needs no key unless the operator wants it to.
     has_quick: whether `answer` may be called on the thread that reads calls, now; must be quick. It gets a context that

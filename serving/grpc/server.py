@@ -53,8 +53,6 @@ _SIDE_THREADS = 4
 # Streams hold a thread while they are open; more than these are refused.
 _STREAMS_MAX = 256
 _IDLE_POLL_S = 0.05
-# The longest time for which a full server reads no calls. Whoever is refused waits for so long, and health checks do.
-_PAUSE_S_MAX = 0.02
 # Reflection's, of which a tool opens one for a moment.
 _REFLECTIONS_MAX = 8
 
@@ -298,7 +296,7 @@ class GrpcServer:
                 return Refusal(Code.UNAVAILABLE, STOPPING_TEXT)
             pause_s = full_for_s()
             if pause_s is not None:
-                return Refusal(Code.UNAVAILABLE, FULL_TEXT, min(pause_s, _PAUSE_S_MAX))
+                return Refusal(Code.UNAVAILABLE, FULL_TEXT, pause_s)
             return Refusal(Code.RESOURCE_EXHAUSTED, _CROWDED_TEXT) if pool.waiting >= WAITING_CALLS_MAX else None
 
         return Method(method, pool, refusal, (lambda _call: NOBODY) if is_open else self._gate.admit)

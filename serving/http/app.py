@@ -119,6 +119,8 @@ class RestApp:
         """The reply, from here if that is quick, else from a thread. Closes the route. Raises ClientGoneError."""
         headers, remote = scope["headers"], remote_of(scope.get("client"))
         if route is not None and not is_compressed and route.is_quick(len(body)):
+            if route.is_full:
+                self._claims.pause_if_full()
             return claim.infer(route, headers, body, Context(remote=remote, grant=grant, is_reader=True))
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 

@@ -6,6 +6,8 @@ same few over and over, so up to KNOWN_MAX of them are kept. It remembers as man
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -67,6 +69,20 @@ class Claims:
         self._heads: dict[tuple[int, bytes, Headers], _Head] = {}
         self.reader = native.http_reader(*sorted(frozenset().union(*(one.header_names for one in self.dialects))))
         self._known = lru_cache(maxsize=KNOWN_MAX)(self._ask)
+        self._is_pausing = False
+
+    def pause_if_full(self) -> None:
+        """A request was refused because its version is full. Where all are (see `Router.full_for_s`), the event loop
+        works off what it has, and then sleeps."""
+        if self._is_pausing or not (pause_s := self.router.full_for_s()):
+            return
+
+        def pause() -> None:
+            self._is_pausing = False
+            time.sleep(pause_s)
+
+        self._is_pausing = True
+        asyncio.get_running_loop().call_soon(pause)
 
     def find(self, method: bytes, path: bytes) -> Claim | None:
         """The inference that a request asks for, None for any other request. `path` is as it came, without query."""

@@ -252,6 +252,8 @@ class InferProtocol(HttpToolsProtocol):
         if route is not None and route.is_quick(len(body)):
             self._let_go()
             self.server_state.total_requests += 1
+            if route.is_full:
+                self._claims.pause_if_full()
             return self._write(claim.infer(route, headers, body, self._caller), self._version, stays=stays)
         finish = partial(self._finish, self._version)
         self._inference = SlowInference(self._slow, claim, route, keep_alive=stays, finish=finish)

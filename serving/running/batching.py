@@ -61,6 +61,7 @@ class BatchingRunner:
         self.inner = inner
         self._parameters = parameters
         self._has_rows = has_rows
+        self._only_signature = next(iter(has_rows)) if len(has_rows) == 1 else ""
         self._observer = observer
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
@@ -124,11 +125,10 @@ class BatchingRunner:
     def refusal(self) -> UnavailableError:
         self.count_refusal()
         # Without the lock, as in `is_full`: it may have room again by now.
-        return self._queues.refusal(name, 1) or UnavailableError(FULL_TEXT)
+        return self._queues.refusal(self._only_signature, 1) or UnavailableError(FULL_TEXT)
 
     def count_refusal(self) -> None:
-        name = next(iter(self._has_rows)) if len(self._has_rows) == 1 else ""
-        self._observer.refused(name, "queue_full")
+        self._observer.refused(self._only_signature, "queue_full")
 
     @property
     def backlog_s(self) -> float:

@@ -10,7 +10,7 @@ from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import VersionDirectory
 from estimator_serving.serving.policy import State
 from estimator_serving.serving.request import ModelSpec
-from estimator_serving.serving.routing import QUICK_PAYLOAD_BYTES, Router
+from estimator_serving.serving.routing import PAUSE_S_MAX, QUICK_PAYLOAD_BYTES, Router
 
 
 @pytest.fixture
@@ -64,8 +64,23 @@ def test_a_full_version_refuses_on_the_reading_thread(router):
     servable.runner.is_full = False
     assert route.is_full
     assert route.is_quick(10)
-    assert not route.is_quick(QUICK_PAYLOAD_BYTES + 1)
+    assert route.is_quick(QUICK_PAYLOAD_BYTES + 1)  # nobody reads it
     route.close()
+
+
+def test_how_long_all_versions_are_full(manager, router, tmp_path):
+    assert router.full_for_s() is None
+    replace(manager, tmp_path, 1, 2)
+    for version, backlog_s in ((1, 0.03), (2, 0.01)):
+        with router.choose(ModelSpec("m", version)) as servable:
+            vars(servable.runner).update(is_full=True, backlog_s=backlog_s)
+    assert router.full_for_s() == 0.005
+    servable.runner.is_full = False
+    assert router.full_for_s() is None
+    servable.runner.is_full, servable.runner.backlog_s = True, 60.0
+    with router.choose(ModelSpec("m", 1)) as servable:
+        servable.runner.backlog_s = 60.0
+    assert router.full_for_s() == PAUSE_S_MAX
 
 
 def test_a_route_stays_with_its_version_until_it_is_closed(manager, router, tmp_path):

@@ -265,6 +265,26 @@ def test_a_full_queue_refuses_at_once(model, pool):
     assert callers.results() == [[1], [2, 2], [3], [4]]
 
 
+def test_a_full_version_counts_what_never_came_to_it(model, pool):
+    notes = Notes()
+    parameters = BatchParameters(
+        num_batch_threads=1, max_batch_size=2, max_enqueued_batches=2, allowed_batch_sizes=(2,)
+    )
+    callers = Callers(BatchingRunner(model, parameters, {"s": True}, notes), model, pool)
+    with model.held():
+        for values in ([0], [1, 1], [2, 2]):
+            callers.send(values)
+        assert callers.runner.is_full
+        assert callers.runner.backlog_s == 0  # no run has ended yet
+        assert "currently 2 batches enqueued" in str(callers.runner.refusal())
+        callers.runner.count_refusal()
+        model.let_through(1)
+        until(lambda: model.running == 1 and len(model.batches) == 2)
+        assert callers.runner.backlog_s > 0
+    callers.results()
+    assert notes.taken.count(("refused", "s", "queue_full")) == 2
+
+
 def test_one_version_cannot_take_every_thread(model, pool, monkeypatch):
     monkeypatch.setattr(batch_queues, "REQUESTS_MAX", 3)
     callers = Callers(make(model), model, pool)

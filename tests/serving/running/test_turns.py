@@ -103,6 +103,21 @@ def test_more_than_fit_are_refused_at_once(inner, pool):
     assert not runner.is_full
 
 
+def test_the_backlog_is_what_waits_by_the_last_run(inner, pool):
+    runner = TurnsRunner(inner, 1, 3)
+    first = ask(pool, runner, "first")
+    assert runner.backlog_s == 0
+    time.sleep(0.05)
+    inner.gate.set()
+    first.result(20)
+    inner.gate.clear()
+    asked = [ask(pool, runner, str(index)) for index in range(3)]
+    until(lambda: runner.is_full)
+    assert runner.backlog_s >= 2 * 0.05
+    inner.gate.set()
+    assert [one.result(20) for one in asked] == [{}] * 3
+
+
 def test_quick_runs_take_no_turns(inner):
     inner.is_quick = True
     inner.gate.set()
