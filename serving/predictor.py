@@ -31,9 +31,6 @@ from estimator_serving.serving.routing import Route, Router
 from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import AtOnce
 
-# After a request of this size, what the C library keeps of its memory goes back to the system.
-LARGE_BYTES = 8 << 20
-
 
 class Codec(NamedTuple):
     """How one method of one dialect reads and writes: three pure functions.
@@ -206,8 +203,8 @@ class Predictor:
             if call.is_counted:
                 call.elapsed_s = perf_counter() - started_s
                 self._count(call)
-                if len(payload) > LARGE_BYTES:
-                    memory.give_back()
+                if len(payload) > memory.LARGE_BYTES:
+                    memory.give_back_after(len(payload))
 
     def _take_steps(self, call: Call, started_s: float) -> Answer:
         codec, payload, context, route = call.codec, call.payload, call.context, call.route

@@ -34,6 +34,18 @@ STOP_TIMEOUT_S = 10.0
 GRACE_S = 1
 _POLL_S = 0.03
 _TEXT_MAX = 400
+# The command in a process that ends with its parent, which may be killed without a chance to end it. The kernel sends
+# the signal when the thread that started the process is gone, which is the main thread.
+_SERVE = """
+import ctypes, os, signal, sys
+parent = int(sys.argv.pop(1))
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() != parent:
+    sys.exit("The process that started this server is gone.")
+from estimator_serving.cli.main import main
+sys.exit(main())
+"""
 _PORTS = re.compile(r"Serving (REST|gRPC) at \S+:(\d+)\.")
 
 
@@ -142,7 +154,7 @@ def run_server(flags: Mapping[str, str], log: Path, timeout_s: float) -> Iterato
     The process and all that it started are gone when the block ends. log: gets its output. Raises SettingError, with
     the server's own reason, if it is not ready in time.
     """
-    command = [sys.executable, "-m", "estimator_serving.cli", "serve"]
+    command = [sys.executable, "-c", _SERVE, str(os.getpid()), "serve"]
     words = [f"--{name}={value}" for name, value in flags.items()]
     # The environment can set flags, too; what is measured are the flags of the setting.
     known = {setting.name.upper() for setting in fields(Config)}

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
+import time
 from pathlib import Path
 
 # The requests that a front is receiving or working on may together take this part of the memory.
 HELD_SHARE = 0.25
 
 
+# Requests of this size leave behind what is worth giving back, now and then; larger ones, at once.
+LARGE_BYTES = 256 << 10
+HUGE_BYTES = 8 << 20
+# As long as large requests come, their memory is used again; giving it back each time would cost more than they do.
+PAUSE_S = 10.0
+# malloc.h
+_M_ARENA_MAX = -8
+
+
+def limit_arenas(count: int) -> None:
+    """Let the C library divide its memory among at most so many arenas; to be called before there are threads.
+
+    glibc would make eight for each core. Threads that work on large requests then leave large holes in all of them,
+    although no more threads than there are cores can be at work. What an operator chose by MALLOC_ARENA_MAX stays.
+    """
+    if _c is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        _c.mallopt(_M_ARENA_MAX, max(2, count))
+
+
 def give_back() -> None:
     """Return freed memory to the system: after large blocks of many threads, glibc keeps more than it has in use."""
-    if _trim is not None:
-        _trim(0)
+    global _given_back_s
+    if _c is not None:
+        _given_back_s = time.monotonic()
+        _c.malloc_trim(0)
+
+
+def give_back_after(request_bytes: int) -> None:
+    """A request of this size has ended."""
+    if request_bytes > HUGE_BYTES or (request_bytes > LARGE_BYTES and time.monotonic() - _given_back_s >= PAUSE_S):
+        give_back()
 
 
 def held_bytes_max(request_bytes_max: int, processes: int = 1) -> int:
@@ -52,6 +79,7 @@ def _read_table(path: Path) -> dict[str, int]:
     return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdecimal()}
 
 
-_trim: ctypes._NamedFuncPointer | None = None
-with contextlib.suppress(OSError, AttributeError):  # another C library
-    _trim = ctypes.CDLL(None).malloc_trim
+_given_back_s = time.monotonic()
+_c: ctypes.CDLL | None = ctypes.CDLL(None)
+if not hasattr(_c, "malloc_trim") or not hasattr(_c, "mallopt"):  # another C library
+    _c = None

@@ -14,6 +14,7 @@ import time
 
 from estimator_serving.serving import config as configuration
 from estimator_serving.serving.config import Config, ConfigError
+from estimator_serving.serving.models import memory
 from estimator_serving.serving.process import garbage
 from estimator_serving.serving.process.ports import reserve
 from estimator_serving.serving.process.signals import Signals
@@ -29,6 +30,7 @@ THREADS_END_S = 1.0
 
 def main(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; a second one ends at once; SIGHUP polls for changes now. Returns the exit code."""
+    memory.limit_arenas(configuration.cpus())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signals = Signals()
     if unused := config.unused():

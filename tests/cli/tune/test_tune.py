@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conformance_models import MODELS, write_model
+from running import until
 from served import children
 
 from estimator_serving.cli import main
@@ -65,6 +67,17 @@ def test_it_leaves_nothing_when_it_is_ended(base_path, tmp_path):
         os.kill(server, 0)
     assert not list(scratch.glob("estimator-serving*"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel tells a process that its parent is gone")
+def test_its_server_ends_with_it_when_it_is_killed(base_path, tmp_path):
+    command = [sys.executable, "-m", "estimator_serving.cli", "tune", str(base_path), "--output", str(tmp_path / "out")]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment) as process:
+        until(lambda: any(b"Serving" in file.read_bytes() for file in tmp_path.glob("*/server.log")))
+        (server,) = children(process.pid)
+        process.kill()
+    until(lambda: not Path(f"/proc/{server}").exists())
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path):
