@@ -18,7 +18,7 @@ test coverage: export TMPDIR := $(or $(IN_MEMORY),$(TMPDIR))
 .DEFAULT_GOAL := help
 # WORKERS=3 is for pytest; the servers that tests start would take it for their flag --workers.
 unexport WORKERS
-.PHONY: help demo test coverage check fmt proto build serve bench budgets docs manual fuzz fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-perf-analyzer oracle-savedmodel oracle-trees oracle-models oracle-keras
+.PHONY: help demo test coverage check fmt proto build serve bench budgets docs manual fuzz sanitize fuzz-savedmodel fuzz-server soak clean oracle-training oracle-ports oracle-ops oracle-clients oracle-kserve oracle-openapi oracle-perf-analyzer oracle-savedmodel oracle-trees oracle-models oracle-keras
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -151,6 +151,13 @@ fuzz:  ## fuzz what reads requests in C++ with clang's libFuzzer (apt-get instal
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/predict
 	@build/fuzz/fuzz/fuzz_read_http -max_len=400 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/http
+
+sanitize: .venv/.ready  ## the tests of what is written in C++, built with ASan and UBSan by gcc; fails on a finding; TESTS=tests/ops
+	@CXX=g++ cmake -S ops -B build/sanitize -D ESTIMATOR_OPS_SANITIZE=ON -D Python_EXECUTABLE=$(CURDIR)/$(BIN)/python >/dev/null
+	@cmake --build build/sanitize
+	@LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(BIN)/python tools/sanitized_tests.py build/sanitize $(or $(TESTS),tests/wire/native tests/wire/test_records.py tests/ops)
 
 fuzz-savedmodel: .venv/.ready  ## fuzz the readers of SavedModels with damaged ones; SECONDS_MAX=300 SEED=1
 	@$(BIN)/python tools/fuzz_savedmodel.py --seconds $(or $(SECONDS_MAX),60) --seed $(or $(SEED),0)

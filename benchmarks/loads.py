@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -83,6 +85,111 @@ async def load_rest(pid: int, port: int, request: bytes, connections: int, secon
     for transport, _ in made:
         transport.abort()
     return rates
+
+
+class RestCaller:
+    """One connection that sends the same request again as soon as its answer is whole. Of bytes, without a library."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request = self.first = request
+        self._received, self._answer_bytes = b"", 0
+
+    def take(self, data: bytes) -> tuple[int, bytes]:
+        """How many answers these bytes end, and what to send now."""
+        self._received += data
+        if not self._answer_bytes:
+            head, found, _ = self._received.partition(b"\r\n\r\n")
+            if not found:
+                return 0, b""
+            assert head.startswith(b"HTTP/1.1 200"), head
+            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            self._answer_bytes = len(head) + 4 + length
+        if len(self._received) < self._answer_bytes:
+            return 0, b""
+        self._received = self._received[self._answer_bytes :]
+        return 1, self.request
+
+
+class GrpcCaller:
+    """One HTTP/2 connection that makes the same call again as soon as it is answered, with frames made beforehand.
+
+    A client library takes several times what a quick server does for a call, and would be most of what is measured
+    where load and server share their cores.
+    """
+
+    _HEADERS, _SETTINGS, _PING, _GOAWAY, _WINDOW, _ACK, _END_STREAM, _END_HEADERS = 1, 4, 6, 7, 8, 1, 1, 4
+
+    def __init__(self, method: str, payload: bytes) -> None:
+        # HPACK: POST and http from the static table, the others as literals that enter no table.
+        fields = {b":path": method.encode(), b":authority": HOST.encode(), b"te": b"trailers",
+                  b"content-type": b"application/grpc"}  # fmt: skip
+        literals = (b"\x00%c%b%c%b" % (len(name), name, len(value), value) for name, value in fields.items())
+        self._head = b"\x83\x86" + b"".join(literals)
+        self._message = b"\x00" + len(payload).to_bytes(4) + payload
+        self._stream = -1
+        self._received = b""
+        window = self._frame(self._WINDOW, 0, 0, (2**31 - 65536).to_bytes(4))  # so that none of them is ever due again
+        self.first = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self._frame(self._SETTINGS, 0, 0) + window + self._call()
+
+    @staticmethod
+    def _frame(kind: int, flags: int, stream: int, content: bytes = b"") -> bytes:
+        return len(content).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + content
+
+    def _call(self) -> bytes:
+        self._stream += 2
+        head = self._frame(self._HEADERS, self._END_HEADERS, self._stream, self._head)
+        return head + self._frame(0, self._END_STREAM, self._stream, self._message)
+
+    def take(self, data: bytes) -> tuple[int, bytes]:
+        """As RestCaller's."""
+        received, at, answers, out = self._received + data, 0, 0, b""
+        while len(received) >= at + 9:
+            end = at + 9 + int.from_bytes(received[at : at + 3])
+            if len(received) < end:
+                break
+            kind, flags = received[at + 3], received[at + 4]
+            if kind == self._HEADERS and flags & self._END_STREAM:
+                # Trailers end a call. A refused one has nothing else.
+                assert self._is_answered, "a call was refused"
+                self._is_answered = False
+                answers, out = answers + 1, out + self._call()
+            elif kind == 0:
+                self._is_answered = True
+            elif kind in (self._SETTINGS, self._PING) and not flags & self._ACK:
+                out += self._frame(kind, self._ACK, 0, received[at + 9 : end] if kind == self._PING else b"")
+            assert kind != self._GOAWAY, received[at:end]
+            at = end
+        self._received = received[at:]
+        return answers, out
+
+    _is_answered = False
+
+
+def load_callers(port: int, callers: Sequence[RestCaller | GrpcCaller], seconds: float) -> float:
+    """Requests a second of callers that have a connection each, on one thread."""
+    made, poll = {}, select.epoll()
+    for caller in callers:
+        connection = socket.create_connection((HOST, port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(caller.first)
+        made[connection.fileno()] = (connection, caller)
+        poll.register(connection, select.EPOLLIN)
+    answers, began_s = 0, 0.0
+    settled_s = time.perf_counter() + SETTLE_S
+    while (now_s := time.perf_counter()) < settled_s + seconds:
+        if not began_s and now_s >= settled_s:
+            answers, began_s = 0, now_s
+        for number, _ in poll.poll(0.1):
+            connection, caller = made[number]
+            ended, out = caller.take(connection.recv(65536))
+            answers += ended
+            if out:
+                connection.sendall(out)
+    rate = answers / (time.perf_counter() - began_s)
+    poll.close()
+    for connection, _ in made.values():
+        connection.close()
+    return rate
 
 
 def load_grpc(pid: int, port: int, method: str, payload: bytes, callers: int, seconds: float) -> tuple[float, float]:

@@ -259,8 +259,9 @@ def measure(
         for index in (0, 1)
     )
     refusal_s, ratio = statistics.median(refused_s or [0]), statistics.median(by_cpu)
+    peak_rate = statistics.median(rate for rate, _ in peaks)
     print(
-        f"{name:24} peak {statistics.median(rate for rate, _ in peaks):5.0f}/s, sent {statistics.median(sent_rates):5.0f}/s, refused "
+        f"{name:24} peak {peak_rate:5.0f}/s, sent {statistics.median(sent_rates):5.0f}/s, refused "
         f"{len(refused_s):6} in {1e3 * refusal_s:5.1f} ms, others {dict(others)}; goodput / peak "
         f"{statistics.median(by_clock):.2f} by the clock ({by_clock[0]:.2f} to {by_clock[-1]:.2f}), "
         f"{ratio:.2f} by CPU time ({by_cpu[0]:.2f} to {by_cpu[-1]:.2f})",
