@@ -21,16 +21,15 @@ def main(build: Path, arguments: list[str]) -> int:
     (native,) = build.rglob("_native.abi3.so")
     (library,) = build.rglob(OPS)
     spec = importlib.util.spec_from_file_location(NATIVE, native)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     sys.modules[NATIVE] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     from estimator_serving import ops
 
     ops._LIBRARY = library
-    code = pytest.main([*arguments, "-p", "no:xdist", "-q"])
-    maps = Path("/proc/self/maps").read_text()
-    print("Checked:", ", ".join(path.name for path in (native, library) if str(path.resolve()) in maps))
-    return code
+    # A report goes to the descriptor, past what pytest keeps of tests that end.
+    return pytest.main([*arguments, "-p", "no:xdist", "-q", "--capture=sys"])
 
 
 if __name__ == "__main__":

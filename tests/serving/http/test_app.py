@@ -63,6 +63,8 @@ class FakePredictor:
 class FakeRoute:
     """Quick while its predictor is."""
 
+    is_full = False
+
     def __init__(self, predictor):
         self._predictor = predictor
         self.is_open = True

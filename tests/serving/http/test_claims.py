@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from types import SimpleNamespace
+
 import pytest
 
 from estimator_serving.serving.dialects.base import HttpError, Reply, Target, error_reply
@@ -28,6 +32,22 @@ class Spoken:
         if self._error:
             raise self._error
         return Reply(200, b"text/plain", repr(headers).encode())
+
+
+def test_a_full_server_pauses_once_for_all_that_it_refused_at_once():
+    router = SimpleNamespace(full_for_s=lambda: 0.05)
+    claims = Claims([Spoken("/")], router)
+
+    async def refuse(times):
+        for _ in range(times):
+            claims.pause_if_full()
+        began_s = time.monotonic()
+        await asyncio.sleep(0)
+        return time.monotonic() - began_s
+
+    assert 0.05 <= asyncio.run(refuse(20)) < 0.5
+    router.full_for_s = lambda: None
+    assert asyncio.run(refuse(1)) < 0.05
 
 
 class Route:
