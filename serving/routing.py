@@ -53,15 +53,16 @@ class Route:
         is_full: whether the version had as many requests as it takes when it was chosen; then this one is refused.
     """
 
-    __slots__ = ("_error", "_handle", "is_full", "pinned", "spec")
+    __slots__ = ("_error", "_handle", "_is_quick", "is_full", "pinned", "spec")
 
     def __init__(self, spec: ModelSpec, handle: Handle | None, error: ServingError | None = None) -> None:
         self.spec = spec
         self._handle = handle
         self.pinned = handle.servable if handle is not None else None
         self._error = error
-        runner = None if self.pinned is None else self.pinned.runner
-        self.is_full = runner is not None and not runner.is_quick and runner.is_full
+        # Looked up once, because nearly every request asks.
+        self._is_quick = self.pinned is None or self.pinned.runner.is_quick
+        self.is_full = not self._is_quick and self.pinned.runner.is_full  # type: ignore[union-attr]  # void is quick
 
     def is_quick(self, payload_bytes: int) -> bool:
         """Whether the request may run on the thread that reads requests.
@@ -70,9 +71,7 @@ class Route:
         not quick, and one whose runs get slow stops being quick. A void route is quick, because nothing will run; so
         is one of a full version, whatever its payload, which nobody reads.
         """
-        if self.is_full:
-            return True
-        return payload_bytes <= QUICK_PAYLOAD_BYTES and (self.pinned is None or self.pinned.runner.is_quick)
+        return self.is_full or (self._is_quick and payload_bytes <= QUICK_PAYLOAD_BYTES)
 
     def check_room(self) -> None:
         """Raises UnavailableError, and counts it, where the version is full."""

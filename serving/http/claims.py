@@ -60,13 +60,14 @@ class Claims:
     Attributes:
         inferences: the claims of POSTs that run a model, by path, as far as `find` was asked for them.
         reader: reads the headers that any of the dialects wants.
+        heads: how answers begin, by status, content type and headers; see `write_head`.
     """
 
     def __init__(self, dialects: Sequence[Dialect], router: Router) -> None:
         self.dialects = tuple(dialects)
         self.router = router
         self.inferences: dict[bytes, Claim] = {}
-        self._heads: dict[tuple[int, bytes, Headers], _Head] = {}
+        self.heads: dict[tuple[int, bytes, Headers], _Head] = {}
         self.reader = native.http_reader(*sorted(frozenset().union(*(one.header_names for one in self.dialects))))
         self._known = lru_cache(maxsize=KNOWN_MAX)(self._ask)
         self._is_pausing = False
@@ -95,22 +96,17 @@ class Claims:
             self.inferences[path] = claim
         return claim
 
-    def head(self, status: int, content_type: bytes, headers: Headers, defaults: list[tuple[bytes, bytes]]) -> bytes:
-        """How an answer begins, up to its content-length. Remembered for answers like it.
-
-        defaults: the headers of every answer. They have a date, and become another list each second.
-        """
-        known = self._heads.get((status, content_type, headers))
-        if known is not None and known[0] is defaults:
-            return known[1]
+    def write_head(
+        self, status: int, content_type: bytes, headers: Headers, defaults: list[tuple[bytes, bytes]]
+    ) -> _Head:  # fmt: skip
+        """How an answer begins, from now on in `heads`, too. defaults: headers of every answer."""
         parts = [STATUS_LINE[status]]
         for name, value in (*defaults, *headers, (b"content-type", content_type)):
             parts += (name, b": ", value, b"\r\n")
-        if len(self._heads) >= KNOWN_MAX:
-            self._heads.clear()
-        written = b"".join(parts)
-        self._heads[status, content_type, headers] = (defaults, written)
-        return written
+        if len(self.heads) >= KNOWN_MAX:
+            self.heads.clear()
+        head = self.heads[status, content_type, headers] = (defaults, b"".join(parts))
+        return head
 
     def below(self, path: str) -> Dialect | None:
         """The dialect whose URLs begin as this path does, None if there is none."""

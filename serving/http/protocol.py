@@ -250,7 +250,8 @@ class InferProtocol(HttpToolsProtocol):
     ) -> None:  # fmt: skip
         """Answer a whole request, here if that is quick, else when a thread has."""
         if route is not None and route.is_quick(len(body)):
-            self._let_go()
+            if self._held_bytes:
+                self._let_go()
             self.server_state.total_requests += 1
             if route.is_full:
                 self._claims.pause_if_full()
@@ -330,10 +331,13 @@ class InferProtocol(HttpToolsProtocol):
         if stays and version == "1.0":
             # A client of that version waits for the connection's end unless it is told that there will be none.
             headers = (*headers, _STAYS)
-        head = self._claims.head(status, content_type, headers, self.server_state.default_headers)
+        defaults = self.server_state.default_headers
+        known = self._claims.heads.get((status, content_type, headers))
+        if known is None or known[0] is not defaults:  # they have a date, and become another list each second
+            known = self._claims.write_head(status, content_type, headers, defaults)
         stop = b"\r\n" if stays else b"connection: close\r\n\r\n"
         # Joined: writing head and body as two buffers takes as long, whatever the size.
-        self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (head, len(body), stop, body))
+        self.transport.write(b"%bcontent-length: %d\r\n%b%b" % (known[1], len(body), stop, body))
         if not stays:
             self.transport.close()
 

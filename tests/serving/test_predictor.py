@@ -8,7 +8,7 @@ from estimator_serving.serving.errors import Code
 from estimator_serving.serving.metrics import Exposition, RequestMetrics
 from estimator_serving.serving.models.manager import Manager
 from estimator_serving.serving.models.model_config import VersionDirectory
-from estimator_serving.serving.predictor import Codec, Done, Predictor
+from estimator_serving.serving.predictor import Codec, Predictor
 from estimator_serving.serving.request import Context, Document, ModelSpec, NotQuickError, Request
 
 
@@ -89,7 +89,7 @@ def test_the_reading_thread_is_not_held(predictor, metrics, monkeypatch):
 
 def test_what_is_answered_at_once_is_counted(predictor, metrics):
     seen = []
-    quick = codec(at_once=lambda payload, _spec, _servable: None if payload == b"odd" else Done(b"ONCE", 3, 0.1, 0.2))
+    quick = codec(at_once=lambda payload, _spec, _servable: None if payload == b"odd" else (b"ONCE", 3, 0.1, 0.2))
     ask = Predictor(predictor.manager, metrics, [seen.append], is_observed=lambda _name: False)
     reader = Context(is_reader=True)
     assert ask.predict(quick, b"text", ask.router.choose(ModelSpec("m")), reader) == (b"ONCE", 1)

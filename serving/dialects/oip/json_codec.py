@@ -110,7 +110,7 @@ class Exchange:
             text = _known_answer(plan.call_id, servable.name, servable.version, entries)
             plan.answered = shapes, text
         self.json_bytes = len(text)
-        return Done(b"".join((text, *(value.data for value in values))), plan.rows, run_began_s - began_s, run_s)
+        return b"".join((text, *(value.data for value in values))), plan.rows, run_began_s - began_s, run_s
 
     def parse(self, payload: bytes, target: ModelSpec | None) -> Document:
         """The call of a body. Raises InvalidArgumentError."""

@@ -71,7 +71,7 @@ def test_predictions(servables, body, name):
     except Exception:
         done = None  # which the steps have a sentence for
     if done is not None:
-        assert done.payload == by_steps(codec, body.encode(), servable)
+        assert done[0] == by_steps(codec, body.encode(), servable)
 
 
 @pytest.mark.parametrize(("name", "body", "answer"), [
@@ -83,16 +83,16 @@ def test_predictions(servables, body, name):
 def test_what_is_answered_at_once(servables, name, body, answer):
     codec = json_codec.CODECS["predict"]
     done = codec.at_once(body.encode(), SPEC, servables[name])
-    assert done.payload == answer.encode()
-    assert done.rows == len(json.loads(body).popitem()[1])
-    assert done.payload == by_steps(codec, body.encode(), servables[name])
+    assert done[0] == answer.encode()
+    assert done[1] == len(json.loads(body).popitem()[1])
+    assert done[0] == by_steps(codec, body.encode(), servables[name])
 
 
 def test_nothing_goes_past_what_is_put_around_the_runs(tmp_path):
     """Worker processes note their runs there."""
     seen = []
     one = opened(ONE, tmp_path / "one", around=lambda bare: lambda *given: seen.append(given[0]) or bare(*given))
-    assert json_codec.CODECS["predict"].at_once(b'{"instances": [[0.5, 1.5]]}', SPEC, one).rows == 1
+    assert json_codec.CODECS["predict"].at_once(b'{"instances": [[0.5, 1.5]]}', SPEC, one)[1] == 1
     assert by_steps(json_codec.CODECS["predict"], b'{"instances": [[0.5, 1.5]]}', one)
     assert seen == [["y"], ["y"]]
 
@@ -148,12 +148,12 @@ def test_feature_dictionaries(of_examples, rows):
     codec, body = json_codec.CODECS["predict"], json.dumps({"instances": rows}).encode()
     done = codec.at_once(body, SPEC, of_examples)
     if done is not None:
-        assert (done.payload, done.rows) == (by_steps(codec, body, of_examples), len(rows))
+        assert (done[0], done[1]) == (by_steps(codec, body, of_examples), len(rows))
 
 
 def test_feature_dictionaries_are_answered_at_once(of_examples):
     done = json_codec.CODECS["predict"].at_once(b'{"instances": [{"f": 1.5, "s": "a"}, {"i": 3}]}', SPEC, of_examples)
-    assert done.rows == 2
+    assert done[1] == 2
 
 
 # --- the Open Inference Protocol's binary bodies ---
@@ -172,7 +172,7 @@ def ask(servable, text, content):
         codec = exchange.codec()
         if is_at_once:
             done = codec.at_once(text + content, SPEC, servable)
-            answer = None if done is None else done.payload
+            answer = None if done is None else done[0]
         else:
             answer = by_steps(codec, text + content, servable)
         answers.append((answer, exchange.json_bytes))
@@ -240,7 +240,7 @@ def infer(servable, body):
     with pytest.MonkeyPatch.context() as patch:
         steps = by_steps(codec, payload, servable)
         patch.setattr(native, "read_inference", lambda _body: None)
-        return None if done is None else done.payload, steps, by_steps(codec, payload, servable)
+        return None if done is None else done[0], steps, by_steps(codec, payload, servable)
 
 
 def tensor(name, shape, datatype, data):
