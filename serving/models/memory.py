@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ LARGE_BYTES = 256 << 10
 HUGE_BYTES = 8 << 20
 # As long as large requests come, their memory is used again; giving it back each time would cost more than they do.
 PAUSE_S = 10.0
+# When a request ends for the models, its front still holds what came and writes the answer.
+DELAY_S = 0.5
 # malloc.h
 _M_ARENA_MAX = -8
 
@@ -39,8 +42,31 @@ def give_back() -> None:
 
 
 def give_back_after(request_bytes: int) -> None:
-    """A request of this size has ended."""
-    if request_bytes > HUGE_BYTES or (request_bytes > LARGE_BYTES and time.monotonic() - _given_back_s >= PAUSE_S):
+    """A request of this size has been answered by its model: give back what it leaves, when its front has let it go."""
+    global _ended, _is_waiting
+    is_worth_it = request_bytes > HUGE_BYTES or (
+        request_bytes > LARGE_BYTES and time.monotonic() - _given_back_s >= PAUSE_S
+    )
+    if not is_worth_it:
+        return
+    with _lock:
+        _ended += 1
+        is_first, _is_waiting = not _is_waiting, True
+    if is_first:
+        threading.Thread(target=_give_back_late, name="memory", daemon=True).start()
+
+
+def _give_back_late() -> None:
+    """Give back until no request has ended for a while."""
+    global _is_waiting
+    seen = -1
+    while True:
+        with _lock:
+            if seen == _ended:
+                _is_waiting = False
+                return
+            seen = _ended
+        time.sleep(DELAY_S)
         give_back()
 
 
@@ -79,6 +105,10 @@ def _read_table(path: Path) -> dict[str, int]:
     return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdecimal()}
 
 
+# Under the lock: how many requests have ended that leave something, and whether a thread waits to give it back.
+_lock = threading.Lock()
+_ended = 0
+_is_waiting = False
 _given_back_s = time.monotonic()
 _c: ctypes.CDLL | None = ctypes.CDLL(None)
 if not hasattr(_c, "malloc_trim") or not hasattr(_c, "mallopt"):  # another C library
