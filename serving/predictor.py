@@ -71,15 +71,12 @@ class ShortWay:
     """`Codec.at_once` by one call of `wire/native`, for a version's default signature.
 
     plan: how `call` runs a version, first of all the graph's bare function; None where it cannot. It is made once a
-    version. call: takes the plan and a payload; gives the answer, its rows, and the seconds of reading and of running,
-    or None for a payload that is left to the steps.
+    version. call: takes the plan and a payload; None for a payload that is left to the steps.
     """
 
     def __init__(
-        self,
-        plan: Callable[[Servable, AtOnce], Any],
-        call: Callable[[Any, bytes], tuple[bytes, int, float, float] | None],
-    ) -> None:
+        self, plan: Callable[[Servable, AtOnce], Any], call: Callable[[Any, bytes], Done | None]
+    ) -> None:  # fmt: skip
         self._plan, self._call = plan, call
 
     def __call__(self, payload: bytes, spec: ModelSpec, servable: Servable) -> Done | None:
