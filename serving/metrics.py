@@ -191,7 +191,7 @@ class RequestMetrics(Collector):
                 native.count_request(self._successes, key, elapsed_s, read_s, run_s, rows, examples)
             return
         with self._lock:
-            failures = self._failures.setdefault(key, _Failures())
+            failures = self._failures.get(key) or self._failures.setdefault(key, _Failures())
             failures.by_code[code] += 1
             failures.us += elapsed_s * 1e6
 

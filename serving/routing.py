@@ -32,6 +32,7 @@ A canary would be another rule inside `choose`; a shadow would be a second pinne
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from estimator_serving.serving.errors import ServingError
@@ -104,6 +105,8 @@ class Router:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
+        # What `full_for_s` found last holds until then.
+        self._full_until_s = 0.0
 
     def choose(self, spec: ModelSpec) -> Route:
         """The route of a request that names `spec`; to be closed by whoever holds it last. Raises nothing."""
@@ -117,8 +120,12 @@ class Router:
 
         Otherwise for how many seconds all of them have enough to do without a further request, as far as can be told. A
         front that reads nothing for so long saves the cores from many small interruptions of their runs, each of which
-        costs more than a refusal, and answers the requests that came meanwhile one after the other.
+        costs more than a refusal, and answers the requests that came meanwhile one after the other. For these, the
+        question is not asked again: looking at all versions takes longer than everything else about a refusal.
         """
+        now_s = time.monotonic()
+        if now_s < self._full_until_s:
+            return self._full_until_s - now_s
         servables = self._manager.servables()
         if not servables:
             return None
@@ -129,4 +136,5 @@ class Router:
                 return None
             backlog_s = min(backlog_s, runner.backlog_s)
         # Half of it, because the last run may say little about the next ones.
+        self._full_until_s = now_s + backlog_s / 2
         return backlog_s / 2

@@ -169,8 +169,12 @@ class Manager:
 
         Takes no lock, because a list that is a moment old is as good.
         """
-        versions = [version for model in list(self._look().values()) for version in list(model.versions.values())]
-        return [version.servable for version in versions if version.servable is not None]
+        return [
+            servable
+            for model in list(self._look().values())
+            for version in list(model.versions.values())
+            if (servable := version.servable) is not None
+        ]
 
     def knows(self, name: str) -> bool:
         return name in self._look()

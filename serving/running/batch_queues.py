@@ -219,7 +219,7 @@ class BatchQueues:
         if self.free_slots:
             return 0
         room = self._parameters.max_enqueued_batches * self._parameters.batch_rows_max
-        return sum(waiting.rows >= room for waiting in list(self.waiting.values()))
+        return len([waiting for waiting in list(self.waiting.values()) if waiting.rows >= room])
 
     def assign_slots(self) -> None:
         """Give free slots to the oldest waiting tasks whose threads hold none, queue by queue in turns."""

@@ -76,7 +76,8 @@ def test_how_long_all_versions_are_full(manager, router, tmp_path):
             vars(servable.runner).update(is_full=True, backlog_s=backlog_s)
     assert router.full_for_s() == 0.005
     servable.runner.is_full = False
-    assert router.full_for_s() is None
+    assert 0 < router.full_for_s() < 0.005  # what was found holds so long
+    until(lambda: router.full_for_s() is None)
     servable.runner.is_full, servable.runner.backlog_s = True, 60.0
     with router.choose(ModelSpec("m", 1)) as servable:
         servable.runner.backlog_s = 60.0
