@@ -38,7 +38,9 @@ import onnx
 from loads import ADD, SLOW, GrpcCaller, RestCaller, cpu_s, load_callers, post, steps_of, write_model
 from onnx import helper, numpy_helper
 
+from estimator_serving.serving.models.warmup import WARMUP_FILE
 from estimator_serving.wire.pb import serving_pb
+from estimator_serving.wire.records import write_records
 from estimator_serving.wire.tensors import encode_tensor
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
@@ -116,6 +118,11 @@ class GrpcClient:
 
 def measure_crash(root: Path, seconds: float) -> bool:
     write_model(root / "crash", ADD)
+    # What exporters write; a worker that replaces another one replays it, too.
+    log = serving_pb.PredictionLog()
+    log.predict_log.request.ParseFromString(payload(1))
+    (root / "crash" / "1" / WARMUP_FILE).parent.mkdir()
+    write_records(root / "crash" / "1" / WARMUP_FILE, [log.SerializeToString()])
     ended = threading.Event()
     asked, retried, failed = [0] * CLIENTS, [0] * CLIENTS, []
 

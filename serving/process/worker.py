@@ -51,7 +51,8 @@ GATHER_S = 10.0
 
 
 class Replica(Manager):
-    """The versions that the supervisor decided to load, in the state that is in force.
+    """The versions that the supervisor decided to load, in the state that is in force. A process that replaces another
+    one has no state while it loads; its versions run then, too, for their warmups.
 
     open_ticket: makes a servable of a ticket. generation: the number of the state that is in force.
     """
@@ -122,6 +123,8 @@ class Replica(Manager):
             with self._switching:
                 # Another thread may have been faster.
                 if (generation := self._generation()) != self._current:
+                    if not self._current and generation not in self._tables:
+                        return self._models  # it loads what the others have, and is sent their state afterwards
                     table = self._tables[generation]
                     models = {row.name: self._model_of(row) for row in table.models}
                     self.starting = table.is_starting

@@ -16,9 +16,11 @@ import httpx
 import onnx.parser
 import pytest
 from attacked import WAIT_S, until
+from hostile_models import WARMUP_FILE, predict_log
 from served import serve
 
 from estimator_serving.wire.pb import serving_pb
+from estimator_serving.wire.records import write_records
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 ADD = "g (float[N] x) => (float[N] y) <float[1] v = {{{version}}}> {{ y = Add(x, v) }}"
@@ -39,11 +41,14 @@ RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 
 
 def write(base_path, version, text=ADD):
-    """Write a version as an exporter does, aside and renamed."""
+    """Write a version as an exporter does, aside and renamed. Versions of ADD bring a warmup, as exported ones do."""
     aside = base_path / f"temp-{version}"
     aside.mkdir(parents=True)
     model = onnx.parser.parse_model(HEAD + text.format(version=version))
     (aside / "model.onnx").write_bytes(model.SerializeToString())
+    if text == ADD:
+        (aside / WARMUP_FILE).parent.mkdir()
+        write_records(aside / WARMUP_FILE, [predict_log(base_path.name)])
     return aside.rename(base_path / str(version))
 
 
