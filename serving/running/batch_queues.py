@@ -58,8 +58,9 @@ from estimator_serving.serving.running.runner import Waiting
 # Requests of one version that may be here at once: a version that hangs must leave threads for the others.
 REQUESTS_MAX = 192
 
-# What requests must have in common to share a batch: the signature, and the shapes or ranks of their inputs.
-Key = tuple[str, tuple[object, ...]]
+# What requests must have in common to share a batch: the signature, and the shape or rank of each input.
+Shapes = frozenset[tuple[str, object]]
+Key = tuple[str, Shapes]
 
 
 class BatchObserver(Protocol):

@@ -30,7 +30,7 @@ from estimator_serving.serving.errors import FULL_TEXT, InvalidArgumentError, Un
 from estimator_serving.serving.request import Context, Outputs, Request
 from estimator_serving.serving.running import batch_arrays
 from estimator_serving.serving.running.batch_parameters import BatchParameters
-from estimator_serving.serving.running.batch_queues import BatchObserver, BatchQueues, Piece, Task
+from estimator_serving.serving.running.batch_queues import BatchObserver, BatchQueues, Piece, Shapes, Task
 from estimator_serving.serving.running.runner import Runner, Waiting
 
 # Threads a front needs where its requests wait for each other.
@@ -94,10 +94,11 @@ class BatchingRunner:
                 f"Task size {rows} is larger than maximum input batch size {self._parameters.max_batch_size}; "
                 "send fewer rows in one request, or raise max_batch_size in the batching parameters."
             )
+        # By name: clients send the inputs in any order.
         if self._parameters.pad_variable_length_inputs:
-            shapes: tuple[object, ...] = tuple([array.ndim for array in request.inputs.values()])
+            shapes: Shapes = frozenset([(alias, array.ndim) for alias, array in request.inputs.items()])
         else:
-            shapes = tuple([array.shape[1:] for array in request.inputs.values()])
+            shapes = frozenset([(alias, array.shape[1:]) for alias, array in request.inputs.items()])
         # Released to wake this thread: half the cost of an Event.
         turn = threading.Lock()
         turn.acquire()

@@ -149,6 +149,19 @@ def test_shapes_and_signatures_do_not_mix(model, pool):
     assert sorted(model.batches) == [[[0]], [[1], [3]], [[2, 2]], [[4]]]
 
 
+def test_shapes_are_compared_by_name(model, pool):
+    """In whatever order the inputs come."""
+    callers = Callers(make(model, max_batch_size=8), model, pool)
+    x, w = np.array([[1, 2]]), np.array([[1, 2, 3]])
+    with model.held():
+        callers.send([0])
+        for inputs in ({"x": x, "w": w}, {"w": x, "x": w}, {"w": w, "x": x}):
+            callers.answers.append(pool.submit(callers.runner.run, Request("s", inputs, ("y",)), PATIENT))
+        until(lambda: waiting(callers.runner) == 3)
+    assert callers.results() == [[1], [[2, 3]], [[2, 3, 4]], [[2, 3]]]
+    assert sorted(model.batches, key=len) == [[0], [[1, 2, 3]], [[1, 2], [1, 2]]]
+
+
 def test_queues_take_turns(model, pool):
     callers = Callers(make(model, max_batch_size=1), model, pool)
     with model.held():
