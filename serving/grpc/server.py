@@ -261,7 +261,7 @@ class GrpcServer:
         stopped = self._server.stop(self._grace_s)
         while not stopped.wait(_IDLE_POLL_S):
             self._streams.cancel_idle()
-        for pool in (self._status_pool, self._health_pool, self._streams.pool, self._reflections.pool):
+        for pool in (self._pool, self._status_pool, self._health_pool, self._streams.pool, self._reflections.pool):
             pool.shutdown(wait=False)
 
     def _stream(self, method: Streaming) -> tuple[Any, Callable[[], Any]]:

@@ -22,13 +22,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from estimator_serving.serving.access.authorizer import Authorizer, Grant
 from estimator_serving.serving.dialects.base import Dialect, HttpError, Reply
-from estimator_serving.serving.errors import ServingError
+from estimator_serving.serving.errors import ServingError, UnavailableError
 from estimator_serving.serving.http import encoding
 from estimator_serving.serving.http.claims import Claim, Claims
 from estimator_serving.serving.http.gate import CERTIFICATE_KEY, GRANT_KEY, Gate
 from estimator_serving.serving.http.limits import Limits
 from estimator_serving.serving.http.pages import HEALTH_PATHS, build_pages
-from estimator_serving.serving.http.protocol import InferProtocol, remote_of
+from estimator_serving.serving.http.protocol import ENDS_TEXT, InferProtocol, remote_of
 from estimator_serving.serving.http.slow import Slow, SlowInference
 from estimator_serving.serving.metrics import Exposition
 from estimator_serving.serving.models import memory
@@ -93,6 +93,8 @@ class RestApp:
             reply = await self._answer(claim, chosen, body.content(), is_compressed, grant, scope, receive)
         except ClientGoneError:
             return None
+        except asyncio.CancelledError:  # by uvicorn, when the grace period is over
+            reply = claim.dialect.refuse(UnavailableError(ENDS_TEXT))
         except (HttpError, ServingError) as error:
             reply = claim.dialect.refuse(error)
         finally:
@@ -107,7 +109,9 @@ class RestApp:
         if body.announced_bytes > bytes_max:
             raise encoding.too_large(bytes_max)
         while not body.is_whole:
-            self._slow.held_bytes += await body.receive()
+            # Not in one step: what others add or take away during the wait would be lost.
+            size = await body.receive()
+            self._slow.held_bytes += size
             if body.held_bytes > bytes_max:
                 raise encoding.too_large(bytes_max)
             self._slow.check_room()

@@ -50,6 +50,7 @@ _BODY_BYTES_MAX = 1 << 20
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"content-encoding"})
 _VERSIONS = frozenset({"1.0", "1.1"})
 _STAYS = (b"connection", b"keep-alive")
+ENDS_TEXT = "The server ends, and the request was not answered in time."
 
 
 def remote_of(client: tuple[str, int] | None) -> Callable[[], str]:
@@ -83,8 +84,15 @@ class InferProtocol(HttpToolsProtocol):
         self._requests = 0
         self._hosts = 0
         self._version = ""
+        # What came since a head began, the whole segment in which it began included; and that segment, if it also holds
+        # the request before: how much of it is this head, nobody says.
         self._head_bytes = 0
+        self._shared_bytes = 0
+        self._segment_bytes = 0
         self._body_bytes = 0
+        # The cycle that is answered now; `cycle` is the one that came last, behind which more may wait in `pipeline`.
+        self._answering: Any = None
+        self._last_reply: Reply | None = None  # of a request that could not be read, when those before it are answered
 
     # --- a connection ---
 
@@ -106,6 +114,10 @@ class InferProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:
+            # uvicorn tells only the last one of several.
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         if self._inference is not None:
             self._inference.leave()
         self._let_go()
@@ -113,8 +125,11 @@ class InferProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self._last_reply is not None:
+            return None  # what follows a request that cannot be read is not read either
         if not self._head_bytes and self._stage is not Stage.BODY and self._answer_plain(data):
             return None
+        self._segment_bytes = len(data)
         self._head_bytes += len(data)
         parts = [memoryview(data)]  # what the parser has to read, the first part last
         try:
@@ -132,7 +147,7 @@ class InferProtocol(HttpToolsProtocol):
                     parts += (rest, memoryview(head))
         except httptools.HttpParserError:
             return self._refuse(self._refusal or HttpError(400, "Invalid HTTP request received."))
-        if self._stage is Stage.HEAD and self._head_bytes > self._limits.head_bytes:
+        if self._stage is Stage.HEAD and self._head_bytes - self._shared_bytes > self._limits.head_bytes:
             return self._refuse(self._too_long())
         return None
 
@@ -152,13 +167,14 @@ class InferProtocol(HttpToolsProtocol):
     def give_up(self) -> None:
         """Wait no longer for what a thread works on."""
         if self._inference is not None:
-            self._inference.refuse(UnavailableError("The server ends, and the request was not answered in time."))
+            self._inference.refuse(UnavailableError(ENDS_TEXT))
 
     def check_time(self, now_s: float) -> None:
         """Close the connection if its client took too long. To be called about once a second."""
         unsent_bytes = self.transport.get_write_buffer_size()
         is_answered = self.cycle is None or self.cycle.response_complete
-        stage = Stage.ANSWER if self._stage is Stage.NOTHING and not is_answered else self._stage
+        waits = self._last_reply is not None or (self._stage is Stage.NOTHING and not is_answered)
+        stage = Stage.ANSWER if waits else self._stage
         late = self._clock.late(now_s, stage, self._requests, self._body_bytes, unsent_bytes)
         if late is Late.READING:
             self.transport.abort()
@@ -181,6 +197,8 @@ class InferProtocol(HttpToolsProtocol):
         self._hosts = 0
         self._stage = Stage.HEAD
         self._requests += 1
+        if not self._head_bytes:  # behind another request, in one segment
+            self._head_bytes = self._shared_bytes = self._segment_bytes
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -235,7 +253,7 @@ class InferProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return None
         self._stage = Stage.NOTHING
-        self._head_bytes = 0
+        self._head_bytes = self._shared_bytes = 0
         claim, self._claim = self._claim, None
         if claim is None:
             return super().on_message_complete()
@@ -258,7 +276,7 @@ class InferProtocol(HttpToolsProtocol):
             return self._write(claim.infer(route, headers, body, self._caller), self._version, stays=stays)
         finish = partial(self._finish, self._version)
         self._inference = SlowInference(self._slow, claim, route, keep_alive=stays, finish=finish)
-        self.cycle = cast(Any, self._inference)
+        self.cycle = self._answering = cast(Any, self._inference)
         return self._inference.start(headers, body, self._caller.remote, self._caller.grant)
 
     def _finish(self, version: str, inference: SlowInference, reply: Reply) -> None:
@@ -271,6 +289,20 @@ class InferProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline and inference.keep_alive:
             self._start_asgi_task(*self.pipeline.pop())
+        self._end_if_answered()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._end_if_answered()
+
+    def _end_if_answered(self) -> None:
+        """Give the reply that ends the connection, if it has one, when no earlier request waits for its own."""
+        if self._last_reply is not None and self._answering.response_complete and not self.transport.is_closing():
+            self._write(self._last_reply, stays=False)
 
     def _let_go(self) -> None:
         """Forget the inference that a thread works on, and what its body held."""
@@ -342,14 +374,23 @@ class InferProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: HttpError | ServingError) -> None:
-        """Answer what cannot be read further, and close. An answer under way is cut short instead."""
-        if self.transport.is_closing():
+        """Answer what cannot be read further, when the requests before it are answered, and close. An answer to its head
+        that is under way is cut short instead."""
+        if self.transport.is_closing() or self._last_reply is not None:
             return
-        if self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started:
+        path = b"" if isinstance(error, HttpError) else self.url.partition(b"?")[0]
+        reply = self._claims.refuse(error, path)
+        own = self.cycle if self._stage is Stage.BODY and self._claim is None else None
+        earlier = self._answering
+        if earlier is not None and earlier is not own and not earlier.response_complete:
+            if own is not None:
+                self.pipeline.popleft()
+            self.flow.pause_reading()
+            self._last_reply = reply
+        elif own is not None and own.response_started and not own.response_complete:
             self.transport.close()
         else:
-            path = b"" if isinstance(error, HttpError) else self.url.partition(b"?")[0]
-            self._write(self._claims.refuse(error, path), stays=False)
+            self._write(reply, stays=False)
 
     def _end_parser(self, error: HttpError | ServingError) -> NoReturn:
         """Read no further, and answer with this error. To be called by the parser's callbacks."""

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 # How long the end waits for threads that are ending.
 THREADS_END_S = 1.0
+# Threads that do nothing but wait when nothing is loaded or run, and which Python ends by itself.
+_IDLE = frozenset({"watchdog", "memory"})
 
 
 def main(config: Config) -> int:
@@ -70,7 +72,7 @@ def main(config: Config) -> int:
     _log.info("Stopping: finishing requests in flight.")
     ended = server.stop()
     end_s = time.monotonic() + THREADS_END_S
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    others = [one for one in threading.enumerate() if one is not threading.main_thread() and one.name not in _IDLE]
     for thread in others:
         thread.join(max(end_s - time.monotonic(), 0))
     if not ended or any(thread.is_alive() for thread in others):

@@ -148,8 +148,10 @@ def test_slow_requests_in_flight_are_answered(model):
         assert served.stop() == 0
         for thread in asking:
             thread.join(20)
+        log = served.process.stderr.read().decode()
     assert len(answers) == 2
     assert (200, {"predictions": [float(steps)]}) in answers
+    assert "given up" not in log
 
 
 def test_the_grace_period_ends(model):

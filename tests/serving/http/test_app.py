@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import httpx
@@ -247,6 +248,19 @@ def test_bodies_together_have_a_cap(monkeypatch):
         assert running.is_alive()
 
 
+def test_bodies_that_come_in_turns_are_counted_right():
+    """What one body holds is not forgotten while the next part of another one is waited for."""
+    with Running() as running, running.connect() as first, running.connect() as second:
+        most, slow = BODY_BYTES_MAX, running.server._server.config.http.args[3]
+        for sent_bytes, connection in enumerate((first, second), 1):
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % most + bytes(most - 1))
+            wait_until(lambda so_far=sent_bytes: slow.held_bytes == so_far * (most - 1))
+        for connection in (first, second):
+            connection.sendall(b"\0")
+            assert b'{"bytes":%d}' % most in connection.recv(65536)
+        wait_until(lambda: slow.held_bytes == 0)
+
+
 # --- browsers and methods ---
 
 
@@ -395,6 +409,68 @@ def test_a_client_gone_while_it_runs_harms_nobody(request_):
         wait_until(lambda: running.predictor.contexts[0].cancelled())
         running.predictor.hold.set()
         assert running.is_alive()
+
+
+def test_a_client_gone_with_a_request_in_waiting_ends_the_run(caplog):
+    request_ = HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+    with Running() as running:
+        running.predictor.quick = False
+        running.predictor.hold.clear()
+        with running.connect() as gone:
+            gone.sendall(request_ + GET)
+            wait_until(lambda: running.predictor.contexts)
+        wait_until(lambda: running.predictor.contexts[0].cancelled())
+        running.predictor.hold.set()
+        assert running.is_alive()
+    assert caplog.records == []
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    "bad", [b"NOTHING\r\n\r\n", GET.replace(b"Host", b"Most"), b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"],
+    ids=["garbage", "no host", "CONNECT"],
+)  # fmt: skip
+@pytest.mark.parametrize("between", [b"", GET], ids=["", "behind a page"])
+def test_a_bad_request_is_refused_when_those_before_it_are_answered(request_, between, bad):
+    with Running() as running:
+        running.predictor.quick = False
+        running.predictor.hold.clear()
+        with running.connect() as connection:
+            connection.sendall(request_ + between + bad)
+            wait_until(lambda: running.predictor.contexts)
+            connection.sendall(GET)  # is not read any more
+            time.sleep(0.05)
+            running.predictor.hold.set()
+            answers = [answer[:3] for answer in read_all(connection).split(b"HTTP/1.1 ")[1:]]
+    assert answers[:-1] == [b"200"] * (2 if between else 1)
+    assert answers[-1] in (b"400", b"405")
+
+
+def test_a_late_head_does_not_cost_the_answer_before_it():
+    with Running(limits=Limits(head_s=0.2)) as running:
+        running.predictor.quick = False
+        running.predictor.hold.clear()
+        with running.connect() as connection:
+            connection.sendall(REQUEST + GET[:10])
+            wait_until(lambda: running.predictor.contexts)
+            time.sleep(2.2)  # the server looks once a second
+            running.predictor.hold.set()
+            answers = [answer[:3] for answer in read_all(connection).split(b"HTTP/1.1 ")[1:]]
+    assert answers == [b"200", b"408"]
+
+
+@pytest.mark.parametrize("content", [BODY, [BODY]], ids=["length", "chunked"])
+def test_the_end_of_the_server_is_told(content, caplog):
+    """To a client whose request is not answered when the grace period is over."""
+    with Running() as running, ThreadPoolExecutor(1) as thread:
+        running.predictor.quick = False
+        running.predictor.hold.clear()
+        answer = thread.submit(running.post, content)
+        wait_until(lambda: running.predictor.contexts)
+        running.server.stop()
+        assert answer.result().status_code == 503
+        assert "The server ends" in answer.result().json()["error"]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize("content", [BODY, [BODY]], ids=["length", "chunked"])
@@ -585,6 +661,11 @@ def test_heads_have_a_cap(running, request_, status):
 def test_long_heads_within_the_cap_are_read(running):
     answer = running.talk(GET[:-2] + b"Connection: close\r\nX: " + b"a" * 20_000 + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_long_head_behind_another_request_is_refused(running):
+    answer = running.talk(REQUEST + GET[:-2] + b"X: " + b"a" * 40_000 + b"\r\n\r\n")
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"431"]
 
 
 def test_many_pipelined_requests_are_no_long_head(running):

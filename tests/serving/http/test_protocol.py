@@ -75,6 +75,19 @@ def test_pipelined_answers_keep_their_order(port):
     assert [body.strip() for body in bodies] == [ANSWER, b'{"status":"ok"}', ANSWER, ANSWER]
 
 
+def test_a_head_that_goes_on_in_another_segment_is_no_request(port):
+    """Whatever that segment looks like."""
+    head = b"GET /v1/models/m HTTP/1.1\r\nX-Note: "
+    with socket.create_connection((HOST, port), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(REQUEST + head)
+        received = b""
+        while not received.endswith(ANSWER):
+            received += connection.recv(65536)
+        connection.sendall(REQUEST)  # the first line is the value of X-Note
+        assert b"model_version_status" in connection.recv(65536)
+
+
 def test_errors_leave_the_connection_open(port):
     bad = HEAD % 1 + b"{"
     answer = talk(port, bad + REQUEST, answers=2)
