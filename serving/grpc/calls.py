@@ -210,6 +210,11 @@ class _Call:
                 pass
             except Exception as error:
                 return self._send(None, _refusal_of(error))
+        try:
+            # From here on, because a message takes memory while it waits for a thread, too.
+            self._queue.held.take(len(payload))
+        except ResourceExhaustedError as error:
+            return self._send(None, _refusal_of(error))
         self._payload = payload
         self._queue.due += 1
         self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self.closed)
@@ -227,17 +232,14 @@ class _Call:
     def _work(self) -> None:
         """Answer on a thread of a pool."""
         payload, self._payload = self._payload, b""
-        held, size = self._queue.held, len(payload)
         answer, refusal = None, None
         try:
             caller = Context(self._deadline_s, lambda: self.is_over, self._remote, self._method.admit(self))
-            held.take(size)
-            try:
-                answer = self._method.unary.answer(payload, caller)
-            finally:
-                held.give_back(size)
+            answer = self._method.unary.answer(payload, caller)
         except Exception as error:
             refusal = _refusal_of(error)
+        finally:
+            self._queue.held.give_back(len(payload))
         with self._queue.lock:
             if not self.is_over:
                 # Under the lock, because the queue may be gone as soon as the call is over.

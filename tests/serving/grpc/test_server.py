@@ -288,7 +288,8 @@ def test_what_is_asked_beside_waits_behind_no_call():
     busy.stop()
 
 
-def test_the_bytes_of_calls_that_wait_are_bounded():
+@pytest.mark.parametrize("threads", [8, 1], ids=["on threads", "for a thread"])
+def test_the_bytes_of_calls_that_wait_are_bounded(threads):
     hold = threading.Event()
 
     def wait(payload, _context):
@@ -297,7 +298,7 @@ def test_the_bytes_of_calls_that_wait_are_bounded():
 
     spoken = [Spoken({f"/{SERVICE}/Wait": Unary(wait)})]
     small = GrpcServer(
-        spoken, address=HOST, port=0, threads=8, message_bytes_max=1 << 20, held_bytes_max=3 << 20, grace_s=1
+        spoken, address=HOST, port=0, threads=threads, message_bytes_max=1 << 20, held_bytes_max=3 << 20, grace_s=1
     )
     small.start()
     with grpc.insecure_channel(f"{HOST}:{small.port}") as channel:
