@@ -53,6 +53,10 @@ _STAYS = (b"connection", b"keep-alive")
 ENDS_TEXT = "The server ends, and the request was not answered in time."
 
 
+def _other_version(version: str) -> HttpError:
+    return HttpError(400, f"The request's first line says HTTP {version}; versions 1.1 and 1.0 are spoken here.")
+
+
 def remote_of(client: tuple[str, int] | None) -> Callable[[], str]:
     """A connection's other end, written when it is asked for."""
     return lambda: f"{client[0]}:{client[1]}" if client else ""
@@ -147,9 +151,19 @@ class InferProtocol(HttpToolsProtocol):
                     parts += (rest, memoryview(head))
         except httptools.HttpParserError:
             return self._refuse(self._refusal or HttpError(400, "Invalid HTTP request received."))
-        if self._stage is Stage.HEAD and self._head_bytes - self._shared_bytes > self._limits.head_bytes:
-            return self._refuse(self._too_long())
+        if self._stage is Stage.HEAD:
+            self._check_head(data)
         return None
+
+    def _check_head(self, data: bytes) -> None:
+        """Refuse a head that is too long, or that will have no end, before all of it is there."""
+        if self._head_bytes - self._shared_bytes > self._limits.head_bytes:
+            self._refuse(self._too_long())
+        elif self._head_bytes == len(data) and not self._shared_bytes:
+            line, found, _ = data.lstrip(b"\r\n").partition(b"\n")
+            if found and b" HTTP/" not in line:
+                # The parser would wait for headers, which such a client does not send.
+                self._refuse(_other_version("0.9"))
 
     def leave(self) -> None:
         """Answer what is under way or still comes, and close after that answer, which tells the client so."""
@@ -213,9 +227,7 @@ class InferProtocol(HttpToolsProtocol):
                 self._end_parser(self._too_long())
         self._version = version = self.parser.get_http_version()
         if version not in _VERSIONS:
-            self._end_parser(
-                HttpError(400, f"The request's first line says HTTP {version}; versions 1.1 and 1.0 are spoken here.")
-            )
+            self._end_parser(_other_version(version))
         if self._hosts != 1 and (version == "1.1" or self._hosts):
             self._end_parser(HttpError(400, f"The request has {self._hosts} Host headers; send exactly one."))
         if self.parser.should_upgrade():
@@ -374,8 +386,8 @@ class InferProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: HttpError | ServingError) -> None:
-        """Answer what cannot be read further, when the requests before it are answered, and close. An answer to its head
-        that is under way is cut short instead."""
+        """Answer what cannot be read further, when the requests before it are answered, and close. An answer to its
+        head that is under way is cut short instead."""
         if self.transport.is_closing() or self._last_reply is not None:
             return
         path = b"" if isinstance(error, HttpError) else self.url.partition(b"?")[0]

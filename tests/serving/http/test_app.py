@@ -642,6 +642,13 @@ def test_smuggling_is_refused(running, case):
     assert running.is_alive()
 
 
+def test_http_0_9_is_refused_at_once(running):
+    """Its clients send nothing after the line, and wait."""
+    started_s = time.monotonic()
+    assert running.talk(b"GET /healthz\r\n").startswith(b"HTTP/1.1 400 ")
+    assert time.monotonic() - started_s < 5
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
