@@ -129,8 +129,8 @@ def make_tls(config: Config) -> tuple[Tls | None, Tls | None, list[Renewal]]:
 def open_to_all(config: Config, rest: Tls | None, grpc: Tls | None) -> str:
     """The addresses beyond this machine at which everybody may ask everything; empty for none."""
     listeners = [
-        (config.rest_api_port, config.rest_address, rest is not None and bool(rest.material.authorities)),
-        (config.port, config.grpc_address, grpc is not None and bool(grpc.material.authorities)),
+        (config.rest_api_port, config.rest_address, rest is not None and rest.material.authorities is not None),
+        (config.port, config.grpc_address, grpc is not None and grpc.material.authorities is not None),
     ]
     return " and ".join(
         dict.fromkeys(

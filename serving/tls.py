@@ -23,12 +23,12 @@ _CERTIFICATE, _KEY, _ENCRYPTED = "-----BEGIN CERTIFICATE-----", "PRIVATE KEY----
 class Material(NamedTuple):
     """PEM texts, checked.
 
-    key, chain: the server's. authorities: of the clients' certificates, empty where none are asked for.
+    key, chain: the server's. authorities: of the clients' certificates, None where clients are asked for none.
     """
 
     key: str
     chain: str
-    authorities: str = ""
+    authorities: str | None = None
 
 
 class Tls:
@@ -43,22 +43,30 @@ class Tls:
     def __init__(self, read: Callable[[], Material], clients: ssl.VerifyMode = ssl.CERT_REQUIRED) -> None:
         self._read = read
         self._clients = clients
-        self.material = Material("", "")
-        self.current = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.renew()
+        self.material, self.current = self._made()
 
     def renew(self) -> None:
         """Raises ConfigError where what is there now cannot be used; then what was there before stays."""
+        material, context = self._made()
+        if (material.authorities is None) != (self.material.authorities is None):
+            # gRPC's library takes this once, and half a file may lack the line that asks.
+            raise ConfigError(
+                "Whether clients need a certificate (client_verify) cannot change while the server runs; restart the "
+                "server, or write it as it was."
+            )
+        self.material, self.current = material, context
+
+    def _made(self) -> tuple[Material, ssl.SSLContext]:
         material = self._read()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         with _files(material.chain, material.key) as (chain, key):
             context.load_cert_chain(chain, key)
-        if material.authorities:
+        if material.authorities is not None:
             context.load_verify_locations(cadata=material.authorities)
             context.verify_mode = self._clients
-        self.material, self.current = material, context
+        return material, context
 
     def server_context(self) -> ssl.SSLContext:
         """A context for a listener, of which each new connection takes the current one."""
@@ -84,7 +92,7 @@ class _Current(ssl.SSLContext):
 
 def read_files(config: Config) -> Material:
     """The material of --tls_cert_file, --tls_key_file and --tls_client_ca_file. Raises ConfigError."""
-    authorities = read_text("tls_client_ca_file", config.tls_client_ca_file) if config.tls_client_ca_file else ""
+    authorities = read_text("tls_client_ca_file", config.tls_client_ca_file) if config.tls_client_ca_file else None
     material = Material(
         read_text("tls_key_file", config.tls_key_file), read_text("tls_cert_file", config.tls_cert_file), authorities
     )
@@ -107,7 +115,7 @@ def read_ssl_config(config: Config) -> Material:
             f"{flag} sets client_verify without custom_ca; give the PEM text of the authority that signs the clients' "
             "certificates."
         )
-    authorities = message.custom_ca if message.client_verify else ""
+    authorities = message.custom_ca if message.client_verify else None
     return _checked(
         Material(message.server_key, message.server_cert, authorities),
         f"server_key of {flag}", f"server_cert of {flag}", f"custom_ca of {flag}",
@@ -121,7 +129,7 @@ def _checked(material: Material, key_at: str, chain_at: str, authorities_at: str
     if _ENCRYPTED in material.key:
         raise ConfigError(f"{key_at} is encrypted with a password; give the key without one, in a protected file.")
     for text, at in ((material.chain, chain_at), (material.authorities, authorities_at)):
-        if not text and at == authorities_at:
+        if text is None:
             continue
         if _CERTIFICATE not in text:
             raise ConfigError(f"{at} holds no certificate as PEM text; give a file with `{_CERTIFICATE}`.")

@@ -28,10 +28,11 @@ def make_credentials(tls: Tls | None, *, alts: bool = False) -> Any:
         given = tls.material
         return _configuration(given)
 
-    return grpc.dynamic_ssl_server_credentials(_configuration(given), changed, bool(given.authorities))
+    return grpc.dynamic_ssl_server_credentials(_configuration(given), changed, given.authorities is not None)
 
 
 def _configuration(material: Material) -> Any:
     return grpc.ssl_server_certificate_configuration(
-        [(material.key.encode(), material.chain.encode())], material.authorities.encode() or None
+        [(material.key.encode(), material.chain.encode())],
+        material.authorities.encode() if material.authorities is not None else None,
     )

@@ -56,6 +56,11 @@ def renew(folder, made, name):
         shutil.copy(made / f"{name}.{ending}", folder / f"server.{ending}")
 
 
+def write_ssl_config(folder, made, name, more=""):
+    key, certificate = ((made / f"{name}.{ending}").read_text() for ending in ("key", "crt"))
+    (folder / "ssl").write_text(f"server_key: {key!r}\nserver_cert: {certificate!r}{more}")
+
+
 def context_of(made, client=""):
     context = ssl.create_default_context(cafile=made / "ca.crt")
     if client:
@@ -213,6 +218,23 @@ def test_authorities_are_renewed(model, files, made, tmp_path):
             rest(server, made, "/readyz", "client")
 
 
+@pytest.mark.parametrize("text", ["", " \n", "# no authority\n"])
+def test_authorities_that_are_gone_stay_in_use(model, files, made, tmp_path, caplog, text):
+    """An empty file asks for no certificates, so whoever writes it anew would let everybody in for a moment."""
+    with running(model, **files, tls_client_ca_file=str(tmp_path / "ca.crt")) as server:
+        (tmp_path / "ca.crt").write_text(text)
+        server.poll()
+        with pytest.raises(httpx.HTTPError):
+            rest(server, made, "/readyz")
+        assert rest(server, made, "/readyz", "client").status_code == 200
+        assert [rpc(server, made, client) for client in ("", "client")] == [
+            grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK,
+        ]  # fmt: skip
+    told = [record.message for record in caplog.records if "stays in force" in record.message]
+    assert len(told) == 2
+    assert all(f"--tls_client_ca_file={tmp_path / 'ca.crt'} holds no certificate as PEM text" in one for one in told)
+
+
 def test_a_broken_pair_leaves_the_old_one_in_use(model, files, made, tmp_path, caplog):
     with running(model, **files) as server:
         shutil.copy(made / "renewed.key", tmp_path / "server.key")
@@ -228,18 +250,26 @@ def test_a_broken_pair_leaves_the_old_one_in_use(model, files, made, tmp_path, c
 
 
 def test_an_ssl_config_is_renewed(model, made, tmp_path):
-    def write(name):
-        texts = [f"{field}: {(made / f'{name}.{ending}').read_text()!r}" for field, ending in
-                 (("server_key", "key"), ("server_cert", "crt"))]  # fmt: skip
-        (tmp_path / "ssl").write_text("\n".join(texts))
-
-    write("server")
+    write_ssl_config(tmp_path, made, "server")
     with running(model, ssl_config_file=str(tmp_path / "ssl")) as server:
         assert name_of(server.grpc_port, made) == "server"
-        write("renewed")
+        write_ssl_config(tmp_path, made, "renewed")
         server.poll()
         assert name_of(server.grpc_port, made) == "renewed"
         assert httpx.get(f"http://{HOST}:{server.rest_port}/readyz").status_code == 200  # REST stays plain
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_whether_clients_need_a_certificate_stays(model, made, tmp_path, caplog, is_asked):
+    """gRPC's library takes it once, so a log that says "read again" would be wrong."""
+    asks = f"\ncustom_ca: {(made / 'ca.crt').read_text()!r}\nclient_verify: true"
+    write_ssl_config(tmp_path, made, "server", asks if is_asked else "")
+    with running(model, ssl_config_file=str(tmp_path / "ssl")) as server:
+        write_ssl_config(tmp_path, made, "server", "" if is_asked else asks)
+        server.poll()
+        without = grpc.StatusCode.UNAVAILABLE if is_asked else grpc.StatusCode.OK
+        assert [rpc(server, made, client) for client in ("", "client")] == [without, grpc.StatusCode.OK]
+    assert "Whether clients need a certificate (client_verify) cannot change" in caplog.text
 
 
 # --- what cannot be used ---
@@ -254,6 +284,8 @@ def test_an_ssl_config_is_renewed(model, made, tmp_path):
         ("server.key", "", "--tls_key_file={} holds no private key"),
         ("server.crt", "key", "--tls_cert_file={} holds no certificate"),
         ("ca.crt", "key", "--tls_client_ca_file={} holds no certificate"),
+        ("ca.crt", "", "--tls_client_ca_file={} holds no certificate"),
+        ("ca.crt", "\n", "--tls_client_ca_file={} holds no certificate"),
         ("server.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----", "--tls_key_file={} is encrypted with a password"),
         ("server.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
          "--tls_cert_file={} holds a certificate that is broken"),
