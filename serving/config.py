@@ -39,6 +39,10 @@ SOCKET_PATH_BYTES_MAX = 107
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Where both SageMaker and MLflow ask for predictions.
 INVOCATIONS_PATH = "/invocations"
+ADDRESS_FLAGS = ("bind_address", "grpc_bind_address", "rest_api_bind_address")
+# Without them, nobody is asked for a key, or nothing is encrypted; so an empty one, such as that of a variable that a
+# script forgot to set, is not taken for one that was left out.
+_PROTECTING_FLAGS = ("auth_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file")
 _ROUTE = re.compile(r"/[A-Za-z0-9._~:@/-]*")
 # By the flag of a platform, the settings that its own environment variables fill, and what they are without one. These
 # variables say where the platform looks, so they win over ours, and flags win over both.
@@ -234,6 +238,9 @@ class Config:
         for name in ("port", "rest_api_port"):
             expected = f"a port up to {PORT_MAX}, 0 for off or -1 for a free one"
             self._check(name, lambda port: FREE_PORT <= port <= PORT_MAX, expected)
+        # The two others say nothing where they are empty.
+        for name in [name for name in ADDRESS_FLAGS if getattr(self, name) or name == "bind_address"]:
+            self._check(name, _is_address, "an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all")
         for name in ("grpc_max_threads", "rest_api_num_threads", "request_bytes_max", "rest_api_timeout_in_ms"):
             self._check(name, lambda value: value > 0, "a number above 0")
         for name in (
@@ -383,6 +390,14 @@ class Config:
         return arguments
 
 
+def _is_address(text: str) -> bool:
+    """Whether it may be an address or the name of a machine, which a resolver knows or not."""
+    try:
+        return bool(text.strip("[] ").encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def _check_device(config: Config) -> None:
     """Raises ConfigError for settings that the device does not have, or that do not go together."""
     for name in ("execution_provider_options", "enable_cuda_graphs"):
@@ -452,10 +467,18 @@ def version_text() -> str:
     return f"estimator-serving {metadata.version('estimator-serving')}"
 
 
+def _check_protection(given: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a file of keys or certificates that is given, by a flag or a variable, and empty."""
+    for name, value in given.items():
+        if value == "" and name.lower().strip("-") in _PROTECTING_FLAGS:
+            raise ConfigError(f"{name} is given and empty; name the file, or leave it out to serve without one.")
+
+
 def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Config:
     """The Config of flags (they win), environment variables (FIELD in capitals) and defaults.
 
-    Raises ConfigError for a variable that is not of its setting's type, and for what Config refuses.
+    Raises ConfigError for a variable that is not of its setting's type, for an empty file of keys or certificates, and
+    for what Config refuses.
     """
     known = {setting.name: type(setting.default) for setting in fields(Config)}
     values: dict[str, Any] = {}
@@ -486,6 +509,8 @@ def from_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> C
                     )
                 text = unquote(rest)
             take(name, variable, text or default)
+    _check_protection({name.upper(): values[name] for name in values if name not in given})
+    _check_protection({f"--{name}": value for name, value in given.items()})
     return Config(**values | given)
 
 

@@ -6,6 +6,7 @@ no dialect by name.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import socket
@@ -30,6 +31,9 @@ from estimator_serving.serving.tls import Tls, read_files, read_ssl_config
 
 _log = logging.getLogger(__name__)
 
+# The address is not one of this machine, is of a family that it lacks, or is in a form that gRPC's library, whose own
+# errors have no number, does not know.
+_ADDRESS_FAULTS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, None)
 # Threads of a front without batching.
 REQUEST_THREADS = 64
 
@@ -61,7 +65,7 @@ def make_rest(
             processes=config.worker_processes,
         )  # fmt: skip
     except OSError as error:
-        raise StartError(taken("REST", "rest_api_port", config.rest_address, config.rest_api_port, error)) from error
+        raise StartError(cannot_listen(config, "rest_api_port", error)) from error
 
 
 def make_grpc(
@@ -87,17 +91,18 @@ def make_grpc(
         )  # fmt: skip
     except OSError as error:
         # grpc's own error does not tell a port from a certificate from a socket.
-        if config.port != OFF_PORT and not _can_bind(config.grpc_address, bindable(config.port)):
-            raise StartError(taken("gRPC", "port", config.grpc_address, config.port, error)) from error
-        if tls is not None:
+        fault = None if config.port == OFF_PORT else _bind_fault(config.grpc_address, bindable(config.port))
+        if fault is None and tls is not None:
             raise StartError(
                 f"gRPC cannot speak TLS with --ssl_config_file={config.ssl_config_file or config.tls_cert_file}; its "
                 "library takes fewer kinds of keys than OpenSSL does: give an RSA key, or one of the curve P-256."
             ) from error
-        raise StartError(
-            f"gRPC cannot listen on the socket {config.grpc_socket_path} ({_reason(error)}); "
-            "stop what uses it or choose another --grpc_socket_path."
-        ) from error
+        if fault is None and config.grpc_socket_path:
+            raise StartError(
+                f"gRPC cannot listen on the socket {config.grpc_socket_path} ({_reason(error)}); "
+                "stop what uses it or choose another --grpc_socket_path."
+            ) from error
+        raise StartError(cannot_listen(config, "port", fault or error)) from error
 
 
 def make_tls(config: Config) -> tuple[Tls | None, Tls | None, list[Renewal]]:
@@ -142,20 +147,23 @@ def open_to_all(config: Config, rest: Tls | None, grpc: Tls | None) -> str:
 
 
 def _is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address, or each that a name stands for; a name may stand for any."""
     try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
+        found = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(where[0]).is_loopback for *_, where in found)
 
 
-def _can_bind(address: str, port: int) -> bool:
+def _bind_fault(address: str, port: int) -> OSError | None:
+    """Why a port cannot be bound, None where it can."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def threads_of(config: Config, threads: int) -> int:
@@ -168,9 +176,19 @@ def bindable(port: int) -> int:
     return 0 if port == FREE_PORT else port
 
 
-def taken(front: str, flag: str, address: str, port: int, error: OSError) -> str:
+def cannot_listen(config: Config, flag: str, error: OSError) -> str:
+    """Why the front whose port `flag` gives cannot listen, and which flag mends it."""
+    is_grpc = flag == "port"
+    front, address = ("gRPC", config.grpc_address) if is_grpc else ("REST", config.rest_address)
+    if isinstance(error, socket.gaierror) or error.errno in _ADDRESS_FAULTS:
+        own = "grpc_bind_address" if is_grpc else "rest_api_bind_address"
+        return (
+            f"{front} cannot listen on {address} ({_reason(error)}); give --"
+            f"{own if getattr(config, own) else 'bind_address'} an address of this machine, or 0.0.0.0 for all."
+        )
     return (
-        f"{front} cannot listen on {address}:{port} ({_reason(error)}); stop what uses it or choose another --{flag}."
+        f"{front} cannot listen on {address}:{getattr(config, flag)} ({_reason(error)}); stop what uses it or choose "
+        f"another --{flag}."
     )
 
 

@@ -33,17 +33,14 @@ def reserve(config: Config) -> tuple[Config, ExitStack]:
     """
     chosen: dict[str, int] = {}
     with ExitStack() as held:
-        for front, flag, address in (
-            ("gRPC", "port", config.grpc_address),
-            ("REST", "rest_api_port", config.rest_address),
-        ):
+        for flag, address in (("port", config.grpc_address), ("rest_api_port", config.rest_address)):
             port = getattr(config, flag)
             if port == OFF_PORT or (port in chosen.values() and port != FREE_PORT):
                 continue
             try:
                 chosen[flag] = _hold(address, listeners.bindable(port), held)
             except OSError as error:
-                raise StartError(listeners.taken(front, flag, address, port, error)) from error
+                raise StartError(listeners.cannot_listen(config, flag, error)) from error
         return dataclasses.replace(config, **chosen), held.pop_all()  # type: ignore[arg-type]
 
 

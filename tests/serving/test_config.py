@@ -109,6 +109,13 @@ def test_flags_without_effect_are_named():
         ({"workers": "9" * 5000}, "cannot be used; give a number from 0 to 256, or auto."),
         ({"workers": "2", "grpc_socket_path": "/s"}, "only one process can listen on a Unix socket"),
         ({"workers": "2", "enable_system_shared_memory": True}, "a region would be known to one process only"),
+        (
+            {"bind_address": ""},
+            "--bind_address= cannot be used; give an address of this machine, such as",
+        ),
+        ({"bind_address": "[]"}, "--bind_address=[] cannot be used"),
+        ({"rest_api_bind_address": " "}, "--rest_api_bind_address=  cannot be used"),
+        ({"grpc_bind_address": "a..b"}, "--grpc_bind_address=a..b cannot be used"),
         ({"grpc_max_threads": 0}, "--grpc_max_threads=0 cannot be used; give a number above 0."),
         ({"shutdown_grace_seconds": -1}, "--shutdown_grace_seconds=-1 cannot be used"),
         ({"file_system_poll_wait_seconds": float("nan")}, "--file_system_poll_wait_seconds=nan cannot be used"),
@@ -144,6 +151,24 @@ def test_refused(settings, text):
 def test_environment_of_the_wrong_type(variable, text, kind):
     with pytest.raises(ConfigError, match=f"{variable}='{text}' cannot be used; give a value of type {kind}."):
         config.parse([M], {variable: text})
+
+
+@pytest.mark.parametrize("name", ["auth_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file"])
+def test_what_protects_is_not_left_out_by_an_empty_text(name):
+    """A variable that a script forgot to set must not open the server to all."""
+    for words, environment, said in (
+        ([f"--{name}="], {}, f"--{name} is given and empty"),
+        ([], {name.upper(): ""}, f"{name.upper()} is given and empty"),
+        ([f"--{name}="], {name.upper(): "/f"}, f"--{name} is given and empty"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{said}; name the file, or leave it out"):
+            config.parse([M, *words], environment)
+
+
+def test_an_empty_address_is_none():
+    with pytest.raises(ConfigError, match="--bind_address= cannot be used"):
+        config.parse([M], {"BIND_ADDRESS": ""})
+    assert config.parse([M], {"BIND_ADDRESS": "::1", "REST_API_BIND_ADDRESS": ""}).rest_address == "::1"
 
 
 def test_channel_arguments():

@@ -82,6 +82,8 @@ def test_each_port_has_an_address(model):
     ("settings", "addresses"),
     [
         ({}, ""), ({"bind_address": "127.0.0.2"}, ""), ({"bind_address": "localhost"}, ""),
+        ({"bind_address": "0"}, "0"), ({"bind_address": "no.invalid"}, "no.invalid"),
+        ({"rest_api_bind_address": ""}, ""), ({"bind_address": "0.0.0.0", "rest_api_bind_address": ""}, "0.0.0.0"),
         ({"bind_address": "0.0.0.0"}, "0.0.0.0"), ({"grpc_bind_address": "::", "bind_address": "::1"}, "::"),
         ({"grpc_bind_address": "::", "rest_api_bind_address": "0.0.0.0"}, "0.0.0.0 and ::"),
         ({"bind_address": "0.0.0.0", "rest_api_port": 0, "grpc_bind_address": "::1"}, ""),
@@ -101,9 +103,23 @@ def test_a_port_that_everybody_may_use_is_told_once(model, caplog):
                     "--bind_address=127.0.0.1."]  # fmt: skip
 
 
-def test_an_address_that_is_not_this_machines(base_path):
-    with pytest.raises(StartError, match=r"REST cannot listen on 192\.0\.2\.1:"):
-        Server(Config(model_base_path=str(base_path), bind_address="192.0.2.1"))
+@pytest.mark.parametrize("address", ["192.0.2.1", "no.invalid"])
+@pytest.mark.parametrize(("front", "flag", "own"), [("REST", "rest_api_port", "rest_api_bind_address"),
+                                                    ("gRPC", "port", "grpc_bind_address")])  # fmt: skip
+def test_an_address_that_is_not_this_machines(base_path, address, front, flag, own):
+    for name in ("bind_address", own):
+        settings = {"port": 0, "rest_api_port": 0, flag: -1, name: address}
+        with pytest.raises(StartError) as refused:
+            Server(Config(model_base_path=str(base_path), **settings))
+        assert str(refused.value).startswith(f"{front} cannot listen on {address} (")
+        assert str(refused.value).endswith(f"; give --{name} an address of this machine, or 0.0.0.0 for all.")
+
+
+def test_an_address_that_only_grpc_cannot_read(base_path):
+    with pytest.raises(
+        StartError, match=r"gRPC cannot listen on 0 \(the address cannot be bound\); give --bind_address"
+    ):
+        Server(Config(model_base_path=str(base_path), bind_address="0", port=-1, rest_api_port=0))
 
 
 def test_one_of_two_listeners_fails(base_path):
