@@ -8,8 +8,8 @@ needs for which model.
 A key is looked up by its SHA-256, which the caller cannot choose; so the time the look-up takes tells nothing about the
 digests. The digest that was found is then compared in constant time. Keys are kept nowhere.
 
-The states of a Grant: in force, until the file no longer has its line, or until it expires; then over, for good. A
-stream that was opened before is refused from then on.
+The states of a Grant: in force, until the file no longer has its line, or until it expires; then over, for good. The
+fronts end the streams that were opened before.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _SCHEME = b"bearer "
 MISSING_TEXT = "This server needs a key; send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`."
 WRONG_TEXT = "The key or the client's certificate is not valid here; ask the operator of this server for a key."
 EXPIRED_TEXT = "The key or the client's certificate is no longer valid here; ask the operator of this server for a key."
+OVER_TEXT = (
+    "This stream has ended because its key or client's certificate was withdrawn, was changed or has expired; open it "
+    "again with one that is valid."
+)
 SEVERAL_TEXT = "The request has several different keys, so the server cannot tell which of them counts; send one."
 
 

@@ -33,6 +33,7 @@ from estimator_serving.serving.grpc.gate import Gate
 from estimator_serving.serving.grpc.health import SERVICE as HEALTH_SERVICE
 from estimator_serving.serving.grpc.health import Health
 from estimator_serving.serving.grpc.reflection import Reflection
+from estimator_serving.serving.models.poll import Poll
 from estimator_serving.serving.request import Context
 
 _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
@@ -53,6 +54,8 @@ _SIDE_THREADS = 4
 # Streams hold a thread while they are open; more than these are refused.
 _STREAMS_MAX = 256
 _IDLE_POLL_S = 0.05
+# How long a stream may stay open after its key was withdrawn or has expired.
+_KEYS_PERIOD_S = 0.5
 # Reflection's, of which a tool opens one for a moment.
 _REFLECTIONS_MAX = 8
 
@@ -210,6 +213,7 @@ class GrpcServer:
     ) -> None:
         self._grace_s = grace_s
         self._gate = Gate(authorizer)
+        self._keys = Poll("grpc-keys", self._gate.end_streams, 0 if authorizer is None else _KEYS_PERIOD_S)
         self._auth_for_health = auth_for_health
         methods = {name: method for dialect in dialects for name, method in dialect.services().items()}
         services = list(dict.fromkeys(name.split("/")[1] for name in methods))
@@ -247,6 +251,7 @@ class GrpcServer:
 
     def start(self) -> None:
         self._server.start()
+        self._keys.start()
         if self._health:
             self._health.start()
 
@@ -261,6 +266,7 @@ class GrpcServer:
         stopped = self._server.stop(self._grace_s)
         while not stopped.wait(_IDLE_POLL_S):
             self._streams.cancel_idle()
+        self._keys.stop()
         for pool in (self._pool, self._status_pool, self._health_pool, self._streams.pool, self._reflections.pool):
             pool.shutdown(wait=False)
 
@@ -270,7 +276,7 @@ class GrpcServer:
         def answer(payloads: Iterator[bytes], call: grpc.ServicerContext) -> Iterator[bytes]:
             try:
                 deadline_s = deadline_in(call.time_remaining())
-                context = Context(deadline_s, lambda: not call.is_active(), call.peer, self._gate.admit(call))
+                context = Context(deadline_s, lambda: not call.is_active(), call.peer, self._gate.admit_stream(call))
                 yield from method.answer(payloads, context)
             except grpc.RpcError:
                 return  # the client has gone, so nobody would get the status
@@ -304,7 +310,7 @@ class GrpcServer:
     def _admit(self, call: grpc.ServicerContext) -> None:
         """End a call of an unknown caller."""
         try:
-            self._gate.admit(call)
+            self._gate.admit_stream(call)
         except UnauthenticatedError as error:
             call.abort(_STATUS_BY_CODE[error.code], error.message)
 

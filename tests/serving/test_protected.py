@@ -6,8 +6,11 @@ The sweeps go over every rpc there is and every URL that a server answers, so th
 from __future__ import annotations
 
 import json
+import queue
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import grpc
 import httpx
@@ -21,7 +24,8 @@ from running import HOST, running, until
 from tritonclient.utils import InferenceServerException
 
 from estimator_serving.cli import main
-from estimator_serving.serving.access.authorizer import EXPIRED_TEXT, MISSING_TEXT, WRONG_TEXT
+from estimator_serving.serving.access import authorizer
+from estimator_serving.serving.access.authorizer import EXPIRED_TEXT, MISSING_TEXT, OVER_TEXT, WRONG_TEXT
 from estimator_serving.serving.access.key_file import Entry, Right, digest, write_line
 from estimator_serving.serving.config import Config
 from estimator_serving.serving.server import Server, StartError
@@ -330,13 +334,8 @@ def test_a_reload_without_keys_is_off_unless_asked_for(tmp_path, is_open):
 
 def test_the_file_is_read_again(tmp_path, caplog):
     with protected(tmp_path) as server:
-        stream, responses = open_stream(server, "one")
-        assert next(responses).infer_response.model_name == "m"
         write_keys(server.keys, {"new": ENTRIES["one"]})
         server.server.poll()
-        stream.send()
-        assert "does not have the right `predict`" in next(responses).error_message
-        stream.end()
         assert server.ask("GET", "/v1/models/m", "new").status_code == 200
         assert server.ask("GET", "/v1/models/m", "one").status_code == 401
         server.keys.write_text("{}\n")
@@ -361,30 +360,42 @@ def test_it_is_read_again_by_itself(tmp_path):
         until(lambda: server.ask("GET", "/v1/models/m", "new").status_code == 200)
 
 
-class open_stream:  # noqa: N801
-    """A stream of the Open Inference Protocol, of requests for m."""
+def waiting_streams(server, key):
+    """A stream of each kind that has answered once and waits."""
+    metadata = [("x-api-key", key)]
+    request = inference_pb.ModelInferRequest(model_name="m")
+    request.inputs.add(name="x", datatype="FP32", shape=[1]).contents.fp32_contents.append(1.0)
+    streams = [server.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=20, metadata=metadata)]
+    for name, first in (
+        ("inference.GRPCInferenceService/ModelStreamInfer", request.SerializeToString()),
+        ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", b":\0"),
+    ):
+        sent = queue.SimpleQueue()
+        sent.put(first)
+        streams.append(server.channel.stream_stream(f"/{name}")(iter(sent.get, None), timeout=20, metadata=metadata))
+    assert all(next(stream) for stream in streams)
+    return streams
 
-    def __new__(cls, server, key):
-        import queue
 
-        made = super().__new__(cls)
-        made.requests = queue.Queue()
-        made.send()
-        method = SERVICES["inference.GRPCInferenceService"]["ModelStreamInfer"]
-        rpc = server.channel.stream_stream(
-            "/inference.GRPCInferenceService/ModelStreamInfer", method.request.SerializeToString,
-            method.response.FromString,
-        )  # fmt: skip
-        return made, rpc(iter(made.requests.get, None), timeout=20, metadata=[("x-api-key", key)])
-
-    def send(self):
-        request = inference_pb.ModelInferRequest(model_name="m")
-        tensor = request.inputs.add(name="x", datatype="FP32", shape=[1])
-        tensor.contents.fp32_contents.append(1.0)
-        self.requests.put(request)
-
-    def end(self):
-        self.requests.put(None)
+def test_streams_end_with_their_keys(tmp_path, monkeypatch):
+    """Those that only wait, too: nothing would come by which they could be refused."""
+    with protected(tmp_path, enable_grpc_healthcheck_service=True, auth_for_health=True) as server:
+        entry = ENTRIES["one"]
+        entries = {name: replace(entry, name=name) for name in ("kept", "changed", "withdrawn")}
+        entries["expiring"] = replace(entry, name="expiring", expires=datetime(2100, 1, 1, tzinfo=UTC))
+        write_keys(server.keys, entries)
+        server.server.poll()
+        streams = {name: waiting_streams(server, name) for name in entries}
+        write_keys(server.keys, {**entries, "changed": ENTRIES["nothing"], "withdrawn": ENTRIES["late"]})
+        monkeypatch.setattr(authorizer, "time", SimpleNamespace(time=datetime(2101, 1, 1, tzinfo=UTC).timestamp))
+        server.server.poll()
+        for stream in streams["changed"] + streams["withdrawn"] + streams["expiring"]:
+            with pytest.raises(grpc.RpcError) as ended:
+                list(stream)  # a watcher may be told the same state twice
+            assert (ended.value.code(), ended.value.details()) == (grpc.StatusCode.UNAUTHENTICATED, OVER_TEXT)
+        for stream in streams["kept"]:
+            assert stream.is_active()
+            stream.cancel()
 
 
 @pytest.mark.parametrize(("text", "said"), [("x\n", "cannot be used. Line 1 cannot be used: it is not a JSON object"),
