@@ -105,16 +105,20 @@ class _Streams:
     A stream that finds no thread free is refused at once; it is counted when its thread takes it up, so a few more than
     there are threads may wait for a moment. A stream may be open for days and do nothing, which must not hold up the
     server's end.
+
+    kind: what they are called where one too many is refused.
     """
 
-    def __init__(self, most: int, name: str) -> None:
+    def __init__(self, most: int, name: str, kind: str) -> None:
         self.pool = _Pool(most, thread_name_prefix=name)
         self._most = most
+        text = f"{most} {kind} are open, and the server takes no more; end one of them, or ask again later."
+        self._crowded = _refusing(text, grpc.StatusCode.RESOURCE_EXHAUSTED)
         self._unanswered: dict[grpc.ServicerContext, int] = {}
         self._lock = threading.Lock()
 
     def refusal(self) -> Any:
-        return _CROWDED if len(self._unanswered) + self.pool.waiting >= self._most else None
+        return self._crowded if len(self._unanswered) + self.pool.waiting >= self._most else None
 
     def counted(self, answer: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
         """A stream's behaviour, run on these threads."""
@@ -174,7 +178,6 @@ def _refusing(text: str, status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) 
 _CROWDED_TEXT = "The server has as many calls at work and waiting as it takes; ask again later."
 _CLOSED = _refusing(STOPPING_TEXT)
 _FULL = _refusing(FULL_TEXT)
-_CROWDED = _refusing(_CROWDED_TEXT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 class GrpcServer:
@@ -223,8 +226,8 @@ class GrpcServer:
         self._status_pool, self._health_pool = (
             _Pool(_SIDE_THREADS, thread_name_prefix=name) for name in ("grpc-status", "grpc-health")
         )
-        self._streams = _Streams(_STREAMS_MAX, "grpc-stream")
-        self._reflections = _Streams(_REFLECTIONS_MAX, "grpc-reflection")
+        self._streams = _Streams(_STREAMS_MAX, "grpc-stream", "streams")
+        self._reflections = _Streams(_REFLECTIONS_MAX, "grpc-reflection", "streams of reflection")
         self._is_closed = False
         self._health = Health(unready, names, self._admit if auth_for_health else None) if health else None
         self._reflection = Reflection([*services, *([HEALTH_SERVICE] if health else [])], self._admit)
