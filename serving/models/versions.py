@@ -164,6 +164,8 @@ class Model:
     ) -> None:
         """Want these versions and no others; while none of them can be served, the newest spare one that can.
 
+        spare: is asked for a version's directory only when that version is needed, and may read its files then.
+
         A version that failed is tried anew if it was not wanted in between, or if its files changed.
         """
         for number, directory in directories.items():
@@ -171,7 +173,7 @@ class Model:
             is_new = number not in self.aspired or (known is not None and directory != known.directory)
             if known is None or (known.state is State.END and is_new):
                 self.versions[number] = Version(number, directory, release_to)
-        self.asked, self.spare, self.release_to = dict(directories), dict(spare), release_to
+        self.asked, self.spare, self.release_to = dict(directories), spare, release_to
         self.fall_back()
         for version in [version for version in self.versions.values() if version.number not in self.aspired]:
             if version.state is State.START:

@@ -104,8 +104,9 @@ def half_copied(base_path):
         lambda base_path: (base_path / "8").mkdir(),
         half_copied,
         lambda base_path: [(base_path / name).mkdir() for name in ("8.tmp", "v9", "1.0", "08", "8", ".8")],
+        lambda base_path: [(base_path / str(number)).mkdir() for number in range(2, 9)],
     ],
-    ids=["empty", "half copied", "odd names"],
+    ids=["empty", "half copied", "odd names", "many"],
 )
 @pytest.mark.parametrize("policy", ["availability_preserving", "resource_preserving"])
 def test_a_broken_new_version_never_costs_the_old_one(base_path, write_model, arrive, policy):
@@ -118,6 +119,17 @@ def test_a_broken_new_version_never_costs_the_old_one(base_path, write_model, ar
         # One of the policies unloads the old version first, so that for a moment there is none.
         wait_until(lambda: "AVAILABLE" in http.get("/v1/models/m/versions/9").text)
         assert ask(http) == 9
+
+
+def test_many_broken_new_versions_one_after_the_other(base_path, write_model):
+    """Where the old version goes before the new one is loaded, it comes back each time."""
+    write_model(1)
+    with running(base_path, aspired_version_policy="resource_preserving") as http:
+        for number in range(2, 8):
+            (base_path / str(number)).mkdir()
+            wait_until(lambda: '"END"' in http.get(f"/v1/models/m/versions/{number}").text)  # noqa: B023
+            wait_until(lambda: http.get("/readyz").status_code == 200)
+        assert ask(http) == 1
 
 
 def test_a_version_that_cannot_be_warmed_up_takes_no_traffic(base_path, write_model, tmp_path):

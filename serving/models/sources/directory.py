@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -30,8 +30,6 @@ _ALMOST_VERSION_NAME = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 QUIET_S = 2.0
 # Whoever still copies into a directory does so within this time.
 SETTLE_S = 0.05
-# Older versions that are kept in view, should the wanted ones turn out broken.
-SPARE_MAX = 3
 # Files that a stamp covers; more than a version directory has, fewer than take long.
 STAMPED_FILES_MAX = 10_000
 
@@ -124,6 +122,34 @@ def scan(directory: Path) -> Scan:
     return Scan(hash(tuple(sorted(seen))), max((written_ns for _, _, written_ns in seen), default=0) / 1e9)
 
 
+class Spares(Mapping[int, VersionDirectory]):
+    """Older versions of one model. The files of one are scanned when it is asked for, so that the others cost nothing.
+
+    Attributes:
+        asked: the numbers that were asked for.
+    """
+
+    def __init__(self, paths: Mapping[int, Path], stamp: Callable[[Path], int], again: Collection[int] = ()) -> None:
+        """again: numbers that will be asked for as before. They are scanned now, where nobody waits for it."""
+        self._paths = paths
+        self._stamp = stamp
+        self._scanned = {number: VersionDirectory(paths[number], stamp(paths[number])) for number in again}
+        self.asked: set[int] = set()
+
+    def __getitem__(self, number: int) -> VersionDirectory:
+        path = self._paths[number]
+        self.asked.add(number)
+        if number not in self._scanned:
+            self._scanned[number] = VersionDirectory(path, self._stamp(path))
+        return self._scanned[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
 class DirectorySource:
     """Watches the base paths of models and hands the wanted versions of each to `aspire`, again at every poll.
 
@@ -145,6 +171,7 @@ class DirectorySource:
         self._settle_s = settle_s if poll_wait_s > 0 else 0
         self._models: tuple[ModelConfig, ...] = ()
         self._stamps: dict[Path, int] = {}
+        self._spares: dict[str, Spares] = {}
         self._complaints: dict[str, tuple[str, ...]] = {}
         # One poll at a time: a later one must not be overtaken by what an earlier one saw.
         self._polling = threading.Lock()
@@ -154,6 +181,7 @@ class DirectorySource:
         """Watch these models instead of the earlier ones, and poll once, unless polling is off (poll_wait_s < 0)."""
         with self._polling:
             self._models = tuple(models)
+            self._spares.clear()
             if self._poll_wait_s >= 0:
                 self._poll_models()
 
@@ -198,11 +226,13 @@ class DirectorySource:
             try:
                 chosen = {number: whole[number] for number in sorted(model.version_policy.choose(whole))}
                 wanted = {number: VersionDirectory(path, self._stamp(path)) for number, path in chosen.items()}
-                spare = {}
+                older: dict[int, Path] = {}
                 if isinstance(model.version_policy, Latest):
-                    older = sorted(whole.keys() - wanted.keys())[-SPARE_MAX:]
-                    spare = {number: VersionDirectory(whole[number], self._stamp(whole[number])) for number in older}
-                self._aspire(model.name, wanted, spare, hints.get(model.name, ""))
+                    older = {number: path for number, path in whole.items() if number not in wanted}
+                before = self._spares.get(model.name)
+                again = before.asked & older.keys() if before else ()
+                self._spares[model.name] = Spares(older, self._stamp, again)
+                self._aspire(model.name, wanted, self._spares[model.name], hints.get(model.name, ""))
             except Exception:
                 # The thread has to outlive any one poll, or new versions would never be seen again.
                 _log.exception("Polling %s failed; it will be polled again.", model.base_path)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from estimator_serving.serving.models.model_config import ModelConfig
+from estimator_serving.serving.models.sources import directory
 from estimator_serving.serving.models.sources.directory import DirectorySource, find_versions, scan
 from estimator_serving.serving.policy import All, Latest, Specific
 
@@ -157,6 +158,29 @@ def test_changed_files_are_handed_over_once_quiet(base_path, caplog):
     source.poll()
     assert stamps[0] == stamps[1] != stamps[2]
     assert "changed after it was found" in caplog.text
+
+
+def test_every_older_version_is_a_spare_and_none_is_read_before_it_is_needed(base_path, monkeypatch):
+    make(base_path, *(str(number) for number in range(1, 300)))
+    scanned, spares = [], []
+    monkeypatch.setattr(directory, "scan", lambda path: scanned.append(path.name) or scan(path))
+    source = watch(lambda _name, _versions, spare, _hint: spares.append(spare), ModelConfig("m", base_path))
+    assert (sorted(spares[0]), scanned) == (list(range(1, 299)), ["299"])
+    (base_path / "7" / "model.onnx").write_bytes(b"")
+    assert spares[0][7].path == base_path / "7"
+    os.utime(base_path / "7" / "model.onnx", (1, 1))
+    source.poll()  # reads again what was needed, since its files may have changed
+    assert scanned == ["299", "7", "299", "7"]
+    assert spares[1][7].stamp != spares[0][7].stamp
+    assert len(scanned) == 4
+
+
+@pytest.mark.parametrize("policy", [All(), Specific(frozenset({3}))])
+def test_only_the_newest_versions_have_spares(base_path, policy):
+    make(base_path, "1", "2", "3")
+    spares = []
+    watch(lambda _name, _versions, spare, _hint: spares.append(spare), ModelConfig("m", base_path, policy))
+    assert not spares[0]
 
 
 def test_a_stamp_sees_every_file(base_path):
