@@ -6,6 +6,7 @@ name, so a line is always one entry.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ class AccessLog:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        # Whether the last line is not whole, so that the next must not continue it.
+        self._is_cut = False
         self._spool: Spool[dict[str, Any]] = Spool("access log", self._write)
 
     def __call__(self, call: Call) -> None:
@@ -63,7 +66,10 @@ class AccessLog:
                 sys.stdout.flush()
             return
         with open(self._path, "ab", buffering=0) as file:
-            file.write(b"".join(lines))
+            content = b"\n" * self._is_cut + b"".join(lines)
+            self._is_cut = file.write(content) < len(content)
+            if self._is_cut:
+                raise OSError(errno.ENOSPC, "the disk is full, and the last line is cut")
 
 
 def _cut(text: str) -> str:

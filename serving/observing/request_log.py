@@ -5,7 +5,8 @@ as they came; those of other dialects are written as messages from their arrays.
 knows messages, no codec.
 
 A file is written by one process and has at most as many records as a warmup file may have; the next begins where it is
-full. Files are made, never overwritten, and only in directories that exist: their prefix may come over the wire.
+full, or where somebody removed, renamed or cut the file meanwhile. Files are made, never overwritten, and only in
+directories that exist: their prefix may come over the wire.
 """
 
 from __future__ import annotations
@@ -163,6 +164,8 @@ class _File:
         if time.monotonic() < self._retry_s:
             raise OSError(self._reason)
         try:
+            if self._file is not None and not self._is_as_it_was(self._file):
+                self.close()
             if self._file is None:
                 at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
                 path = f"{self._prefix}-{at}-{os.getpid()}-{next(_sequence):06d}.tfrecord"
@@ -181,6 +184,15 @@ class _File:
         if self._file is not None:
             self._file.close()
         self._file, self._records = None, 0
+
+    @staticmethod
+    def _is_as_it_was(file: BinaryIO) -> bool:
+        """Whether what was written so far is still there, under the file's name; otherwise nobody finds the next."""
+        try:
+            named = os.stat(file.name)
+        except OSError:
+            return False
+        return os.path.samestat(named, os.fstat(file.fileno())) and named.st_size == file.tell()
 
     @staticmethod
     def _write(file: BinaryIO, framed: bytes) -> None:

@@ -1,4 +1,5 @@
 import json
+import resource
 
 import pytest
 
@@ -73,3 +74,30 @@ def test_a_path_that_cannot_be_written(tmp_path, caplog):
     log(call())
     log.close()
     assert "The access log cannot write" in caplog.text
+
+
+def test_a_file_or_a_directory_that_was_removed_comes_back(tmp_path):
+    path = tmp_path / "there" / "access"
+    log = AccessLog(str(path))
+    for remove in (lambda: None, path.unlink, lambda: path.parent.rename(tmp_path / "gone")):
+        remove()
+        path.parent.mkdir(exist_ok=True)
+        log._write([{"n": 1}])
+        assert path.read_text() == '{"n":1}\n'
+    log.close()
+
+
+def test_a_disk_that_takes_half_a_line_is_no_silent_loss(tmp_path):
+    """A limit on the size of a file works like a full disk: the write takes what fits, and raises nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "access"
+    log = AccessLog(str(path))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, hard))
+    try:
+        with pytest.raises(OSError, match="the disk is full, and the last line is cut"):
+            log._write([{"n": 1}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log._write([{"n": 2}])
+    log.close()
+    assert path.read_text() == '{"n":\n{"n":2}\n'

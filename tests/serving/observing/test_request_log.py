@@ -1,5 +1,6 @@
 """What is logged can be replayed: records of requests from both fronts, in files that serve as warmup files."""
 
+import os
 import re
 from functools import partial
 
@@ -187,6 +188,46 @@ def test_a_file_has_as_many_records_as_a_warmup_file_may(model, tmp_path, make_l
     logged.close()
     assert [len(list(read_records(path))) for path in files(tmp_path)] == [3, 3, 1]
     assert all(re.fullmatch(r"log-\d{8}T\d{6}Z-\d+-\d{6}\.tfrecord", path.name) for path in files(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("meddle", "lengths"),
+    [
+        (lambda path: path.unlink(), [2]),
+        (lambda path: path.rename(path.with_name(path.name + ".1")), [2]),
+        (lambda path: os.truncate(path, 0), [0, 2]),  # as logrotate does with copytruncate
+        (lambda path: (path.unlink(), path.write_bytes(b"")), [0, 2]),
+    ],
+    ids=["removed", "renamed", "cut", "replaced"],
+)
+def test_a_file_that_somebody_took_away_is_followed_by_a_new_one(tmp_path, meddle, lengths):
+    file = request_log._File(tmp_path / "log")
+    for _ in range(3):
+        file.append(b"record")
+    meddle(*files(tmp_path))
+    for _ in range(2):
+        file.append(b"record")
+    assert [len(list(read_records(path))) for path in files(tmp_path)] == lengths
+    for path in files(tmp_path):
+        path.unlink()
+    for _ in range(request_log.RECORDS_MAX):  # the new file begins to count at nothing
+        file.append(b"record")
+    file.close()
+    assert [len(list(read_records(path))) for path in files(tmp_path)] == [request_log.RECORDS_MAX]
+
+
+def test_a_directory_that_was_removed_and_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(request_log, "RETRY_S", 0)
+    file = request_log._File(tmp_path / "there" / "log")
+    (tmp_path / "there").mkdir()
+    file.append(b"record")
+    (tmp_path / "there").rename(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError):
+        file.append(b"record")
+    (tmp_path / "there").mkdir()
+    file.append(b"record")
+    file.close()
+    assert [len(list(read_records(path))) for path in files(tmp_path / "there")] == [1]
 
 
 def count(logged, code):
