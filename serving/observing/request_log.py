@@ -189,7 +189,7 @@ class _File:
     def _is_as_it_was(file: BinaryIO) -> bool:
         """Whether what was written so far is still there, under the file's name; otherwise nobody finds the next."""
         try:
-            named = os.stat(file.name)
+            named = Path(file.name).stat()
         except OSError:
             return False
         return os.path.samestat(named, os.fstat(file.fileno())) and named.st_size == file.tell()
