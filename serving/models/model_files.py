@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 MODEL_FILE = "model.onnx"
 # What TensorFlow's own servers load.
 SAVED_MODEL_FILE = "saved_model.pb"
+# The same as text, which the importer does not read.
+SAVED_MODEL_TEXT_FILE = "saved_model.pbtxt"
+AS_TEXT_HINT = "Save it again as saved_model.pb (as_text=False), and convert that with `estimator-serving import`."
 # A file's size fits int64, which has so many digits.
 _DIGITS_MAX = 19
 
@@ -66,6 +69,17 @@ def read_files(directory: Path, *, mapped: bool = False) -> ModelFiles:
             raise NotFoundError(
                 f"{directory} holds no {MODEL_FILE}, but a TensorFlow SavedModel. Convert it with `estimator-serving "
                 "import`; the log has the whole command."
+            )
+        if (directory / SAVED_MODEL_TEXT_FILE).is_file():
+            raise NotFoundError(
+                f"{directory} holds no {MODEL_FILE}, but a TensorFlow SavedModel as text. {AS_TEXT_HINT}"
+            )
+        if os.path.lexists(path):
+            special = "a directory" if path.is_dir() else "a pipe, a socket or a device"
+            what = special if path.exists() else "a link that leads nowhere"
+            raise NotFoundError(
+                f"{directory} holds no {MODEL_FILE} that can be read: what has this name is {what}; put the model's "
+                "file there."
             )
         raise NotFoundError(f"{directory} holds no {MODEL_FILE}; export the model again, or put the file there.")
     _check_fits(path, path.stat().st_size)
@@ -126,7 +140,8 @@ def _find(directory: Path, location: str) -> Path:
     if location.startswith("/") or PureWindowsPath(location).drive:
         raise ValueError("an absolute path")
     if ".." in parts:
-        raise ValueError("which leads out of the version directory")
+        leads_out = os.path.normpath(location).split("/")[0] == ".."
+        raise ValueError("which leads out of the version directory" if leads_out else 'which must not contain ".."')
     try:
         file = (directory / location).resolve(strict=True)
         mode = file.lstat().st_mode

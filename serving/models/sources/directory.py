@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from estimator_serving.serving.models.model_config import ModelConfig, VersionDirectory
-from estimator_serving.serving.models.model_files import MODEL_FILE, SAVED_MODEL_FILE, import_command
+from estimator_serving.serving.models.model_files import (
+    AS_TEXT_HINT,
+    MODEL_FILE,
+    SAVED_MODEL_FILE,
+    SAVED_MODEL_TEXT_FILE,
+    import_command,
+)
 from estimator_serving.serving.models.poll import Poll
 from estimator_serving.serving.policy import Latest, Specific
 
@@ -90,6 +96,9 @@ def misplaced(base_path: Path) -> tuple[str, str]:
         hint = "The base path holds a TensorFlow SavedModel; convert it with `estimator-serving import`"
         command = import_command(base_path, base_path)
         return f"{hint}, and serve the result. The log has the whole command.", f"{hint}: {command}"
+    if (base_path / SAVED_MODEL_TEXT_FILE).is_file():
+        hint = f"The base path holds a TensorFlow SavedModel as text. {AS_TEXT_HINT}"
+        return hint, f"{base_path} is not served. {hint}"
     return "", f"The base path {base_path} holds no version directory; export a model into it."
 
 

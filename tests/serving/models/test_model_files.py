@@ -153,6 +153,8 @@ def test_a_file_that_changes_while_it_is_read():
     [
         ({"location": "../secret"}, None, "which leads out of the version directory"),
         ({"location": "a/../../secret"}, None, "which leads out of the version directory"),
+        ({"location": "a/../model.onnx.data"}, None, r"in 'a/../model.onnx.data', which must not contain \"\.\.\";"),
+        ({"location": "a/.."}, None, r"which must not contain"),
         ({"location": "/etc/passwd"}, None, "an absolute path"),
         ({"location": "C:/secret"}, None, "an absolute path"),
         ({"location": ""}, None, "which names no file"),
@@ -214,9 +216,23 @@ def test_weights_that_are_not_there_without_a_length(version):
         load(version)
 
 
-def test_a_pipe_for_a_model_blocks_nothing(version):
-    os.mkfifo(version / "model.onnx")
-    with pytest.raises(NotFoundError, match=r"holds no model\.onnx"):
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (os.mkfifo, "a pipe, a socket or a device"),  # nobody may wait for its other end
+        (os.mkdir, "a directory"),
+        (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+    ],
+)
+def test_what_is_called_as_the_model_and_is_no_file(version, make, what):
+    make(version / "model.onnx")
+    with pytest.raises(NotFoundError, match=f"that can be read: what has this name is {what}; put the model's file"):
+        load(version)
+
+
+def test_a_saved_model_as_text(version):
+    (version / "saved_model.pbtxt").write_text("")
+    with pytest.raises(NotFoundError, match=r"but a TensorFlow SavedModel as text\. Save it again as saved_model\.pb"):
         load(version)
 
 

@@ -218,6 +218,7 @@ def test_keeps_looking(base_path, fails, caplog):
     [
         ("model.onnx", "The base path holds model.onnx itself; put it into a directory 1/ there."),
         ("saved_model.pb", "convert it with `estimator-serving import`"),
+        ("saved_model.pbtxt", "Save it again as saved_model.pb (as_text=False), and convert that"),
     ],
 )
 def test_a_model_that_lies_in_the_base_path_itself(base_path, file, said, caplog):
