@@ -67,6 +67,7 @@ class OwnHoldings:
         self._models = startup.read_models(config)
         self._source = DirectorySource(
             manager.aspire,
+            manager.set_hint,
             poll_wait_s=config.file_system_poll_wait_seconds,
             always_present=config.servable_versions_always_present,
         )

@@ -116,21 +116,26 @@ class Manager:
         name: str,
         versions: Mapping[int, VersionDirectory],
         spare: Mapping[int, VersionDirectory] = MappingProxyType({}),
-        hint: str = "",
         /,
     ) -> None:
         """Say which versions of a model are wanted: the whole set, each time. Returns before they are loaded.
 
-        spare: others, of which the newest that can be served stands in while none of the wanted ones can. hint: for
-        clients, why there may be none.
+        spare: others, of which the newest that can be served stands in while none of the wanted ones can.
         A version that failed is tried anew if it was not wanted in between, or if its files changed.
         """
         with self._lock:
             model = self._models.setdefault(name, Model(name))
-            model.hint = hint
             model.aspire(versions, partial(self._release, model), spare)
             self._begin_settling(model)
             self._changed.notify_all()
+
+    def set_hint(self, name: str, hint: str) -> None:
+        """Say why a model may have no version, and what to do then, in sentences for clients; empty if plain."""
+        with self._lock:
+            model = self._models.setdefault(name, Model(name))
+            if model.hint != hint:
+                model.hint = hint
+                self._changed.notify_all()
 
     def set_labels(self, name: str, labels: Mapping[str, int]) -> None:
         """Replace a model's labels. The caller checks whether they may name these versions."""
@@ -218,10 +223,13 @@ class Manager:
         """Why requests cannot be answered yet, in sentences; empty when every model has an available version."""
         with self._lock:
             configured = [model for model in self._look().values() if model.configured]
-            reasons = [reason for model in configured if (reason := model.why_unready())]
+            starting = self.starting
+            reasons = [reason for model in configured if (reason := model.why_unready(starting=starting))]
         if len(configured) > 1 and reasons:
             reasons.insert(0, f"{len(configured) - len(reasons)} of {len(configured)} models are served.")
-        return " ".join(reasons) if configured else "No model is configured."
+        if not configured:
+            return "The server begins to load its first models." if starting else "No model is configured."
+        return " ".join(reasons)
 
     def wait_until_settled(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing is left to load or retire, or `stop`; False when the time was up first.

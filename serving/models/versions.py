@@ -107,7 +107,7 @@ class Model:
         aspired: the directories of the versions that are wanted, one that stands in for them included.
         asked, spare: as `aspire` was given them.
         release_to: of its versions.
-        hint: why none may be wanted, if that is not plain.
+        hint: why it may have no version, and what to do then; empty if that is plain.
         newest: the newest available version.
         settling: whether a thread is at work on its next steps.
     """
@@ -257,12 +257,13 @@ class Model:
         """The status of its newest version, whatever its state; None where it has none."""
         return next((version.status() for version in self.by_age()), None)
 
-    def why_unready(self) -> str:
-        """Why it serves nothing, as a sentence; empty where it serves."""
+    def why_unready(self, *, starting: bool = False) -> str:
+        """Why it serves nothing, as a sentence; empty where it serves. starting: whether it may not be polled yet."""
         if self.newest is not None:
             return ""
         newest = next(iter(self.by_age()), None)
         if newest is None:
-            return f"Model {self.name} has no version yet. {self.hint or 'Export one into its base path.'}"
+            usual = "The server begins to look for its versions." if starting else "Export one into its base path."
+            return f"Model {self.name} has no version yet. {self.hint or usual}"
         because = f": {newest.error.message}" if newest.error else "."
         return f"Model {self.name} version {newest.number} is in state {newest.state.name}{because}"

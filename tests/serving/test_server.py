@@ -70,7 +70,12 @@ def test_starts_without_a_model_and_finds_it_later(base_path, write_model):
 
 def test_starts_without_a_base_path(tmp_path):
     with running(tmp_path / "nope") as http:
-        assert http.get("/readyz").status_code == 503
+        answer = http.get("/readyz")
+        assert (answer.status_code, answer.json()["error"]) == (
+            503,
+            "Model m has no version yet. Its base path does not exist; create it, or correct the path in the server's "
+            "configuration.",
+        )
 
 
 def test_newest_version_takes_over(base_path, write_model):

@@ -40,15 +40,27 @@ SETTLE_S = 0.05
 STAMPED_FILES_MAX = 10_000
 
 
+# What clients are told of a base path that cannot be read, without its name, by the kind of the error.
+_UNREADABLE: Mapping[type[OSError], str] = {
+    FileNotFoundError: "does not exist; create it, or correct the path in the server's configuration",
+    NotADirectoryError: "is a file; give the directory that holds the version directories",
+    PermissionError: "cannot be read; grant the server's user access",
+    OSError: "cannot be read; the server's log says why",
+}
+_ABSENT = (
+    "Its base path has none of the specific versions that the configuration asks for; export one of them, or ask for "
+    "another."
+)
+
+
 class Aspire(Protocol):
     """Says which versions of a model are wanted.
 
-    spare: older versions, for as long as none of those can be served. hint: for clients, why there may be none; empty
-    if that is plain.
+    spare: older versions, for as long as none of those can be served.
     """
 
     def __call__(
-        self, name: str, versions: Mapping[int, VersionDirectory], spare: Mapping[int, VersionDirectory], hint: str, /
+        self, name: str, versions: Mapping[int, VersionDirectory], spare: Mapping[int, VersionDirectory], /
     ) -> None: ...
 
 
@@ -162,19 +174,24 @@ class Spares(Mapping[int, VersionDirectory]):
 class DirectorySource:
     """Watches the base paths of models and hands the wanted versions of each to `aspire`, again at every poll.
 
+    set_hint: is told why a model may have no version, and what to do then, in sentences for clients; empty if that is
+    plain.
+
     A base path that cannot be read changes nothing: what is served stays, and the other models are polled all the same.
     One without versions asks for none, unless `always_present`. A new version directory counts once nobody writes into
     it any more; with a single poll there is no later, so it counts at once.
 
-        source = DirectorySource(manager.aspire, poll_wait_s=1.0)
+        source = DirectorySource(manager.aspire, manager.set_hint, poll_wait_s=1.0)
         source.watch([ModelConfig("titanic", Path("/models/titanic"))])  # aspires what is there, at once
         source.start()                                                   # and again after each second
     """
 
     def __init__(
-        self, aspire: Aspire, *, poll_wait_s: float, always_present: bool = False, settle_s: float = SETTLE_S
-    ) -> None:
+        self, aspire: Aspire, set_hint: Callable[[str, str], None], *,
+        poll_wait_s: float, always_present: bool = False, settle_s: float = SETTLE_S,
+    ) -> None:  # fmt: skip
         self._aspire = aspire
+        self._set_hint = set_hint
         self._poll_wait_s = poll_wait_s
         self._always_present = always_present
         self._settle_s = settle_s if poll_wait_s > 0 else 0
@@ -206,25 +223,34 @@ class DirectorySource:
         with self._polling:
             self._poll_models()
 
-    def _poll_models(self) -> None:
-        hints: dict[str, str] = {}
-        found: dict[str, dict[int, Path]] = {}  # without the models whose base path cannot be read
+    def _find(self) -> dict[str, dict[int, Path]]:
+        """The version directories of each model whose base path can be read; says what is wrong with the others'."""
+        found: dict[str, dict[int, Path]] = {}
         for model in self._models:
             base = model.base_path
             try:
                 versions, complaints = find_versions(base)
             except OSError as error:
+                self._set_hint(model.name, f"Its base path {_UNREADABLE.get(type(error), _UNREADABLE[OSError])}.")
                 text = f"The base path {base} cannot be read: {error.strerror}; create it, or fix the path."
                 self._complain(model, [text])
                 continue
+            hint = ""
+            if not versions:
+                hint, complaint = misplaced(base)
+                complaints.append(complaint)
             if isinstance(model.version_policy, Specific):
                 absent = sorted(model.version_policy.versions - versions.keys())
                 complaints += [f"Version {number} of model {model.name} is wanted and not there." for number in absent]
-            if not versions:
-                hints[model.name], complaint = misplaced(base)
-                complaints.append(complaint)
+                if len(absent) == len(model.version_policy.versions):
+                    hint = hint or _ABSENT
+            self._set_hint(model.name, hint)
             self._complain(model, complaints)
             found[model.name] = versions
+        return found
+
+    def _poll_models(self) -> None:
+        found = self._find()
         unsettled = self._unsettled(found)
         for model in self._models:
             if model.name not in found:
@@ -241,7 +267,7 @@ class DirectorySource:
                 before = self._spares.get(model.name)
                 again = before.asked & older.keys() if before else ()
                 self._spares[model.name] = Spares(older, self._stamp, again)
-                self._aspire(model.name, wanted, self._spares[model.name], hints.get(model.name, ""))
+                self._aspire(model.name, wanted, self._spares[model.name])
             except Exception:
                 # The thread has to outlive any one poll, or new versions would never be seen again.
                 _log.exception("Polling %s failed; it will be polled again.", model.base_path)

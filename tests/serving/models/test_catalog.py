@@ -28,7 +28,7 @@ class Running:
     def __init__(self, root, **settings):
         self.root = root
         self.manager = Manager(load, load_threads=2)
-        self.source = DirectorySource(self.manager.aspire, poll_wait_s=0)
+        self.source = DirectorySource(self.manager.aspire, self.manager.set_hint, poll_wait_s=0)
         self.catalog = Catalog(self.manager, self.source, **settings)
 
     def model(self, name, *versions, bad=(), **settings):

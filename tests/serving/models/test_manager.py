@@ -144,6 +144,18 @@ def test_unready_says_why(manager):
     assert manager.unready() == ""
 
 
+def test_unready_at_the_start_claims_nothing_that_is_not_known_yet(manager):
+    manager.starting = True
+    assert manager.unready() == "The server begins to load its first models."
+    manager.serve_only(["m"])
+    assert manager.unready() == "Model m has no version yet. The server begins to look for its versions."
+    manager.set_hint("m", "Its base path does not exist.")
+    assert manager.unready() == "Model m has no version yet. Its base path does not exist."
+    manager.set_hint("m", "")
+    manager.starting = False
+    assert manager.unready() == "Model m has no version yet. Export one into its base path."
+
+
 def test_swaps_under_load(manager):
     """Every request gets one version, pinned; none fails while versions change a hundred times."""
     aspire(manager, 1000)

@@ -23,13 +23,19 @@ def make(base_path, *names):
 class Wanted(list):
     """What was asked for, look by look: (model, versions)."""
 
-    def __call__(self, name, versions, _spare, hint):
+    def __call__(self, name, versions, _spare):
         self.append((name, set(versions)))
+
+    def set_hint(self, _name, hint):
         self.hint = hint
 
 
+def no_hint(_name, _hint):
+    """What watches aspired versions only."""
+
+
 def watch(wanted, *models, **settings):
-    source = DirectorySource(wanted, **{"poll_wait_s": 0} | settings)
+    source = DirectorySource(wanted, getattr(wanted, "set_hint", no_hint), **{"poll_wait_s": 0} | settings)
     source.watch(models)
     return source
 
@@ -121,7 +127,7 @@ def test_a_directory_somebody_writes_into_is_not_wanted_yet(base_path, monkeypat
     file = base_path / "2" / "model.onnx"
     file.write_bytes(b"")
     wanted = Wanted()
-    source = DirectorySource(wanted, poll_wait_s=1, settle_s=0.01)
+    source = DirectorySource(wanted, no_hint, poll_wait_s=1, settle_s=0.01)
     monkeypatch.setattr(source._poll, "pause", lambda _: file.write_bytes(file.read_bytes() + b"more"))
     source.watch([ModelConfig("m", base_path)])
     monkeypatch.undo()
@@ -137,7 +143,7 @@ def test_a_clock_that_jumps(base_path, monkeypatch, jump_s):
     now_s = time.time()
     monkeypatch.setattr(time, "time", lambda: now_s + jump_s)
     wanted = Wanted()
-    source = DirectorySource(wanted, poll_wait_s=1, settle_s=0.001)
+    source = DirectorySource(wanted, no_hint, poll_wait_s=1, settle_s=0.001)
     source.watch([ModelConfig("m", base_path)])
     monkeypatch.setattr(time, "time", lambda: now_s)
     make(base_path, "2")
@@ -150,7 +156,7 @@ def test_changed_files_are_handed_over_once_quiet(base_path, caplog):
     file = base_path / "1" / "model.onnx"
     file.write_bytes(b"a")
     stamps = []
-    source = DirectorySource(lambda _, versions, *__: stamps.append(versions[1].stamp), poll_wait_s=0)
+    source = DirectorySource(lambda _, versions, *__: stamps.append(versions[1].stamp), no_hint, poll_wait_s=0)
     source.watch([ModelConfig("m", base_path)])
     file.write_bytes(b"ab")
     source.poll()
@@ -164,7 +170,7 @@ def test_every_older_version_is_a_spare_and_none_is_read_before_it_is_needed(bas
     make(base_path, *(str(number) for number in range(1, 300)))
     scanned, spares = [], []
     monkeypatch.setattr(directory, "scan", lambda path: scanned.append(path.name) or scan(path))
-    source = watch(lambda _name, _versions, spare, _hint: spares.append(spare), ModelConfig("m", base_path))
+    source = watch(lambda _name, _versions, spare: spares.append(spare), ModelConfig("m", base_path))
     assert (sorted(spares[0]), scanned) == (list(range(1, 299)), ["299"])
     (base_path / "7" / "model.onnx").write_bytes(b"")
     assert spares[0][7].path == base_path / "7"
@@ -179,7 +185,7 @@ def test_every_older_version_is_a_spare_and_none_is_read_before_it_is_needed(bas
 def test_only_the_newest_versions_have_spares(base_path, policy):
     make(base_path, "1", "2", "3")
     spares = []
-    watch(lambda _name, _versions, spare, _hint: spares.append(spare), ModelConfig("m", base_path, policy))
+    watch(lambda _name, _versions, spare: spares.append(spare), ModelConfig("m", base_path, policy))
     assert not spares[0]
 
 
@@ -205,7 +211,7 @@ def test_keeps_looking(base_path, fails, caplog):
             raise RuntimeError("once")
 
     make(base_path, "1")
-    source = DirectorySource(aspire, poll_wait_s=0.01)
+    source = DirectorySource(aspire, no_hint, poll_wait_s=0.01)
     with caplog.at_level(logging.CRITICAL):
         source.watch([ModelConfig("m", base_path)])
         source.start()
@@ -230,6 +236,33 @@ def test_a_model_that_lies_in_the_base_path_itself(base_path, file, said, caplog
     assert said in wanted.hint
     assert str(base_path) not in wanted.hint
     assert caplog.text.count(said) == 1
+
+
+def absent(_base_path):
+    """Makes nothing."""
+
+
+@pytest.mark.parametrize(
+    ("make_base", "policy", "said"),
+    [
+        (absent, Latest(), "Its base path does not exist; create it, or correct the path in the server's"),
+        (lambda base: base.write_text(""), Latest(), "Its base path is a file; give the directory that holds"),
+        (lambda base: base.symlink_to(base), Latest(), "Its base path cannot be read; the server's log says why."),
+        (lambda base: make(base, "1"), Specific(frozenset({8})), "Its base path has none of the specific versions"),
+        (lambda base: make(base, "8"), Specific(frozenset({8})), ""),
+    ],
+)  # fmt: skip
+def test_clients_are_told_why_there_may_be_no_version(tmp_path, make_base, policy, said):
+    wanted, base = Wanted(), tmp_path / "base"
+    make_base(base)
+    source = watch(wanted, ModelConfig("m", base, policy))
+    assert wanted.hint.startswith(said)
+    assert bool(wanted.hint) == bool(said)
+    assert str(tmp_path) not in wanted.hint
+    if make_base is absent:
+        make(base, "1")
+        source.poll()
+        assert wanted.hint == ""
 
 
 def test_the_directory_of_a_version_is_no_base_path(base_path):
