@@ -43,6 +43,7 @@ ADDRESS_FLAGS = ("bind_address", "grpc_bind_address", "rest_api_bind_address")
 # Without them, nobody is asked for a key, or nothing is encrypted; so an empty one, such as that of a variable that a
 # script forgot to set, is not taken for one that was left out.
 _PROTECTING_FLAGS = ("auth_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file")
+_UNKNOWN_FIELD = re.compile(r'Message type "([^"]+)" has no field named')
 _ROUTE = re.compile(r"/[A-Za-z0-9._~:@/-]*")
 # By the flag of a platform, the settings that its own environment variables fill, and what they are without one. These
 # variables say where the platform looks, so they win over ours, and flags win over both.
@@ -550,6 +551,9 @@ def parse_text(text: str, message: M, path: str) -> M:
         line, column = error.GetLine(), error.GetColumn()
         at = f"{path}:{line}:{column}" if line else path
         what = str(error).removeprefix(f"{line}:{column} : ").rstrip(".")
+        if unknown := _UNKNOWN_FIELD.match(what):
+            fields = POOL.FindMessageTypeByName(unknown[1]).fields
+            what += f"; its fields are {', '.join(sorted(known.name for known in fields))}"
         raise ConfigError(
             f"Error parsing text-format {message.DESCRIPTOR.full_name}: {at}: {what}. "
             f"Invalid protobuf file: '{path}'; correct it there."

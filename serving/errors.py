@@ -27,7 +27,7 @@ import logging
 _log = logging.getLogger(__name__)
 
 STOPPING_TEXT = "The server is shutting down; send requests elsewhere."
-FULL_TEXT = "The batch scheduling queue to which this task was submitted is full. Send it again later."
+FULL_TEXT = "The model has as many requests at work and waiting as it takes. Send this one again later."
 INTERNAL_TEXT = "Internal error; the server's log holds its cause."
 # TensorFlow Serving cuts here, and gRPC carries the text in a header, which has to stay small.
 MESSAGE_CHARACTERS_MAX = 1024

@@ -119,8 +119,13 @@ def parse(text: str, name: str, common: BatchParameters | None = None) -> BatchP
     try:
         proto = parse_text(text, serving_pb.BatchingParameters(), name)
     except ConfigError as error:
+        if "has no field named" in str(error):
+            raise BatchParametersError(str(error)) from None
+        fields = serving_pb.BatchingParameters.DESCRIPTOR.fields
+        *first, last = sorted(known.name for known in fields if known.message_type is None)
         raise BatchParametersError(
-            f"{error} Numbers are wrapped there, as in max_batch_size {{ value: 128 }}."
+            f"{error} {', '.join(first)} and {last} take plain values, as in allowed_batch_sizes: 64; the others are "
+            "wrapped, as in max_batch_size { value: 128 }."
         ) from None
     common = common or BatchParameters()
     # Upstream wraps its values in messages; padding_value is bare.

@@ -296,6 +296,11 @@ _TERMINATED = "terminate flag"
 _OPTION = re.compile(r'(?:Unknown|Failed to parse) provider option:? "(\w+)".*', re.DOTALL)
 _SOURCE = re.compile(r"\S+\.(?:cc|h):\d+ \S+ ")
 _CAPTURE = "cannot use the graph capture feature"
+_UNKNOWN_OP = re.compile(r"No Op registered for|is not a registered function/op")
+_UNKNOWN_OP_HINT = (
+    "The server loads no libraries of custom operators; export the model with operators of ONNX, ONNX Runtime and this "
+    "project only."
+)
 _NO_DEVICE = re.compile(r"CUDA failure|CUDNN failure|no CUDA-capable device", re.IGNORECASE)
 _MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
 _DEVICE = re.compile(r"CUDA|CUDNN|CUBLAS", re.IGNORECASE)
@@ -324,7 +329,9 @@ def _translate_opening(error: Exception, path: Path) -> errors.ServingError:
         return errors.ResourceExhaustedError(
             f"Insufficient resources to load servable {path}: ONNX Runtime finds no memory for it."
         )
-    return errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {_own_text(error)}")
+    said = _own_text(error)
+    then = f"{'' if said.endswith('.') else '.'} {_UNKNOWN_OP_HINT}" if _UNKNOWN_OP.search(said) else ""
+    return errors.InvalidArgumentError(f"ONNX Runtime cannot open {path}: {said}{then}")
 
 
 def _translate(error: Exception, context: Context) -> Exception:

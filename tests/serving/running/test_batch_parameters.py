@@ -62,6 +62,26 @@ def test_refused(text, sentence):
     assert sentence in str(raised.value)
 
 
+WRAPPED = (
+    "allowed_batch_sizes, pad_variable_length_inputs and padding_value take plain values, as in allowed_batch_sizes: "
+    "64; the others are wrapped, as in max_batch_size { value: 128 }."
+)
+
+
+@pytest.mark.parametrize("text", ["allowed_batch_sizes { value: 64 }", "max_batch_size: 3"])
+def test_text_that_cannot_be_parsed_is_answered_with_both_kinds_of_fields(text):
+    with pytest.raises(BatchParametersError) as raised:
+        batch_parameters.parse(text, "f")
+    assert str(raised.value).endswith(f"Invalid protobuf file: 'f'; correct it there. {WRAPPED}")
+
+
+def test_an_unknown_field_is_answered_with_the_known_ones():
+    with pytest.raises(BatchParametersError) as raised:
+        batch_parameters.parse("foo: 3", "f")
+    assert 'has no field named "foo"; its fields are allowed_batch_sizes, batch_timeout_micros, ' in str(raised.value)
+    assert WRAPPED not in str(raised.value)
+
+
 def test_without_splitting_the_execution_size_says_nothing(caplog):
     with caplog.at_level(logging.WARNING):
         parameters = batch_parameters.parse("max_execution_batch_size { value: 8 }", "f")

@@ -96,7 +96,10 @@ def test_more_than_fit_are_refused_at_once(inner, pool):
     runner = TurnsRunner(inner, 1, 2)
     asked = [ask(pool, runner, str(index)) for index in range(2)]
     until(lambda: runner.is_full)
-    with pytest.raises(UnavailableError, match="Send it again later"):
+    with pytest.raises(
+        UnavailableError,
+        match="The model has as many requests at work and waiting as it takes",
+    ):
         runner.run(Request("more", {}), PATIENT)
     inner.gate.set()
     assert [one.result(20) for one in asked] == [{}, {}]
