@@ -169,7 +169,8 @@ class Catalog:
         if failed:
             entries = ""
             for name, status in failed.items():
-                which, why = name, "NOT_FOUND: its base path holds no version that is wanted"
+                hint = self._manager.hint(name)
+                which, why = name, f"NOT_FOUND: {hint or 'its base path holds no version that is wanted'}"
                 if status is not None:
                     which, why = f"{name} version: {status.version}", f"{status.code.name}: {status.message}"
                 entries += f"{{{{name: {which}}} due to error: {why}}}, "
@@ -251,10 +252,14 @@ class ConfigFile:
                     trouble = "It configures nothing, so no action is taken for it."
                 elif models != self._applied:
                     self._applied = None  # until it is: what could not be applied is tried again
-                    self._catalog.replace(models)
+                    names = ", ".join(model.name for model in models) or "no models"
+                    try:
+                        self._catalog.replace(models)
+                    except UnknownError as error:  # the list is in force all the same
+                        _log.error("%s is in force: %s. But %s", self._path, names, error.message)
+                    else:
+                        _log.info("%s is in force: %s.", self._path, names)
                     self._applied = models
-                    names = ", ".join(model.name for model in models)
-                    _log.info("%s is in force: %s.", self._path, names or "no models")
             except UnavailableError:  # shutting down
                 return
             except (ConfigError, ServingError) as error:

@@ -193,6 +193,10 @@ class Manager:
         """A model's labels and the versions they name."""
         return self._model(name).labels
 
+    def hint(self, name: str) -> str:
+        """Why a model may have no version, as `set_hint` was told."""
+        return self._model(name).hint
+
     def named_version(self, spec: ModelSpec) -> int | None:
         """The version a request names by number or label, whatever its state; None where it leaves that open.
 

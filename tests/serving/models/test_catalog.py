@@ -96,6 +96,7 @@ def test_a_label_moves_before_its_old_version_goes(running, monkeypatch):
 
 def test_new_models_that_fail_are_named(running):
     running.catalog.start([running.model("a", 1)])
+    (running.root / "empty").mkdir()
     with pytest.raises(errors.UnknownError) as failed:
         running.catalog.replace([running.model("a", 1), running.model("b", bad=[7]), running.model("empty")])
     assert str(failed.value) == (
@@ -330,6 +331,19 @@ def test_what_could_not_be_applied_is_tried_again(running, file, caplog):
     assert running.manager.wait_until_settled(10)
     file.poll()
     assert running.served("a", label="next") == 2
+
+
+def test_a_list_whose_new_model_has_no_version_is_in_force_and_the_log_says_both(running, file, caplog):
+    caplog.set_level("INFO")
+    file.path.write_text(text(running.model("a"), ModelConfig("x", running.root / "nowhere")))
+    file.poll()
+    file.poll()
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("catalog")]
+    assert said == [
+        f"{file.path} is in force: a, x. But 1 model(s) did not become available: {{{{{{name: x}} due to error: "
+        "NOT_FOUND: Its base path does not exist; create it, or correct the path in the server's configuration.}, }"
+    ]
+    assert file.trouble == ""
 
 
 def test_an_unchanged_file_does_not_undo_what_an_rpc_changed(running, file):
