@@ -169,11 +169,8 @@ class Catalog:
         if failed:
             entries = ""
             for name, status in failed.items():
-                hint = self._manager.hint(name)
-                which, why = name, f"NOT_FOUND: {hint or 'its base path holds no version that is wanted'}"
-                if status is not None:
-                    which, why = f"{name} version: {status.version}", f"{status.code.name}: {status.message}"
-                entries += f"{{{{name: {which}}} due to error: {why}}}, "
+                which = f"{name} version: {status.version}" if status.version >= 0 else name
+                entries += f"{{{{name: {which}}} due to error: {status.code.name}: {status.message}}}, "
             raise UnknownError(f"{len(failed)} model(s) did not become available: {{{entries}}}")
 
     def poll(self) -> None:

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, Protocol
 from estimator_serving.serving import errors, policy
 from estimator_serving.serving.errors import Code, NotFoundError, ServingError, UnavailableError
 from estimator_serving.serving.models.model_config import VersionDirectory
-from estimator_serving.serving.models.versions import Model, Version, VersionStatus
+from estimator_serving.serving.models.versions import Model, Version, VersionStatus, why_unready
 from estimator_serving.serving.policy import NextAction, State, Verb
 from estimator_serving.serving.request import ModelSpec
 from estimator_serving.serving.running.servable import Servable
@@ -120,8 +120,7 @@ class Manager:
     ) -> None:
         """Say which versions of a model are wanted: the whole set, each time. Returns before they are loaded.
 
-        spare: others, of which the newest that can be served stands in while none of the wanted ones can.
-        A version that failed is tried anew if it was not wanted in between, or if its files changed.
+        spare: see `Model.aspire`.
         """
         with self._lock:
             model = self._models.setdefault(name, Model(name))
@@ -132,10 +131,8 @@ class Manager:
     def set_hint(self, name: str, hint: str) -> None:
         """Say why a model may have no version, and what to do then, in sentences for clients; empty if plain."""
         with self._lock:
-            model = self._models.setdefault(name, Model(name))
-            if model.hint != hint:
-                model.hint = hint
-                self._changed.notify_all()
+            self._models.setdefault(name, Model(name)).hint = hint
+            self._changed.notify_all()
 
     def set_labels(self, name: str, labels: Mapping[str, int]) -> None:
         """Replace a model's labels. The caller checks whether they may name these versions."""
@@ -193,10 +190,6 @@ class Manager:
         """A model's labels and the versions they name."""
         return self._model(name).labels
 
-    def hint(self, name: str) -> str:
-        """Why a model may have no version, as `set_hint` was told."""
-        return self._model(name).hint
-
     def named_version(self, spec: ModelSpec) -> int | None:
         """The version a request names by number or label, whatever its state; None where it leaves that open.
 
@@ -226,14 +219,7 @@ class Manager:
     def unready(self) -> str:
         """Why requests cannot be answered yet, in sentences; empty when every model has an available version."""
         with self._lock:
-            configured = [model for model in self._look().values() if model.configured]
-            starting = self.starting
-            reasons = [reason for model in configured if (reason := model.why_unready(starting=starting))]
-        if len(configured) > 1 and reasons:
-            reasons.insert(0, f"{len(configured) - len(reasons)} of {len(configured)} models are served.")
-        if not configured:
-            return "The server begins to load its first models." if starting else "No model is configured."
-        return " ".join(reasons)
+            return why_unready([model for model in self._look().values() if model.configured], starting=self.starting)
 
     def wait_until_settled(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing is left to load or retire, or `stop`; False when the time was up first.
@@ -245,10 +231,10 @@ class Manager:
                 lambda: self._stopped or not any(model.settling for model in self._models.values()), timeout_s
             )
 
-    def wait_until_decided(self, names: Collection[str]) -> dict[str, VersionStatus | None]:
+    def wait_until_decided(self, names: Collection[str]) -> dict[str, VersionStatus]:
         """Wait until each of these models serves a version or has none left to try, or until `stop`.
 
-        Returns what stopped those that do not serve: their newest version's status, None where they have no version.
+        Returns what stopped those that do not serve: see `Model.newest_status`.
         """
         with self._changed:
             models = [self._models[name] for name in names]

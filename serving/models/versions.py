@@ -21,7 +21,7 @@ A version counts as *decided* once it has left START and LOADING.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -253,9 +253,11 @@ class Model:
             version.number in self.aspired and version.state in undecided for version in self.versions.values()
         )
 
-    def newest_status(self) -> VersionStatus | None:
-        """The status of its newest version, whatever its state; None where it has none."""
-        return next((version.status() for version in self.by_age()), None)
+    def newest_status(self) -> VersionStatus:
+        """The status of its newest version, whatever its state; where it has none, of version -1, with the reason."""
+        reason = self.hint or "its base path holds no version that is wanted"
+        none = VersionStatus(-1, State.END, Code.NOT_FOUND, reason)
+        return next((version.status() for version in self.by_age()), none)
 
     def why_unready(self, *, starting: bool = False) -> str:
         """Why it serves nothing, as a sentence; empty where it serves. starting: whether it may not be polled yet."""
@@ -267,3 +269,16 @@ class Model:
             return f"Model {self.name} has no version yet. {self.hint or usual}"
         because = f": {newest.error.message}" if newest.error else "."
         return f"Model {self.name} version {newest.number} is in state {newest.state.name}{because}"
+
+
+def why_unready(models: Collection[Model], *, starting: bool) -> str:
+    """Why requests to these models cannot be answered yet, in sentences; empty when each has an available version.
+
+    starting: whether the first models, or their versions, may not be known yet.
+    """
+    if not models:
+        return "The server begins to load its first models." if starting else "No model is configured."
+    reasons = [reason for model in models if (reason := model.why_unready(starting=starting))]
+    if len(models) > 1 and reasons:
+        reasons.insert(0, f"{len(models) - len(reasons)} of {len(models)} models are served.")
+    return " ".join(reasons)

@@ -199,6 +199,7 @@ def test_a_model_goes_out_of_service_and_comes_back(running):
     assert (running.catalog.names(), running.served("other")) == (["m", "other"], 1)
     running.model("m", 2)
     running.catalog.load("m")
+    assert running.manager.wait_until_settled(10)  # the load waits for the first version that serves
     assert (running.served("m"), running.served("m", label="stable")) == (2, 1)
 
 

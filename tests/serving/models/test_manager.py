@@ -326,9 +326,9 @@ def test_wait_until_decided(manager):
     manager.aspire("m", {1: HERE})
     manager.aspire("n", {13: HERE})
     failed = manager.wait_until_decided(["m", "n", "o"])
-    assert {name: status and (status.version, status.message) for name, status in failed.items()} == {
+    assert {name: (status.version, status.message) for name, status in failed.items()} == {
         "n": (13, "unlucky"),
-        "o": None,
+        "o": (-1, "its base path holds no version that is wanted"),
     }
 
 
