@@ -2,9 +2,8 @@
 by quick versions where the parser finds their end, and no client holds a connection without need.
 
 Owns which requests take the short cut and how their answers are written; every other request takes uvicorn's way to the
-ASGI application, which answers the same inferences. Owns also the size of a head, and which connection is closed when
-there are too many. The short cut is there because an ASGI cycle (scope, task, events, messages) costs several times
-what a small model does.
+ASGI application, which answers the same inferences. Owns also which connection is closed when there are too many. The
+short cut is there because an ASGI cycle (scope, task, events, messages) costs several times what a small model does.
 
 The states of a connection. All of them are moved on the event loop's thread, so there is no lock.
 
@@ -38,6 +37,7 @@ from estimator_serving.serving.errors import ServingError, UnavailableError
 from estimator_serving.serving.http import offers
 from estimator_serving.serving.http.claims import Claim, Claims
 from estimator_serving.serving.http.gate import CERTIFICATE_KEY, Gate
+from estimator_serving.serving.http.head import Head
 from estimator_serving.serving.http.limits import Clock, Late, Limits, Stage
 from estimator_serving.serving.http.slow import Slow, SlowInference
 from estimator_serving.serving.request import PATIENT, Context
@@ -48,13 +48,8 @@ from estimator_serving.wire import native
 _BODY_BYTES_MAX = 1 << 20
 # The headers that say how a body comes: with any but one length, the request takes the application's way.
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"content-encoding"})
-_VERSIONS = frozenset({"1.0", "1.1"})
 _STAYS = (b"connection", b"keep-alive")
 ENDS_TEXT = "The server ends, and the request was not answered in time."
-
-
-def _other_version(version: str) -> HttpError:
-    return HttpError(400, f"The request's first line says HTTP {version}; versions 1.1 and 1.0 are spoken here.")
 
 
 def remote_of(client: tuple[str, int] | None) -> Callable[[], str]:
@@ -86,13 +81,9 @@ class InferProtocol(HttpToolsProtocol):
         # A connection that has sent nothing yet owes a head.
         self._stage = Stage.HEAD
         self._requests = 0
-        self._hosts = 0
         self._version = ""
-        # What came since a head began, the whole segment in which it began included; and that segment, if it also holds
-        # the request before: how much of it is this head, nobody says.
-        self._head_bytes = 0
-        self._shared_bytes = 0
-        self._segment_bytes = 0
+        self.url = b""
+        self._head = Head(limits.head_bytes)
         self._body_bytes = 0
         # The cycle that is answered now; `cycle` is the one that came last, behind which more may wait in `pipeline`.
         self._answering: Any = None
@@ -110,7 +101,7 @@ class InferProtocol(HttpToolsProtocol):
         for one in self.connections:
             other = cast(InferProtocol, one)
             is_answered = other.cycle is None or other.cycle.response_complete
-            is_idle = is_answered and other._stage is not Stage.BODY and not other._head_bytes
+            is_idle = is_answered and other._stage is not Stage.BODY and not other._head.came_bytes
             if other is not self and is_idle and not other.transport.is_closing():
                 return other.transport.close()
         text = f"All {self._limits.connections} connections are at work; ask again in a moment."
@@ -131,10 +122,9 @@ class InferProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
         if self._last_reply is not None:
             return None  # what follows a request that cannot be read is not read either
-        if not self._head_bytes and self._stage is not Stage.BODY and self._answer_plain(data):
+        if not self._head.came_bytes and self._stage is not Stage.BODY and self._answer_plain(data):
             return None
-        self._segment_bytes = len(data)
-        self._head_bytes += len(data)
+        self._head.take(len(data))
         parts = [memoryview(data)]  # what the parser has to read, the first part last
         try:
             while parts:
@@ -147,23 +137,13 @@ class InferProtocol(HttpToolsProtocol):
                     head = offers.head_without(self.parser, self.url, self.headers)
                     self.parser = offers.new_parser(self)
                     rest = part[upgrade.args[0] :]
-                    self._head_bytes = len(head) + len(rest)
+                    self._head.begin_again(len(head) + len(rest))
                     parts += (rest, memoryview(head))
         except httptools.HttpParserError:
             return self._refuse(self._refusal or HttpError(400, "Invalid HTTP request received."))
-        if self._stage is Stage.HEAD:
-            self._check_head(data)
+        if self._stage is Stage.HEAD and (fault := self._head.fault_so_far(self.url, data)):
+            return self._refuse(fault)
         return None
-
-    def _check_head(self, data: bytes) -> None:
-        """Refuse a head that is too long, or that will have no end, before all of it is there."""
-        if self._head_bytes - self._shared_bytes > self._limits.head_bytes:
-            self._refuse(self._too_long())
-        elif self._head_bytes == len(data) and not self._shared_bytes:
-            line, found, _ = data.lstrip(b"\r\n").partition(b"\n")
-            if found and b" HTTP/" not in line:
-                # The parser would wait for headers, which such a client does not send.
-                self._refuse(_other_version("0.9"))
 
     def leave(self) -> None:
         """Answer what is under way or still comes, and close after that answer, which tells the client so."""
@@ -192,7 +172,7 @@ class InferProtocol(HttpToolsProtocol):
         late = self._clock.late(now_s, stage, self._requests, self._body_bytes, unsent_bytes)
         if late is Late.READING:
             self.transport.abort()
-        elif late is Late.ASKING or (late is not None and not self._head_bytes):
+        elif late is Late.ASKING or (late is not None and not self._head.came_bytes):
             self.transport.close()
         elif late is not None:
             limit_s = self._limits.head_s if late is Late.HEAD else self._limits.body_idle_s
@@ -208,28 +188,18 @@ class InferProtocol(HttpToolsProtocol):
         # uvicorn begins by building a scope; here that waits until it is known that one is needed.
         self.url = b""
         self.headers = []
-        self._hosts = 0
         self._stage = Stage.HEAD
         self._requests += 1
-        if not self._head_bytes:  # behind another request, in one segment
-            self._head_bytes = self._shared_bytes = self._segment_bytes
+        self._head.begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        self._hosts += name == b"host"
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._head_bytes > self._limits.head_bytes:
-            # More came than a head may have. How much of it is this head, only its parts say.
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > self._limits.head_bytes:
-                self._end_parser(self._too_long())
         self._version = version = self.parser.get_http_version()
-        if version not in _VERSIONS:
-            self._end_parser(_other_version(version))
-        if self._hosts != 1 and (version == "1.1" or self._hosts):
-            self._end_parser(HttpError(400, f"The request has {self._hosts} Host headers; send exactly one."))
+        if fault := self._head.fault(self.url, self.headers, version):
+            self._end_parser(fault)
         if self.parser.should_upgrade():
             return  # the parser stops here, and `data_received` gives it the head again, without the offer
         self._stage = Stage.BODY
@@ -265,7 +235,7 @@ class InferProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return None
         self._stage = Stage.NOTHING
-        self._head_bytes = self._shared_bytes = 0
+        self._head.end()
         claim, self._claim = self._claim, None
         if claim is None:
             return super().on_message_complete()
@@ -408,9 +378,3 @@ class InferProtocol(HttpToolsProtocol):
         """Read no further, and answer with this error. To be called by the parser's callbacks."""
         self._refusal = error
         raise ValueError(error)
-
-    def _too_long(self) -> HttpError:
-        most = self._limits.head_bytes
-        if len(self.url) > most // 2:
-            return HttpError(414, f"The URL has more than {most // 2} bytes; shorten it.")
-        return HttpError(431, f"The request's headers have more than {most} bytes; send fewer.")

@@ -642,6 +642,15 @@ def test_smuggling_is_refused(running, case):
     assert running.is_alive()
 
 
+def test_empty_lines_before_a_request(running):
+    """Also alone in the first segment."""
+    with running.connect() as connection:
+        connection.sendall(b"\r\n")
+        time.sleep(0.05)
+        connection.sendall(b"\r\n" + GET[:-2] + b"Connection: close\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+
+
 def test_http_0_9_is_refused_at_once(running):
     """Its clients send nothing after the line, and wait."""
     started_s = time.monotonic()
