@@ -192,8 +192,17 @@ bool ReadInput(std::string_view message, PredictRequest& request) {
     has_tensor = true;
     return ReadTensor(*value, input.tensor);
   });
-  const auto is_same = [&](const PredictRequest::Input& other) { return other.alias == input.alias; };
-  return is_read && has_tensor && std::none_of(request.inputs.begin(), request.inputs.end() - 1, is_same);
+  return is_read && has_tensor;
+}
+
+// By sorting: to compare each input with all before it would take a time that grows with the square of their number.
+bool HasInputTwice(const PredictRequest& request) {
+  if (request.inputs.size() < 2) return false;
+  std::vector<std::string_view> aliases;
+  aliases.reserve(request.inputs.size());
+  for (const PredictRequest::Input& input : request.inputs) aliases.push_back(input.alias);
+  std::sort(aliases.begin(), aliases.end());
+  return std::adjacent_find(aliases.begin(), aliases.end()) != aliases.end();
 }
 
 // ---- writing ------------------------------------------------------------------------------------------------------
@@ -275,7 +284,7 @@ std::optional<PredictRequest> ReadPredictRequest(std::string_view message) {
       default: return false;
     }
   });
-  if (!is_read || request.spec.name.empty()) return std::nullopt;
+  if (!is_read || request.spec.name.empty() || HasInputTwice(request)) return std::nullopt;
   return request;
 }
 
