@@ -135,10 +135,10 @@ oracle-python:
 	@test -n "$(TF)" || { echo "Give a Python that has tensorflow 2.15, for example: make oracle-ops TF=/opt/tf/bin/python"; exit 1; }
 	@$(TF) -c 'import tensorflow' 2>/dev/null || { echo "$(TF) cannot import tensorflow; install tensorflow==2.15.1 there."; exit 1; }
 
-fuzz:  ## fuzz what reads requests in C++ with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
+fuzz:  ## fuzz what reads requests and models in C++ with clang's libFuzzer (apt-get install clang libclang-rt-14-dev); SECONDS_MAX=660 or RUNS=10000000
 	@CXX=clang++ cmake -S ops -B build/fuzz -D ESTIMATOR_OPS_FUZZ=ON >/dev/null
 	@cmake --build build/fuzz --target fuzz_decode_example fuzz_read_body fuzz_read_inference \
-	  fuzz_read_predict fuzz_read_http
+	  fuzz_read_predict fuzz_read_http fuzz_read_onnx
 	@$(PYTHON) ops/fuzz/seeds.py build/fuzz/corpus
 	@$(PYTHON) ops/fuzz/request_seeds.py build/fuzz
 	@ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 build/fuzz/fuzz/fuzz_decode_example -entropic=0 -max_len=300 \
@@ -151,13 +151,15 @@ fuzz:  ## fuzz what reads requests in C++ with clang's libFuzzer (apt-get instal
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/predict
 	@build/fuzz/fuzz/fuzz_read_http -max_len=400 \
 	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/http
+	@build/fuzz/fuzz/fuzz_read_onnx -max_len=300 \
+	  $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(or $(SECONDS_MAX),660)) build/fuzz/onnx
 
 sanitize: .venv/.ready  ## the tests of what is written in C++, built with ASan and UBSan by gcc; fails on a finding; TESTS=tests/ops
 	@CXX=g++ cmake -S ops -B build/sanitize -D ESTIMATOR_OPS_SANITIZE=ON -D Python_EXECUTABLE=$(CURDIR)/$(BIN)/python >/dev/null
 	@cmake --build build/sanitize
 	@LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(BIN)/python tools/sanitized_tests.py build/sanitize $(or $(TESTS),tests/wire/native tests/wire/test_records.py tests/ops)
+	  $(BIN)/python tools/sanitized_tests.py build/sanitize $(or $(TESTS),tests/wire/native tests/wire/test_records.py tests/wire/test_onnx_model.py tests/ops)
 
 fuzz-savedmodel: .venv/.ready  ## fuzz the readers of SavedModels with damaged ones; SECONDS_MAX=300 SEED=1
 	@$(BIN)/python tools/fuzz_savedmodel.py --seconds $(or $(SECONDS_MAX),60) --seed $(or $(SEED),0)

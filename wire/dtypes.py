@@ -91,12 +91,16 @@ def from_number(number: int) -> DType:
 
 
 def from_onnx(name: str) -> DType:
-    """The type behind ONNX Runtime's `tensor(float)`. Raises TypeError for sequences, maps and unknown elements."""
+    """The type behind ONNX Runtime's `tensor(float)`. Raises TypeError for what is no tensor or has other elements."""
     try:
         return _BY_ONNX[name]
     except KeyError:
+        element = name.removeprefix("tensor(").removesuffix(")")
+        if element == name:
+            raise TypeError(f"The ONNX type {name} is no tensor; requests and answers carry only tensors.") from None
         raise TypeError(
-            f"The ONNX type {name} is not supported; the graph's inputs and outputs must be tensors."
+            f"Requests and answers carry no tensors of {element}; let the graph cast them, for example to or from "
+            "int8 or float, and export it again."
         ) from None
 
 

@@ -1,7 +1,7 @@
-"""Writes the seeds of the fuzz targets that read requests: `python ops/fuzz/request_seeds.py DIRECTORY`.
+"""Writes the seeds of the fuzz targets that read requests and models: `python ops/fuzz/request_seeds.py DIRECTORY`.
 
 They are the plain requests of each form, below DIRECTORY/json, DIRECTORY/inference, DIRECTORY/predict and
-DIRECTORY/http; the fuzzers do the rest.
+DIRECTORY/http, and a model below DIRECTORY/onnx; the fuzzers do the rest.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ SEEDS = {
     ),
     # Two Examples for signature s of model m.
     "predict/examples": bytes.fromhex("0a060a016d1a017312080a060a0261620a00"),
+    # A model with a sequence as input, an If, words, external data, a sparse tensor and a function.
+    "onnx/all": bytes.fromhex(
+        "08093aaa010a5c0a01731201791a00220249662a400a0b7468656e5f6272616e6368322e0a2912017a2208436f6e7374616e"
+        "742a180a0576616c75652a0c0801100122040000803f4200a001043a00120167a001052a0a0a01774a0261624a01633a0012"
+        "01672a184201746a110a086c6f636174696f6e1205772e62696e70015a140a0173120f220d0a0b0a09080112050a0312014e"
+        "62100a0179120b0a09080112050a0312014e7a050a0342017042040a00101172060a016b120176ca010a0a01663a05220347"
+        "5255"
+    ),
     "http/plain": b"POST /v1/models/m:predict?q HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n"
     b"Content-Type: application/json\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc",
 }

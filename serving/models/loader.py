@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from estimator_serving.serving.running.servable import Servable
 from estimator_serving.serving.running.session import Bare, SessionRunner, graph_of, open_session
 from estimator_serving.serving.running.turns import REQUESTS_MAX, TurnsRunner
 from estimator_serving.wire import dtypes, signatures
-from estimator_serving.wire.onnx_model import OnnxModel
+from estimator_serving.wire.onnx_model import MAP, OPTIONAL, SEQUENCE, SEQUENCE_OF_MAPS, Other, kind_of
 from estimator_serving.wire.signatures import Metadata, Signature, TensorInfo
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def open_servable(
     except (ValueError, TypeError) as error:
         raise InvalidArgumentError(f"The signatures of {path} cannot be read: {error}") from error
     # Before the session is opened, because a large model takes its time.
-    _check_tensors(path, model, found)
+    _check_tensors(path, model.others, found)
     save_to = snapshot.begin(directory, files, copy_to, is_packed=device.name == CPU.name) if copy_to else None
     opened = partial(
         open_session, path if files.external is None else files.content, path, external=files.external or {},
@@ -106,12 +106,16 @@ def open_servable(
         snapshot.copy(files, copy_to)
     del files, opened
     inputs, outputs = session.get_inputs(), session.get_outputs()
+    # The file need not say what its outputs are; ONNX Runtime has found out.
+    kinds = {node.name: Other(kind_of(node.type), is_input=True) for node in inputs}
+    kinds |= {node.name: Other(kind_of(node.type), is_input=False) for node in outputs}
+    _check_tensors(path, {name: other for name, other in kinds.items() if other.kind}, found)
     # Inputs with a default are inputs, too: those of an export whose clients choose what they send.
     names = [node.name for node in (*inputs, *session.get_overridable_initializers())]
     try:
         metadata = found
         if metadata is None:
-            plain = Signature(_tensor_infos(inputs), _tensor_infos(outputs), signatures.PREDICT_METHOD)
+            plain = Signature(_tensor_infos(path, inputs), _tensor_infos(path, outputs), signatures.PREDICT_METHOD)
             metadata = Metadata({signatures.DEFAULT_SIGNATURE_KEY: plain})
         # The name of each node's dimension 0, where it has one that says which dimension it is.
         first_dims = {
@@ -146,27 +150,44 @@ def open_servable(
 _NO_NAME = re.compile(r"unk__\d+|.*_dim_\d+")
 
 
-def _check_tensors(path: Path, model: OnnxModel, found: Metadata | None) -> None:
+# What to do about an input or output that is no tensor, where more can be said than about any.
+_NO_ZIPMAP = (
+    "export the model with tensors at its outputs. Converters of classifiers write such outputs unless they are told "
+    "zipmap=False (skl2onnx: options={'zipmap': False})."
+)
+_ADVICE = {
+    Other(MAP, is_input=False): _NO_ZIPMAP,
+    Other(SEQUENCE_OF_MAPS, is_input=False): _NO_ZIPMAP,
+    Other(SEQUENCE, is_input=True): "let the graph take one tensor, split it (SplitToSequence), and export it again.",
+    Other(SEQUENCE, is_input=False): "let the graph join it (ConcatFromSequence), and export it again.",
+    Other(OPTIONAL, is_input=True): "declare the input as a tensor, and export the model again.",
+    Other(OPTIONAL, is_input=False): "let the graph give what is in it (OptionalGetElement), and export it again.",
+}
+
+
+def _check_tensors(path: Path, others: Mapping[str, Other], found: Metadata | None) -> None:
     """Raise InvalidArgumentError where a signature would have an input or output that no protocol can carry."""
-    used = set(model.others)
+    used = set(others)
     if found:
         signed = found.signatures.values()
         used = {info.value_name for one in signed for info in (*one.inputs.values(), *one.outputs.values())}
-    for name in model.others:
+    for name, other in others.items():
         if name in used:
+            advice = _ADVICE.get(other, "export the model with tensors at its inputs and outputs.")
             raise InvalidArgumentError(
-                f"{name} of {path} is {model.others[name]}, and requests and answers carry only tensors; export the "
-                "model with tensors at its inputs and outputs. Converters of classifiers write such outputs unless "
-                "they are told zipmap=False (skl2onnx: options={'zipmap': False})."
+                f"{name} of {path} is {other.kind}, and requests and answers carry only tensors; {advice}"
             )
 
 
-def _tensor_infos(nodes: list[Any]) -> dict[str, TensorInfo]:
+def _tensor_infos(path: Path, nodes: list[Any]) -> dict[str, TensorInfo]:
     infos = {}
     for node in nodes:
         # ONNX Runtime gives [] for a scalar and for an unknown rank alike; the latter promises less.
         shape = tuple(dim if isinstance(dim, int) else -1 for dim in node.shape) or None
-        infos[node.name] = TensorInfo(f"{node.name}:0", dtypes.from_onnx(node.type), shape)
+        try:
+            infos[node.name] = TensorInfo(f"{node.name}:0", dtypes.from_onnx(node.type), shape)
+        except TypeError as error:
+            raise InvalidArgumentError(f"The type of {node.name} of {path} is not served: {error}") from None
     return infos
 
 

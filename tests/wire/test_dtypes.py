@@ -58,5 +58,7 @@ def test_what_is_not_served_is_refused():
         dtypes.from_number(20)
     with pytest.raises(TypeError, match=r"seq\(map"):
         dtypes.from_onnx("seq(map(int64,tensor(float)))")
+    with pytest.raises(TypeError, match="carry no tensors of int4; let the graph cast them"):
+        dtypes.from_onnx("tensor(int4)")
     with pytest.raises(TypeError, match="no counterpart"):
         dtypes.from_numpy(np.dtype("datetime64[s]"))

@@ -2,8 +2,9 @@
 
 Owns the import of the compiled module. Each codec of a message has a tolerant counterpart in Python, which reads and
 writes the same and also has the sentences for what is wrong; the codecs here answer None for whatever is not plain. The
-functions on rows of bytes and TFRecord's frames have no counterpart; wire/ragged.py and wire/records.py call them. The
-counts of requests, which serving/metrics.py reads, are here because counting in Python took longer than a small codec.
+functions on rows of bytes, TFRecord's frames and ONNX files have no counterpart; wire/ragged.py, wire/records.py and
+wire/onnx_model.py call them. The counts of requests, which serving/metrics.py reads, are here because counting in
+Python took longer than a small codec.
 """
 
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ try:
         read_examples_request,
         read_frames,
         read_inference,
+        read_onnx,
         read_predict_request,
         read_request,
         request_counts,
@@ -85,6 +87,7 @@ __all__ = [
     "read_examples_request",
     "read_frames",
     "read_inference",
+    "read_onnx",
     "read_predict_request",
     "read_request",
     "request_counts",

@@ -1,5 +1,6 @@
 """What the C++ of this folder gives Python."""
 
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -189,6 +190,31 @@ def read_frames(piece: Buffer) -> tuple[RaggedRows, int, int, int]:
     Gives the records, the bytes they take with their frames, the bytes that the record behind them takes as far as they
     are known (0 if the piece ends with a record), and what is wrong with it: 0 nothing, 1 the checksum of its length, 2
     the checksum of its data.
+    """
+
+# An ONNX model: its ir_version, whether it has a graph, whether it has an operator that must not run on nothing; pairs
+# of the operator sets' domains and versions, and of its metadata; of each tensor whose values lie in another file its
+# name, location, offset and length; of each input and output of the graph that is no tensor its name, whether it is an
+# input, the field of TypeProto's choice, and of a sequence that of its elements, else 0; texts in attributes and
+# tensors.
+OnnxContent = tuple[
+    int,
+    bool,
+    bool,
+    tuple[tuple[str, int], ...],
+    tuple[tuple[str, str], ...],
+    tuple[tuple[str, str, str, str], ...],
+    tuple[tuple[str, bool, int, int], ...],
+    list[bytes],
+]
+
+def read_onnx(file: bytes | mmap.mmap) -> tuple[int, int, OnnxContent | None]:
+    """What is wrong with a serialized ModelProto and at which byte, and what it says about itself if nothing is.
+
+    Wrong is: 0 nothing, 1 no field begins at the byte, 2 the file or a message ends inside the field at the byte, 3 it
+    ends inside the number at the byte, 4 more than 100 messages lie inside each other. Tensors are found wherever they
+    hide: initializers, constants, subgraphs, functions, sparse tensors. Of the texts, the first 1,000 are given. Bytes
+    that are not UTF-8 are replaced in str.
     """
 
 def row_mixer(capacity: int, seed: int) -> RowMixer:

@@ -20,6 +20,7 @@
 #include "inference_body.h"
 #include "json_body.h"
 #include "json_writer.h"
+#include "onnx_file.h"
 #include "predict_messages.h"
 #include "records.h"
 #include "request_counts.h"
@@ -730,6 +731,38 @@ PyObject* ReadExamplesRequest(PyObject*, PyObject* message) {
                        TextOrNone(spec.signature_name), ListOf(read->examples));
 }
 
+// Of a text that may hold anything.
+PyObject* AnyText(std::string_view value) {
+  return PyUnicode_DecodeUTF8(value.data(), static_cast<Py_ssize_t>(value.size()), "replace");
+}
+
+PyObject* ReadOnnx(PyObject*, PyObject* file) {
+  const Buffer buffer(file, PyBUF_SIMPLE);
+  if (!buffer) return nullptr;
+  estimator::OnnxFile read;
+  const bool is_done = Run(buffer->len, [&] {
+    read = estimator::ReadOnnxFile({static_cast<const char*>(buffer->buf), static_cast<std::size_t>(buffer->len)});
+  });
+  if (!is_done) return nullptr;
+  const auto fault_at = static_cast<Py_ssize_t>(read.fault_at);
+  if (read.fault != estimator::OnnxFault::kNone) return Py_BuildValue("inO", static_cast<int>(read.fault), fault_at, Py_None);
+  PyObject* const opsets = TupleOf(read.opsets, [](const auto& one) {
+    return Py_BuildValue("NN", AnyText(one.first), PyLong_FromUnsignedLongLong(one.second));
+  });
+  PyObject* const metadata = TupleOf(
+      read.metadata, [](const auto& one) { return Py_BuildValue("NN", AnyText(one.first), AnyText(one.second)); });
+  PyObject* const external = TupleOf(read.external, [](const auto& one) {
+    return Py_BuildValue("NNNN", AnyText(one.name), AnyText(one.location), AnyText(one.offset), AnyText(one.length));
+  });
+  PyObject* const others = TupleOf(read.others, [](const auto& one) {
+    return Py_BuildValue("NNii", AnyText(one.name), PyBool_FromLong(one.is_input), one.kind, one.element);
+  });
+  PyObject* const content =
+      Py_BuildValue("NNNNNNNN", PyLong_FromUnsignedLongLong(read.ir_version), PyBool_FromLong(read.has_graph),
+                    PyBool_FromLong(read.needs_rows), opsets, metadata, external, others, ListOf(read.words));
+  return Py_BuildValue("inN", 0, Py_ssize_t{0}, content);
+}
+
 // The objects of a list, or of an array of objects without gaps; none for anything else.
 std::optional<std::vector<PyObject*>> ObjectsOf(PyObject* given, const Buffer& buffer) {
   if (PyList_Check(given)) {
@@ -1024,6 +1057,7 @@ PyMethodDef kMethods[] = {
     {"merge_counts", MergeCounts, METH_VARARGS, nullptr},
     {"read_counts", ReadCounts, METH_O, nullptr},
     {"crc32c", Checksum, METH_VARARGS, nullptr},
+    {"read_onnx", ReadOnnx, METH_O, nullptr},
     {"read_frames", ReadFrames, METH_O, nullptr},
     {"row_mixer", MakeRowMixer, METH_VARARGS, nullptr},
     {"mix_rows", MixRows, METH_VARARGS, nullptr},

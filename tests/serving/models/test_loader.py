@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
+import onnx.parser
 import pytest
 
 from estimator_serving.serving import errors
@@ -81,13 +82,50 @@ CLASSIFIER = """g (float[N] x) => (float[N] y, seq(map(int64, float[N])) p) {{
 
 def test_outputs_that_no_protocol_carries(write_model, base_path):
     """Found before the session is opened: this graph has an operator that ONNX Runtime would refuse."""
-    told = r"p of .*model.onnx is a sequence, and requests and answers carry only tensors; .* zipmap=False"
+    told = r"p of .*model.onnx is a sequence of maps, and requests and answers carry only tensors; .* zipmap=False"
     with pytest.raises(errors.InvalidArgumentError, match=told):
         load(write_model(1, CLASSIFIER))
     (base_path / "1").rename(base_path / "aside")
     info = {"x": TensorInfo("x:0", dtypes.float32, (-1,))}, {"p": TensorInfo("p:0", dtypes.float32, (-1,))}
     with pytest.raises(errors.InvalidArgumentError, match=told):
         load(write_model(1, CLASSIFIER, **to_properties(Metadata({"s": Signature(*info, PREDICT_METHOD)}))))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("g (seq(float[N]) s, float[N] x) => (float[N] y) {{ y = Neg(x) }}", "s of .* is a sequence, .*SplitToSeq"),
+        ("g (float[N] x) => (seq(float[N]) s) {{ s = SequenceConstruct(x) }}", "s of .* is a sequence, .*ConcatFrom"),
+        ("g (float[N] x) => (optional(float[N]) o) {{ o = Optional(x) }}", "o of .* is an optional, .*OptionalGet"),
+        ("g (optional(float[N]) o) => (float[N] y) {{ y = OptionalGetElement(o) }}", "o of .* declare the input"),
+    ],
+)
+def test_values_that_no_protocol_carries(write_model, text, told):
+    with pytest.raises(errors.InvalidArgumentError, match=told):
+        load(write_model(1, text))
+
+
+NEWER = '<ir_version: 10, opset_import: ["" : 21, "ai.onnx.ml" : 3]>\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "g (float[N, 1] x) => (float[N] y) { y = ai.onnx.ml.ZipMap <classlabels_int64s = [0]> (x) }",
+            "y of .* is a sequence of maps, .* zipmap=False",
+        ),
+        ("g (float[N] x) => (float[N] y) { y = SequenceConstruct(x) }", "y of .* is a sequence, .*ConcatFromSequence"),
+        ("g (float[N] x) => (int4[N] y) { y = Cast <to = 22> (x) }", "type of y of .* no tensors of int4; .* cast"),
+    ],
+)
+def test_outputs_whose_types_only_onnx_runtime_finds_out(base_path, text, told):
+    model = onnx.parser.parse_model(NEWER + text)
+    model.graph.output[0].ClearField("type")
+    (base_path / "1").mkdir()
+    (base_path / "1" / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(errors.InvalidArgumentError, match=told):
+        load(base_path / "1")
 
 
 def test_outputs_that_no_signature_names_do_not_matter(write_model):
