@@ -1,6 +1,8 @@
 #include "feature_attributes.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 #include <utility>
 
 namespace estimator {
@@ -136,16 +138,17 @@ Feature ColumnOf(Message message, const Declared& feature, std::size_t k) {
   return column;
 }
 
-// Where the column stands among the columns; at the end, if it is new. Only those of any length can be shared.
-std::size_t PlaceOf(const Feature& column, std::vector<Feature>& columns) {
-  const auto same = [&](const Feature& other) {
-    return other.key == column.key && other.place == column.place && other.layout == Layout::kVarLen &&
-           column.layout == Layout::kVarLen && other.dtype == column.dtype;
-  };
-  const auto found = std::find_if(columns.begin(), columns.end(), same);
-  const auto place = static_cast<std::size_t>(found - columns.begin());
-  if (found == columns.end()) columns.push_back(column);
-  return place;
+// Where columns of any length stand among the columns, which only they can share.
+using Shared = std::map<std::tuple<std::string, Place, DType>, std::size_t>;
+
+// Where the column stands among the columns; at the end, if it is new.
+std::size_t PlaceOf(const Feature& column, std::vector<Feature>& columns, Shared& shared) {
+  if (column.layout == Layout::kVarLen) {
+    const auto [found, is_new] = shared.try_emplace({column.key, column.place, column.dtype}, columns.size());
+    if (!is_new) return found->second;
+  }
+  columns.push_back(column);
+  return columns.size() - 1;
 }
 
 // What the decoder does not see of a feature.
@@ -207,11 +210,13 @@ std::vector<Declared> ReadFeatures(Message message, const ort::Inference& infere
 
 std::vector<Feature> MakeColumns(Message message, std::vector<Declared>& features) {
   std::vector<Feature> columns;
+  Shared shared;
   for (Declared& feature : features) {
     CheckDeclared(message, feature);
     for (std::size_t k = 0; k < feature.keys.size(); ++k) {
       const bool uniform = k > 0 && feature.kind == Kind::kRagged && feature.dims[k - 1] > 0;
-      feature.columns.push_back(uniform ? Declared::kNoColumn : PlaceOf(ColumnOf(message, feature, k), columns));
+      feature.columns.push_back(uniform ? Declared::kNoColumn
+                                        : PlaceOf(ColumnOf(message, feature, k), columns, shared));
     }
   }
   return columns;
