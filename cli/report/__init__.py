@@ -41,6 +41,7 @@ def main(chosen: argparse.Namespace) -> int:
             f"The report could not be written to {output} ({error}). Give another place with --output."
         ) from error
     print(output)
-    for sentence in contents.lacking:
+    notes = [f"{folder}: {counted['note']}" for folder, counted in contents.last.items() if counted.get("note")]
+    for sentence in [*contents.lacking, *notes]:
         print(f"  {sentence}")
     return 0

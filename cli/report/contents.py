@@ -89,7 +89,8 @@ def what_is_lacking(found: Contents) -> list[str]:
     if not found.last:
         lacking.append(
             f"No evaluation left {EVALUATION_FILE}, from which calibration, curves, the confusion matrix or residuals, "
-            "and the coverage of columns are made. Call evaluate once more; earlier versions did not write it."
+            "and the coverage of columns are made. Earlier versions did not write it: call evaluate once more. If the "
+            "file is not there then, evaluate has logged why."
         )
     if not found.hyperparameters:
         lacking.append(f"There is no {HYPERPARAMETERS_FILE}. The next training in this model_dir writes it.")

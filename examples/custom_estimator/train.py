@@ -52,14 +52,14 @@ def model_fn(features: Mapping[str, Any], labels: torch.Tensor | None, mode: str
         net = layers.dense(net, units=units, activation=torch.relu)
     logits = layers.dense(net, units=params["n_classes"], activation=None)
     predicted_classes = logits.argmax(1)
+    probabilities = torch.softmax(logits, 1)
+    predictions = {
+        "class_ids": predicted_classes[:, None],
+        "probabilities": probabilities,
+        "logits": logits,
+    }
 
     if mode == ModeKeys.PREDICT:
-        probabilities = torch.softmax(logits, 1)
-        predictions = {
-            "class_ids": predicted_classes[:, None],
-            "probabilities": probabilities,
-            "logits": logits,
-        }
         # What classify requests are answered with: every species and its score.
         names = StringPrediction(torch.arange(len(SPECIES)).expand(probabilities.shape), SPECIES)
         outputs = {
@@ -74,7 +74,8 @@ def model_fn(features: Mapping[str, Any], labels: torch.Tensor | None, mode: str
     summaries.scalar("accuracy", float(accuracy.result()))
 
     if mode == ModeKeys.EVAL:
-        return EstimatorSpec(mode, loss=loss, eval_metric_ops={"accuracy": accuracy})
+        # `estimator-serving report` shows the predictions beside the labels; the metrics do not need them.
+        return EstimatorSpec(mode, predictions, loss=loss, eval_metric_ops={"accuracy": accuracy})
 
     optimizer = train.AdamOptimizer(learning_rate=0.01)
     train_op = optimizer.minimize(loss, global_step=get_global_step())

@@ -98,6 +98,15 @@ def test_what_is_not_there_is_said(tmp_path, capsys):
         assert sentence in said
 
 
+def test_a_note_of_an_evaluation_is_said(tmp_path, capsys):
+    directory = trained("linear binary", tmp_path)
+    file = directory / "eval" / "last_evaluation.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "targets": [], "note": "It has no predictions."}))
+    text, said = page(directory, capsys)
+    assert "<p>It has no predictions.</p>" in text
+    assert said.splitlines()[1:] == ["  eval: It has no predictions."]
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [

@@ -78,10 +78,9 @@ class LastEvaluation:
             self._targets, self._note = targets_of(labels, predictions)
             transform = self._session.recorder.transform
             self._coverage = Coverage([] if transform is None else transform.definitions.values())
-            self._sized = _sized(predictions)
-        rows = (predictions if self._sized is None else predictions[self._sized]).size(0)
+        raw = features.raw if isinstance(features, Features) else features
+        rows = _rows_of(predictions, labels, raw)
         if self._covered < COVERED_ROWS:
-            raw = features.raw if isinstance(features, Features) else features
             if isinstance(raw, Mapping):
                 self._waiting_features.append(raw)
             self._covered += rows
@@ -273,10 +272,12 @@ class _Numbers(_Target):
 
 # -- what a model predicts --------------------------------------------------------------------------------------------
 
-_UNKNOWN = (
-    "The model's predictions do not tell what to compare with the labels: they are {}. Name them `probabilities` "
-    "[batch, classes] (with `class_ids`) in a classifier, `predictions` in a regressor."
-)
+_NAMES = "`probabilities` [batch, classes] (with `class_ids`) in a classifier, `predictions` in a regressor."
+_UNKNOWN = "The model's predictions do not tell what to compare with the labels: they are {}. Name them " + _NAMES
+_NONE = (
+    "The model_fn returns no predictions for EVAL, so there is nothing to compare with the labels. Give its "
+    "EstimatorSpec `predictions` for EVAL too: "
+) + _NAMES
 
 
 def targets_of(labels: Any, predictions: Any) -> tuple[list[_Target], str]:
@@ -285,6 +286,8 @@ def targets_of(labels: Any, predictions: Any) -> tuple[list[_Target], str]:
         return [], "The input has no labels."
     if isinstance(predictions, Tensor):
         predictions = {"predictions": predictions}
+    if predictions is None or predictions == {}:
+        return [], _NONE
     if not isinstance(predictions, Mapping):
         return [], _UNKNOWN.format(type(predictions).__name__)
     names = sorted({key[0] for key in predictions if isinstance(key, tuple)})  # those of a MultiHead
@@ -338,11 +341,10 @@ def _finder(name: str, keys: Sequence[str]) -> Callable[[Any, Any], Sequence[Any
     return find
 
 
-def _sized(predictions: Any) -> Any:
-    """The key of a prediction that has a row for each row of the batch, None for a bare tensor."""
-    if not isinstance(predictions, Mapping):
-        return None
-    return next(key for key, value in predictions.items() if isinstance(value, Tensor) and value.ndim)
+def _rows_of(*parts: Any) -> int:
+    """The rows of a batch by the first array of its predictions, labels or features; 0 if there is none."""
+    values = (value for part in parts for value in (part.values() if isinstance(part, Mapping) else [part]))
+    return next((len(value) for value in values if isinstance(value, Tensor | np.ndarray) and value.ndim), 0)
 
 
 def _short(values: Array) -> list[float | int]:

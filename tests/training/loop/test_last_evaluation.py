@@ -106,6 +106,21 @@ def test_predictions_that_do_not_tell_are_named(tmp_path):
     assert "they are ['left', 'right']. Name them `probabilities`" in found["note"]
 
 
+@pytest.mark.parametrize("labels", [np.float32([1, 2]), None], ids=["labels", "no labels"])
+def test_a_model_fn_without_predictions_leaves_metrics_and_columns(tmp_path, labels):
+    column = fc.numeric_column("x")
+
+    def model_fn(features, mode, labels=None):
+        loss = fc.input_layer(features, [column]).mean()
+        return training.EstimatorSpec(mode, loss=loss, eval_metric_ops={"mean": training.metrics.mean(loss)})
+
+    inputs = numpy_input_fn({"x": np.float32([1, 2])}, labels, shuffle=False)
+    found = left(training.Estimator(model_fn, tmp_path), inputs)
+    assert (found["rows"], found["covered_rows"], found["metrics"]["mean"]) == (2, 2, 1.5)
+    assert [column["column"] for column in found["columns"]] == ["x"]
+    assert ("no predictions for EVAL" if labels is not None else "no labels") in found["note"]
+
+
 def test_what_cannot_be_counted_costs_the_file_only(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(last_evaluation, "targets_of", lambda *_: 1 / 0)
     estimator = small_estimators.make_estimator("linear binary", tmp_path)
