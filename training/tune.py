@@ -9,6 +9,10 @@ A trial that runs holds a lock on its directory, which the system lets go when t
 search that begins recognises the trials of dead processes at once: they are recorded as failed, and their parameters
 are tried once more, in the same model_dir, where the training goes on from its last checkpoint.
 
+A second lock, on the directory of the search, is held while a study is made and while a trial begins: from the count of
+the trials until the new one holds its own lock. So processes that start together make one study, and no more than
+n_trials. Processes on machines that share no directory have the storage alone.
+
 Owns the search. Does not know what the parameters mean. Optuna is the extra `tune` and is imported when tune is called.
 """
 
@@ -21,10 +25,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from estimator_serving.training.estimator import Estimator
 from estimator_serving.training.run_config import RunConfig
@@ -138,7 +144,8 @@ def tune(
         sampler, pruner: Optuna's; by default TPESampler, and HyperbandPruner over the steps.
         keep_model_dirs: which model_dirs are left: of the best trial, of all or of none. A trial that failed keeps its
             directory unless it is "none".
-        seed: of the default sampler.
+        seed: of the default sampler. It draws from the seed and the number of the trial, so that each of several
+            processes draws other parameters. Those of one process are the same in every search.
 
     A trial that raises an Exception is recorded as failed, and the search goes on.
 
@@ -146,7 +153,7 @@ def tune(
         ModuleNotFoundError: Optuna is not installed.
         ValueError: the evaluation has no such metric, the study in the storage has another direction or metric, or an
             argument is out of range.
-        RuntimeError: all trials failed.
+        RuntimeError: all trials failed, or other processes are still at work on the first that could be complete.
     """
     try:
         import optuna
@@ -159,14 +166,18 @@ def tune(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     search = _Search(build, train_spec, eval_spec, folder, metric, direction, config, keep_model_dirs, pruner)
-    study = load_study(storage_of(storage, folder), study_name, metric, direction)
-    # A search that goes on must not draw again what it drew first.
-    drawn = None if seed is None else seed + len(study.get_trials(deepcopy=False))
-    study.sampler = sampler or optuna.samplers.TPESampler(seed=drawn)
-    search.free_dead_trials(study)
+    with held(folder):
+        study = load_study(storage_of(storage, folder), study_name, metric, direction)
+        search.free_dead_trials(study)
+    study.sampler = sampler or optuna.samplers.TPESampler()
+    search.seed = seed if sampler is None else None
     until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    while len(counted_trials(study)) < n_trials and time.monotonic() < until_s:
-        study.optimize(search.run, n_trials=1, catch=(Exception,))
+    while time.monotonic() < until_s:
+        with search.beginning:
+            search.beginning.enter_context(held(folder))
+            if len(counted_trials(study)) >= n_trials:
+                break
+            study.optimize(search.run, n_trials=1, catch=(Exception,))
         if search.refusal is not None:
             raise search.refusal
         search.tidy(study)
@@ -188,6 +199,9 @@ class _Search:
     config: RunConfig
     keep: Keep
     pruner: Any
+    seed: int | None = None
+    beginning: ExitStack = field(default_factory=ExitStack)
+    """Has the lock on the search's directory until the trial that begins has its own."""
     refusal: ValueError | None = None
     """What no other trial could do better; it ends the search."""
 
@@ -209,7 +223,11 @@ class _Search:
         name = trial.user_attrs.get(_DIRECTORY) or f"trial_{trial.number:04d}"
         trial.set_user_attr(_DIRECTORY, name)
         model_dir = self.folder / name
+        if self.seed is not None:
+            drawn = np.random.SeedSequence((self.seed, trial.number)).generate_state(1)
+            trial.study.sampler = optuna.samplers.TPESampler(seed=int(drawn[0]))
         with held(model_dir):
+            self.beginning.close()
             estimator = self.build(trial, self.config.replace(model_dir=str(model_dir)))
             if not isinstance(estimator, Estimator):
                 self.refusal = ValueError(
@@ -280,6 +298,11 @@ class _Search:
         """Raises RuntimeError if no trial is complete."""
         trials = study.get_trials(deepcopy=False)
         best = _best(study)
+        if best is None and any(trial.state.name == "RUNNING" for trial in trials):
+            raise RuntimeError(
+                f"No trial of the study {study.study_name!r} is complete yet; other processes are at work on the last "
+                "ones. Start the same command again when they have ended: it shows the result."
+            )
         if best is None:
             failed = [trial for trial in trials if trial.state.name == "FAIL"]
             last = failed[-1].user_attrs.get("error", "see the log") if failed else "none ran"
@@ -414,7 +437,7 @@ def _last_value(trial: Any) -> float | None:
 
 @contextmanager
 def held(model_dir: Path) -> Iterator[None]:
-    """Hold the lock that says that the trial of a model_dir is at work."""
+    """Hold the lock of a directory: a trial is at work in this model_dir, or begins in this search."""
     model_dir.mkdir(parents=True, exist_ok=True)
     with open(model_dir / _LOCK, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

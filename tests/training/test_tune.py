@@ -2,6 +2,9 @@
 
 import importlib
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -132,6 +135,48 @@ def test_the_trial_of_a_killed_process_is_freed(tmp_path):
     assert (complete.state, failed.state, failed.error) == ("complete", "failed", "its process died")
     assert complete.params == failed.params
     assert complete.model_dir == failed.model_dir == str(tmp_path / "trial_0000")
+
+
+def test_a_trial_draws_from_the_seed_and_its_number(tmp_path):
+    def params(directory, *n_trials):
+        for number in n_trials:
+            result = tune(directory, n_trials=number, train_spec=training.TrainSpec(TRAIN.input_fn, max_steps=1))
+        return [trial.params["rate"] for trial in sorted(result.trials, key=lambda trial: trial.number)]
+
+    at_once = params(tmp_path / "at_once", 3)
+    assert len(set(at_once)) == 3
+    assert params(tmp_path / "in_parts", 1, 3) == at_once
+
+
+def test_searches_that_start_together_keep_the_bound(tmp_path, monkeypatch):
+    together = threading.Barrier(2)
+    count = tune_module.counted_trials
+
+    def count_together(study):
+        counted = count(study)
+        with suppress(threading.BrokenBarrierError):  # only one of them may count
+            together.wait(0.3)
+        return counted
+
+    monkeypatch.setattr(tune_module, "counted_trials", count_together)
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = [pool.submit(tune, tmp_path, n_trials=1) for _ in range(2)]
+    errors = [str(outcome.exception()) for outcome in outcomes if outcome.exception()]
+    assert all("other processes are at work on the last" in error for error in errors)
+    assert len(tune(tmp_path, n_trials=1).trials) == 1
+
+
+def test_a_study_is_made_under_the_lock_of_the_directory(tmp_path, monkeypatch):
+    """Processes that made SQLite's tables at the same time would fail."""
+    make = tune_module.storage_of
+
+    def storage_of(*given):
+        assert not tune_module._is_dead(tmp_path)
+        return make(*given)
+
+    monkeypatch.setattr(tune_module, "storage_of", storage_of)
+    tune(tmp_path, n_trials=1)
+    assert tune_module._is_dead(tmp_path)
 
 
 def test_the_trial_of_a_process_at_work_is_left_alone(tmp_path):
