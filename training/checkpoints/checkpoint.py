@@ -3,7 +3,8 @@
 TensorFlow's checkpoints are read as well; they are never written or removed.
 
 Owns file names, formats and which checkpoints are kept. Does not know models: a checkpoint is named tensors, a
-transform's bytes and a step. A file carries a checksum of its contents, and a file that was cut or altered is refused.
+transform's bytes, a step, and how large the steps of its training are. A file carries a checksum of its contents, and a
+file that was cut or altered is refused.
 
     <model_dir>/checkpoint                          model_checkpoint_path: "model.ckpt-10" … (TF's text form)
     <model_dir>/model.ckpt-10.safetensors           variables, slots, global_step, `transform` (uint8)
@@ -46,13 +47,15 @@ _RETRAIN = "Restore the file from a copy, name an older one with checkpoint_path
 class Checkpoint:
     """What one file holds. `path` is the prefix `<model_dir>/model.ckpt-<step>`.
 
-    A checkpoint of TensorFlow has no transform and does not say which variables are trainable.
+    A checkpoint of TensorFlow has no transform and does not say which variables are trainable. `forward_flops` is None
+    where the file does not say it (see Run).
     """
 
     path: str
     values: Mapping[str, Tensor]
     transform: bytes | None
     trainable: tuple[str, ...]
+    forward_flops: int | None = None
 
 
 class Checkpoints:
@@ -77,11 +80,18 @@ class Checkpoints:
         # Those of an earlier run in the directory count towards keep_max, so a resumed run tidies up after it.
         self._recent = [p for p in _listed(self.directory) if _file(p).exists()]
 
-    def save(self, values: Mapping[str, Tensor], step: int, transform: bytes | None, trainable: Iterable[str]) -> str:
+    def save(
+        self,
+        values: Mapping[str, Tensor],
+        step: int,
+        transform: bytes | None,
+        trainable: Iterable[str],
+        forward_flops: int | None = None,
+    ) -> str:
         """Write the checkpoint of `step` and return its prefix. A crash at any point leaves the one before usable."""
         self.directory.mkdir(parents=True, exist_ok=True)
         prefix = str(self.directory / f"{self.basename}-{step}")
-        write_checkpoint(prefix, values, transform, trainable)
+        write_checkpoint(prefix, values, transform, trainable, forward_flops)
         self._recent = [*(p for p in self._recent if p != prefix), prefix]
         dropped: list[str] = []
         if self.keep_max:
@@ -105,7 +115,11 @@ class Checkpoints:
 
 
 def write_checkpoint(
-    prefix: str, values: Mapping[str, Tensor], transform: bytes | None, trainable: Iterable[str]
+    prefix: str,
+    values: Mapping[str, Tensor],
+    transform: bytes | None,
+    trainable: Iterable[str],
+    forward_flops: int | None = None,
 ) -> None:
     """Write `<prefix>.safetensors` aside and rename it into place."""
     tensors: dict[str, Tensor] = {}
@@ -119,7 +133,10 @@ def write_checkpoint(
     if transform is not None:
         tensors[TRANSFORM] = torch.from_numpy(np.frombuffer(transform, np.uint8).copy())
     names = json.dumps(list(trainable))
-    metadata = {"checksum": _checksum(tensors, names), "trainable": names}
+    flops = "" if forward_flops is None else str(forward_flops)
+    metadata = {"checksum": _checksum(tensors, names + flops), "trainable": names}
+    if flops:
+        metadata["forward_flops"] = flops
     file = _file(prefix)
     try:
         with replacing(file) as aside:
@@ -156,12 +173,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptCheckpointError(f"Checkpoint {file} is cut or damaged ({error}). {_RETRAIN}") from error
-    names = metadata.get("trainable", "")
-    if metadata.get("checksum") != _checksum(tensors, names):
+    names, flops = metadata.get("trainable", ""), metadata.get("forward_flops", "")
+    if metadata.get("checksum") != _checksum(tensors, names + flops):
         raise CorruptCheckpointError(f"Checkpoint {file} does not hold what was written to it. {_RETRAIN}")
     transform = tensors.pop(TRANSFORM, None)
-    trainable = tuple(json.loads(names))
-    return Checkpoint(prefix, tensors, None if transform is None else transform.numpy().tobytes(), trainable)
+    transform_bytes = None if transform is None else transform.numpy().tobytes()
+    return Checkpoint(prefix, tensors, transform_bytes, tuple(json.loads(names)), int(flops) if flops else None)
 
 
 def latest_checkpoint(directory: str | os.PathLike[str]) -> str | None:
@@ -245,8 +262,8 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _checksum(tensors: Mapping[str, Tensor], trainable: str) -> str:
-    total = zlib.crc32(trainable.encode())
+def _checksum(tensors: Mapping[str, Tensor], described: str) -> str:
+    total = zlib.crc32(described.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         total = zlib.crc32(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode(), total)

@@ -35,6 +35,8 @@ class Run:
         batch: the features and labels of the last step of an evaluation or prediction.
         first_spec: what it returned when it made the variables, before the first step.
         loss: the last step's, nan before it and in predict. Under several processes the mean of theirs.
+        forward_flops: multiplications and additions of model_fn with the first batch of this training, or of the one
+            that it goes on from (threads.py); None if unknown.
         last_step: the global_step this run is to end at, None where only the end of the input tells.
         stop_requested: whether the run ends after this step.
         on_chief: calls a function in the chief and returns its result in every process (Strategy.on_chief). A hook
@@ -48,6 +50,7 @@ class Run:
     batch: tuple[Any, Any] = (None, None)
     first_spec: EstimatorSpec | None = None
     loss: float = math.nan
+    forward_flops: int | None = None
     last_step: int | None = None
     stop_requested: bool = False
     on_chief: Callable[[Callable[[], Any]], Any] = operator.call

@@ -109,7 +109,9 @@ class CheckpointSaverHook(SessionRunHook):
         assert self._saver is not None
         store = session.store
         logger.info("Saving checkpoints for %d into %s.", step, self._saver.directory / self._saver.basename)
-        self._saver.save(store.values(), step, session.transform_bytes, store.trainable_variables)
+        self._saver.save(
+            store.values(), step, session.transform_bytes, store.trainable_variables, session.forward_flops
+        )
         logger.info("Calling checkpoint listeners after saving checkpoint %d...", step)
         stopping = [listener for listener in self._listeners if listener.after_save(session, step)]
         for listener in stopping:

@@ -134,7 +134,8 @@ class TrainedModels:
         logger.info("Restoring parameters from %s", checkpoint_path)
         store = VariableStore(seed=seed, values=checkpoint.values, source=checkpoint.path)
         transform = None if checkpoint.transform is None else Transform.from_bytes(checkpoint.transform)
-        return Run(store, TransformRecorder(transform), self._model.config)
+        recorder = TransformRecorder(transform)
+        return Run(store, recorder, self._model.config, forward_flops=checkpoint.forward_flops)
 
     def _new_store(self, seed: int, frozen: bool = False) -> VariableStore:
         """The variables of a model without a checkpoint."""

@@ -74,6 +74,8 @@ def train(
             first = next(batches, None)
             with threads.Flops() if may_be_replayed(model.model_fn) else nullcontext() as forward:
                 built = _build(model, session, first, made)
+            if forward is not None:
+                session.forward_flops = threads.at_the_start(forward.total, session.forward_flops)
             if first is None:
                 logger.warning(_NO_STEPS, "" if built is not None else _NOTHING_SAVED)
             if not strategy.agree(built is not None):
@@ -90,7 +92,7 @@ def train(
             if is_chief and model.made_with:
                 hyperparameters.write(config.model_dir, model.made_with, model.params)
             watching = closing(watch(batches, config.model_dir)) if is_chief else nullcontext(batches)
-            with watching as watched, threads.enough_for(forward):
+            with watching as watched, threads.enough_for(None if forward is None else session.forward_flops):
                 run(model, session, watched, run_hooks, strategy)
 
 
