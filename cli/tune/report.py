@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from estimator_serving.cli.tune.requests import Requests
-from estimator_serving.cli.tune.search import SPREAD_ASSUMED, Entry, Found, Load, Objective, middle
+from estimator_serving.cli.tune.search import SPREAD_ASSUMED, Entry, Found, Load, Objective
 from estimator_serving.cli.tune.settings import Setting
 
 FLAGS_FILE = "flags.txt"
@@ -121,9 +121,9 @@ def sentences(found: Found, requests: Requests) -> Iterator[str]:
 
 
 def table(found: Found, ranked: Sequence[Entry]) -> Iterator[str]:
-    """A line for each setting, the best first; the chosen one has a mark."""
+    """A line for each setting, the best first; the chosen one has a mark. Rates are of answers within the objective."""
     objective = found.objective
-    head = ("setting", "runs", "clients", "requests/s", "p50 ms", f"{quantile_name(objective)} ms", "meets objective")
+    head = ("setting", "runs", "clients", "in time/s", "p50 ms", f"{quantile_name(objective)} ms", "meets objective")
     rows = [head]
     for entry in ranked:
         load = entry.typical(objective)
@@ -133,7 +133,7 @@ def table(found: Found, ranked: Sequence[Entry]) -> Iterator[str]:
                 f"{mark}{entry.setting}",
                 str(len(entry.runs)),
                 str(load.clients),
-                _rate(load.rate),
+                _rate(load.goodput),
                 _ms(load.median_s),
                 _ms(load.quantile_s),
                 "yes" if load.meets(objective) else "no",
@@ -147,7 +147,10 @@ def table(found: Found, ranked: Sequence[Entry]) -> Iterator[str]:
 
 
 def figure(found: Found, ranked: Sequence[Entry], is_unicode: bool) -> Iterator[str]:
-    """Bars: answers within the objective by setting, and how the chosen setting and the defaults behave by clients."""
+    """Bars: answers within the objective by setting, and how the chosen setting and the defaults behave by clients.
+
+    Each setting is shown by its run in the middle, of which the table has the best load.
+    """
     objective = found.objective
     width = max(len(str(entry.setting)) for entry in ranked)
     yield f"Requests/s answered within {objective.latency_s * 1000:g} ms"
@@ -157,16 +160,14 @@ def figure(found: Found, ranked: Sequence[Entry], is_unicode: bool) -> Iterator[
         yield f"  {str(entry.setting).ljust(width)}  {_bar(load.goodput, most, is_unicode)} {_rate(load.goodput)}"
     shown = dict.fromkeys([found.chosen, Setting()])
     for entry in (one for one in found.entries if one.setting in shown):
-        by_clients: dict[int, list[Load]] = {}
-        for load in sorted((load for run in entry.runs for load in run), key=lambda load: load.quantile_s):
-            by_clients.setdefault(load.clients, []).append(load)
-        typical = {count: middle(loads) for count, loads in by_clients.items()}
+        run = sorted(entry.middle_run(objective), key=lambda load: load.clients)
         yield ""
-        yield f"{quantile_name(objective)} by clients, {entry.setting}"
-        slowest_s = max((one.quantile_s for one in typical.values() if math.isfinite(one.quantile_s)), default=0.0)
-        for count, load in sorted(typical.items()):
+        within = f"requests/s within {objective.latency_s * 1000:g} ms"
+        yield f"{quantile_name(objective)} and {within} by clients, {entry.setting}"
+        slowest_s = max((load.quantile_s for load in run if math.isfinite(load.quantile_s)), default=0.0)
+        for load in run:
             bar = _bar(min(load.quantile_s, slowest_s), slowest_s, is_unicode)
-            yield f"  {count:>4}  {bar} {_ms(load.quantile_s)} ms, {_rate(load.rate)}/s"
+            yield f"  {load.clients:>4}  {bar} {_ms(load.quantile_s)} ms, {_rate(load.goodput)}/s"
 
 
 def _bar(value: float, most: float, is_unicode: bool) -> str:

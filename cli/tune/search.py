@@ -120,9 +120,13 @@ class Entry:
         best = [best_load(loads, objective) for loads in self.runs]
         return sorted(best, key=lambda load: _merit(load, objective))
 
+    def middle_run(self, objective: Objective) -> list[Load]:
+        """The loads of the run that is in the middle by its best load; of two runs, of the worse one."""
+        return middle(sorted(self.runs, key=lambda loads: _merit(best_load(loads, objective), objective)))
+
     def typical(self, objective: Objective) -> Load:
-        """The best load of the run in the middle; of two runs, of the worse one."""
-        return middle(self.loads(objective))
+        """The best load of the run in the middle."""
+        return best_load(self.middle_run(objective), objective)
 
 
 @dataclass

@@ -130,7 +130,7 @@ def test_the_table_has_the_best_first_and_marks_the_recommended_one():
     )
     table = lines(found).splitlines()
     words = [" ".join(line.split()) for line in table]
-    assert words[0] == "setting runs clients requests/s p50 ms p99 ms meets objective"
+    assert words[0] == "setting runs clients in time/s p50 ms p99 ms meets objective"
     assert words[1] == "* defaults 2 4 1,000 5 10 yes"
     assert words[3] == "2 workers 2 4 3,000 15 30 no"
     assert "Runs of the same setting differed by up to 13%." in lines(found)
@@ -147,6 +147,22 @@ def test_an_objective_that_is_not_met_is_told_with_the_nearest():
     text = lines(found)
     assert "No setting answers 99% of the requests within 20 ms. The nearest is: 1 thread" in text
     assert "p99 40 ms" in text
+
+
+def test_the_table_and_the_figures_show_the_same_run():
+    found = found_of((Setting(), 0.01, [1]))
+    rates = [(700, 800), (600, 500), (400, 300)]
+    found.entries[0].runs = [
+        [Load(1, one + 5, one, 0.001, 0.004), Load(2, two + 5, two, 0.001, 0.005)] for one, two in rates
+    ]
+    shown = [" ".join(line.split()) for line in lines(found, is_unicode=False).splitlines()]
+    assert shown[1] == "* defaults 3 1 600 1 4 yes"
+    assert shown[4] == f"defaults {'#' * 40} 600"
+    assert shown[6:9] == [
+        "p99 and requests/s within 20 ms by clients, defaults",
+        f"1 {'#' * 32} 4 ms, 600/s",
+        f"2 {'#' * 40} 5 ms, 500/s",
+    ]
 
 
 def test_the_figure_for_a_terminal_without_blocks():
