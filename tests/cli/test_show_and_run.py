@@ -214,6 +214,19 @@ def test_a_path_without_a_servable(command, capsys, tmp_path):
     assert "holds neither model.onnx nor a numbered directory" in refused(capsys, command, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "words", [["show"], ["run"], ["tune"], ["compare", "--right", "none", "--left"]], ids=lambda words: words[0]
+)
+def test_a_saved_model_is_refused_with_the_command_that_converts_it(words, capsys, tmp_path):
+    (tmp_path / "9").mkdir()
+    (tmp_path / "10").mkdir()
+    (tmp_path / "10" / "saved_model.pb").touch()
+    for path in (tmp_path, tmp_path / "10"):
+        error = refused(capsys, *words, path)
+        assert f"{tmp_path / '10'} holds a SavedModel of TensorFlow and no model.onnx" in error
+        assert f"`estimator-serving import {tmp_path / '10'} BASE`" in error
+
+
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_a_reader_that_leaves_is_no_error(base, flags):
     """As `| head` does; and the shell learns of it as of any program."""
