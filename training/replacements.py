@@ -21,6 +21,10 @@ _DATASET = "Dataset.from_generator with Python's own tools"
 _ESTIMATOR_TRAINS = "estimator.train, which owns the loop"
 _TPU = "Estimator and RunConfig: there are no TPUs"
 _LOGIT = "layers of your own in a model_fn, and head.create_estimator_spec"
+_KERAS = (
+    "keras itself, and training.model_to_estimator; training.optimizers for keras.optimizers, training.regularizers "
+    "for keras.regularizers, training.feature_column.sequence_input_layer for keras.experimental.SequenceFeatures"
+)
 _STRATEGY = "RunConfig(train_distribute=distribute.MultiWorkerMirroredStrategy())"
 
 ROWS: tuple[tuple[str, str, str], ...] = (
@@ -365,7 +369,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("", "assert_equal assert_rank Print Assert", "Python's assert and print"),
     ("", "sequence_mask", "torch.arange(steps) < lengths.unsqueeze(1)"),
     ("", "confusion_matrix", "metrics.confusion_matrix"),
-    ("", "keras", "keras itself, and training.model_to_estimator"),
+    ("", "keras", _KERAS),
     ("", "saved_model", "estimator.export_saved_model; `estimator-serving import` reads SavedModels"),
     ("", "python_io", "training.io"),
     ("", "app flags", "absl.app and absl.flags, or argparse"),

@@ -40,6 +40,8 @@ def test_names_of_tf_itself_of_contrib_and_of_a_dataset():
     for call, text in (
         (lambda: training.reduce_mean, r"tf\.reduce_mean is not here\. Use the tensor's mean"),
         (lambda: training.contrib.learn.Experiment, r"Use training\.train_and_evaluate"),
+        (lambda: training.compat.v1.keras.optimizers.legacy, r"training\.optimizers for keras\.optimizers"),
+        (lambda: training.compat.v1.keras.regularizers.l2(0.1), r"training\.regularizers for keras\.regularizers"),
         (lambda: training.compat.v1.Session, "Use an Estimator and its hooks"),
         (lambda: training.Dataset.from_tensors([1]).make_one_shot_iterator(), "Use the Dataset itself"),
         (lambda: training.zz, "module 'estimator_serving.training' has no attribute 'zz'"),
