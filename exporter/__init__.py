@@ -1,5 +1,8 @@
 """A trained estimator and a serving input receiver -> a servable directory. Knows training; knows no server."""
 
+from estimator_serving import training as _training  # noqa: F401 - says which package is missing
+
+# isort: split
 from estimator_serving.exporter.export import export_all_saved_models, export_saved_model
 from estimator_serving.exporter.other_models import export_model
 from estimator_serving.exporter.receivers.receivers import (

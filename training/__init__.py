@@ -7,6 +7,9 @@ import logging as _logging
 import sys
 from typing import Any
 
+from estimator_serving.training import needs as _needs  # noqa: F401 - says which package is missing
+
+# isort: split
 from estimator_serving.training import openmp as _openmp  # noqa: F401 - before all that loads torch
 
 # isort: split
