@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,15 @@ def test_no_path_of_this_checkout():
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_page_is_in_the_navigation(page):
     assert f": {page.relative_to(ROOT / 'docs')}" in (ROOT / "mkdocs.yml").read_text() or page.name == "README.md"
+
+
+@pytest.mark.parametrize("page", ["migrate", "open-inference", "search-hyperparameters", "train-on-a-cluster"])
+def test_the_programs_of_a_page_lack_no_name(page):
+    """Neither an import nor data: what one block uses, it has or a block above it."""
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/how-to/{page}.md").read_text(), re.DOTALL)
+    check = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F821", "-"]
+    done = subprocess.run(check, input="\n".join(programs), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_tutorials_program_runs(tmp_path, monkeypatch):
