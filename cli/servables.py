@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from estimator_serving.serving.models.model_files import MODEL_FILE
-
-_SAVED_MODEL_FILE = "saved_model.pb"
+from estimator_serving.serving.models.model_files import MODEL_FILE, SAVED_MODEL_FILE
 
 
 def refuse_saved_model(path: str | os.PathLike[str]) -> None:
@@ -19,7 +17,7 @@ def refuse_saved_model(path: str | os.PathLike[str]) -> None:
     for directory in (Path(path), *sorted(numbered, key=lambda child: int(child.name))[-1:]):
         if (directory / MODEL_FILE).is_file():
             return
-        if (directory / _SAVED_MODEL_FILE).is_file():
+        if (directory / SAVED_MODEL_FILE).is_file():
             raise ValueError(
                 f"{directory} holds a SavedModel of TensorFlow and no {MODEL_FILE}. Make a servable of it with "
                 f"`estimator-serving import {directory} BASE`, and give BASE in place of {path}."
