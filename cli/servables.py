@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from estimator_serving.serving.models.model_files import MODEL_FILE, SAVED_MODEL_FILE
+from estimator_serving.serving.models.model_files import MODEL_FILE, SAVED_MODEL_FILE, import_command
 
 
 def refuse_saved_model(path: str | os.PathLike[str]) -> None:
@@ -18,7 +18,8 @@ def refuse_saved_model(path: str | os.PathLike[str]) -> None:
         if (directory / MODEL_FILE).is_file():
             return
         if (directory / SAVED_MODEL_FILE).is_file():
+            base = directory.parent if directory.name.isdecimal() else directory
             raise ValueError(
-                f"{directory} holds a SavedModel of TensorFlow and no {MODEL_FILE}. Make a servable of it with "
-                f"`estimator-serving import {directory} BASE`, and give BASE in place of {path}."
+                f"{directory} holds a SavedModel of TensorFlow and no {MODEL_FILE}. Make a servable of it, and give "
+                f"its path instead: {import_command(directory, base)}"
             )

@@ -224,7 +224,7 @@ def test_a_saved_model_is_refused_with_the_command_that_converts_it(words, capsy
     for path in (tmp_path, tmp_path / "10"):
         error = refused(capsys, *words, path)
         assert f"{tmp_path / '10'} holds a SavedModel of TensorFlow and no model.onnx" in error
-        assert f"`estimator-serving import {tmp_path / '10'} BASE`" in error
+        assert f"path instead: estimator-serving import {tmp_path / '10'} {tmp_path}-onnx" in error
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
