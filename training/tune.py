@@ -6,7 +6,7 @@ checkpoint as it does at the request of a hook. The study lies in a storage, by 
 that the same command goes on where it was, and several processes may work on one study at the same time.
 
 A trial that runs holds a lock on its directory, which the system lets go when the process dies, however it dies. So a
-search that begins recognises the trials of dead processes at once: they are recorded as failed, and their parameters
+trial that begins recognises those of dead processes at once: they are recorded as failed, and their parameters
 are tried once more, in the same model_dir, where the training goes on from its last checkpoint.
 
 A second lock, on the directory of the search, is held while a study is made and while a trial begins: from the count of
@@ -168,13 +168,13 @@ def tune(
     search = _Search(build, train_spec, eval_spec, folder, metric, direction, config, keep_model_dirs, pruner)
     with held(folder):
         study = load_study(storage_of(storage, folder), study_name, metric, direction)
-        search.free_dead_trials(study)
     study.sampler = sampler or optuna.samplers.TPESampler()
     search.seed = seed if sampler is None else None
     until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
     while time.monotonic() < until_s:
-        with search.beginning:
+        with search.at_work, search.beginning:
             search.beginning.enter_context(held(folder))
+            search.free_dead_trials(study)
             if len(counted_trials(study)) >= n_trials:
                 break
             study.optimize(search.run, n_trials=1, catch=(Exception,))
@@ -202,6 +202,8 @@ class _Search:
     seed: int | None = None
     beginning: ExitStack = field(default_factory=ExitStack)
     """Has the lock on the search's directory until the trial that begins has its own."""
+    at_work: ExitStack = field(default_factory=ExitStack)
+    """Has the trial's lock until its result is in the study."""
     refusal: ValueError | None = None
     """What no other trial could do better; it ends the search."""
 
@@ -226,34 +228,34 @@ class _Search:
         if self.seed is not None:
             drawn = np.random.SeedSequence((self.seed, trial.number)).generate_state(1)
             trial.study.sampler = optuna.samplers.TPESampler(seed=int(drawn[0]))
-        with held(model_dir):
-            self.beginning.close()
-            estimator = self.build(trial, self.config.replace(model_dir=str(model_dir)))
-            if not isinstance(estimator, Estimator):
-                self.refusal = ValueError(
-                    f"build must return an Estimator. It returned {type(estimator).__name__}: return the estimator "
-                    "that it makes."
-                )
-                raise self.refusal
-            train_spec = self.train_spec if isinstance(self.train_spec, TrainSpec) else self.train_spec(trial)
-            eval_spec = self.eval_spec if isinstance(self.eval_spec, EvalSpec) else self.eval_spec(trial)
-            trial.study.pruner = self.pruner or hyperband(train_spec, eval_spec, estimator.config)
-            is_pruned = False
+        self.at_work.enter_context(held(model_dir))
+        self.beginning.close()
+        estimator = self.build(trial, self.config.replace(model_dir=str(model_dir)))
+        if not isinstance(estimator, Estimator):
+            self.refusal = ValueError(
+                f"build must return an Estimator. It returned {type(estimator).__name__}: return the estimator "
+                "that it makes."
+            )
+            raise self.refusal
+        train_spec = self.train_spec if isinstance(self.train_spec, TrainSpec) else self.train_spec(trial)
+        eval_spec = self.eval_spec if isinstance(self.eval_spec, EvalSpec) else self.eval_spec(trial)
+        trial.study.pruner = self.pruner or hyperband(train_spec, eval_spec, estimator.config)
+        is_pruned = False
 
-            def report(metrics: Mapping[str, Any]) -> bool:
-                nonlocal is_pruned
-                value, step = self._value(metrics), int(metrics["global_step"])
-                trial.report(value, step)
-                is_pruned = trial.should_prune()
-                return is_pruned
+        def report(metrics: Mapping[str, Any]) -> bool:
+            nonlocal is_pruned
+            value, step = self._value(metrics), int(metrics["global_step"])
+            trial.report(value, step)
+            is_pruned = trial.should_prune()
+            return is_pruned
 
-            metrics, _ = train_and_evaluate(estimator, train_spec, replace(eval_spec, on_evaluation=report))
-            if is_pruned:
-                raise optuna.TrialPruned
-            if metrics is None:  # a process that died had finished the training
-                metrics = estimator.evaluate(eval_spec.input_fn, eval_spec.steps, name=eval_spec.name)
-                report(metrics)
-            return self._value(metrics)
+        metrics, _ = train_and_evaluate(estimator, train_spec, replace(eval_spec, on_evaluation=report))
+        if is_pruned:
+            raise optuna.TrialPruned
+        if metrics is None:  # a process that died had finished the training
+            metrics = estimator.evaluate(eval_spec.input_fn, eval_spec.steps, name=eval_spec.name)
+            report(metrics)
+        return self._value(metrics)
 
     def _value(self, metrics: Mapping[str, Any]) -> float:
         if self.metric not in metrics:
@@ -268,10 +270,16 @@ class _Search:
         """Record the trials of dead processes as failed, and queue their parameters again."""
         from optuna.trial import Trial, TrialState
 
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            name = trial.user_attrs.get(_DIRECTORY)
-            if name is None or not _is_dead(self.folder / name):
+        def running() -> list[Any]:
+            return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+        names = {trial.number: trial.user_attrs.get(_DIRECTORY) for trial in running()}
+        unheld = {number for number, name in names.items() if name is not None and _is_dead(self.folder / name)}
+        # Some may have ended meanwhile: a process that lives lets go of a trial when the study has its result.
+        for trial in running() if unheld else ():
+            if trial.number not in unheld:
                 continue
+            name = trial.user_attrs[_DIRECTORY]
             tries = int(trial.user_attrs.get(_TRIES, 1))
             Trial(study, trial._trial_id).set_user_attr("error", _DIED)
             study.tell(trial.number, state=TrialState.FAIL)

@@ -179,6 +179,30 @@ def test_a_study_is_made_under_the_lock_of_the_directory(tmp_path, monkeypatch):
     assert tune_module._is_dead(tmp_path)
 
 
+def test_the_trial_of_a_process_that_dies_during_the_search_is_freed(tmp_path):
+    def leaves_a_dead_one(trial, config):
+        if trial.number == 0:
+            dead = trial.study.ask()
+            dead.set_user_attr("model_dir", "trial_0001")
+            with tune_module.held(tmp_path / "trial_0001"):
+                pass
+        return build(trial, config)
+
+    result = tune(tmp_path, leaves_a_dead_one, n_trials=2)
+    assert sorted(trial.state for trial in result.trials) == ["complete", "complete", "failed"]
+
+
+def test_a_trial_is_at_work_until_its_result_is_in_the_study(tmp_path, monkeypatch):
+    import optuna
+
+    sampler, seen = optuna.samplers.RandomSampler(), []
+    # What Optuna calls right before it stores the result.
+    monkeypatch.setattr(sampler, "after_trial", lambda *_: seen.append(tune_module._is_dead(tmp_path / "trial_0000")))
+    tune(tmp_path, n_trials=1, sampler=sampler)
+    assert seen == [False]
+    assert tune_module._is_dead(tmp_path / "trial_0000")
+
+
 def test_the_trial_of_a_process_at_work_is_left_alone(tmp_path):
     with tune_module.held(tmp_path / "trial_0000"):
         assert not tune_module._is_dead(tmp_path / "trial_0000")
