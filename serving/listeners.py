@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 # The address is not one of this machine, is of a family that it lacks, or is in a form that gRPC's library, whose own
 # errors have no number, does not know.
-_ADDRESS_FAULTS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, None)
+_ADDRESS_FAULTS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL, None)
 # Threads of a front without batching.
 REQUEST_THREADS = 64
 

@@ -74,7 +74,10 @@ class Grant:
         return names.fullmatch(model) is not None
 
     def check(self, right: Right, model: str | None = None) -> None:
-        """Raises PermissionDeniedError where the caller has no such right, whether or not the model exists."""
+        """Raises PermissionDeniedError where the caller has no such right, whether or not the model exists, and
+        UnauthenticatedError where the grant is over."""
+        if self.is_over:
+            raise UnauthenticatedError(EXPIRED_TEXT)
         if not self.may(right, model):
             whose = " for every model" if model is None else " for this model, whether or not there is one"
             whose = "" if right is Right.METRICS else whose

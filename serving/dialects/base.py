@@ -195,11 +195,12 @@ class Unary(NamedTuple):
 class Streaming(NamedTuple):
     """An rpc whose requests and responses are streams of bytes.
 
-    full_for_s: as for Unary, asked once for each stream.
+    full_for_s: as for Unary, asked once for each stream. end: called when the server has ended.
     """
 
     answer: Callable[[Iterator[bytes], Context], Iterator[bytes]]
     full_for_s: Callable[[], float | None] = _takes_all
+    end: Callable[[], None] = lambda: None
 
 
 class Dialect(Protocol):

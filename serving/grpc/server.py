@@ -233,7 +233,9 @@ class GrpcServer:
         self._reflection = Reflection([*services, *([HEALTH_SERVICE] if health else [])], self._admit)
         reflecting = self._reflection.handlers(self._reflections.counted)
         unary = {name: self._unary(method) for name, method in methods.items() if isinstance(method, Unary)}
-        streams = {name: self._stream(method) for name, method in methods.items() if isinstance(method, Streaming)}
+        streaming = {name: method for name, method in methods.items() if isinstance(method, Streaming)}
+        self._ends = [method.end for method in streaming.values()]
+        streams = {name: self._stream(method) for name, method in streaming.items()}
         streams |= {name: (handler, self._reflections.refusal) for name, handler in reflecting.items()}
         handlers: list[Any] = [_Streamed(streams, unary.keys(), self._gate, lambda: self._is_closed)]
         if self._health:
@@ -272,6 +274,8 @@ class GrpcServer:
         self._keys.stop()
         for pool in (self._pool, self._status_pool, self._health_pool, self._streams.pool, self._reflections.pool):
             pool.shutdown(wait=False)
+        for end in self._ends:
+            end()
 
     def _stream(self, method: Streaming) -> tuple[Any, Callable[[], Any]]:
         """grpc's handler of a stream, and what refuses it."""

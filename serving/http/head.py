@@ -9,6 +9,8 @@ from collections.abc import Collection
 
 from estimator_serving.serving.dialects.base import HttpError
 
+# What comes at once has at most so many bytes.
+SEGMENT_BYTES_MAX = 1 << 18
 _VERSIONS = frozenset({"1.0", "1.1"})
 
 
@@ -31,11 +33,14 @@ class Head:
         self._segment_bytes = 0
         # The segment in which it began, if the request before is in it, too: how much of it is this head, nobody says.
         self._shared_bytes = 0
+        # What came of chunk headers and trailers since the last of the body.
+        self._around_bytes = 0
 
     def take(self, segment_bytes: int) -> None:
         """So much has come, of this request and maybe of others behind it."""
         self._segment_bytes = segment_bytes
         self.came_bytes += segment_bytes
+        self._around_bytes += segment_bytes
 
     def begin(self) -> None:
         """The parser has read the first byte."""
@@ -49,6 +54,19 @@ class Head:
     def end(self) -> None:
         """The request is whole."""
         self.came_bytes = self._shared_bytes = 0
+
+    def note_body(self) -> None:
+        """A part of the body has come."""
+        self._around_bytes = 0
+
+    def fault_around_body(self) -> HttpError | None:
+        """What is wrong with the chunk headers or trailers of a body so far."""
+        # The segment with the end of the head counts, too, and no segment is as long as this.
+        if self._around_bytes <= self._bytes_max + SEGMENT_BYTES_MAX:
+            return None
+        return HttpError(
+            431, f"The request's chunk headers or trailers have more than {self._bytes_max} bytes; send fewer."
+        )
 
     def fault_so_far(self, url: bytes, segment: bytes) -> HttpError | None:
         """What can be refused before the head is whole. segment: what came last."""

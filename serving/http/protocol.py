@@ -87,6 +87,7 @@ class InferProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         # The cycle that is answered now; `cycle` is the one that came last, behind which more may wait in `pipeline`.
         self._answering: Any = None
+        self._own_cycle: Any = None  # of the request that is coming, where the application answers it
         self._last_reply: Reply | None = None  # of a request that could not be read, when those before it are answered
 
     # --- a connection ---
@@ -141,9 +142,11 @@ class InferProtocol(HttpToolsProtocol):
                     parts += (rest, memoryview(head))
         except httptools.HttpParserError:
             return self._refuse(self._refusal or HttpError(400, "Invalid HTTP request received."))
-        if self._stage is Stage.HEAD and (fault := self._head.fault_so_far(self.url, data)):
-            return self._refuse(fault)
-        return None
+        if self._stage is Stage.HEAD:
+            fault = self._head.fault_so_far(self.url, data)
+        else:
+            fault = self._head.fault_around_body() if self._stage is Stage.BODY else None
+        return self._refuse(fault) if fault else None
 
     def leave(self) -> None:
         """Answer what is under way or still comes, and close after that answer, which tells the client so."""
@@ -167,8 +170,9 @@ class InferProtocol(HttpToolsProtocol):
         """Close the connection if its client took too long. To be called about once a second."""
         unsent_bytes = self.transport.get_write_buffer_size()
         is_answered = self.cycle is None or self.cycle.response_complete
-        waits = self._last_reply is not None or (self._stage is Stage.NOTHING and not is_answered)
-        stage = Stage.ANSWER if waits else self._stage
+        # Behind requests that wait for their answers, uvicorn reads nothing.
+        is_waiting = not is_answered and (self._stage is Stage.NOTHING or self.flow.read_paused)
+        stage = Stage.ANSWER if is_waiting or self._last_reply is not None else self._stage
         late = self._clock.late(now_s, stage, self._requests, self._body_bytes, unsent_bytes)
         if late is Late.READING:
             self.transport.abort()
@@ -190,11 +194,13 @@ class InferProtocol(HttpToolsProtocol):
         self.headers = []
         self._stage = Stage.HEAD
         self._requests += 1
+        self._own_cycle = None
         self._head.begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        self.headers.append((name, value))
+        if self._stage is Stage.BODY:
+            return  # a trailer, which says nothing that is needed here and must not pass for a header
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._version = version = self.parser.get_http_version()
@@ -220,6 +226,7 @@ class InferProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
+        self._head.note_body()
         if self._claim is None:
             super().on_body(body)
             return
@@ -235,6 +242,7 @@ class InferProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return None
         self._stage = Stage.NOTHING
+        self._own_cycle = None
         self._head.end()
         claim, self._claim = self._claim, None
         if claim is None:
@@ -312,6 +320,7 @@ class InferProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._certificate:
             self.scope[CERTIFICATE_KEY] = self._certificate  # type: ignore[literal-required]
+        self._own_cycle = self.cycle
         self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
 
     def _answer_plain(self, data: bytes) -> bool:
@@ -362,8 +371,7 @@ class InferProtocol(HttpToolsProtocol):
             return
         path = b"" if isinstance(error, HttpError) else self.url.partition(b"?")[0]
         reply = self._claims.refuse(error, path)
-        own = self.cycle if self._stage is Stage.BODY and self._claim is None else None
-        earlier = self._answering
+        own, earlier = self._own_cycle, self._answering
         if earlier is not None and earlier is not own and not earlier.response_complete:
             if own is not None:
                 self.pipeline.popleft()

@@ -81,8 +81,8 @@ class Version:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it could not be loaded, and is not being tried again at this moment."""
-        return self.error is not None and (self.state is State.END or self.cancel_retry is not None)
+        """Whether it could not be loaded. Also while it is tried again: what stands in for it stays until then."""
+        return self.error is not None and self.state in (State.END, State.LOADING)
 
     def hide_path(self, text: str) -> str:
         """A text for clients: what lies in the version's base path without the way there."""

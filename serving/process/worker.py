@@ -64,6 +64,7 @@ class Replica(Manager):
         self._current = 0
         self._tables: dict[int, Table] = {0: Table()}
         self._held: dict[int, Version] = {}
+        self._unwanted: set[int] = set()  # tickets that were let go while they were being opened
         self._switching = threading.Lock()
         self.starting = True
         self._rows: dict[str, ModelRow] = {}
@@ -89,7 +90,9 @@ class Replica(Manager):
         servable = self._open(ticket)
         directory = VersionDirectory(ticket.directory)
         with self._lock:
-            self._held[ticket.number] = Version(ticket.version, directory, self._let_go, servable=servable)
+            if ticket.number not in self._unwanted:
+                self._held[ticket.number] = Version(ticket.version, directory, self._let_go, servable=servable)
+            self._unwanted.discard(ticket.number)
 
     def unload_ticket(self, number: int) -> None:
         """Let a version go once its last request has ended; the state in force does not offer it any more."""
@@ -97,6 +100,7 @@ class Replica(Manager):
         with self._changed:
             version = self._held.get(number)
             if version is None:
+                self._unwanted.add(number)
                 return
             version.state = State.UNLOADING
             self._changed.wait_for(lambda: version.handles == 0)

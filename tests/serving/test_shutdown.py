@@ -154,6 +154,14 @@ def test_slow_requests_in_flight_are_answered(model):
     assert "given up" not in log
 
 
+def test_a_stream_that_was_answered_does_not_hold_up_the_end(model):
+    with serve(model) as served, grpc.insecure_channel(served.grpc) as channel:
+        stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        assert len(list(stream(iter([b"", b""]), timeout=20))) == 2
+        assert served.stop() == 0
+        assert "given up" not in served.process.stderr.read().decode()
+
+
 def test_the_grace_period_ends(model):
     """A run that nothing interrupts is given up; the process does not wait for its thread."""
     with serve(model, shutdown_grace_seconds=0.2) as served:

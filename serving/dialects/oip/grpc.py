@@ -53,7 +53,9 @@ class Rpcs(NamedTuple):
             for name, answer in _ANSWERS.items()
         }
         rpcs["ModelInfer"] = Unary(infer_one, full_for_s, has_quick=self.predictor.has_quick)
-        rpcs["ModelStreamInfer"] = Streaming(partial(_infer_stream, infer_one, pool), full_for_s)
+        rpcs["ModelStreamInfer"] = Streaming(
+            partial(_infer_stream, infer_one, pool), full_for_s, partial(pool.shutdown, wait=False)
+        )
         return {f"/{SERVICE}/{name}": rpc for name, rpc in rpcs.items()}
 
     def _infer(self, codec: Codec, payload: bytes, context: Context) -> bytes:

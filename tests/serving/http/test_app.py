@@ -427,9 +427,15 @@ def test_a_client_gone_with_a_request_in_waiting_ends_the_run(caplog):
 
 @BOTH_WAYS
 @pytest.mark.parametrize(
-    "bad", [b"NOTHING\r\n\r\n", GET.replace(b"Host", b"Most"), b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"],
-    ids=["garbage", "no host", "CONNECT"],
-)  # fmt: skip
+    "bad",
+    [
+        b"NOTHING\r\n\r\n",
+        GET.replace(b"Host", b"Most"),
+        GET.replace(b"/healthz", b"http://a:b/"),
+        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["garbage", "no host", "URL", "CONNECT"],
+)
 @pytest.mark.parametrize("between", [b"", GET], ids=["", "behind a page"])
 def test_a_bad_request_is_refused_when_those_before_it_are_answered(request_, between, bad):
     with Running() as running:
@@ -639,6 +645,23 @@ def test_smuggling_is_refused(running, case):
     assert b"connection: close" in answer
     json.loads(answer.partition(b"\r\n\r\n")[2].split(b"HTTP/1.1")[0])
     assert b'"status":"ok"' not in answer
+    assert running.is_alive()
+
+
+TRAILED = (
+    HEAD.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n%s\r\n"
+)
+
+
+def test_trailers_are_no_headers(running):
+    answer = running.talk(TRAILED % (len(BODY), BODY, b"content-encoding: gzip\r\nhost: y\r\n"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("trailers", [b"x: y\r\n" * 200_000, b"x: " + b"y" * 1_200_000 + b"\r\n"], ids=["many", "long"])
+def test_trailers_have_a_cap(running, trailers):
+    assert running.talk(TRAILED % (len(BODY), BODY, trailers)).startswith(b"HTTP/1.1 431 ")
     assert running.is_alive()
 
 

@@ -125,6 +125,19 @@ def test_a_spare_version_stands_in_for_those_that_fail():
     assert model.versions[5].state is State.END
 
 
+def test_a_spare_version_stays_while_the_wanted_one_is_tried_again():
+    model = Model("m")
+    model.aspire({2: HERE}, lambda _version: None, {1: HERE})
+    version = model.begin(model.next_action(policy.resource_preserving))
+    version.error, version.cancel_retry = UnavailableError("not now"), lambda: None
+    model.fall_back()
+    version.cancel_retry = None  # the next try has begun
+    model.aspire({2: HERE}, lambda _version: None, {1: HERE})
+    assert set(model.aspired) == {1, 2}
+    model.note_loaded(version, SimpleNamespace(version=2))
+    assert set(model.aspired) == {2}
+
+
 def test_no_spare_version_beside_one_that_is_served():
     model = Model("m")
     model.aspire({8: HERE, 9: HERE}, lambda _version: None, {7: HERE})
