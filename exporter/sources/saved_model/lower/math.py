@@ -1,7 +1,7 @@
 """Arithmetic, comparisons, activations and matrix products.
 
 Owns where ONNX's numbers differ from TensorFlow's: division and remainder of negative numbers, casts that saturate,
-log1p of tiny numbers.
+log1p of tiny numbers, extremes and signs of large integers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from estimator_serving.exporter.sources.saved_model.lower.elementwise import (
     map_values,
     wider,
 )
-from estimator_serving.exporter.sources.saved_model.lowering import BOOL, Lowered, Lowering, lowers
+from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import (
     Coordinates,
     Dim,
@@ -66,6 +66,22 @@ def _node(op_type: str, **values: Any) -> _Write:
     return lambda context, node, dtype, *names: context.builder.one(op_type, *names, **values)
 
 
+def _larger(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
+    """The larger of two numbers. ONNX Runtime's Max misreads int64 from 2**31 to 2**32 - 1; its comparisons do not."""
+    one = context.builder.one
+    return one("Where", one("Greater", x, y), x, y) if dtype == INT64 else one("Max", x, y)
+
+
+def _smaller(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
+    """The smaller of two numbers, as `_larger`."""
+    one = context.builder.one
+    return one("Where", one("Less", x, y), x, y) if dtype == INT64 else one("Min", x, y)
+
+
+def _clipped(context: Lowering, node: Node, dtype: np.dtype[Any], x: str, low: str, high: str) -> str:
+    return _larger(context, node, dtype, _smaller(context, node, dtype, x, high), low)
+
+
 # ---- one operand ----------------------------------------------------------------------------------------------------
 
 
@@ -91,6 +107,16 @@ def _expm1(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
     return one("Where", is_small, small, large)
 
 
+def _sign(context: Lowering, _: Node, dtype: np.dtype[Any], x: str) -> str:
+    one = context.builder.one
+    if dtype != INT64:
+        return one("Sign", x)
+    # ONNX Runtime misreads the same numbers here as in Max.
+    zero = context.scalar(0, dtype)
+    above, below = (one("Cast", one(op_type, x, zero), to=onnx_type(dtype)) for op_type in ("Greater", "Less"))
+    return one("Sub", above, below)
+
+
 # By op: what writes it, and numpy's form of it for constants.
 _UNARY: dict[str, tuple[_Write, Fold | None]] = {
     "Neg": (_node("Neg"), np.negative),
@@ -106,15 +132,22 @@ _UNARY: dict[str, tuple[_Write, Fold | None]] = {
     "Ceil": (_node("Ceil"), np.ceil),
     "Round": (lambda c, n, t, x: c.builder.one("Round", x) if t.kind == "f" else x, np.round),
     "Rint": (_node("Round"), np.round),
-    "Sign": (_node("Sign"), np.sign),
+    "Sign": (_sign, np.sign),
     "Reciprocal": (_node("Reciprocal"), None),
     "Inv": (_node("Reciprocal"), None),
     "Relu": (
         # ONNX Runtime has no Relu of every integer type.
-        lambda c, n, t, x: c.builder.one("Relu", x) if t.kind == "f" else c.builder.one("Max", x, c.scalar(0, t)),
+        lambda c, n, t, x: c.builder.one("Relu", x) if t.kind == "f" else _larger(c, n, t, x, c.scalar(0, t)),
         None,
     ),
-    "Relu6": (lambda c, n, t, x: c.builder.one("Clip", x, c.scalar(0, t), c.scalar(6, t)), None),
+    "Relu6": (
+        lambda c, n, t, x: (
+            _clipped(c, n, t, x, c.scalar(0, t), c.scalar(6, t))
+            if t == INT64
+            else c.builder.one("Clip", x, c.scalar(0, t), c.scalar(6, t))
+        ),
+        None,
+    ),
     "LeakyRelu": (lambda c, n, t, x: c.builder.one("LeakyRelu", x, alpha=n.number("alpha", 0.2)), None),
     "Elu": (_node("Elu", alpha=1.0), None),
     "Selu": (_node("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805), None),
@@ -249,11 +282,7 @@ _ARITHMETIC: dict[str, tuple[_Write, Fold | None, Callable[[Dim, Dim], Dim | Non
     "MulNoNan": (_guarded, None, None),
     "Xdivy": (_guarded, None, None),
     "Xlogy": (_guarded, None, None),
-    "ClipByValue": (
-        lambda c, n, t, x, low, high: c.builder.one("Max", c.builder.one("Min", x, high), low),
-        None,
-        None,
-    ),
+    "ClipByValue": (_clipped, None, None),
 }
 
 
@@ -279,7 +308,7 @@ def _extreme(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
     limit = _settled(inputs, is_max) or _absorbed(inputs, is_max)
     if limit is not None:
         return limit
-    write, fold = (_node("Max"), np.maximum) if is_max else (_node("Min"), np.minimum)
+    write, fold = (_larger, np.maximum) if is_max else (_smaller, np.minimum)
     made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)
     target, grids = grid_of(made), [grid_of(one) for one in inputs]
     if isinstance(made, Tensor) and all(isinstance(one, Tensor) and not one.rank for one in inputs):

@@ -152,7 +152,8 @@ def _ragged_bincount(context: Lowering, node: Node, inputs: list[Value]) -> Lowe
         numbers = cast(context, context.spread(ids, whole), ids.dtype, INT64)
         beyond = context.scalar(size, INT64)
         # What counts nowhere goes one column further; a negative number, which TensorFlow refuses, leaves the table.
-        places = one("Min", numbers, beyond)
+        # No Min: ONNX Runtime misreads int64 from 2**31 to 2**32 - 1 there.
+        places = one("Where", one("Less", numbers, beyond), numbers, beyond)
         if ids.low is None or ids.low < 0:
             is_below = one("Less", numbers, context.scalar(0, INT64))
             places = one("Where", is_below, context.scalar(size + 1, INT64), places)

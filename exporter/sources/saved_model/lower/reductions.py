@@ -1,6 +1,7 @@
 """Sums, products, extremes and their places along axes.
 
-Owns that axes are counted from the front: with a negative one ONNX Runtime gives an empty batch a wrong shape.
+Owns that axes are counted from the front: with a negative one ONNX Runtime gives an empty batch a wrong shape. Owns also
+that extremes of int64 are found by TopK: ONNX Runtime's ReduceMax and ReduceMin misread numbers from 2**31 to 2**32 - 1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from estimator_serving.exporter.sources.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import cast, wider
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
-from estimator_serving.exporter.sources.saved_model.values import Dim, Flat, Tensor, Value, multiply
+from estimator_serving.exporter.sources.saved_model.values import Dim, Flat, Shape, Tensor, Value, multiply
 
 _REDUCTIONS: dict[str, tuple[str, Any]] = {
     "Sum": ("ReduceSum", np.sum),
@@ -58,6 +59,10 @@ def _reduce_dense(context: Lowering, node: Node, value: Tensor, axes: list[int],
         return context.sizes([multiply(value.sizes)], dtype, int(keep))
     if node.op in ("Max", "Min", "Mean") and any(value.shape[axis] == 0 for axis in axes):
         raise node.refuse("it reduces nothing")
+    if node.op in ("Max", "Min") and wide == INT64 and not _fits_half(value):
+        name = cast(context, value.name, dtype, wide)
+        made = extreme_of_int64(context, name, value.shape, axes, node.op == "Max", keep)
+        return context.written(cast(context, made, wide, dtype), dtype, _reduced(value, axes, keep))
     if value.turned is not None and axes == [1] and not keep and wide == dtype:
         # ONNX Runtime reduces a first axis many times faster than one in the middle.
         name, places = value.turned(), context.int64(0)
@@ -82,6 +87,28 @@ def _reduce_dense(context: Lowering, node: Node, value: Tensor, axes: list[int],
         total = one("ReduceSum", name, places, keepdims=int(keep))
         made = one("Div", total, one("Squeeze", count, context.int64(0)))
     return context.written(cast(context, made, wide, dtype), dtype, _reduced(value, axes, keep))
+
+
+def _fits_half(value: Tensor) -> bool:
+    """Whether the numbers are known to have 32 bits at most."""
+    limit = np.iinfo(np.int32)
+    return value.low is not None and value.high is not None and limit.min <= value.low and value.high <= limit.max
+
+
+def extreme_of_int64(
+    context: Lowering, name: str, shape: Shape, axes: list[int], is_max: bool, keep: bool = False
+) -> str:
+    """The largest, or smallest, int64 along axes; that of nothing is the end of the type, as TensorFlow's."""
+    one, limits = context.builder.one, np.iinfo(np.int64)
+    for axis in axes:
+        if not isinstance(shape[axis], int):
+            # TopK fails on an axis without elements.
+            ends = [0] * (2 * len(shape))
+            ends[len(shape) + axis] = 1
+            name = one("Pad", name, context.int64(*ends), context.scalar(limits.min if is_max else limits.max, INT64))
+        inputs = [name, context.int64(1)]
+        name, _ = context.builder.node("TopK", inputs, outputs=2, axis=axis, largest=int(is_max), sorted=0)
+    return name if keep else one("Squeeze", name, context.int64(*axes))
 
 
 def _reduced(value: Tensor, axes: list[int], keep: bool) -> list[Dim]:

@@ -14,6 +14,7 @@ from estimator_serving.exporter.sources.saved_model.errors import Unsupported
 from estimator_serving.exporter.sources.saved_model.graph import Node
 from estimator_serving.exporter.sources.saved_model.lower.choosing import guarded, safe_ids
 from estimator_serving.exporter.sources.saved_model.lower.elementwise import apply, cast, wider
+from estimator_serving.exporter.sources.saved_model.lower.reductions import extreme_of_int64
 from estimator_serving.exporter.sources.saved_model.lowering import BOOL, INT64, Lowered, Lowering, lowers
 from estimator_serving.exporter.sources.saved_model.values import Cells, Flat, Positions, Symbol, Tensor, Value
 
@@ -142,7 +143,11 @@ def _reduce_grid(context: Lowering, data: Flat, combiner: str) -> Tensor:
         # One more cell, so that no row is empty.
         more = one("Expand", context.scalar(limit, dtype), context.shape_name((cells.rows, 1, *tail)))
         joined = one("Concat", _filled_grid(context, data, limit), more, axis=1)
-        found = one("ReduceMax" if combiner == "max" else "ReduceMin", joined, context.int64(1), keepdims=0)
+        if dtype == INT64:
+            # Its size along the axis only has to be known not to be 0.
+            found = extreme_of_int64(context, joined, (cells.rows, 1, *tail), [1], combiner == "max")
+        else:
+            found = one("ReduceMax" if combiner == "max" else "ReduceMin", joined, context.int64(1), keepdims=0)
         is_empty = one(
             "Equal", with_ones(context, row_counts(context, cells).name, 1, len(tail)), context.scalar(0, INT64)
         )

@@ -351,6 +351,28 @@ def test_sums_of_many(op, dtype):
     assert_array_equal(run(op, [x], **attributes), x)
 
 
+LARGE = [1, 2**31, 2**32 - 1, -8, 2**53 + 1, -(2**63), 2**63 - 1, -(2**31), 2**32 + 7, 3, 0, -1]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint32"])
+def test_extremes_and_signs_of_large_integers(dtype):
+    """ONNX Runtime's Max, Min, Sign and Clip misread int64 from 2**31 to 2**32 - 1 where there are several."""
+    x, y = (np.array(one).astype(dtype) for one in (np.repeat(LARGE, len(LARGE)), LARGE * len(LARGE)))
+    three, limit = array(3, dtype), array(2**31 + 1, dtype)
+    numpys = {
+        Op("Maximum", [x, y]): np.maximum(x, y),
+        Op("Minimum", [x, y]): np.minimum(x, y),
+        Op("Maximum", [x, Const(three)]): np.maximum(x, three),
+        Op("Minimum", [Const(limit), x]): np.minimum(x, limit),
+        Op("Relu", [x]): np.maximum(x, 0),
+        Op("Relu6", [x]): np.clip(x, 0, 6),
+        Op("ClipByValue", [x, Const(three), Const(limit)]): np.clip(x, three, limit),
+        Op("Sign", [x]): np.sign(x),
+    }
+    for made, wanted in zip(load([(op, dtype) for op in numpys])(), numpys.values(), strict=True):
+        assert_array_equal(made, wanted)
+
+
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS])
 def test_clipping(dtype):
     low, high = (Const(array(one, dtype)) for one in (-1, 3))

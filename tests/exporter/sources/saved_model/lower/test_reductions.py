@@ -106,6 +106,31 @@ def test_whole_numbers_wrap_around(op, dtype, values, wanted):
         assert (made.dtype, made) == (dtype, wanted)
 
 
+LARGE = [1, 2**31, 2**32 - 1, -8, 2**53 + 1, -(2**63), 2**63 - 1, -(2**31), 2**32 + 7, 3, 0, -1]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint32"])
+@pytest.mark.parametrize(("op", "numpys"), [("Max", np.max), ("Min", np.min)])
+def test_extremes_of_large_integers(op, numpys, dtype):
+    """ONNX Runtime's ReduceMax and ReduceMin misread those from 2**31 to 2**32 - 1."""
+    values = np.random.default_rng(0).choice(np.array(LARGE), (40, 5, 6)).astype(dtype)
+    for shape in (None, 5, 6), (None, None, None):
+        fed = Fed(values, shape)
+        cases = [(along, keep) for along in ((0,), (1,), (-1,), (0, 1), (1, 2), (0, 2), (0, 1, 2)) for keep in (0, 1)]
+        made = load([(Op(op, [fed, axes(*along)], {"keep_dims": bool(keep)}), dtype) for along, keep in cases])()
+        for found, (along, keep) in zip(made, cases, strict=True):
+            assert_array_equal(found, numpys(values, axis=along, keepdims=bool(keep)))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint32"])
+def test_extremes_of_no_integers(dtype):
+    none = np.zeros((0, 2), dtype)
+    limits = np.iinfo(dtype)
+    assert run_rows("Max", [none, axes(0)], dtype).tolist() == [limits.min] * 2
+    assert run_rows("Min", [none, axes(0)], dtype).tolist() == [limits.max] * 2
+    assert run_rows("Max", [none, axes(1)], dtype).tolist() == []
+
+
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
 def test_the_mean_of_whole_numbers_is_cut(dtype):
     rows = np.array([[1, 2], [-1, -2], [7, 8]], dtype)

@@ -149,6 +149,19 @@ def test_segments_of_whole_numbers_of_a_feature(op, wanted):
     assert load([(Op(op, [values.values, rows_of(values)]), "int64")])()[0].tolist() == wanted
 
 
+@pytest.mark.parametrize(("op", "wanted"), [("SegmentMax", [2**31, 0, 2**32 - 1]), ("SegmentMin", [1, 0, -8])])
+def test_extremes_of_large_integers_of_a_feature(op, wanted):
+    """ONNX Runtime's ReduceMax and ReduceMin misread those from 2**31 to 2**32 - 1."""
+    values = feature([[1, 2**31, 2**31], [], [2**32 - 1, -8, 3], []])
+    assert load([(Op(op, [values.values, rows_of(values)]), "int64")])()[0].tolist() == wanted
+
+
+@pytest.mark.parametrize(("op", "wanted"), [("SegmentMax", [2**31, 0, 2**32 - 1]), ("SegmentMin", [1, 0, -8])])
+def test_segments_of_large_integers_in_full(op, wanted):
+    values, ids = np.array([1, 2**31, 2**31, 2**32 - 1, -8, 3]), np.array([0, 0, 0, 2, 2, 2])
+    assert run(op, [values, ids], "int64").tolist() == wanted
+
+
 def test_weights_of_zero_divide_by_zero_as_in_tensorflow():
     """The weighted mean of Estimators: sums of products over sums of weights."""
     ids, weights = features(ids=([[1, 2], [3]], "int64"), weights=([[2.0, 1.0], [0.0]], "float32"))
