@@ -1,7 +1,7 @@
 """Sums, products, extremes and their places along axes.
 
-Owns that axes are counted from the front: with a negative one ONNX Runtime gives an empty batch a wrong shape. Owns also
-that extremes of int64 are found by TopK: ONNX Runtime's ReduceMax and ReduceMin misread numbers from 2**31 to 2**32 - 1.
+Owns that axes are counted from the front: with a negative one ONNX Runtime gives an empty batch a wrong shape. And that
+extremes of int64 are found by TopK: ONNX Runtime's ReduceMax and ReduceMin misread numbers from 2**31 to 2**32 - 1.
 """
 
 from __future__ import annotations
