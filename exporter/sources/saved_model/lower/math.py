@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from estimator_serving.exporter.sources.builder import onnx_type
 from estimator_serving.exporter.sources.saved_model.graph import Node
@@ -380,6 +381,18 @@ def _floor_mod(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str)
     return one("Where", is_opposed, one("Add", rest, y), rest)
 
 
+def _by_plus_one(context: Lowering, divisor: npt.NDArray[Any], write: _Write, is_remainder: bool) -> _Write:
+    """A division by `divisor` that divides the negative by 1 wherever it would divide by -1."""
+
+    def emit(_: Lowering, node: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
+        is_one = divisor == -1
+        if not is_remainder:
+            x = context.builder.one("Mul", x, context.constant(np.where(is_one, -1, 1), dtype).name)
+        return write(context, node, dtype, x, context.constant(np.where(is_one, 1, divisor), dtype).name)
+
+    return emit
+
+
 # By op: what writes it, and numpy's form of it for integers. That of floats may differ: numpy has 1 // 0.1 as 9.
 _DIVISIONS: dict[str, tuple[_Write, Fold | None]] = {
     "FloorDiv": (_floor_div, np.floor_divide),
@@ -403,6 +416,9 @@ def _division(context: Lowering, node: Node, inputs: list[Value]) -> Lowered:
         fold = None
     elif not isinstance(divisor, Tensor) or divisor.constant is None or not divisor.constant.all():
         raise node.refuse("it divides integers by what the graph computes, which may be 0")
+    elif (divisor.constant == -1).any():
+        # The smallest integer by -1 would end the process: divide the negative, which wraps around, by 1 instead.
+        write = _by_plus_one(context, divisor.constant, write, node.op in ("FloorMod", "Mod", "TruncateMod"))
     elif node.op == "FloorDiv" and dividend is not None and dividend.low is not None and dividend.low >= 0:
         write = _node("Div") if divisor.constant.min() > 0 else write
     made = elementwise(context, node, inputs, dtype, _in_wider(context, node, dtype, write), fold)

@@ -260,6 +260,17 @@ def test_sizes_are_divided_without_a_correction_for_negative_ones():
     assert [int(graph(np.zeros((rows, 2), np.float32))[0]) for rows in (0, 1, 4, 5)] == [0, 0, 2, 2]
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_the_smallest_integer_is_divided_by_minus_one(dtype):
+    """ONNX Runtime would end the process."""
+    smallest = np.iinfo(dtype).min
+    x, divisors = array([smallest, 7, -7, smallest], dtype), Const(array([-1, -1, -1, 1], dtype))
+    for y in divisors, Const(array(-1, dtype)):
+        got = each(["FloorDiv", "TruncateDiv", "Div", "FloorMod", "Mod", "TruncateMod"], [x, y], dtype)
+        assert [got.pop(op).tolist() for op in ("FloorDiv", "TruncateDiv", "Div")] == [[smallest, -7, 7, smallest]] * 3
+        assert [one.tolist() for one in got.values()] == [[0] * 4] * 3
+
+
 @pytest.fixture(scope="module")
 def divided():
     """Quotients and remainders of a number by -3, -1, 2 and 7."""
