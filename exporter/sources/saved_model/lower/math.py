@@ -381,6 +381,12 @@ def _floor_mod(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str)
     return one("Where", is_opposed, one("Add", rest, y), rest)
 
 
+def _truncate_mod(context: Lowering, _: Node, dtype: np.dtype[Any], x: str, y: str) -> str:
+    one = context.builder.one
+    # ONNX Runtime computes this remainder as float64, which rounds.
+    return one("Sub", x, one("Mul", one("Div", x, y), y)) if dtype == INT64 else one("Mod", x, y, fmod=1)
+
+
 def _by_plus_one(context: Lowering, divisor: npt.NDArray[Any], write: _Write, is_remainder: bool) -> _Write:
     """A division by `divisor` that divides the negative by 1 wherever it would divide by -1."""
 
@@ -399,8 +405,8 @@ _DIVISIONS: dict[str, tuple[_Write, Fold | None]] = {
     "FloorMod": (_floor_mod, np.mod),
     "Div": (_node("Div"), None),
     "TruncateDiv": (_node("Div"), None),
-    "Mod": (_node("Mod", fmod=1), np.fmod),
-    "TruncateMod": (_node("Mod", fmod=1), np.fmod),
+    "Mod": (_truncate_mod, np.fmod),
+    "TruncateMod": (_truncate_mod, np.fmod),
 }
 
 

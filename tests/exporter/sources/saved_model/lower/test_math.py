@@ -275,17 +275,18 @@ def test_the_smallest_integer_is_divided_by_minus_one(dtype):
 def divided():
     """Quotients and remainders of a number by -3, -1, 2 and 7."""
     x, divisors = np.zeros(1, np.int64), Const(array(DIVISORS, "int64"))
-    return load([(Op(op, [x, divisors]), "int64") for op in ("FloorDiv", "FloorMod")])
+    return load([(Op(op, [x, divisors]), "int64") for op in ("FloorDiv", "FloorMod", "TruncateMod")])
 
 
 DIVISORS = [-3, -1, 2, 7]
 
 
-@given(st.integers(-(1 << 62), 1 << 62))
+@given(st.integers(1 - (1 << 63), (1 << 63) - 1))
 def test_floor_division_and_remainder_are_pythons(divided, x):
-    quotients, rests = divided(array([x], "int64"))
+    quotients, rests, truncated = divided(array([x], "int64"))
     assert quotients.tolist() == [x // y for y in DIVISORS]
     assert rests.tolist() == [x % y for y in DIVISORS]
+    assert truncated.tolist() == [abs(x) % abs(y) * (1 if x >= 0 else -1) for y in DIVISORS]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
