@@ -29,6 +29,7 @@ from estimator_serving.exporter.sources.base import (
 from estimator_serving.training.arrays import Array
 
 LEQ, LT, EQ = "BRANCH_LEQ", "BRANCH_LT", "BRANCH_EQ"
+NEAR_ZERO = float(np.float32(1e-35))
 _LEAF = "LEAF"
 _WIDER = 4 * float(np.finfo(np.float32).eps)
 
@@ -77,6 +78,7 @@ class Boosted:
         keeps_float64: whether the library compares numbers in float64; else it rounds them to float32 first.
         missing: the number that stands for a missing one, beside NaN.
         divisor: what the margins are divided by, as a forest's are by the number of its trees.
+        zero_is_missing: the columns in which 0, and what is no farther from it than NEAR_ZERO, is missing as NaN is.
     """
 
     width: int
@@ -88,6 +90,7 @@ class Boosted:
     keeps_float64: bool = True
     missing: float = np.nan
     divisor: int = 1
+    zero_is_missing: Sequence[int] = ()
 
 
 def _sign_and_square(margins: Var) -> Var:
@@ -118,6 +121,10 @@ def answers_of(boosted: Boosted, rows: Var) -> Var:
     rows = op.cast(rows, to=np.float64)
     if not np.isnan(boosted.missing):
         rows = op.where(op.equal(rows, op.const(np.float64(np.float32(boosted.missing)))), op.const(np.nan), rows)
+    if boosted.zero_is_missing:
+        read_so = np.isin(np.arange(boosted.width), boosted.zero_is_missing)[None]
+        is_zero = op.less_or_equal(op.abs(rows), op.const(np.float64(NEAR_ZERO)))
+        rows = op.where(op.and_(is_zero, op.const(read_so)), op.const(np.nan), rows)
     if boosted.weights is None:
         margins = _ensemble(boosted, rows)
     else:

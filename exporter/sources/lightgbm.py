@@ -7,14 +7,17 @@ Source: LightGBM 4.6: dump_model, and the objectives' ConvertOutput.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from estimator_serving.exporter.sources.base import CLASSIFY, REGRESS
-from estimator_serving.exporter.sources.boosted import EQ, LEQ, Boosted, Branch, Leaf, Tree, answered
+import numpy as np
+
+from estimator_serving.exporter.sources.base import CLASSIFY, REGRESS, ModelInput
+from estimator_serving.exporter.sources.boosted import EQ, LEQ, NEAR_ZERO, Boosted, Branch, Leaf, Tree, answered
 from estimator_serving.exporter.sources.columns import BoostedSource, Columns, are_made_up
 from estimator_serving.training.arrays import Array
 from estimator_serving.wire import dtypes
+from estimator_serving.wire.dtypes import DType
 
 # What an objective does with the margins.
 _LINKS = {
@@ -34,10 +37,37 @@ class LightGbmSource(BoostedSource):
     def __init__(self, model: Any) -> None:
         self._booster = model if hasattr(model, "dump_model") else model.booster_
         self._boosted = lightgbm_trees(model)
+        self._near_thresholds: dict[int, list[float]] = {}
+        trees = self._booster.dump_model()["tree_info"] if self._boosted.zero_is_missing else ()
+        for node in (node for tree in trees for node in _nodes(tree["tree_structure"])):
+            if node.get("missing_type") == "Zero" and node["decision_type"] == "<=" and abs(node["threshold"]) < 1e30:
+                near = [float(node["threshold"]) + step for step in (-1.0, 1.0)]
+                self._near_thresholds.setdefault(int(node["split_feature"]), []).extend(near)
         self.method = CLASSIFY if self._boosted.is_classifier else REGRESS
         classes = getattr(model, "classes_", None)
         self.labels = None if classes is None or not self._boosted.is_classifier else [str(one) for one in classes]
         self._columns = _columns(self._booster)
+        self._features: dict[str, DType] = {}
+
+    def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
+        inputs = super().inputs(features)
+        self._features = {key: features[key] for one in inputs for key in one.keys}
+        return inputs
+
+    def known_values(self) -> dict[str, Sequence[Any]]:
+        """The categories by column; where 0 is missing, 0 and numbers on both sides of thresholds."""
+        known: dict[str, Sequence[Any]] = {}
+        for place, (key, dtype) in enumerate(self._features.items()):
+            # A feature may be several columns; which ones, only the receiver knows.
+            is_column = len(self._features) == self._boosted.width
+            columns = [one for one in self._boosted.zero_is_missing if one == place or not is_column]
+            numbers = [number for one in columns for number in self._near_thresholds.get(one, ())]
+            if dtype.numpy.kind in "iu":
+                bounds = np.iinfo(dtype.numpy)
+                numbers = [min(max(int(one), int(bounds.min)), int(bounds.max)) for one in numbers]
+            if columns:
+                known[key] = [0] * max(1, len(numbers) // 2) + numbers
+        return {**known, **super().known_values()}
 
     def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         rows = self._columns.table(inputs)
@@ -55,7 +85,8 @@ def lightgbm_trees(model: Any) -> Boosted:
             f"it does with the sum of the trees; train with one of {', '.join(_LINKS)}."
         )
     trees = dumped["tree_info"]
-    if any("leaf_const" in leaf for tree in trees for leaf in _leaves(tree["tree_structure"])):
+    nodes = [node for tree in trees for node in _nodes(tree["tree_structure"])]
+    if any("leaf_const" in node for node in nodes):
         raise ValueError(
             "The LightGBM model has a linear model in each leaf (linear_tree=True), which an ensemble of ONNX does not "
             "have; train it without."
@@ -73,6 +104,7 @@ def lightgbm_trees(model: Any) -> Boosted:
         base=[0.0] * targets,
         link="signed_square" if "sqrt" in options else _LINKS[objective],
         is_classifier=objective in _CLASSIFIERS,
+        zero_is_missing=_columns_of_missing_zeros(nodes),
     )  # fmt: skip
 
 
@@ -84,23 +116,43 @@ def _reader(target: int, scale: float) -> Any:
         missing = str(node["missing_type"])
         if node["decision_type"] == "<=":
             threshold = float(node["threshold"])
-            # A model that saw no NaN in a column takes it for 0 there, as LightGBM does.
+            # A model that saw no NaN in a column takes it for 0 there, as LightGBM does. Where 0 is missing, so is NaN.
             missing_left = threshold >= 0 if missing == "None" else bool(node["default_left"])
-            return Branch(feature, LEQ, [threshold], missing_left, *below)
+            # LightGBM takes a number so near to 0 for 0, which is right of this threshold.
+            beside = float(np.nextafter(threshold, -np.inf)) if threshold == -NEAR_ZERO else threshold
+            return Branch(feature, LEQ, [beside], missing_left, *below)
         values = [float(one) for one in str(node["threshold"]).split("||")]
         return Branch(feature, EQ, values, False, *below)
 
     return read
 
 
-def _leaves(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    waiting, leaves = [node], []
+def _nodes(root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A node and all below it."""
+    waiting, nodes = [root], []
     while waiting:
         one = waiting.pop()
-        below = [one[side] for side in ("left_child", "right_child") if side in one]
-        waiting += below
-        leaves += [] if below else [one]
-    return leaves
+        waiting += [one[side] for side in ("left_child", "right_child") if side in one]
+        nodes.append(one)
+    return nodes
+
+
+def _columns_of_missing_zeros(nodes: Iterable[Mapping[str, Any]]) -> list[int]:
+    """The columns trained with zero_as_missing.
+
+    Raises ValueError where only some trees were, as when a model goes on from another with other parameters.
+    """
+    kinds: dict[int, set[bool]] = {}
+    for node in nodes:
+        # Categories have no missing 0.
+        if node.get("decision_type") == "<=":
+            kinds.setdefault(int(node["split_feature"]), set()).add(node["missing_type"] == "Zero")
+    if mixed := sorted(feature for feature, found in kinds.items() if len(found) > 1):
+        raise ValueError(
+            f"In some trees of the LightGBM model 0 is missing in column {mixed[0]}, and in others it is a number; "
+            "train all of them with the same zero_as_missing."
+        )
+    return sorted(feature for feature, found in kinds.items() if found == {True})
 
 
 def _columns(booster: Any) -> Columns:
