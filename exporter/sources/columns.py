@@ -21,6 +21,7 @@ from estimator_serving.exporter.receivers.features_graph import is_string
 from estimator_serving.exporter.sources.base import MATRIX, ModelInput, matrix_input
 from estimator_serving.exporter.sources.boosted import Boosted, graph_of
 from estimator_serving.training.arrays import Array
+from estimator_serving.wire import dtypes
 from estimator_serving.wire.dtypes import DType
 
 
@@ -66,7 +67,12 @@ class Columns:
                 f"{self.what} was trained with words in {', '.join(numbers)}, and the receiver gives numbers; declare "
                 "text there."
             )
-        return [ModelInput(key, (key,), features[key] if key in words else self.dtype, True) for key in matrix.keys]
+        # float32 holds no ids above 2^24, and no table casts a category back.
+        kinds = dict.fromkeys(matrix.keys, self.dtype) | {key: features[key] for key in words}
+        for index, key in enumerate(matrix.keys):
+            if index in self.categories and key not in words:
+                kinds[key] = dtypes.int64 if features[key].numpy.kind in "iu" else dtypes.float64
+        return [ModelInput(key, (key,), kinds[key], True) for key in matrix.keys]
 
     def known_values(self) -> dict[str, Sequence[Any]]:
         """The categories by the columns' names."""
@@ -107,9 +113,35 @@ def codes_of(column: Var, categories: Sequence[Any]) -> Var:
     if is_string(column):
         words = [str(one) for one in categories]
         return ml.label_encoder(column, keys_strings=words, values_floats=codes, default_float=np.nan)
-    keys = [float(np.float32(one)) for one in categories]
-    numbers = op.cast(column, to=np.float32)
-    return ml.label_encoder(numbers, keys_floats=keys, values_floats=codes, default_float=np.nan)
+    places = places_of(column, categories, range(len(categories)), -1)
+    return op.where(
+        op.less(places, op.const(np.int64(0))), op.const(np.float32(np.nan)), op.cast(places, to=np.float32)
+    )
+
+
+def places_of(column: Var, keys: Sequence[Any], places: Sequence[int], other: int) -> Var:
+    """The place of each number of a column among the keys, int64 of its shape; `other` for what is none of them.
+
+    Whole numbers are compared as int64, because float32 makes one of neighbours above 2^24. Keys with fractions are
+    compared as float32, because clients send them so.
+    """
+    if keys and all(float(one).is_integer() and abs(int(one)) < 2**63 for one in keys):
+        whole = op.cast(column, to=np.int64)
+        found = ml.label_encoder(
+            whole, keys_int64s=[int(one) for one in keys], values_int64s=list(places), default_int64=other
+        )
+        element = np.dtype(column.unwrap_tensor().dtype)
+        if element.kind != "f":
+            return found
+        # 1.5 is not 1, and neither is NaN.
+        return op.where(op.equal(op.cast(whole, to=element.type), column), found, op.const(np.int64(other)))
+    found = ml.label_encoder(
+        op.cast(column, to=np.float32),
+        keys_floats=[float(np.float32(one)) for one in keys],
+        values_floats=[float(one) for one in places],
+        default_float=float(other),
+    )
+    return op.cast(found, to=np.int64)
 
 
 class BoostedSource:

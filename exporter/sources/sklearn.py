@@ -147,9 +147,11 @@ class SklearnSource:
             ) from error
 
         number = data_types.DoubleTensorType if precision.element is np.float64 else data_types.FloatTensorType
+        ids = self._columns_of_large_ids(inputs)
         types = []
         for one in inputs:
-            kind = data_types.StringTensorType if one.dtype.is_string else number
+            kind = data_types.DoubleTensorType if one.name in ids else number
+            kind = data_types.StringTensorType if one.dtype.is_string else kind
             types.append((one.name, kind([None, sample[one.name].shape[1]])))
         model = _without_habits(self._model)
         options = {id(model): {"zipmap": False}} if self._is_classifier else None
@@ -169,10 +171,29 @@ class SklearnSource:
             for one in inputs
         }
         cast = {
-            one.name: arguments[one.name] if one.dtype.is_string else op.cast(arguments[one.name], to=np.float32)
+            one.name: arguments[one.name]
+            if one.dtype.is_string or one.name in ids
+            else op.cast(arguments[one.name], to=np.float32)
             for one in inputs
         }
         return spox.build(arguments, dict(inline(named)(**cast)))
+
+    def _columns_of_large_ids(self, inputs: Sequence[ModelInput]) -> set[str]:
+        """The inputs that encoders read, where these know ids that float32 does not hold."""
+        first = getattr(self._model, "steps", [("", self._model)])[0][1]
+        names = [one.name for one in inputs]
+        if names == [MATRIX]:
+            read = {MATRIX: [one for known in getattr(first, "categories_", ()) for one in known]}
+        else:
+            # Columns of an array have numbers for names.
+            is_named = hasattr(self._model, "feature_names_in_")
+            read = {
+                key if is_named or not key.isdecimal() or int(key) >= len(names) else names[int(key)]: list(known)
+                for key, (_, known) in _read_columns(self._model).items()
+                if known is not None
+            }
+        numbers = [one for known in read.values() for one in known if isinstance(one, int | float | np.number)]
+        return set(read) if any(abs(float(one)) > 2**24 for one in numbers) else set()
 
     def _named(self, model: onnx.ModelProto) -> onnx.ModelProto:
         names = [value.name for value in model.graph.output]

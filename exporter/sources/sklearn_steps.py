@@ -24,7 +24,7 @@ from spox import Var
 from estimator_serving.exporter.receivers.features_graph import is_string
 from estimator_serving.exporter.sources.boosted import Boosted, answers_of, widened
 from estimator_serving.exporter.sources.catboost import catboost_trees
-from estimator_serving.exporter.sources.columns import codes_of
+from estimator_serving.exporter.sources.columns import codes_of, places_of
 from estimator_serving.exporter.sources.forests import forest_trees
 from estimator_serving.exporter.sources.histograms import (
     categories_of,
@@ -234,11 +234,10 @@ def _places(column: Var, categories: Sequence[Any]) -> Var:
         if missing < len(categories):
             words, values = [*words, ""], [*values, missing]
         return ml.label_encoder(column, keys_strings=words, values_int64s=values, default_int64=len(categories))
-    numbers = op.cast(column, to=np.float32)
-    keys = [float(np.float32(one)) for one, _ in known]
-    places = [float(one) for one in values]
-    found = ml.label_encoder(numbers, keys_floats=keys, values_floats=places, default_float=float(len(categories)))
-    return op.where(op.isnan(numbers), op.const(np.int64(missing)), op.cast(found, to=np.int64))
+    found = places_of(column, [one for one, _ in known], values, len(categories))
+    if missing == len(categories):
+        return found
+    return op.where(op.isnan(op.cast(column, to=np.float32)), op.const(np.int64(missing)), found)
 
 
 @_builds("preprocessing.OneHotEncoder", "preprocessing.OrdinalEncoder", "preprocessing.TargetEncoder")
