@@ -86,8 +86,10 @@ class SklearnSource:
         self.method = CLASSIFY if self._is_classifier else REGRESS
         self.labels = [str(one) for one in classes] if self._is_classifier else None
         self._rounds = True
+        self._features: Mapping[str, DType] = {}
 
     def inputs(self, features: Mapping[str, DType]) -> list[ModelInput]:
+        self._features = features
         self._rounds = not any(dtype == dtypes.float64 for dtype in features.values())
         names = getattr(self._model, "feature_names_in_", None)
         (_, first), *_ = getattr(self._model, "steps", [("", self._model)])
@@ -107,10 +109,17 @@ class SklearnSource:
     def known_values(self) -> dict[str, Sequence[Any]]:
         """The values that encoders know, by column, with '' for missing text."""
         known: dict[str, Sequence[Any]] = {}
+        is_named = hasattr(self._model, "feature_names_in_")
+        by_place = not is_named and len(self._features) == getattr(self._model, "n_features_in_", -1)
         for key, (_, categories) in _read_columns(self._model).items():
             if categories is not None:
                 has_words = any(isinstance(one, str) for one in categories)
+                if by_place and key.isdecimal():
+                    key = list(self._features)[int(key)]
                 plain = np.asarray(categories).tolist()
+                if key in self._features and self._features[key].numpy.kind in "iu":
+                    # An array of numbers has 3.0 for a client's 3.
+                    plain = [int(one) for one in plain if isinstance(one, int | float) and float(one).is_integer()]
                 known[key] = ["" if has_words and is_missing(one) else one for one in plain]
         return known
 
@@ -355,13 +364,21 @@ def _tied_rows(step: Any, rows: Array) -> int:
 
 
 def _without_habits(model: Any) -> Any:
-    """A copy without settings that matter to no prediction, and which skl2onnx refuses."""
-    if not any(getattr(step, "flatten_transform", False) for _, step in _steps(model, "")):
+    """A copy with the settings that skl2onnx takes: without those that matter to no prediction, weights as an array."""
+
+    def is_habit(step: Any) -> bool:
+        return bool(getattr(step, "flatten_transform", False)) or isinstance(
+            getattr(step, "weights", None), list | tuple
+        )
+
+    if not any(is_habit(step) for _, step in _steps(model, "")):
         return model
     copied = copy.deepcopy(model)
     for _, step in _steps(copied, ""):
         if getattr(step, "flatten_transform", False):
             step.flatten_transform = False
+        if isinstance(getattr(step, "weights", None), list | tuple):
+            step.weights = np.asarray(step.weights)
     return copied
 
 
@@ -370,8 +387,10 @@ def _read_columns(model: Any) -> dict[str, tuple[bool, Sequence[Any] | None]]:
     and its categories."""
     first = getattr(model, "steps", [("", model)])[0][1]
     names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    # Columns of an array have numbers for names.
+    all_names = names or [str(index) for index in range(getattr(model, "n_features_in_", 0))]
     read: dict[str, tuple[bool, Sequence[Any] | None]] = {}
-    for _, step, columns in getattr(first, "transformers_", [("", first, names)]):
+    for _, step, columns in getattr(first, "transformers_", [("", first, all_names)]):
         if isinstance(columns, str):
             columns = [columns]
         if not hasattr(columns, "__len__"):
@@ -428,7 +447,9 @@ def _steps(model: Any, path: str) -> Iterator[tuple[str, Any]]:
         if hasattr(model, name):
             yield from _steps(getattr(model, name), f"{path}{name}/")
     for name in ("estimators_", "calibrated_classifiers_"):
-        for index, one in enumerate(np.ravel(getattr(model, name, ()))):
+        inner = getattr(model, name, ())
+        # numpy would take forests and pipelines in a list apart.
+        for index, one in enumerate(inner.ravel() if isinstance(inner, np.ndarray) else inner):
             yield from _steps(one, f"{path}{name}/{index}/")
 
 

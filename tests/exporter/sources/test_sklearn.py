@@ -8,19 +8,30 @@ import pandas as pd
 import pytest
 from library_models import BINARY, EXAMPLES, WORDS, X, as_examples
 from onnx import TensorProto, helper
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from estimator_serving.exporter import (
+    build_parsing_serving_input_receiver_fn,
     build_raw_serving_input_receiver_fn,
     export_model,
 )
 from estimator_serving.exporter.sources.base import MATRIX, reason_of
 from estimator_serving.exporter.sources.sklearn import SklearnSource, converting, rename_outputs
 from estimator_serving.serving import load
+from estimator_serving.training import FixedLenFeature
 from estimator_serving.wire import dtypes
 
 FRAME = pd.DataFrame({"u": X[:, 0], "word": np.where(X[:, 1] > 0, "p", "q"), "w": X[:, 2]})
@@ -113,3 +124,44 @@ def test_the_checker_takes_a_renamed_graph():
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])
     model = helper.make_model(helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y]))
     onnx.checker.check_model(rename_outputs(model, {"y": "predictions"}), full_check=True)
+
+
+CODES = np.stack([X[:, 0], np.arange(len(X)) % 4], axis=1).astype(np.float32)
+COMMITTEES = {
+    "histograms with categories": HistGradientBoostingClassifier(categorical_features=[1], max_iter=3),
+    "a vote with weights": VotingClassifier(
+        [("a", LogisticRegression()), ("b", GaussianNB())], voting="soft", weights=[1, 2]
+    ),
+    "a stack of a forest and a pipeline": StackingClassifier(
+        [("a", make_pipeline(StandardScaler(), LogisticRegression())), ("b", RandomForestClassifier(3))], cv=2
+    ),
+    "a stack of a forest and a model": StackingClassifier(
+        [("a", LogisticRegression()), ("b", RandomForestClassifier(3))], cv=2
+    ),
+}  # fmt: skip
+
+
+def served_codes(model, directory, code="float32"):
+    spec = {"u": FixedLenFeature([], "float32"), "code": FixedLenFeature([], code)}
+    loaded = load(export_model(model, directory, build_parsing_serving_input_receiver_fn(spec)))
+    rows = [{"u": u, "code": int(one) if code == "int64" else one} for u, one in CODES.tolist()]
+    return loaded.signatures["serving_default"](inputs=rows)
+
+
+@pytest.mark.parametrize("code", ["float32", "int64"])
+@pytest.mark.parametrize("name", COMMITTEES)
+def test_models_trained_on_an_array_answer_as_they_do(name, code, tmp_path):
+    model = clone(COMMITTEES[name]).fit(CODES, BINARY)
+    np.testing.assert_allclose(served_codes(model, tmp_path, code)["scores"], model.predict_proba(CODES), atol=2e-5)
+
+
+def test_a_regressors_vote_with_weights_answers_as_it_does(tmp_path):
+    model = VotingRegressor([("a", LinearRegression()), ("b", Ridge(50.0))], weights=(1, 3)).fit(CODES, X[:, 1])
+    np.testing.assert_allclose(served_codes(model, tmp_path)["outputs"].ravel(), model.predict(CODES), atol=2e-5)
+    assert model.weights == (1, 3)
+
+
+def test_encoders_of_an_array_are_asked_for_their_categories():
+    source = SklearnSource(HistGradientBoostingClassifier(categorical_features=[1], max_iter=3).fit(CODES, BINARY))
+    source.inputs({"u": dtypes.float32, "code": dtypes.float32})
+    assert list(source.known_values()) == ["code"]
