@@ -18,7 +18,6 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.cli.servables import refuse_saved_model
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.in_process import load
 from estimator_serving.wire.features import FeatureSpec
@@ -161,7 +160,6 @@ class _Servable(Peer):
     """A servable on disk, run in this process."""
 
     def __init__(self, path: str) -> None:
-        refuse_saved_model(path)
         try:
             self._loaded = load(path)
         except ServingError as error:

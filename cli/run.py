@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from estimator_serving.cli.servables import refuse_saved_model
 from estimator_serving.serving.dialects.json_text import is_base64, read_base64
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.in_process import CallableSignature, load
@@ -50,7 +49,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(chosen: argparse.Namespace) -> int:
     """Runs the signature once, then prints or writes its outputs. Raises ValueError for wrong paths or inputs."""
-    refuse_saved_model(chosen.path)
     try:
         signatures = load(chosen.path).signatures
         if chosen.signature_def not in signatures:

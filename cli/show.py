@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 from estimator_serving.cli.peers import add_credential_flags, is_server, open_peer, read_credentials
-from estimator_serving.cli.servables import refuse_saved_model
 from estimator_serving.serving.errors import ServingError
 from estimator_serving.serving.in_process import find_version, load
 from estimator_serving.serving.models.model_files import MODEL_FILE
@@ -46,7 +45,6 @@ def main(chosen: argparse.Namespace) -> int:
             peer = open_peer(chosen.path, credentials=read_credentials(chosen))
             described = _describe(chosen.path, Metadata(peer.signatures))
         else:
-            refuse_saved_model(chosen.path)
             described = describe(find_version(Path(chosen.path)))
     except ServingError as error:
         raise ValueError(str(error)) from error

@@ -15,9 +15,8 @@ import numpy as np
 
 from estimator_serving.serving import errors
 from estimator_serving.serving.models.loader import open_servable
-from estimator_serving.serving.models.model_files import MODEL_FILE
+from estimator_serving.serving.models.model_files import MODEL_FILE, SAVED_MODEL_FILE, import_command
 from estimator_serving.serving.models.sources.directory import find_versions
-from estimator_serving.serving.policy import Latest
 from estimator_serving.serving.request import Array, Request, as_strings
 from estimator_serving.serving.running.device import device_of
 from estimator_serving.serving.running.servable import Servable
@@ -107,17 +106,24 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu", intra_op_threads:
 
 
 def find_version(path: Path) -> Path:
-    """The version directory at a path: itself, or the newest under it. Raises NotFoundError."""
+    """The version directory at a path: itself, or the newest under it. Raises NotFoundError, for a SavedModel of
+    TensorFlow with the command that converts it."""
     if (path / MODEL_FILE).is_file():
         return path
     found, _ = find_versions(path) if path.is_dir() else ({}, [])
+    chosen = found[max(found)] if found else path
+    if (chosen / SAVED_MODEL_FILE).is_file() and not (chosen / MODEL_FILE).is_file():
+        base = chosen.parent if chosen.name.isdecimal() else chosen
+        raise errors.NotFoundError(
+            f"{chosen} holds a SavedModel of TensorFlow and no {MODEL_FILE}. Make a servable of it, and give its path "
+            f"instead: {import_command(chosen, base)}"
+        )
     if not found:
         raise errors.NotFoundError(
             f"No versions of servable found under base path {path}: it holds neither {MODEL_FILE} nor a numbered "
             "directory. Give the path that an export returned, or the one above it."
         )
-    (newest,) = Latest(1).choose(found)
-    return found[newest]
+    return chosen
 
 
 def _read_examples(value: Any, encoder: ExampleEncoder | None) -> Array:

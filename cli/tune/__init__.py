@@ -25,7 +25,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from estimator_serving.cli.servables import refuse_saved_model
 from estimator_serving.cli.tune import report
 from estimator_serving.cli.tune.measure import ServerMeasurer
 from estimator_serving.cli.tune.requests import PROTOCOLS, Requests, make_requests
@@ -102,7 +101,6 @@ def main(chosen: argparse.Namespace) -> int:
 
 
 def _tune(chosen: argparse.Namespace) -> int:
-    refuse_saved_model(chosen.path)
     try:
         directory = find_version(Path(chosen.path))
     except ServingError as error:
