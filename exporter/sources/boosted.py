@@ -210,6 +210,12 @@ _NODE_FIELDS = (
 )  # fmt: skip
 
 
+def thresholds_of(boosted: Boosted) -> list[tuple[int, float]]:
+    """The column and the number of each comparison with a threshold."""
+    nodes, _ = _rows_of_nodes(boosted.trees)
+    return [(node[2], node[4]) for node in nodes if node[3] in (LEQ, LT)]
+
+
 def _rows_of_nodes(trees: Iterable[Tree]) -> tuple[list[tuple[Any, ...]], list[tuple[int, int, int, float]]]:
     """The nodes as _NODE_FIELDS, and the leaves as (tree, node, target, weight)."""
     nodes: list[tuple[Any, ...]] = []

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from estimator_serving.exporter.sources.base import CLASSIFY, REGRESS, ModelInput
-from estimator_serving.exporter.sources.boosted import EQ, LEQ, NEAR_ZERO, Boosted, Branch, Leaf, Tree, answered
+from estimator_serving.exporter.sources.boosted import (
+    EQ,
+    LEQ,
+    NEAR_ZERO,
+    Boosted,
+    Branch,
+    Leaf,
+    Tree,
+    answered,
+    thresholds_of,
+)
 from estimator_serving.exporter.sources.columns import BoostedSource, Columns, are_made_up
 from estimator_serving.training.arrays import Array
 from estimator_serving.wire import dtypes
@@ -37,12 +47,10 @@ class LightGbmSource(BoostedSource):
     def __init__(self, model: Any) -> None:
         self._booster = model if hasattr(model, "dump_model") else model.booster_
         self._boosted = lightgbm_trees(model)
-        self._near_thresholds: dict[int, list[float]] = {}
-        trees = self._booster.dump_model()["tree_info"] if self._boosted.zero_is_missing else ()
-        for node in (node for tree in trees for node in _nodes(tree["tree_structure"])):
-            if node.get("missing_type") == "Zero" and node["decision_type"] == "<=" and abs(node["threshold"]) < 1e30:
-                near = [float(node["threshold"]) + step for step in (-1.0, 1.0)]
-                self._near_thresholds.setdefault(int(node["split_feature"]), []).extend(near)
+        self._near_thresholds: dict[int, list[float]] = {feature: [] for feature in self._boosted.zero_is_missing}
+        for feature, threshold in thresholds_of(self._boosted) if self._near_thresholds else ():
+            if feature in self._near_thresholds and abs(threshold) < 1e30:
+                self._near_thresholds[feature] += [threshold - 1.0, threshold + 1.0]
         self.method = CLASSIFY if self._boosted.is_classifier else REGRESS
         classes = getattr(model, "classes_", None)
         self.labels = None if classes is None or not self._boosted.is_classifier else [str(one) for one in classes]
@@ -61,7 +69,7 @@ class LightGbmSource(BoostedSource):
             # A feature may be several columns; which ones, only the receiver knows.
             is_column = len(self._features) == self._boosted.width
             columns = [one for one in self._boosted.zero_is_missing if one == place or not is_column]
-            numbers = [number for one in columns for number in self._near_thresholds.get(one, ())]
+            numbers = [number for one in columns for number in self._near_thresholds[one]]
             if dtype.numpy.kind in "iu":
                 bounds = np.iinfo(dtype.numpy)
                 numbers = [min(max(int(one), int(bounds.min)), int(bounds.max)) for one in numbers]
