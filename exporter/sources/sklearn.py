@@ -109,19 +109,25 @@ class SklearnSource:
     def known_values(self) -> dict[str, Sequence[Any]]:
         """The values that encoders know, by column, with '' for missing text."""
         known: dict[str, Sequence[Any]] = {}
-        is_named = hasattr(self._model, "feature_names_in_")
-        by_place = not is_named and len(self._features) == getattr(self._model, "n_features_in_", -1)
-        for key, (_, categories) in _read_columns(self._model).items():
-            if categories is not None:
-                has_words = any(isinstance(one, str) for one in categories)
-                if by_place and key.isdecimal():
-                    key = list(self._features)[int(key)]
-                plain = np.asarray(categories).tolist()
-                if key in self._features and self._features[key].numpy.kind in "iu":
-                    # An array of numbers has 3.0 for a client's 3.
-                    plain = [int(one) for one in plain if isinstance(one, int | float) and float(one).is_integer()]
-                known[key] = ["" if has_words and is_missing(one) else one for one in plain]
+        for key, categories in self._categories().items():
+            has_words = any(isinstance(one, str) for one in categories)
+            plain = np.asarray(categories).tolist()
+            if key in self._features and self._features[key].numpy.kind in "iu":
+                # An array of numbers has 3.0 for a client's 3.
+                plain = [int(one) for one in plain if isinstance(one, int | float) and float(one).is_integer()]
+            known[key] = ["" if has_words and is_missing(one) else one for one in plain]
         return known
+
+    def _categories(self) -> dict[str, Sequence[Any]]:
+        """What encoders know, by feature. Columns of an array, which have numbers for names, are features by place."""
+        features = list(self._features)
+        is_named = hasattr(self._model, "feature_names_in_")
+        is_by_place = not is_named and len(features) == getattr(self._model, "n_features_in_", -1)
+        return {
+            features[int(key)] if is_by_place and key.isdecimal() else key: known
+            for key, (_, known) in _read_columns(self._model).items()
+            if known is not None
+        }
 
     def convert(self, inputs: Sequence[ModelInput], sample: Mapping[str, Array]) -> onnx.ModelProto:
         # float32 is for converters that know nothing else, and for scikit-learn's trees, which round to it themselves.
@@ -190,17 +196,9 @@ class SklearnSource:
     def _columns_of_large_ids(self, inputs: Sequence[ModelInput]) -> set[str]:
         """The inputs that encoders read, where these know ids that float32 does not hold."""
         first = getattr(self._model, "steps", [("", self._model)])[0][1]
-        names = [one.name for one in inputs]
-        if names == [MATRIX]:
+        read: Mapping[str, Sequence[Any]] = self._categories()
+        if [one.name for one in inputs] == [MATRIX]:
             read = {MATRIX: [one for known in getattr(first, "categories_", ()) for one in known]}
-        else:
-            # Columns of an array have numbers for names.
-            is_named = hasattr(self._model, "feature_names_in_")
-            read = {
-                key if is_named or not key.isdecimal() or int(key) >= len(names) else names[int(key)]: list(known)
-                for key, (_, known) in _read_columns(self._model).items()
-                if known is not None
-            }
         numbers = [one for known in read.values() for one in known if isinstance(one, int | float | np.number)]
         return set(read) if any(abs(float(one)) > 2**24 for one in numbers) else set()
 
